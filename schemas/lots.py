@@ -1,0 +1,37 @@
+"""The `lots` table: what is said of a lot, one row per lot and revision. Written once a model is calibrated."""
+
+import pyarrow as pa
+
+from schemas.field import field
+
+VERSION = 1
+PARTITION_BY = ["model", "date"]
+SORT_BY = "lot, revision"
+ROW_GROUP_ROWS = 122_880
+
+SCHEMA = pa.schema(
+    [
+        field("lot", pa.string(), "the lot", nullable=False),
+        field("model", pa.string(), "stable name of the model, not a version", nullable=False),
+        field("date", pa.string(), "production day, or `none`", nullable=False),
+        field("revision", pa.int32(), "0 for the first decision, one more each time late images re-decide it", nullable=False),
+        field("expected", pa.int64(), "images that the manifest announced; null without one", "images"),
+        field("planned", pa.int64(), "images planned", "images"),
+        field("scored", pa.int64(), "images with a score", "images"),
+        field("unreadable", pa.int64(), "images that could not be scored", "images"),
+        field("flagged", pa.int64(), "images flagged", "images"),
+        field(
+            "min_flaggable", pa.int64(), "least images that must beat every calibration image before any is flagged", "images"
+        ),
+        field("lot_p", pa.float64(), "p-value of the lot's count of images above the calibration threshold"),
+        field("shift_p", pa.float64(), "p-value of the two-sided Mann-Whitney test of lot against calibration"),
+        field("defects_at_least", pa.int64(), "smallest number of defective images consistent with the lot", "images"),
+        field("basis", pa.string(), "what lot_p compares with: images or lots"),
+        field("state", pa.string(), "hold, watch, ok or not_judged", nullable=False),
+        field("reason", pa.string(), "one sentence for a person"),
+        field("model_digest", pa.string(), "scoring digest of the model", nullable=False),
+        field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated"),
+        field("run_id", pa.string(), "scoring run that decided the lot", nullable=False),
+        field("decided_at", pa.timestamp("us", "UTC"), "when the lot was decided", nullable=False),
+    ]
+)

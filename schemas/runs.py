@@ -1,0 +1,38 @@
+"""The `runs` table: one row per scoring run and plan slice, written last."""
+
+import pyarrow as pa
+
+from schemas.field import field
+
+VERSION = 1
+PARTITION_BY: list[str] = []
+SORT_BY = "run_id, slice"
+ROW_GROUP_ROWS = 122_880
+
+SCHEMA = pa.schema(
+    [
+        field("run_id", pa.string(), "the scoring run", nullable=False),
+        field("slice", pa.int32(), "number of the plan slice, from 0", nullable=False),
+        field("model", pa.string(), "stable name of the model, not a version", nullable=False),
+        field("model_digest", pa.string(), "scoring digest of the model", nullable=False),
+        field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated"),
+        field("config", pa.string(), "resolved scoring config, JSON", nullable=False),
+        field("artifact", pa.string(), "config of the model's artifact, JSON; null when not known"),
+        field("code_version", pa.string(), "version of flowscore that finalized the slice", nullable=False),
+        field("planned", pa.int64(), "images planned; equals scored + quarantined", "images", nullable=False),
+        field("ignored", pa.int64(), "listed objects that no source reads", "objects"),
+        field("scored", pa.int64(), "images with a score", "images", nullable=False),
+        field("quarantined", pa.int64(), "images with an error", "images", nullable=False),
+        field("duplicates", pa.int64(), "images left out of the tables since another has their image_id", "images"),
+        field("attempts", pa.int32(), "drivers that have worked on the run so far"),
+        field("stage_seconds", pa.string(), "JSON object: seconds of work by stage, added up over all workers", "s"),
+        field("bytes_read", pa.int64(), "encoded bytes fetched", "bytes"),
+        field("device_seconds", pa.float64(), "seconds of the scoring stage, added up over all devices", "s"),
+        field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
+        field("started_at", pa.timestamp("us", "UTC"), "when the first driver took up the slice"),
+        field("finished_at", pa.timestamp("us", "UTC"), "when finalize wrote this row", nullable=False),
+        field(
+            "spent_s", pa.float64(), "wall time that the drivers spent on the slice before finalize; null when not known", "s"
+        ),
+    ]
+)
