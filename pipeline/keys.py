@@ -1,0 +1,96 @@
+"""What a path says about an image: key columns by a pattern, and names that are never images."""
+
+import functools
+import re
+
+from schemas import scores
+
+FIELD = re.compile(r"\{([^{}]*)\}")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+REST = "name"  # the one field that may hold slashes
+TAKEN = set(scores.SCHEMA.names) - {"date", "lot"}
+SIDECARS = (".json", ".txt", ".cls", ".csv", ".xml", ".yaml", ".yml", ".npy", ".idx", ".md")
+LITTER = {"_success", "thumbs.db", "desktop.ini"}
+OWN = {"_flowscore", "_delta_log"}
+
+
+class KeyPattern:
+    """A pattern such as `{line}/{date}/{lot}/{name}` or `{product}-{lot}/{name}.jpg`, matched against a whole key.
+
+    A field takes at least one character, no slash and as little as it can; `{name}` may hold slashes. Everything else
+    is literal text.
+    """
+
+    def __init__(self, pattern: str):
+        self.pattern = pattern
+        pieces = FIELD.split(pattern)  # literal, field, literal, field, ..., literal
+        self.fields = pieces[1::2]
+        self._check(pieces)
+        self._whole = re.compile(_regex(pieces), re.DOTALL)
+        self._upto_date = re.compile(_regex_upto_date(pieces), re.DOTALL) if "date" in self.fields else None
+
+    def match(self, key: str) -> dict[str, str] | None:
+        """Values by field, or None when the key does not fit. For a shard: key, slash, member name."""
+        match = self._whole.fullmatch(key)
+        return match.groupdict() if match else None
+
+    def shard_date(self, key: str) -> str | None:
+        """The date as far as the path of a shard says it, whatever is in the shard; None when it does not."""
+        match = self._upto_date.match(key) if self._upto_date else None
+        return match["date"] if match else None
+
+    def _check(self, pieces: list[str]) -> None:
+        for literal in pieces[0::2]:
+            if "{" in literal or "}" in literal:
+                self._refuse("have its braces in pairs", "Write fields as {lot}.")
+        for field in self.fields:
+            if not NAME.fullmatch(field):
+                self._refuse(f"name fields in lower case letters, digits and _; {field!r} is not", "Rename that field.")
+            if field in TAKEN:
+                self._refuse(f"not use the name of a table column; {field!r} is one", "Rename that field.")
+        if not self.fields:
+            self._refuse("hold at least one field", "Write for example {line}/{date}/{lot}/{name}.")
+        if len(set(self.fields)) < len(self.fields):
+            self._refuse("use every field once", "Rename the second one.")
+        if "" in pieces[2:-1:2]:
+            self._refuse("have text between two fields", "Put a slash or another separator between them.")
+
+    def _refuse(self, rule: str, fix: str) -> None:
+        raise ValueError(f"key_pattern must {rule}; got {self.pattern!r}. {fix}")
+
+
+@functools.lru_cache(maxsize=16)
+def key_pattern(pattern: str) -> KeyPattern:
+    """The compiled pattern; raises ValueError that says what is wrong with it."""
+    return KeyPattern(pattern)
+
+
+def ignored(key: str) -> bool:
+    """Whether a key or member name is hidden, a sidecar (labels, notes, indexes) or state of ours, never an image."""
+    if key.endswith("/"):  # a directory marker
+        return True
+    parts = key.lower().split("/")
+    name = parts[-1]
+    hidden = any(part.startswith(".") for part in parts if part not in (".", ".."))
+    return hidden or name in LITTER or name.endswith(SIDECARS) or not OWN.isdisjoint(parts)
+
+
+def _regex(pieces: list[str]) -> str:
+    parts = []
+    for index, piece in enumerate(pieces):
+        if index % 2 == 0:
+            parts.append(re.escape(piece))
+        else:
+            parts.append(f"(?P<{piece}>.+)" if piece == REST else f"(?P<{piece}>[^/]+?)")
+    return "".join(parts)
+
+
+def _regex_upto_date(pieces: list[str]) -> str:
+    """The pattern up to the end of the path segment that holds the date, where a shard's key may end or go on."""
+    index = 2 * pieces[1::2].index("date") + 1
+    while "/" not in pieces[index + 1]:
+        index += 2
+        if index >= len(pieces):
+            return _regex(pieces) + r"\Z"
+    literal = pieces[index + 1].partition("/")[0]
+    return _regex([*pieces[: index + 1], literal]) + (r"(?:/|\Z)" if literal else "/")

@@ -1,0 +1,142 @@
+"""Parquet shards with a column of encoded images.
+
+Row groups that fit into a unit are put together up to its limits. A larger one is a stream, cut while it is read as a
+tar is: a column chunk can only be read from its beginning, so units of their own would fetch it again and again.
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.encoded_rows import EncodedRows, Fault
+from pipeline.keys import ignored
+from pipeline.parquet_columns import find_columns
+from pipeline.ranged import RangedFile, open_ranged
+from pipeline.sources.config import Part, SourceConfig, Start
+from pipeline.storage import Changed, Gone, Object, Store
+
+UNKNOWN = -1  # rows of a shard whose footer cannot be read
+BUFFER_BYTES = 16 << 20  # one request
+DAMAGED = (pa.ArrowException, OSError)  # what pyarrow raises for bytes that are no Parquet; storage raises StorageError
+
+
+def claims(key: str) -> bool:
+    """`.parquet` and `.pq`, in any case."""
+    return key.lower().endswith((".parquet", ".pq")) and not ignored(key)
+
+
+def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
+    """Plan rows by the footers alone; a shard whose footer cannot be read is one row of unknown count.
+
+    Raises ValueError when a file has no column of images, or more than one and none is configured.
+    """
+    for entry in objects:
+        row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
+        try:
+            with open_ranged(store, entry.key, entry.etag) as file:
+                groups = list(_group_sizes(_open(file), entry.key, config))
+        except (*DAMAGED, Gone, Changed):
+            yield row | {"row_start": 0, "row_count": UNKNOWN, "images": None, "size": entry.size}
+            continue
+        yield from (row | unit for unit in _cut(groups, config))
+
+
+def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+    """The unit's rows in order, each with its image or a fault; `start.offset` counts rows of the unit.
+
+    A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded.
+    """
+    (shard,) = unit["objects"]
+    key, total = shard["key"], unit["row_count"]
+    rows, seen, done, fetched, file = EncodedRows(store.uri, config), dict(start.seen), start.offset, 0, None
+    fault = None
+    try:
+        file = open_ranged(store, key, shard["etag"])
+        parquet = _open(file)
+        total = parquet.metadata.num_rows if total == UNKNOWN else total
+        for image, row_id in _cells(parquet, unit["row_start"], total, done, key, config):
+            content = Fault("missing", "the image cell of the row is null") if image is None else image
+            if len(image or b"") > config.max_member_bytes:
+                content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
+            if unit["images"] is None and rows.full_before(content):
+                yield Part(rows.table(), done, file.bytes_read - fetched)
+                fetched = file.bytes_read
+            member = row_id if row_id is not None else _row_name(unit["row_start"] + done, config)
+            ordinal = seen.get(member, 0)
+            seen[member] = ordinal + 1
+            rows.add(key, content, None if image is None else len(image), member, ordinal)
+            done += 1
+        if done < total:
+            fault = Fault("corrupt_shard", "the Parquet file holds fewer rows than its footer says")
+    except Gone:
+        fault = Fault("gone", "the shard was deleted since the run was planned")
+    except Changed:
+        fault = Fault("changed", "the shard was changed since the run was planned")
+    except DAMAGED as error:
+        fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
+    bytes_read = file.bytes_read - fetched if file else 0
+    if fault and total == UNKNOWN:
+        rows.add(key, fault, None)
+    while fault and done < total:  # what is lost is listed row by row, so that the planned count stays
+        if unit["images"] is None and rows.full_before(fault):
+            yield Part(rows.table(), done, bytes_read)
+            bytes_read = 0
+        rows.add(key, fault, None, _row_name(unit["row_start"] + done, config))
+        done += 1
+    yield Part(rows.table(), None, bytes_read)
+
+
+def _open(file: RangedFile) -> pq.ParquetFile:
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+
+
+def _cells(
+    parquet: pq.ParquetFile, row_start: int, row_count: int, done: int, key: str, config: SourceConfig
+) -> Iterator[tuple[bytes | None, str | None]]:
+    """(image, id) of the rows row_start + done <= row < row_start + row_count, a bounded batch in memory at a time."""
+    columns = find_columns(key, parquet.schema_arrow, config)
+    chosen, first, image_bytes = [], 0, 0
+    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, key, config)):
+        if row_start <= first < row_start + row_count:
+            chosen.append(index)
+            image_bytes += content_bytes
+        first += rows
+    batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
+    row = 0
+    for batch in parquet.iter_batches(batch_rows, chosen, columns.projection(), use_threads=False):
+        if row + len(batch) > done:
+            yield from columns.cells(batch.slice(max(0, done - row)))
+        row += len(batch)
+
+
+def _group_sizes(parquet: pq.ParquetFile, key: str, config: SourceConfig) -> Iterator[tuple[int, int, int]]:
+    """Of every row group: rows, bytes of the image column decompressed, and as stored."""
+    image = find_columns(key, parquet.schema_arrow, config).image
+    for index in range(parquet.metadata.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        chunks = (group.column(column) for column in range(group.num_columns))
+        (chunk,) = (chunk for chunk in chunks if chunk.path_in_schema == image)
+        yield group.num_rows, chunk.total_uncompressed_size, chunk.total_compressed_size
+
+
+def _cut(groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[dict]:
+    """Row ranges of the units; a file without rows is one empty unit, so that it counts as planned."""
+    row_start = row_count = size = stored = 0
+    for rows, group_size, group_stored in groups:
+        if row_count and (row_count + rows > config.unit_images or size + group_size > config.unit_bytes):
+            yield _range(row_start, row_count, size, stored, config)
+            row_start, row_count, size, stored = row_start + row_count, 0, 0, 0
+        row_count, size, stored = row_count + rows, size + group_size, stored + group_stored
+    if row_count or not row_start:
+        yield _range(row_start, row_count, size, stored, config)
+
+
+def _range(row_start: int, row_count: int, size: int, stored: int, config: SourceConfig) -> dict:
+    fits = row_count <= config.unit_images and size <= config.unit_bytes
+    return {"row_start": row_start, "row_count": row_count, "images": row_count if fits else None, "size": stored}
+
+
+def _row_name(row: int, config: SourceConfig) -> str:
+    """Member name of a row that goes by its number in the file."""
+    return str(row) if config.id_column is None else f"row {row}"

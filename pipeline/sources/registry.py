@@ -1,0 +1,31 @@
+"""The sources there are: every module of this folder with the functions `claims`, `plan` and `read`."""
+
+import functools
+import importlib
+import pkgutil
+from types import ModuleType
+
+import pipeline.sources
+
+LAST = "files"  # loose images: what no shard source claims
+NOT_SOURCES = {"config", "registry"}
+
+
+@functools.cache
+def names() -> list[str]:
+    """Source names, the one for loose images last."""
+    found = {module.name for module in pkgutil.iter_modules(pipeline.sources.__path__)} - NOT_SOURCES
+    return [*sorted(found - {LAST}), LAST]
+
+
+@functools.cache
+def source(name: str) -> ModuleType:
+    """The source of that name; only its module is imported."""
+    if name not in names():
+        raise ValueError(f"source must be one of {', '.join(names())}; got {name!r}. Correct the name.")
+    return importlib.import_module(f"pipeline.sources.{name}")
+
+
+def claiming(key: str) -> str | None:
+    """The name of the source that reads an object of this key; None for hidden names and sidecars."""
+    return next((name for name in names() if source(name).claims(key)), None)

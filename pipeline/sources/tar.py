@@ -1,0 +1,69 @@
+"""WebDataset tar shards, plain or gzip: a stream that is cut into units while it is read."""
+
+from collections.abc import Iterator
+
+from pipeline.encoded_rows import EncodedRows, Fault
+from pipeline.forward import ForwardReader
+from pipeline.keys import ignored
+from pipeline.sources.config import Part, SourceConfig, Start
+from pipeline.storage import Changed, Gone, Object, Store
+from pipeline.tar_members import Member, members
+
+GZIP = (".tar.gz", ".tgz")
+
+
+def claims(key: str) -> bool:
+    """`.tar`, `.tar.gz` and `.tgz`, in any case."""
+    return key.lower().endswith((".tar", *GZIP)) and not ignored(key)
+
+
+def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
+    """One plan row a shard; its images are counted when it is read."""
+    for entry in objects:
+        yield {
+            "source": "tar",
+            "date": config.shard_date(entry.key),
+            "objects": [entry._asdict()],
+            "row_start": 0,
+            "row_count": -1,
+            "images": None,
+            "size": entry.size,
+        }
+
+
+def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+    """The shard from `start` on, in parts of at most `unit_images` members and `unit_bytes` (one image may be larger).
+
+    Where a part ends depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts
+    as one that read through. Offsets count decompressed bytes in a gzip shard. The last part is empty only for a shard
+    without images.
+    """
+    (shard,) = unit["objects"]
+    key, seen = shard["key"], dict(start.seen)
+    rows = EncodedRows(store.uri, config)
+    gzip = key.lower().endswith(GZIP)
+    reader = ForwardReader(store, key, shard["etag"], shard["size"], gzip)
+    fetched = 0
+    for member in _members(reader, start.offset, config.max_member_bytes):
+        if rows.full_before(member.content):
+            yield Part(rows.table(), member.offset, reader.fetched - fetched)
+            fetched = reader.fetched
+        ordinal = 0
+        if member.name is not None:
+            ordinal = seen.get(member.name, 0)
+            seen[member.name] = ordinal + 1
+        rows.add(key, member.content, member.size, member.name, ordinal)
+    yield Part(rows.table(), None, reader.fetched - fetched)
+
+
+def _members(reader: ForwardReader, start: int, max_member_bytes: int) -> Iterator[Member]:
+    """The members; when the shard is deleted or replaced meanwhile, that is the last one's fault."""
+    offset = start
+    try:
+        for member in members(reader, start, max_member_bytes):
+            yield member
+            offset = reader.position
+    except (Gone, Changed) as fault:
+        error, what = ("gone", "deleted") if isinstance(fault, Gone) else ("changed", "changed")
+        why = f"the shard was {what} since the run was planned; everything from byte {offset} on is lost"
+        yield Member(offset, None, None, Fault(error, why, offset))

@@ -1,0 +1,173 @@
+"""Object storage and local directories behind one interface: the only place that talks to a storage client.
+
+URIs are `s3://bucket/prefix`, `file:///absolute/path` or a local path. Endpoint, region, profile and credentials of
+S3 come from the usual AWS environment (AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID, instance metadata, ...).
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable
+from pipeline.objects_local import LocalStore
+from pipeline.objects_s3 import S3Store, connect, is_custom
+
+__all__ = [
+    "BadUri",
+    "Changed",
+    "Denied",
+    "Gone",
+    "Object",
+    "StorageError",
+    "Store",
+    "Unreachable",
+    "check_conditional_put",
+    "filesystem",
+    "local_copy",
+    "open_store",
+    "storage_options",
+    "upload_directory",
+]
+
+
+class Store(Protocol):
+    """What `open_store` returns; S3Store and LocalStore say what each does."""
+
+    uri: str
+
+    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]: ...
+    def get(self, key: str, etag: str | None = None) -> bytes: ...
+    def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes: ...
+    def get_tail(self, key: str, length: int, etag: str | None = None) -> tuple[bytes, int]: ...
+    def open_stream(self, key: str, start: int = 0, etag: str | None = None) -> Iterator[bytes]: ...
+    def put(self, key: str, body: bytes) -> None: ...
+    def put_new(self, key: str, body: bytes) -> bool: ...
+    def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool: ...
+    def delete(self, key: str) -> None: ...
+
+
+def open_store(uri: str | os.PathLike[str]) -> Store:
+    """The store at a URI. One per process, URI and AWS environment; nothing is requested yet. Raises BadUri."""
+    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    return _open(os.fspath(uri), os.getcwd(), environment)
+
+
+@functools.lru_cache(maxsize=64)
+def _open(uri: str, _directory: str, _environment: tuple[tuple[str, str], ...]) -> Store:
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        if not uri:
+            raise BadUri("uri must be s3://bucket/prefix, file:///path or a local path; got ''. Name a place.")
+        return LocalStore(uri)
+    if scheme == "file" and rest.startswith("/"):
+        return LocalStore(rest)
+    if scheme == "s3":
+        bucket, _, prefix = rest.partition("/")
+        if bucket:
+            return S3Store(bucket, prefix.removesuffix("/"))
+    raise BadUri(f"uri must be s3://bucket/prefix, file:///path or a local path; got {uri!r}. Correct it.")
+
+
+def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -> Path:
+    """The directory at `uri` as a local path; a local one is returned as it is.
+
+    The copy's name is a hash of URI, keys and etags, so that a changed directory is copied anew, and it appears under
+    that name only when complete. Raises Gone when there is nothing at `uri`.
+    """
+    store = open_store(uri)
+    if isinstance(store, LocalStore):
+        return Path(store.root)
+    objects = [entry for entry in store.list() if not entry.key.endswith("/")]
+    if not objects:
+        raise Gone(f"{store.uri} holds no objects")
+    name = hashlib.sha256(repr((store.uri, objects)).encode()).hexdigest()[:32]
+    target = Path(cache_dir) / name
+    if target.is_dir():
+        return target
+    partial = target.with_name(f"{name}.{uuid.uuid4().hex}")
+    for entry in objects:
+        path = (partial / entry.key).resolve()
+        if not path.is_relative_to(partial.resolve()):
+            raise StorageError(f"{store.uri}/{entry.key} cannot be copied: its key leads outside the directory")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.get(entry.key, entry.etag))
+    try:
+        partial.rename(target)
+    except OSError:
+        if not target.is_dir():  # otherwise another process was faster
+            raise
+        shutil.rmtree(partial)
+    return target
+
+
+def upload_directory(path: str | os.PathLike[str], uri: str | os.PathLike[str]) -> None:
+    """Put every file below the local directory `path` under `uri`, in byte order of the names."""
+    source, target = LocalStore(os.fspath(path)), open_store(uri)
+    for entry in source.list():
+        target.put(entry.key, source.get(entry.key))
+
+
+def check_conditional_put(store: Store, key: str) -> None:
+    """Raises StorageError unless the store refuses to create an object twice; `key` names a probe, removed again.
+
+    Some gateways accept `If-None-Match` and ignore it; commits and leases rest on it.
+    """
+    first, second = store.put_new(key, b"1"), store.put_new(key, b"2")
+    store.delete(key)
+    if not first or second:
+        raise StorageError(
+            f"output must be storage that honours If-None-Match on PUT; {store.uri} created {key!r} twice. "
+            "Use another endpoint or a newer gateway."
+        )
+
+
+def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
+    """`storage_options` for deltalake, from the same environment; empty for local paths.
+
+    Credentials are those of this moment: ask again for every transaction.
+    """
+    if isinstance(open_store(uri), LocalStore):
+        return {}
+    client, _ = connect()
+    options = {"AWS_REGION": _region(client)}
+    if is_custom(client):
+        options["AWS_ENDPOINT_URL"] = client.meta.endpoint_url
+        options["AWS_ALLOW_HTTP"] = str(client.meta.endpoint_url.startswith("http://")).lower()
+    credentials = client._request_signer._credentials
+    if credentials is None:
+        return options | {"AWS_SKIP_SIGNATURE": "true"}
+    frozen = credentials.get_frozen_credentials()
+    options |= {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
+    return options | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})
+
+
+def filesystem(uri: str | os.PathLike[str]) -> Any:
+    """An fsspec file system for the readers of DuckDB and pyarrow, from the same environment; nothing is cached."""
+    if isinstance(open_store(uri), LocalStore):
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
+    import s3fs  # slow to import, and not needed for local paths
+
+    client, _ = connect()
+    return s3fs.S3FileSystem(
+        anon=client._request_signer._credentials is None,
+        endpoint_url=client.meta.endpoint_url if is_custom(client) else None,
+        client_kwargs={"region_name": _region(client)},
+        config_kwargs={
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+            **({"s3": {"addressing_style": "path"}} if is_custom(client) else {}),
+        },
+        use_listings_cache=False,
+    )
+
+
+def _region(client: Any) -> str:
+    region = client.meta.region_name
+    return region if region and region != "aws-global" else "us-east-1"
