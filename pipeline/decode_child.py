@@ -1,0 +1,63 @@
+"""The decoder's own process: reads jobs from a pipe, images from shared memory, and writes pixels there.
+
+It is started by pipeline/decode_handle.py and imports neither torch nor ray. It ends when the pipe of its parent closes;
+when it hangs, a watchdog ends it even if the parent is gone.
+"""
+
+import faulthandler
+import importlib
+import json
+import mmap
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+
+from pipeline.decode import DecodeConfig, decode_rows
+
+MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
+REARM_S = 5.0
+GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
+
+
+def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
+    """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image.
+
+    Args:
+        memory_fd: shared file: the mark, then the pixels, then the encoded images.
+        decoder: `module:function` that decodes one image.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    faulthandler.enable()
+    module, _, name = decoder.partition(":")
+    decode = getattr(importlib.import_module(module), name)
+    with os.fdopen(request_fd) as requests, os.fdopen(response_fd, "w") as responses:
+        responses.write("ready\n")
+        responses.flush()
+        for line in requests:
+            job = json.loads(line)
+            config = DecodeConfig(**job["config"])
+            count = len(job["lengths"])
+            shape = (count, config.height, config.width, 3)
+            with mmap.mmap(memory_fd, job["size"]) as memory:
+                pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
+                images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
+                rows = list(decode_rows(images, pixels, config, decode))
+                faulthandler.cancel_dump_traceback_later()
+                del pixels  # the mapping cannot be closed while an array refers to it
+            responses.write(json.dumps(rows, default=datetime.isoformat) + "\n")
+            responses.flush()
+
+
+def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[bytes]:
+    armed = -REARM_S
+    for index, length in enumerate(lengths):
+        memory[:MARK_BYTES] = index.to_bytes(MARK_BYTES, "little")
+        if time.monotonic() - armed >= REARM_S:  # each arming starts a thread
+            armed = time.monotonic()
+            faulthandler.dump_traceback_later(timeout_s + GRACE_S, exit=True)
+        yield memory[start : start + length]
+        start += length

@@ -1,0 +1,130 @@
+"""Encoded bytes to a grey or colour picture of 8 bits a sample, or the reason why not. Trusts nothing in the bytes."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+FORMATS = {  # first bytes by format; nothing else is ever handed to a decoder
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+OTHERS = {b"GIF8": "GIF", b"RIFF": "WebP", b"%PDF": "PDF", b"\0\0\0\x0cjP": "JPEG 2000", b"<svg": "SVG", b"%!PS": "PostScript"}
+ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
+SIXTEEN_BIT = {"I;16", "I;16L", "I;16B"}
+FULL_16_BIT = 65535
+MIN_IS_WHITE, PHOTOMETRIC = 0, 262
+FAULTS = (  # what Pillow's plugins raise for damaged files, found by damaging files
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(RuntimeError, ZeroDivisionError, MemoryError, AssertionError, struct.error, zlib.error),
+)
+HARMLESS = "extraneous bytes before marker 0xd9"  # padding that some cameras leave before the end marker
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on; half an image must not be scored
+Image.MAX_IMAGE_PIXELS = None  # our own limit stands instead, before any pixel is decoded
+
+
+class Undecodable(Exception):
+    """The image cannot be scored; `error` is the reason code, the message a sentence."""
+
+    def __init__(self, error: str, message: str):
+        super().__init__(message)
+        self.error = error
+
+
+def open_image(encoded: bytes, max_image_pixels: int) -> Image.Image:
+    """The image by its header alone. Raises Undecodable.
+
+    Its `error` is empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels or several_images.
+    """
+    if not encoded:
+        raise Undecodable("empty", "the object has no bytes")
+    name = next((name for name, starts in FORMATS.items() if encoded.startswith(starts)), None)
+    if name is None:
+        other = next((other for start, other in OTHERS.items() if encoded.startswith(start)), None)
+        if other:
+            raise Undecodable("unsupported_format", f"the file is {other}; JPEG, PNG, BMP and TIFF are scored")
+        raise Undecodable("not_an_image", f"the bytes are no JPEG, PNG, BMP or TIFF; they begin with {encoded[:8]!r}")
+    try:
+        image = Image.open(BytesIO(encoded), formats=[name])
+        frames = 1 if name == "JPEG" else getattr(image, "n_frames", 1)  # a JPEG's other pictures are previews
+    except FAULTS as error:
+        raise _damaged(name, error) from error
+    width, height = image.size
+    if width * height > max_image_pixels:
+        raise Undecodable("too_many_pixels", f"the image has {width} x {height} pixels; the limit is {max_image_pixels}")
+    if frames > 1:
+        raise Undecodable("several_images", f"the {name} file holds {frames} images; it is not clear which one to score")
+    return image
+
+
+def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], white_level: int) -> Image.Image:
+    """The pixels as mode L or RGB.
+
+    Alpha and transparent colours are composed over black. Grey of 16 bits is scaled linearly, 0 to 0 and `white_level`
+    to 255; colour of 16 bits keeps its high byte. CMYK is converted as Pillow does, Adobe's inverted one included.
+
+    Args:
+        min_size: (width, height) that a JPEG may be reduced to while it is decoded, by 2, 4 or 8 in the DCT.
+    Raises:
+        Undecodable: truncated, corrupt, unsupported_mode.
+    """
+    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        pixels = _load_jpeg(encoded, image.mode, min_size)
+        if pixels is not None:
+            return pixels
+    try:
+        wide_colour = "RGB" in image.mode and any("16" in str(tile[3]) for tile in image.tile)
+        image.load()
+        if wide_colour and white_level != FULL_16_BIT:
+            raise Undecodable("unsupported_mode", f"colour of 16 bits is not scaled to white_level {white_level}")
+        return _to_8bit(image, white_level)
+    except FAULTS as error:
+        raise _damaged(image.format or "image", error) from error
+
+
+def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> Image.Image | None:
+    """By libjpeg-turbo in strict mode: Pillow passes over damage that libjpeg only warns of. None: let Pillow decide."""
+    width, height = min_size
+    try:
+        colorspace = "GRAY" if mode == "L" else "RGB"
+        pixels = simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width)
+    except ValueError as error:
+        if HARMLESS in str(error):
+            return None
+        raise _damaged("JPEG", error) from error
+    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
+
+
+def _to_8bit(image: Image.Image, white_level: int) -> Image.Image:
+    if image.mode in SIXTEEN_BIT:
+        return _grey_16bit(image, white_level)
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    if image.mode in ("P", "RGB", "CMYK", "YCbCr", "RGBX"):
+        return image.convert("RGB")
+    raise Undecodable("unsupported_mode", f"pixels of mode {image.mode!r} (float, 32 bit or Lab) are not supported")
+
+
+def _grey_16bit(image: Image.Image, white_level: int) -> Image.Image:
+    levels = np.asarray(image).astype(np.uint32)
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE:
+        levels = FULL_16_BIT - levels
+    scaled = (np.minimum(levels, white_level) * 255 + white_level // 2) // white_level
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _damaged(name: str, error: BaseException) -> Undecodable:
+    reason = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
+        reason = "its header cannot be read"
+    cut = any(word in reason.lower() for word in ("truncated", "premature end", "eof", "unexpected end"))
+    return Undecodable("truncated" if cut or isinstance(error, EOFError) else "corrupt", f"the {name} is damaged: {reason}")

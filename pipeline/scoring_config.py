@@ -1,0 +1,55 @@
+"""What a scoring run is: its input, model and rules. Units and runs are named by hashes of it."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.decode import DecodeConfig
+from pipeline.sources.config import SourceConfig
+
+SCORING_VERSION = 1
+"""Raised by every change of code that changes a score, a map or an embedding; CHANGELOG names it."""
+
+NOT_IN_ANY_ROW = {"read_threads"}
+"""Source settings that change how fast a row is made, never what it holds."""
+
+
+class ScoringConfig(BaseModel):
+    """Everything that decides which images are scored and what their rows hold. Same config, same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    model_digest: str
+    source: SourceConfig
+    decode: DecodeConfig
+
+    def canonical(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        settings = self.model_dump(mode="json", exclude={"source": NOT_IN_ANY_ROW})
+        return canonical_json({"scoring_version": SCORING_VERSION, **settings})
+
+    def run_id(self) -> str:
+        """16 hex digits: the same for the same input, scoring digest, key rules and scoring settings."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+    def unit_id(self, unit: dict[str, Any]) -> str:
+        """32 hex digits: hash of the unit's ordered (key, size, etag), its row range and this config."""
+        content = {
+            "objects": [[o["key"], o["size"], o["etag"]] for o in unit["objects"]],
+            "rows": [unit["row_start"], unit["row_count"]],
+            "source": unit["source"],
+            "date": unit["date"],
+        }
+        return hashlib.sha256((self.canonical() + canonical_json(content)).encode()).hexdigest()[:32]
+
+
+def part_id(unit_id: str, part: int, first_offset: int) -> str:
+    """32 hex digits: the unit cut from a stream at `first_offset` (bytes); the stream's own id pins the content."""
+    return hashlib.sha256(f"{unit_id}:{part}:{first_offset}".encode()).hexdigest()[:32]
+
+
+def canonical_json(document: object) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
