@@ -42,12 +42,13 @@ def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> No
             config = DecodeConfig(**job["config"])
             count = len(job["lengths"])
             shape = (count, config.height, config.width, 3)
-            with mmap.mmap(memory_fd, job["size"]) as memory:
-                pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
-                images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
-                rows = list(decode_rows(images, pixels, config, decode))
-                faulthandler.cancel_dump_traceback_later()
-                del pixels  # the mapping cannot be closed while an array refers to it
+            memory = mmap.mmap(memory_fd, job["size"])
+            pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
+            images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
+            rows = list(decode_rows(images, pixels, config, decode))
+            faulthandler.cancel_dump_traceback_later()
+            del pixels, images  # a mapping cannot be closed while an array refers to it
+            memory.close()
             responses.write(json.dumps(rows, default=datetime.isoformat) + "\n")
             responses.flush()
 

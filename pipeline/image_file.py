@@ -37,10 +37,12 @@ class Undecodable(Exception):
         self.error = error
 
 
-def open_image(encoded: bytes, max_image_pixels: int) -> Image.Image:
-    """The image by its header alone. Raises Undecodable.
+def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image.Image:
+    """The image: checked and loaded, a JPEG by its header only (`load_8bit` may reduce it while it decodes it).
 
-    Its `error` is empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels or several_images.
+    Raises:
+        Undecodable: empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels, several_images,
+            unsupported_mode (colour of 16 bits with another `white_level` than 65535).
     """
     if not encoded:
         raise Undecodable("empty", "the object has no bytes")
@@ -53,13 +55,20 @@ def open_image(encoded: bytes, max_image_pixels: int) -> Image.Image:
     try:
         image = Image.open(BytesIO(encoded), formats=[name])
         frames = 1 if name == "JPEG" else getattr(image, "n_frames", 1)  # a JPEG's other pictures are previews
+        width, height = image.size
+        if width * height > max_image_pixels:
+            size = f"{width} x {height} pixels"
+            raise Undecodable("too_many_pixels", f"the image has {size}; the limit is {max_image_pixels}")
+        if frames > 1:
+            raise Undecodable("several_images", f"the {name} file holds {frames} images; which one to score is not clear")
+        if "RGB" in image.mode and white_level != FULL_16_BIT and any("16" in str(tile[3]) for tile in image.tile):
+            raise Undecodable("unsupported_mode", f"colour of 16 bits is not scaled to white_level {white_level}")
+        if name == "PNG":
+            _check_png(encoded)
+        if name != "JPEG":  # before anything asks for EXIF: a PNG's may stand behind the pixels
+            image.load()
     except FAULTS as error:
         raise _damaged(name, error) from error
-    width, height = image.size
-    if width * height > max_image_pixels:
-        raise Undecodable("too_many_pixels", f"the image has {width} x {height} pixels; the limit is {max_image_pixels}")
-    if frames > 1:
-        raise Undecodable("several_images", f"the {name} file holds {frames} images; it is not clear which one to score")
     return image
 
 
@@ -70,7 +79,7 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
     to 255; colour of 16 bits keeps its high byte. CMYK is converted as Pillow does, Adobe's inverted one included.
 
     Args:
-        min_size: (width, height) that a JPEG may be reduced to while it is decoded, by 2, 4 or 8 in the DCT.
+        min_size: (width, height) that a JPEG may be reduced to while it is decoded, by eighths in the DCT.
     Raises:
         Undecodable: truncated, corrupt, unsupported_mode.
     """
@@ -79,17 +88,33 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
         if pixels is not None:
             return pixels
     try:
-        wide_colour = "RGB" in image.mode and any("16" in str(tile[3]) for tile in image.tile)
         image.load()
-        if wide_colour and white_level != FULL_16_BIT:
-            raise Undecodable("unsupported_mode", f"colour of 16 bits is not scaled to white_level {white_level}")
         return _to_8bit(image, white_level)
     except FAULTS as error:
         raise _damaged(image.format or "image", error) from error
 
 
+def _check_png(encoded: bytes) -> None:
+    """Checksums of the chunks that pixels depend on; Pillow leaves out those of the pixel data."""
+    start = 8
+    while start < len(encoded):
+        length, kind = int.from_bytes(encoded[start : start + 4], "big"), encoded[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(encoded):
+            raise Undecodable("truncated", "the PNG is damaged: it ends within a chunk")
+        needed = kind[:1].isupper() or kind == b"tRNS"
+        if needed and zlib.crc32(memoryview(encoded)[start + 4 : end]) != int.from_bytes(encoded[end : end + 4], "big"):
+            raise Undecodable("corrupt", f"the PNG is damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong")
+        if kind == b"IEND":
+            return
+        start = end + 4
+
+
 def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> Image.Image | None:
-    """By libjpeg-turbo in strict mode: Pillow passes over damage that libjpeg only warns of. None: let Pillow decide."""
+    """By libjpeg-turbo in strict mode: Pillow passes over damage that libjpeg warns of. None: Pillow may decide.
+
+    Damage that leaves the Huffman codes valid cannot be noticed: a JPEG has no checksum.
+    """
     width, height = min_size
     try:
         colorspace = "GRAY" if mode == "L" else "RGB"
@@ -126,5 +151,5 @@ def _damaged(name: str, error: BaseException) -> Undecodable:
     reason = str(error) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
         reason = "its header cannot be read"
-    cut = any(word in reason.lower() for word in ("truncated", "premature end", "eof", "unexpected end"))
+    cut = any(word in reason.lower() for word in ("truncated", "premature end of jpeg", "eof"))
     return Undecodable("truncated" if cut or isinstance(error, EOFError) else "corrupt", f"the {name} is damaged: {reason}")

@@ -1,8 +1,8 @@
 """A bucket, or a prefix of one, on S3 or any endpoint that speaks its protocol.
 
 botocore is the client: it takes every key that S3 knows, and credentials, profile, region and endpoint from where
-every AWS tool takes them. obstore needs a quarter of the CPU time a request, but its listing fails as a whole on one
-key such as `a//b.jpg`, and it cannot name keys with control characters.
+every AWS tool takes them. obstore is quicker, but its listing fails as a whole on one key such as `a//b.jpg`, and it
+cannot name keys with control characters; so it only fetches whole objects (pipeline/direct_get.py).
 """
 
 import contextlib
@@ -10,9 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import botocore.config
-import botocore.session
-from botocore import UNSIGNED
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -24,10 +21,9 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 
+from pipeline.direct_get import direct_get, open_direct
 from pipeline.objects import (
-    ATTEMPTS,
     RANGE_BYTES,
-    BadUri,
     Changed,
     Denied,
     Gone,
@@ -36,12 +32,10 @@ from pipeline.objects import (
     Unreachable,
     retry,
 )
+from pipeline.s3_connection import connect
 
 Result = TypeVar("Result")
 
-CONNECTIONS = 32
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 60
 NO_ANSWER = (
     NoConnectionError,
     HTTPClientError,
@@ -50,7 +44,6 @@ NO_ANSWER = (
     CredentialRetrievalError,
     MetadataRetrievalError,
 )
-PATH_STYLE = botocore.config.Config(s3={"addressing_style": "path"})
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "OperationAborted", "InternalError"}
 
@@ -62,7 +55,7 @@ class S3Store:
         self.bucket = bucket
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._base = f"{prefix}/" if prefix else ""
-        self._client, self._attempts = connect()
+        self._open()
 
     def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
         """Objects whose key starts with `prefix` and is greater than `start_after`, in UTF-8 byte order of the key."""
@@ -85,7 +78,14 @@ class S3Store:
 
     def get(self, key: str, etag: str | None = None) -> bytes:
         """The whole object in one request. Raises Gone, Changed (`etag` given and different), Denied, Unreachable."""
-        return self._request(key, etag)[0]
+        body = direct_get(self._direct, self._base + key, etag) if self._direct else None
+        if body is None:
+            body = self._request(key, etag)[0]
+            if not self._direct_works:  # an endpoint or a network that only botocore is told how to reach
+                self._direct = None
+        else:
+            self._direct_works = True
+        return body
 
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Errors as for `get`."""
@@ -136,6 +136,15 @@ class S3Store:
     def __reduce__(self) -> tuple[Any, ...]:
         return S3Store, (self.bucket, self._base[:-1])  # connections are opened anew in the process that unpickles
 
+    def _open(self) -> None:
+        connection = connect()
+        self._client, self._attempts = connection.client, connection.attempts
+        credentials, unsigned = connection.credentials, connection.unsigned
+        self._direct = None
+        if credentials or unsigned:
+            self._direct = open_direct(self.bucket, None if unsigned else credentials, connection.endpoint, connection.region)
+        self._direct_works = False
+
     def _request(self, key: str, etag: str | None, **options: str) -> tuple[bytes, int]:
         """Bytes of one GET, and the size of the whole object."""
         if etag is not None:
@@ -148,8 +157,8 @@ class S3Store:
                 if _status(error) == 416:  # the range starts at or beyond the end
                     return b"", 0
                 raise
-            with answer["Body"] as body:
-                content = body.read()
+            with contextlib.closing(answer["Body"]) as body:
+                content = body.read()  # raises when bytes are missing
             size = answer.get("ContentRange", "").rpartition("/")[2]
             return content, int(size) if size.isdigit() else len(content)
 
@@ -180,7 +189,7 @@ class S3Store:
         code, status = error.response.get("Error", {}).get("Code", ""), _status(error)
         what = f"{what}: {code} ({status})"
         if code in EXPIRED:
-            self._client, _ = connect()  # credentials are read again: a file or a service may hold fresh ones
+            self._open()  # credentials are read again: a file or a service may hold fresh ones
             return Unreachable(what)
         if code in TRANSIENT or status in (408, 409, 429) or status >= 500:
             return Unreachable(what)
@@ -189,41 +198,6 @@ class S3Store:
         if status == 412:
             return Changed(what)
         return Gone(what) if status == 404 else Denied(what)
-
-
-def connect() -> tuple[Any, int]:
-    """An S3 client by the usual AWS environment, and how often a request is tried (AWS_MAX_ATTEMPTS, else 7).
-
-    Checksums that older gateways refuse are sent only where S3 requires them. Endpoints that are not AWS get the bucket
-    in the path. `AWS_SKIP_SIGNATURE=true` reads public buckets without credentials.
-    """
-    try:
-        session = botocore.session.get_session()
-        client = session.create_client("s3", config=_config())
-        if is_custom(client) and "addressing_style" not in session.get_scoped_config().get("s3", {}):
-            client = session.create_client("s3", config=_config().merge(PATH_STYLE))
-        return client, int(session.get_config_variable("max_attempts") or ATTEMPTS)
-    except (BotoCoreError, ValueError) as error:
-        raise BadUri(f"AWS_ENDPOINT_URL, AWS_PROFILE, AWS_REGION must describe an S3 endpoint: {error}") from error
-
-
-def is_custom(client: Any) -> bool:
-    """Whether the client's endpoint is not Amazon's."""
-    host = client.meta.endpoint_url.split("//", 1)[1].split("/")[0].split(":")[0]
-    return not host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-
-
-def _config() -> botocore.config.Config:
-    unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true")
-    return botocore.config.Config(
-        max_pool_connections=CONNECTIONS,
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"total_max_attempts": 1},  # `retry` does it, for bodies that break off too
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        signature_version=UNSIGNED if unsigned else None,
-    )
 
 
 def _status(error: ClientError) -> int:

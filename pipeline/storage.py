@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable
 from pipeline.objects_local import LocalStore
-from pipeline.objects_s3 import S3Store, connect, is_custom
+from pipeline.objects_s3 import S3Store
+from pipeline.s3_connection import connect
 
 __all__ = [
     "BadUri",
@@ -133,15 +134,16 @@ def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
     """
     if isinstance(open_store(uri), LocalStore):
         return {}
-    client, _ = connect()
-    options = {"AWS_REGION": _region(client)}
-    if is_custom(client):
-        options["AWS_ENDPOINT_URL"] = client.meta.endpoint_url
-        options["AWS_ALLOW_HTTP"] = str(client.meta.endpoint_url.startswith("http://")).lower()
-    credentials = client._request_signer._credentials
-    if credentials is None:
+    connection = connect()
+    options = {"AWS_REGION": connection.region}
+    if connection.endpoint:
+        options["AWS_ENDPOINT_URL"] = connection.endpoint
+        options["AWS_ALLOW_HTTP"] = str(connection.endpoint.startswith("http://")).lower()
+    if connection.unsigned:
         return options | {"AWS_SKIP_SIGNATURE": "true"}
-    frozen = credentials.get_frozen_credentials()
+    if not connection.credentials:
+        return options
+    frozen = connection.credentials.get_frozen_credentials()
     options |= {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
     return options | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})
 
@@ -154,20 +156,15 @@ def filesystem(uri: str | os.PathLike[str]) -> Any:
         return LocalFileSystem()
     import s3fs  # slow to import, and not needed for local paths
 
-    client, _ = connect()
+    connection = connect()
     return s3fs.S3FileSystem(
-        anon=client._request_signer._credentials is None,
-        endpoint_url=client.meta.endpoint_url if is_custom(client) else None,
-        client_kwargs={"region_name": _region(client)},
+        anon=connection.unsigned,
+        endpoint_url=connection.endpoint,
+        client_kwargs={"region_name": connection.region},
         config_kwargs={
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
-            **({"s3": {"addressing_style": "path"}} if is_custom(client) else {}),
+            **({"s3": {"addressing_style": "path"}} if connection.endpoint else {}),
         },
         use_listings_cache=False,
     )
-
-
-def _region(client: Any) -> str:
-    region = client.meta.region_name
-    return region if region and region != "aws-global" else "us-east-1"

@@ -1,0 +1,41 @@
+"""A unit on its way between Ray stages: one row, whatever the unit holds.
+
+Ray Data may split, merge or reorder rows of a block; it never splits a row. So a unit travels as one row whose rows and
+pixels are packed in binary columns, and is exactly itself at the other end.
+"""
+
+import pyarrow as pa
+
+
+def pack(table: pa.Table) -> bytes:
+    """The table as one Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def unpack(cell: pa.Scalar) -> pa.Table:
+    """The table that `pack` wrote, reading the cell's buffer in place."""
+    return pa.ipc.open_stream(cell.as_buffer()).read_all()
+
+
+def envelope(**columns: object) -> pa.Table:
+    """A table of one row; bytes, memoryviews and Arrow buffers become large_binary, other values keep Arrow's choice."""
+    arrays: dict[str, pa.Array] = {}
+    for name, cell in columns.items():
+        if isinstance(cell, bytes | memoryview | pa.Buffer):
+            arrays[name] = _large_binary(cell if isinstance(cell, pa.Buffer) else pa.py_buffer(cell))
+        else:
+            arrays[name] = pa.array([cell])
+    return pa.table(arrays)
+
+
+def left_open(unit: pa.Table) -> bool:
+    """Whether the envelope holds, instead of a unit, the message of why storage could not give it."""
+    return unit["message"][0].as_py() is not None
+
+
+def _large_binary(payload: pa.Buffer) -> pa.Array:
+    offsets = pa.py_buffer(memoryview(bytearray(b"".join(n.to_bytes(8, "little") for n in (0, payload.size)))))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, payload])

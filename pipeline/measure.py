@@ -1,0 +1,91 @@
+"""Rates and memory of the parts of a scoring run, for `flowscore bench`: always ratios within one run on one machine."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from pipeline.decode import DecodeConfig, decode_unit
+from pipeline.scorer import Scorer
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources import registry
+from pipeline.sources.config import Start
+from pipeline.storage import Store
+
+SAMPLE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images in seconds."""
+
+    images: int
+    seconds: float
+
+    @property
+    def per_s(self) -> float:
+        return self.images / self.seconds
+
+
+def encoded_units(units: Iterable[dict], scoring: ScoringConfig, store: Store) -> Iterator[pa.Table]:
+    """Rows of schemas/encoded.py of every unit, read from storage by this process."""
+    for unit in units:
+        for part in registry.source(unit["source"]).read(unit, store, scoring.source, Start()):
+            yield part.table
+
+
+def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -> Rate:
+    """Decode and score encoded images that are in memory already, one unit after the other."""
+    clock = time.perf_counter()
+    for table in encoded:
+        scorer(decode_unit(table, decode).pixels)
+    return Rate(sum(table.num_rows for table in encoded), time.perf_counter() - clock)
+
+
+def model_alone(pixels: np.ndarray, scorer: Scorer, seconds: float) -> Rate:
+    """Score pixels (N, H, W, 3) uint8 again and again for about so many seconds."""
+    scorer(pixels[: scorer.batch_size])
+    images, clock = 0, time.perf_counter()
+    while time.perf_counter() - clock < seconds:
+        scorer(pixels)
+        images += len(pixels)
+    return Rate(images, time.perf_counter() - clock)
+
+
+class PeakMemory:
+    """Samples memory twice a second while it is entered: this process, and all Ray processes of this machine that it started.
+
+    driver: largest resident set, bytes.  workers: largest sum of unique set sizes of child processes, bytes.
+    """
+
+    def __init__(self) -> None:
+        self.driver = self.workers = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        driver = psutil.Process()
+        while not self._stop.wait(SAMPLE_S):
+            self.driver = max(self.driver, driver.memory_info().rss)
+            total = 0
+            for child in driver.children(recursive=True):
+                try:
+                    total += child.memory_full_info().uss
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+            self.workers = max(self.workers, total)

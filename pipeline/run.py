@@ -1,0 +1,188 @@
+"""A scoring run: finish the open slices, plan what is new, score it, publish it. Repeating it goes on where it stopped."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline import plan
+from pipeline.cluster import Engine
+from pipeline.commits import WorkItem, pending
+from pipeline.finalize import Counts, RunInfo, finalize_slice
+from pipeline.keys import key_pattern
+from pipeline.lease import Lease
+from pipeline.run_state import RunState
+from pipeline.scoring_config import ScoringConfig
+from pipeline.stage_config import StageConfig
+from pipeline.storage import Store, open_store
+from pipeline.streaming import ray_map, stream
+from pipeline.tables import check_partitions
+
+
+class RunLimits(BaseModel):
+    """What a run does not depend on for its scores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_error_share: float = Field(0.05, ge=0, le=1)
+    window_units: int = Field(20_000, gt=0)
+    decode_timeout_s: float = Field(300.0, gt=0)
+    accept_errors: bool = False
+
+
+class EmptyInput(ValueError):
+    """There is nothing to score."""
+
+
+@dataclass
+class RunProgress:
+    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed."""
+
+    planned: int = 0
+    streams: int = 0
+    size: int = 0
+    done: int = 0
+    errors: int = 0
+    bytes_read: int = 0
+    open: dict[int, str] = field(default_factory=dict)
+
+    def take(self, outcome: dict) -> None:
+        if outcome["message"] is not None:
+            self.open[outcome["number"]] = outcome["message"]
+            return
+        self.done += outcome["scored"] + outcome["errors"]
+        self.errors += outcome["errors"]
+        self.bytes_read += outcome["bytes_read"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of the command: the slices it published, and the units that stay open, each with its reason."""
+
+    run_id: str
+    published: dict[int, Counts]
+    open: dict[int, str]
+
+
+OnProgress = Callable[[RunProgress], None]
+
+
+def score_archive(
+    state: RunState,
+    scoring: ScoringConfig,
+    artifact_uri: str,
+    cache_dir: str,
+    engine: Engine,
+    limits: RunLimits,
+    code_version: str,
+    device: str = "auto",
+    artifact: dict[str, Any] | None = None,
+    on_progress: OnProgress = lambda progress: None,
+) -> RunResult:
+    """Score what the input holds and publish it; Ray is started when there is something to score.
+
+    Raises:
+        LeaseHeld, LeaseLost: another driver has the run.
+        RunConflict, PartitionConflict: the run id or a table partition belongs to something else.
+        TooManyErrors: more than `max_error_share` of a slice failed; its commits stay, nothing is published.
+        EmptyInput: the first listing found nothing that a source reads.
+    """
+    state.claim(scoring)
+    input_store = open_store(scoring.source.input_uri)
+    published: dict[int, Counts] = {}
+    still_open: dict[int, str] = {}
+    with Lease(state) as lease:
+        stage_config = StageConfig(state, 0, scoring, artifact_uri, cache_dir, device, decode_timeout_s=limits.decode_timeout_s)
+        for number in slices_to_do(state, scoring, input_store):
+            check_partitions(state.output_uri, scoring.model, scoring.model_digest, plan.dates(state, number))
+            started = datetime.now(UTC)
+            progress = _score_slice(replace(stage_config, slice=number), engine, limits, lease, on_progress)
+            if progress.open:
+                still_open = progress.open
+                break
+            lease.check()
+            info = RunInfo(
+                run_id=state.run_id,
+                slice=number,
+                model=scoring.model,
+                model_digest=scoring.model_digest,
+                config=scoring.model_dump(mode="json"),
+                code_version=code_version,
+                ignored=plan.slice_counts(state, number).ignored,
+                attempts=lease.epoch,
+                started_at=started,
+                max_error_share=limits.max_error_share,
+                accept_errors=limits.accept_errors,
+                key_columns=key_columns(scoring),
+                artifact=artifact,
+            )
+            published[number] = finalize_slice(state.output_uri, info, ray_map if engine.started else map)
+    return RunResult(state.run_id, published, still_open)
+
+
+def key_columns(scoring: ScoringConfig) -> tuple[str, ...]:
+    """The fields of the key pattern: columns of the scores table."""
+    pattern = scoring.source.key_pattern
+    return tuple(key_pattern(pattern).fields) if pattern else ()
+
+
+def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) -> Iterator[int]:
+    """The sealed slices that are not published, then the slice of what is new since."""
+    done = state.published()
+    sealed = state.slices()
+    yield from (number for number in sealed if number not in done)
+    fresh = plan.plan_slice(state, scoring, input_store)
+    if fresh is not None:
+        yield fresh
+    elif not sealed:
+        raise EmptyInput(
+            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. "
+            "`flowscore doctor --input` lists what is there"
+        )
+
+
+def _score_slice(config: StageConfig, engine: Engine, limits: RunLimits, lease: Lease, on_progress: OnProgress) -> RunProgress:
+    """Score what is open of a slice; what storage would not give is tried once more at the end."""
+    counts = plan.slice_counts(config.state, config.slice)
+    progress = RunProgress(planned=counts.images, streams=counts.streams, size=counts.size)
+    progress.done = counts.images
+    windows = [(first, min(first + limits.window_units, counts.units)) for first in range(0, counts.units, limits.window_units)]
+    for attempt in range(2):
+        for first, end in windows:
+            items = _items(config, first, end, progress if attempt == 0 else None)
+            _score_window(items, config, engine, lease, progress, on_progress)
+        left = [item.number for first, end in windows for item in _items(config, first, end)]
+        progress.open = {number: progress.open.get(number, "no commit was written") for number in left}
+        if not left:
+            break
+    return progress
+
+
+def _items(config: StageConfig, first: int, end: int, progress: RunProgress | None = None) -> list[WorkItem]:
+    """What is open of the units first <= number < end; takes their images out of `progress.done`."""
+    rows = list(plan.units(config.state, config.slice, first, end, columns=["number", "images"]))
+    items = list(pending(config.state, config.slice, rows))
+    if progress is not None:
+        images = {row["number"]: row["images"] or 0 for row in rows}
+        progress.done -= sum(images[item.number] for item in items)
+    return items
+
+
+def _score_window(
+    items: list[WorkItem],
+    config: StageConfig,
+    engine: Engine,
+    lease: Lease,
+    progress: RunProgress,
+    on_progress: OnProgress,
+) -> None:
+    if not items:
+        return
+    resources = engine.start()
+    on_progress(progress)
+    for outcome in stream(items, replace(config, threads=resources.threads), resources):
+        progress.take(outcome)
+        on_progress(progress)
+    lease.check()

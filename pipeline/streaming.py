@@ -1,0 +1,79 @@
+"""The three stages as one Ray Data stream: work items in, commits' counts out, one unit a row all the way."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.cluster import Resources
+from pipeline.commit_stage import commit
+from pipeline.commits import WorkItem
+from pipeline.read_stage import read_and_decode
+from pipeline.score_stage import ScoreStage
+from pipeline.stage_config import StageConfig
+
+ITEMS_PER_TASK = 8
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[dict]:
+    """Run the items through read, score and commit on the connected cluster.
+
+    Args:
+        resources: with every field set.
+    Yields:
+        One dict a finished unit, in no order: number, part, scored, errors, new, bytes_read, message.
+    """
+    _configure()
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
+    blocks = [_block(items[i : i + per_task]) for i in range(0, len(items), per_task)]
+    whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    units = (
+        ray.data.from_blocks(blocks)
+        .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
+        .map_batches(
+            ScoreStage,
+            fn_constructor_kwargs={"config": config},
+            compute=ActorPoolStrategy(min_size=1, max_size=resources.scorers, initial_size=resources.scorers),
+            num_cpus=resources.scorer_cpus,
+            num_gpus=resources.scorer_gpus or None,
+            **whole,
+        )
+        .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, **whole)
+    )
+    for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+def ray_map(function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """The function's results, in the jobs' order, each job a Ray task; at most one task a core is under way."""
+    remote = ray.remote(function).options(num_cpus=1)
+    ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    waiting: deque[ray.ObjectRef] = deque()
+    for job in jobs:
+        waiting.append(remote.remote(job))
+        if len(waiting) >= ahead:
+            yield ray.get(waiting.popleft())
+    while waiting:
+        yield ray.get(waiting.popleft())
+
+
+def _configure() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # a block is given on as soon as it holds one row, that is, one unit
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    for handler in logging.getLogger("ray.data").handlers:  # its log file in Ray's session folder keeps everything
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
+
+
+def _block(items: list[WorkItem]) -> pa.Table:
+    return pa.Table.from_pylist([vars(item) for item in items])

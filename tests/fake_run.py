@@ -1,0 +1,180 @@
+"""Plan slices and commits as a scoring run leaves them, made without a model: input of finalize and of all that follows."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.commits import write_commit
+from pipeline.decode import DecodeConfig, decode_unit
+from pipeline.finalize import RunInfo
+from pipeline.identity import image_id
+from pipeline.plan import UNITS_PER_ROW_GROUP, SliceCounts, plan_slice, units
+from pipeline.quantise import quantise
+from pipeline.run_state import RunState
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources import registry
+from pipeline.sources.config import SourceConfig, Start
+from pipeline.storage import open_store
+from schemas import commit, plan
+
+MODEL, DIGEST, RUN = "tiles", "d" * 64, "run1"
+CAPTURED = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
+
+
+def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
+    """A commit row of an image with a score, a map and one region."""
+    uri = uri or f"s3://line/{name}"
+    seed = int(hashlib.sha256(f"{name}{score}".encode()).hexdigest()[:8], 16)
+    anomaly_map = np.random.default_rng(seed).gamma(2.0, 0.5, (6, 8)).astype(np.float32)
+    cells, scale, offset = quantise(anomaly_map)
+    region = {"x0": 1, "y0": 2, "x1": 30, "y1": 40, "area_px": 9.5, "peak": 3.5, "mass": 12.0}
+    return {
+        **_identity(name, uri),
+        "content_hash": hashlib.sha256(name.encode()).hexdigest()[:32],
+        "bytes": 1000 + len(name),
+        "width": 120,
+        "height": 90,
+        "captured_at": CAPTURED,
+        "brightness": 100.0,
+        "contrast": 20.0,
+        "sharpness": 5.0,
+        "score": score,
+        "map": cells,
+        "map_height": 6,
+        "map_width": 8,
+        "map_scale": scale,
+        "map_offset": offset,
+        "embedding": np.arange(32, dtype=np.float16).tobytes(),
+        "regions": [{**region, "centroid_x": 15.0, "centroid_y": 20.0}],
+        **columns,
+    }
+
+
+def failed(name: str, error: str = "truncated", uri: str | None = None, **columns) -> dict:
+    """A commit row of an image that could not be read."""
+    uri = uri or f"s3://line/{name}"
+    fault = {"stage": "decode", "error": error, "message": f"{name} ends early", "byte_offset": 17}
+    return {**_identity(name, uri), **fault, **columns}
+
+
+def _identity(name: str, uri: str) -> dict:
+    member = None if uri.endswith(name) else name
+    keys = [("line", "7"), ("product", "tile")]
+    return {"image_id": image_id(uri, member), "uri": uri, "member": member, "key": name, "keys": keys, "lot": "lot1"}
+
+
+def write_slice(
+    output_uri: str,
+    content: list[tuple[str, list[dict]]],
+    run_id: str = RUN,
+    number: int = 0,
+    skip: tuple[int, ...] = (),
+    streams: dict[int, int] | None = None,
+) -> None:
+    """Seal a slice and commit its units.
+
+    Args:
+        content: date and commit rows of each unit.
+        skip: numbers of units that get no commit.
+        streams: units that are tar streams: how many images a part has.
+    """
+    state, streams = RunState(str(output_uri), run_id), streams or {}
+    planned = [
+        {
+            "number": i,
+            "unit_id": unit_id(run_id, number, i),
+            "source": "tar" if i in streams else "files",
+            "date": date,
+            "objects": [{"key": row["key"], "size": 10, "etag": "e"} for row in rows],
+            "row_start": 0,
+            "row_count": -1,
+            "images": None if i in streams else len(rows),
+            "size": 10 * len(rows),
+        }
+        for i, (date, rows) in enumerate(content)
+    ]
+    sink = pa.BufferOutputStream()
+    counts = SliceCounts(len(planned), sum(unit["images"] or 0 for unit in planned), len(streams), 0, ignored=3)
+    with pq.ParquetWriter(sink, plan.SCHEMA, store_schema=False) as writer:
+        writer.write_table(pa.Table.from_pylist(planned, schema=plan.SCHEMA), row_group_size=UNITS_PER_ROW_GROUP)
+        writer.add_key_value_metadata(counts.footer())
+    state.store.put_new(state.slice_key(number), sink.getvalue().to_pybytes())
+    for i, (date, rows) in enumerate(content):
+        size = streams.get(i, max(1, len(rows)))
+        parts = [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
+        for part, images in enumerate(parts):
+            if i not in skip:
+                _commit(state, number, i, part, date, images, last=part == len(parts) - 1)
+
+
+def _commit(state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool) -> None:
+    rows = [{"position": position, **image} for position, image in enumerate(images)]
+    errors = sum(row.get("error") is not None for row in rows)
+    footer = {
+        "version": str(commit.VERSION),
+        "unit_id": unit_id(state.run_id, number, unit, part),
+        "slice": str(number),
+        "number": str(unit),
+        "part": str(part),
+        "date": date,
+        "scored": str(len(rows) - errors),
+        "errors": str(errors),
+        "next_offset": "end" if last else str(512 * (part + 1)),
+        "device": "cpu-float32",
+        "bytes_read": str(100 * len(rows)),
+        "seconds": json.dumps({"read": 0.25, "decode": 0.5, "score": 1.0}),
+    }
+    write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)
+
+
+def unit_id(run_id: str, number: int, unit: int, part: int = 0) -> str:
+    return hashlib.sha256(f"{run_id}/{number}/{unit}/{part}".encode()).hexdigest()[:32]
+
+
+def info(**changes) -> RunInfo:
+    """What the driver says of the run."""
+    known = {
+        "run_id": RUN,
+        "slice": 0,
+        "model": MODEL,
+        "model_digest": DIGEST,
+        "config": {"model": MODEL, "decode": {"height": 48, "width": 64, "resize": "squash"}},
+        "code_version": "0.1.0",
+        "ignored": 3,
+        "attempts": 1,
+        "started_at": datetime(2026, 1, 3, tzinfo=UTC),
+        "max_error_share": 0.5,
+        "key_columns": ("line", "product"),
+        "spent_s": 12.5,
+    }
+    return RunInfo(**{**known, **changes})
+
+
+def score_without_model(input_uri: str, output_uri: str, run_id: str = "pictures", **source) -> RunInfo:
+    """Plan, read and decode a real input as a scoring run does, and commit brightness above the mean as map and score."""
+    config = ScoringConfig(
+        model=MODEL,
+        model_digest=DIGEST,
+        source=SourceConfig(input_uri=str(input_uri), **source),
+        decode=DecodeConfig(height=48, width=64, resize="pad"),
+    )
+    state = RunState(str(output_uri), run_id)
+    state.claim(config)
+    number = plan_slice(state, config, open_store(config.source.input_uri))
+    for unit in list(units(state, number)):
+        pieces = list(registry.source(unit["source"]).read(unit, open_store(str(input_uri)), config.source, Start()))
+        for part, piece in enumerate(pieces):
+            decoded = decode_unit(piece.table, config.decode)
+            rows = decoded.table.to_pylist()
+            for row, pixels in zip(rows, decoded.pixels, strict=True):
+                if row["error"] is None:
+                    grey = pixels.mean(axis=2, dtype=np.float32)
+                    cells = np.abs(grey - grey.mean()).reshape(12, 4, 16, 4).max(axis=(1, 3))  # (12, 16)
+                    row["map"], row["map_scale"], row["map_offset"] = quantise(cells)
+                    row |= {"score": float(cells.max()), "map_height": 12, "map_width": 16}
+            _commit(state, number, unit["number"], part, unit["date"], rows, last=piece is pieces[-1])
+    return info(run_id=run_id, slice=number, config=config.model_dump(mode="json"))

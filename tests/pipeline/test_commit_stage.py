@@ -1,0 +1,109 @@
+"""Row 7 of the design's table of bad input: a score that is not finite is an error row, never a value."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.commit_stage import commit, commit_rows
+from pipeline.commits import footer_of
+from pipeline.decode import DecodeConfig
+from pipeline.envelope import envelope, pack, unpack
+from pipeline.run_state import RunState
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources.config import SourceConfig
+from pipeline.stage_config import StageConfig
+from schemas import commit as commit_schema
+from schemas import encoded as encoded_schema
+
+N, H, W = 6, 3, 4
+
+
+def scored_unit(score, anomaly_map, failed=()):
+    names = set(encoded_schema.SCHEMA.names) - {"encoded"}
+    rows = [
+        {"position": i, "image_id": f"{i:032x}", "uri": "file:///x", "key": str(i), "keys": [], "bytes": 9}
+        | ({"stage": "decode", "error": "corrupt", "message": "bad"} if i in failed else {"width": 5, "height": 6})
+        for i in range(N)
+    ]
+    schema = pa.schema([f for f in commit_schema.SCHEMA if f.name in names] + commit_schema.DECODED)
+    finite = np.isfinite(score) & np.isfinite(anomaly_map).all(axis=(1, 2))
+    return envelope(
+        number=3,
+        part=0,
+        unit_id="u" * 32,
+        date="none",
+        next_offset="end",
+        bytes_read=54,
+        read_s=0.1,
+        decode_s=0.2,
+        score_s=0.3,
+        device="cpu-float32",
+        message=None,
+        rows=pack(pa.Table.from_pylist(rows, schema=schema)),
+        finite=finite.tobytes(),
+        scores=score.astype(np.float32).tobytes(),
+        maps=anomaly_map.astype(np.float32).tobytes(),
+        embeddings=np.ones((N, 32), np.float16).tobytes(),
+        map_shape=[H, W],
+    )
+
+
+@pytest.fixture
+def values():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=N), rng.normal(size=(N, H, W))
+
+
+def test_rows_hold_scores_maps_and_earlier_errors(values):
+    rows = commit_rows(scored_unit(*values, failed={1}))
+    assert rows.schema.names == commit_schema.SCHEMA.names
+    assert rows["score"].to_pylist() == [None if i == 1 else np.float32(s) for i, s in enumerate(values[0])]
+    assert rows["error"].to_pylist() == [None, "corrupt", None, None, None, None]
+    row = rows.slice(2, 1).to_pylist()[0]
+    back = np.frombuffer(row["map"], np.uint8).reshape(H, W) * row["map_scale"] + row["map_offset"]
+    assert np.abs(back - values[1][2]).max() <= np.ptp(values[1][2]) / 510 + 1e-6
+    assert len(row["embedding"]) == 64
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["score", "map"])
+def test_row_7_not_finite_is_an_error_row(values, bad, place):
+    score, anomaly_map = values
+    if place == "score":
+        score[4] = bad
+    else:
+        anomaly_map[4, 1, 2] = bad
+    row = commit_rows(scored_unit(score, anomaly_map)).slice(4, 1).to_pylist()[0]
+    assert (row["stage"], row["error"]) == ("score", "not_finite")
+    assert row["score"] is None and row["map"] is None and row["embedding"] is None
+
+
+def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
+    scoring = ScoringConfig(
+        model="m", model_digest="d", source=SourceConfig(input_uri="in"), decode=DecodeConfig(height=8, width=8)
+    )
+    config = StageConfig(RunState(str(tmp_path), "r"), 2, scoring, "model", "cache")
+    (outcome,) = commit(scored_unit(*values, failed={0}), config).to_pylist()
+    assert (outcome["scored"], outcome["errors"], outcome["new"], outcome["message"]) == (5, 1, True, None)
+    path = tmp_path / config.state.commit_key(2, 3, 0)
+    first = path.read_bytes()
+    footer = footer_of(pq.read_metadata(path).metadata)
+    assert footer["scored"] == "5" and footer["errors"] == "1" and footer["next_offset"] == "end"
+    assert set(json.loads(footer["seconds"])) == {"read", "decode", "score", "commit"}
+    (again,) = commit(scored_unit(*values), config).to_pylist()
+    assert again["new"] is False and path.read_bytes() == first
+
+
+def test_a_unit_that_storage_did_not_give_stays_open(tmp_path):
+    (outcome,) = commit(envelope(number=7, part=2, message="no answer"), None).to_pylist()
+    assert (outcome["number"], outcome["message"], outcome["scored"]) == (7, "no answer", 0)
+
+
+def test_envelopes_keep_large_cells_as_they_are():
+    table = pa.table({"a": [1, 2], "b": ["x", None]})
+    one = envelope(rows=pack(table), pixels=memoryview(np.arange(12, dtype=np.uint8)), empty=b"", n=3, none=None)
+    assert one.num_rows == 1 and unpack(one["rows"][0]) == table
+    assert one["pixels"][0].as_buffer().to_pybytes() == bytes(range(12)) and one["empty"][0].as_py() == b""

@@ -1,0 +1,329 @@
+import io
+import random
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageCms, ImageFilter, ImageOps
+from scipy import ndimage
+
+from pipeline.decode import FILTER, SCHEMA, DecodeConfig, decode_image, decode_unit, grey_statistics
+from pipeline.encoded_rows import EncodedRows, Fault
+from pipeline.image_file import Undecodable
+from pipeline.sources.config import SourceConfig
+
+CONFIG = DecodeConfig(height=48, width=64)
+
+
+def surface(size=(90, 60), seed=0):
+    """A smooth RGB picture, (width, height)."""
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (6, 9, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(picture, form="PNG", **options):
+    sink = io.BytesIO()
+    picture.save(sink, form, **options)
+    return sink.getvalue()
+
+
+def reference(picture, size=(64, 48)):
+    return np.asarray(picture.convert("RGB").resize(size, FILTER))
+
+
+def fault(content, config=CONFIG):
+    with pytest.raises(Undecodable) as caught:
+        decode_image(content, config)
+    assert " at 0x" not in str(caught.value)  # no memory addresses: rows are the same in every run
+    return caught.value.error
+
+
+def table(*contents):
+    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
+    for number, content in enumerate(contents):
+        rows.add(f"{number}.jpg", content, None)
+    return rows.table()
+
+
+GREY16 = Image.fromarray(np.linspace(0, 65535, 90 * 60).reshape(60, 90).astype(np.uint16))
+BASE = surface()
+
+
+@pytest.mark.parametrize(
+    ("content", "picture", "tolerance"),
+    [
+        (encoded(BASE), BASE, 0),
+        (encoded(BASE, "BMP"), BASE, 0),
+        (encoded(BASE, "TIFF"), BASE, 0),
+        (encoded(BASE, "TIFF", compression="tiff_lzw"), BASE, 0),
+        (encoded(BASE, "TIFF", compression="tiff_adobe_deflate"), BASE, 0),
+        (encoded(BASE, "TIFF", compression="jpeg", quality=95), BASE, 6),
+        (encoded(BASE, "JPEG", quality=95), BASE, 10),
+        (encoded(BASE, "JPEG", quality=95, progressive=True, subsampling=0), BASE, 6),
+        (encoded(BASE.convert("L")), BASE.convert("L"), 0),
+        (encoded(BASE.convert("L"), "BMP"), BASE.convert("L"), 0),
+        (encoded(BASE.convert("L"), "TIFF"), BASE.convert("L"), 0),
+        (encoded(BASE.convert("L"), "JPEG", quality=95), BASE.convert("L"), 5),
+        (encoded(BASE.convert("1")), BASE.convert("1").convert("L"), 0),
+        (encoded(BASE.convert("1"), "TIFF", compression="group4"), BASE.convert("1").convert("L"), 0),
+        (encoded(BASE.convert("P")), BASE.convert("P"), 0),
+        (encoded(BASE.convert("P"), "BMP"), BASE.convert("P"), 0),
+        (encoded(BASE.convert("RGBA")), BASE, 0),
+        (encoded(BASE.convert("RGBA"), "TIFF"), BASE, 0),
+        (encoded(BASE.convert("LA")), BASE.convert("L"), 0),
+        (encoded(BASE.convert("CMYK"), "TIFF"), BASE, 1),
+        (encoded(BASE.convert("CMYK"), "JPEG", quality=95), BASE, 8),
+        (encoded(GREY16), Image.fromarray((np.asarray(GREY16) / 257 + 0.5).astype(np.uint8)), 0),
+        (encoded(GREY16, "TIFF"), Image.fromarray((np.asarray(GREY16) / 257 + 0.5).astype(np.uint8)), 0),
+    ],
+)
+def test_every_format_and_mode(content, picture, tolerance):
+    decoded = decode_image(content, CONFIG)
+    assert decoded.pixels.shape == (48, 64, 3) and decoded.pixels.dtype == np.uint8
+    assert (decoded.width, decoded.height) == (90, 60)
+    assert np.abs(decoded.pixels.astype(int) - reference(picture)).max() <= tolerance
+
+
+def test_sixteen_bits_are_scaled_linearly():
+    levels = np.array([[0, 128, 129, 257, 4095, 65535]], np.uint16)
+
+    def scaled(**options):
+        config = DecodeConfig(height=1, width=6, **options)
+        return [
+            decode_image(encoded(Image.fromarray(levels), form), config).pixels[0, :, 0].tolist() for form in ("PNG", "TIFF")
+        ]
+
+    assert scaled() == [[0, 0, 1, 1, 16, 255]] * 2
+    assert scaled(white_level=4095) == [[0, 8, 8, 16, 255, 255]] * 2
+
+
+def colour_16bit_png():
+    """A PNG of one pixel, RGB of 16 bits (255, 128 * 257, 65535)."""
+    import struct
+    import zlib
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 255, 128 * 257, 65535))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_colour_of_sixteen_bits_keeps_its_high_byte():
+    one = DecodeConfig(height=1, width=1)
+    assert decode_image(colour_16bit_png(), one).pixels.tolist() == [[[0, 128, 255]]]
+    assert fault(colour_16bit_png(), DecodeConfig(height=1, width=1, white_level=4095)) == "unsupported_mode"
+
+
+def test_min_is_white_tiff_is_inverted():
+    levels = np.array([[0, 65535]], np.uint16)
+    content = encoded(Image.fromarray(levels), "TIFF", tiffinfo={262: 0})
+    assert decode_image(content, DecodeConfig(height=1, width=2)).pixels[0, :, 0].tolist() == [255, 0]
+
+
+def test_transparency_is_black():
+    picture = Image.new("RGBA", (2, 1), (200, 100, 50, 255))
+    picture.putpixel((1, 0), (200, 100, 50, 51))
+    config = DecodeConfig(height=1, width=2)
+    assert decode_image(encoded(picture), config).pixels.tolist() == [[[200, 100, 50], [40, 20, 10]]]
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([9, 9, 9, 200, 200, 200])
+    palette.putpixel((1, 0), 1)
+    assert decode_image(encoded(palette, transparency=1), config).pixels[0, :, 0].tolist() == [9, 0]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_exif_orientation(form, turn, resize):
+    exif = Image.Exif()
+    exif[274] = turn
+    options = {"tiffinfo": {274: turn}} if form == "TIFF" else {"exif": exif}
+    content = encoded(BASE, form, **options)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    config = DecodeConfig(height=48, width=64, resize=resize)
+    found, wanted = decode_image(content, config), decode_image(encoded(upright), config)
+    assert (found.width, found.height) == upright.size
+    assert np.abs(found.pixels.astype(int) - wanted.pixels).max() <= 2
+
+
+def test_padding_keeps_the_aspect_and_repeats_the_edge():
+    picture = Image.fromarray(np.tile(np.arange(0, 200, 2, dtype=np.uint8)[:, None], (1, 50)))  # 50 wide, 100 high
+    pixels = decode_image(encoded(picture), DecodeConfig(height=100, width=120, resize="pad")).pixels[:, :, 0]
+    assert (pixels == np.arange(0, 200, 2)[:, None]).all()
+    wide = decode_image(encoded(picture.rotate(90, expand=True)), DecodeConfig(height=100, width=50, resize="pad")).pixels
+    assert (wide[:37] == wide[37]).all() and (wide[62:] == wide[62]).all() and wide.shape == (100, 50, 3)
+    line = decode_image(encoded(Image.new("L", (1, 3000), 7)), DecodeConfig(height=32, width=32, resize="pad"))
+    assert (line.pixels == 7).all() and (line.width, line.height) == (1, 3000)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_reduced_while_decoding_differs_little(subsampling):
+    """The bound that decode.py states: 0.4 levels on average, 4 anywhere, on noise of a few pixels."""
+    rng = np.random.default_rng(subsampling)
+    noise = Image.fromarray(rng.integers(0, 255, (1200, 1600, 3), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(1.5))
+    content = encoded(noise, "JPEG", quality=92, subsampling=subsampling)
+    found = decode_image(content, DecodeConfig(height=128, width=160)).pixels.astype(int)
+    full = np.asarray(Image.open(io.BytesIO(content)).resize((160, 128), FILTER)).astype(int)
+    assert np.abs(found - full).max() <= 4 and np.abs(found - full).mean() <= 0.4
+
+
+def test_statistics_of_the_resized_grey_image():
+    grey = np.asarray(surface((64, 48)).convert("L"))
+    brightness, contrast, sharpness = grey_statistics(grey)
+    laplacian = ndimage.convolve(grey.astype(float), np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]))[1:-1, 1:-1]
+    assert (brightness, contrast, sharpness) == pytest.approx((grey.mean(), grey.std(), laplacian.var()))
+    picture = decode_image(encoded(surface((64, 48))), CONFIG)
+    assert (picture.brightness, picture.contrast, picture.sharpness) == (brightness, contrast, sharpness)
+    assert grey_statistics(np.full((1, 1), 9, np.uint8)) == (9.0, 0.0, 0.0)
+
+
+def with_time(**tags):
+    exif = Image.Exif()
+    exif[0x0110] = "camera"  # Pillow writes none into a PNG whose first directory is empty
+    exif.get_ifd(0x8769).update(
+        {{"time": 0x9003, "offset": 0x9011, "fraction": 0x9291}[name]: tag for name, tag in tags.items()}
+    )
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("tags", "taken"),
+    [
+        ({"time": "2026:07:01 12:00:00"}, datetime(2026, 7, 1, 10, tzinfo=UTC)),
+        ({"time": "2026:01:01 12:00:00"}, datetime(2026, 1, 1, 11, tzinfo=UTC)),
+        ({"time": "2026:07:01 12:00:00", "offset": "-05:30", "fraction": "25"}, datetime(2026, 7, 1, 17, 30, 0, 250000, UTC)),
+        ({"time": "0000:00:00 00:00:00"}, None),
+        ({"time": "2026:13:01 12:00:00"}, None),
+        ({"time": "yesterday"}, None),
+        ({"offset": "+01:00"}, None),
+        ({"time": "2026:07:01 12:00:00", "offset": "+99:99"}, None),
+        ({"time": "0001:01:01 00:00:00", "offset": "+10:00"}, None),
+    ],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_capture_time(form, tags, taken):
+    config = DecodeConfig(height=8, width=8, timezone="Europe/Berlin")
+    decoded = decode_unit(table(encoded(BASE, form, exif=with_time(**tags))), config)
+    assert decoded.table["captured_at"].to_pylist() == [taken]
+    assert decoded.table["error"].to_pylist() == [None]
+
+
+def test_an_unknown_time_zone_is_refused():
+    with pytest.raises(ValueError, match="timezone must be .* got 'Mars/Olympus'"):
+        DecodeConfig(height=8, width=8, timezone="Mars/Olympus")
+
+
+# --- row 1 of design.md's table ---
+
+JPEG, PNG = encoded(BASE, "JPEG"), encoded(BASE)
+BMP, TIFF = encoded(BASE, "BMP"), encoded(BASE, "TIFF")
+LZW = encoded(BASE, "TIFF", compression="tiff_lzw")
+
+
+def damaged_scan(at):
+    """A JPEG with a marker in its pixel data that does not belong there; Pillow alone decodes it without a word."""
+    return JPEG[:at] + b"\xff\xd3" + JPEG[at:]
+
+
+def lab():
+    profile = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    return ImageCms.applyTransform(BASE, profile)
+
+
+def bomb_png(width, height):
+    content = bytearray(encoded(Image.new("L", (8, 8))))
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    return bytes(content)
+
+
+BAD = {
+    "empty": [b""],
+    "not_an_image": [b"\0" * 1000, b"hello world, this is text", random.Random(0).randbytes(5000), b"PK\x03\x04 a zip file"],
+    "unsupported_format": [
+        encoded(BASE, "GIF"),
+        encoded(BASE, "WEBP"),
+        b"%PDF-1.7 ...",
+        b"<svg xmlns=''/>",
+        b"%!PS-Adobe-3.0 EPSF",
+    ],
+    "truncated": [content[: len(content) // 2] for content in (JPEG, PNG, BMP, TIFF)] + [JPEG[:-400], PNG[:-20]],
+    "corrupt": [
+        *(damaged_scan(at) for at in (900, 1100, 1300)),
+        *(PNG[:8] + b"\xff" * 20 + PNG[28:], PNG[:16] + b"\0" * 8 + PNG[24:]),
+        *(BMP[:28] + b"\x4d" + BMP[29:], TIFF[:4] + b"\xff" * 4 + TIFF[8:]),
+        *(JPEG[:3], PNG[:8], BMP[:2], TIFF[:4]),
+    ],
+    "too_many_pixels": [bomb_png(60_000, 60_000), bomb_png(1 << 30, 1 << 30), encoded(Image.new("1", (20_000, 20_000)))],
+    "several_images": [
+        encoded(BASE, "TIFF", save_all=True, append_images=[BASE]),
+        encoded(BASE, "PNG", save_all=True, append_images=[BASE.rotate(9)]),
+        encoded(BASE, "TIFF", save_all=True, append_images=[BASE] * 3, compression="tiff_lzw"),
+    ],
+    "unsupported_mode": [
+        encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"),
+        encoded(Image.fromarray(np.full((9, 9), np.inf, np.float32)), "TIFF"),
+        encoded(BASE.convert("I"), "TIFF"),
+        encoded(lab(), "TIFF"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("error", "content"), [(error, content) for error, contents in BAD.items() for content in contents])
+def test_row_1_a_bad_file_has_a_reason(error, content):
+    assert fault(content) == error
+
+
+def test_row_1_one_bad_file_costs_one_row():
+    bad = [(error, content) for error, contents in BAD.items() for content in contents]
+    contents = [part for _, content in bad for part in (PNG, content)]
+    contents[4] = Fault("gone", "it is gone")
+    decoded = decode_unit(table(*contents), CONFIG)
+    assert decoded.table.schema == SCHEMA and decoded.table.num_rows == len(contents)
+    rows = decoded.table.to_pylist()
+    assert [row["error"] for row in rows[1::2]] == [error for error, _ in bad]
+    assert all(row["stage"] == "decode" and row["message"] for row in rows[1::2])
+    assert (rows[4]["stage"], rows[4]["error"], rows[4]["width"]) == ("read", "gone", None)
+    good = [number for number in range(0, len(contents), 2) if number != 4]
+    assert all(rows[number]["error"] is None and rows[number]["width"] == 90 for number in good)
+    assert (decoded.pixels[good] == reference(BASE)).all()
+    assert not decoded.pixels[[number for number in range(len(contents)) if number not in good]].any()
+
+
+def test_half_an_image_is_never_filled_up():
+    """Other libraries set Pillow's flag for truncated files; a half grey picture would score as a defect."""
+    for cut in range(300, len(JPEG) - 2, 97):
+        assert fault(JPEG[:cut]) in ("truncated", "corrupt")
+    for cut in range(100, len(PNG) - 12, 97):
+        assert fault(PNG[:cut]) in ("truncated", "corrupt")
+
+
+def test_no_flipped_bit_of_a_png_goes_unnoticed():
+    for at in range(8, len(PNG) - 12, 13):
+        assert fault(PNG[:at] + bytes([PNG[at] ^ 16]) + PNG[at + 1 :]) in ("corrupt", "truncated", "too_many_pixels"), at
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_damage_never_escapes(seed):
+    rng = random.Random(seed)
+    for _ in range(60):
+        content = bytearray(rng.choice([JPEG, PNG, BMP, TIFF, LZW]))
+        for _ in range(rng.choice((1, 2, 5, 20))):
+            content[rng.randrange(min(len(content), rng.choice((60, 300, 1 << 30))))] = rng.randrange(256)
+        try:
+            picture = decode_image(bytes(content), DecodeConfig(height=16, width=16, max_image_pixels=1_000_000))
+        except Undecodable as found:
+            assert found.error in {*BAD} and " at 0x" not in str(found)
+        else:
+            assert picture.pixels.shape == (16, 16, 3)
+
+
+def test_an_empty_unit():
+    decoded = decode_unit(table(), CONFIG)
+    assert decoded.pixels.shape == (0, 48, 64, 3) and decoded.table.num_rows == 0
+    assert isinstance(decoded.table, pa.Table)
