@@ -1,0 +1,176 @@
+"""A trained model as a directory: config.json, model.safetensors, card.md, digests.json, and later a calibration.
+
+Nothing in it is executed on loading, and nothing is fetched: the weights file holds the backbone too.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models import registry
+from models.config import ArtifactConfig
+from models.detector import Detector
+
+CONFIG, WEIGHTS, CARD, DIGESTS = "config.json", "model.safetensors", "card.md", "digests.json"
+SCORING_FILES = (CONFIG, WEIGHTS)  # what model_digest covers
+CALIBRATION_FILES = ("calibration.json", "calibration.safetensors")
+
+
+class ArtifactError(ValueError):
+    """An artifact that cannot be used; the message names the file, what differs and what to do."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A directory whose digests were checked."""
+
+    directory: Path
+    config: ArtifactConfig
+    model_digest: str
+    calibration_digest: str | None
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted keys, floats with every digit they need to be read back exactly, no NaN."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def digest(directory: Path, files: tuple[str, ...]) -> str:
+    """SHA-256 over the names and contents of the files, 64 hex digits."""
+    total = hashlib.sha256()
+    for name in files:
+        total.update(f"{name}:{_file_digest(directory / name)}\n".encode())
+    return total.hexdigest()
+
+
+def save(directory: Path, config: ArtifactConfig, detector: Detector, card: str) -> Artifact:
+    """Write an artifact beside its place and rename it there whole; an artifact that is there is replaced.
+
+    Stored is the detector's own config, every default filled in, under config's name and with config's record of the
+    training. Of a weights file only the name is kept: its folder says nothing on another machine.
+    """
+    directory = Path(directory)
+    if directory.exists() and not (directory / DIGESTS).is_file() and any(directory.iterdir()):
+        raise ArtifactError(f"{directory} must be new, empty or an artifact; it holds other files. Choose another --model-out.")
+    backbone = detector.config.backbone
+    if backbone.weights not in ("auto", "hub", "none"):
+        backbone = backbone.model_copy(update={"weights": Path(backbone.weights).name})
+    config = detector.config.model_copy(update={"name": config.name, "trained": config.trained, "backbone": backbone})
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        (partial / CONFIG).write_text(canonical_json(config.model_dump(mode="json")), encoding="utf-8")
+        save_file({key: tensor.cpu().contiguous() for key, tensor in detector.state_dict().items()}, partial / WEIGHTS)
+        (partial / CARD).write_text(card, encoding="utf-8")
+        write_digests(partial)
+        os.chmod(partial, 0o755)
+        if directory.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+            os.rename(directory, replaced / "old")
+            os.rename(partial, directory)
+            shutil.rmtree(replaced)
+        else:
+            os.rename(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read(directory)
+
+
+def write_digests(directory: Path) -> None:
+    """Record the digests of the files that are there: after training, and again after calibrating."""
+    calibrated = all((directory / name).is_file() for name in CALIBRATION_FILES)
+    digests = {
+        "model_digest": digest(directory, SCORING_FILES),
+        "calibration_digest": digest(directory, CALIBRATION_FILES) if calibrated else None,
+        "files": {
+            name: _file_digest(directory / name) for name in (*SCORING_FILES, *(CALIBRATION_FILES if calibrated else ()))
+        },
+    }
+    partial = directory / f".{DIGESTS}.new"
+    partial.write_text(canonical_json(digests), encoding="utf-8")
+    os.replace(partial, directory / DIGESTS)
+
+
+def read(directory: Path) -> Artifact:
+    """Check the digests over the bytes and read the config. Other files in the directory are ignored."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ArtifactError(f"model must be an artifact's directory; {directory} is not there. Train one, or check --model.")
+    recorded = _json(directory, DIGESTS)
+    files = recorded.get("files") if isinstance(recorded, dict) else None
+    if not isinstance(files, dict) or not set(SCORING_FILES) <= set(files):
+        raise ArtifactError(
+            f"{directory / DIGESTS} must list {', '.join(SCORING_FILES)}; it does not. Restore the artifact or train again."
+        )
+    present = [name for name in CALIBRATION_FILES if (directory / name).exists()]
+    for name in (*SCORING_FILES, *CALIBRATION_FILES):
+        if name not in files and name not in present:
+            continue
+        actual = _file_digest(directory / name)
+        if files.get(name) != actual:
+            raise ArtifactError(
+                f"{directory / name} must have the SHA-256 that {DIGESTS} records, {files.get(name)}; got {actual}. "
+                "The file was changed or damaged: restore the artifact, or train (for a calibration: calibrate) again."
+            )
+    calibrated = bool(present)
+    found = digest(directory, SCORING_FILES), digest(directory, CALIBRATION_FILES) if calibrated else None
+    if found != (recorded.get("model_digest"), recorded.get("calibration_digest")):
+        raise ArtifactError(f"{directory / DIGESTS} must fit its own file list; it does not. Restore the artifact.")
+    try:
+        config = ArtifactConfig.model_validate(_json(directory, CONFIG))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ArtifactError(
+            f"{directory / CONFIG} must be a config of this version of flowscore; {faults}. "
+            "Use the version that trained it, or train again."
+        ) from error
+    return Artifact(directory, config, *found)
+
+
+def load(artifact: Artifact, device: str = "cpu") -> Detector:
+    """The detector with the artifact's weights, frozen for scoring on the device."""
+    config = artifact.config
+    offline = config.backbone.model_copy(update={"weights": "none"})
+    detector = registry.build(config.model_copy(update={"backbone": offline}))
+    path = artifact.directory / WEIGHTS
+    try:
+        detector.load_state_dict(load_file(path), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path} must hold the weights that {CONFIG} describes; {error}. Use the versions of flowscore and timm that "
+            "trained it (config.json: trained), or train again."
+        ) from error
+    # The same bits in every run, and float32 that is float32. No effect on a CPU.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = False
+    return detector.to(device).freeze()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} must be there; it is missing. Restore the artifact or train again.") from error
+
+
+def _json(directory: Path, name: str) -> Any:
+    path = directory / name
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"{path} must be there; it is missing. Check that {directory} is an artifact that was copied whole."
+        ) from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} must be JSON; {error}. Restore the artifact or train again.") from error

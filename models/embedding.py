@@ -1,0 +1,21 @@
+"""The 32 numbers an image is remembered by: nearest good images, feature drift."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+EMBEDDING_SIZE = 32
+
+
+def embedding(maps: Tensor) -> Tensor:
+    """Mean over the cells of the first 32 components of the finest whitened map.
+
+    Whitened components are ordered by variance, so these are the 32 main directions of the good images' features; a
+    narrower map is filled up with zeros.
+
+    Args:
+        maps: whitened features of scale 0, (B, k, H, W), float32.
+    Returns:
+        (B, 32), float16; about normal with the standard deviation 1 / sqrt(independent cells) for good images.
+    """
+    pooled = maps[:, :EMBEDDING_SIZE].mean(dim=(2, 3))  # (B, min(k, 32))
+    return F.pad(pooled, (0, EMBEDDING_SIZE - pooled.shape[1])).half()

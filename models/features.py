@@ -1,0 +1,100 @@
+"""Rows of equal shape in a file: features are extracted once, written here, and read back batch by batch.
+
+Memory stays bounded by the batch, whatever the number of images: the operating system keeps of the mapped file what
+fits and drops the rest.
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Maps = list[Tensor]
+
+
+class StoredRows:
+    """A growing file of rows, one per image; readable at any time, whatever has been appended.
+
+    Args:
+        path: the file to create.
+        shape: of one row.
+        dtype: as stored: uint8 for pixels, float16 for feature maps (bf16 features lose nothing in it below 65,504).
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]):
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.count = 0
+        self._path = path
+        self._file = open(path, "xb")
+        self._map: np.memmap | None = None
+
+    def append(self, rows: Tensor) -> None:
+        """Add rows, (B, *shape). Raises ValueError when a value does not survive the stored type."""
+        assert tuple(rows.shape[1:]) == self.shape, (rows.shape, self.shape)
+        stored = rows.detach().cpu().numpy().astype(self.dtype)
+        if not np.isfinite(stored).all():
+            raise ValueError(
+                f"features must be finite and below 65,504; got {float(rows.abs().max())}. "
+                "Check the backbone's weights and taps, or use precision float32."
+            )
+        self._file.write(np.ascontiguousarray(stored).data)
+        self.count += len(stored)
+        self._map = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, positions: Tensor) -> Tensor:
+        """Rows at the positions (B,), int64, as (B, *shape): uint8 as stored, floats as float32."""
+        if self._map is None:
+            self._file.flush()
+            self._map = np.memmap(self._path, self.dtype, "r", shape=(self.count, *self.shape))
+        rows = torch.from_numpy(self._map[positions.numpy()])
+        return rows.float() if rows.is_floating_point() else rows
+
+    def close(self) -> None:
+        """Close and delete the file."""
+        self._map = None
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class FeatureStore:
+    """The feature pyramid of many images, one StoredRows per scale. A context manager: its files go when it ends."""
+
+    def __init__(self, directory: Path, name: str):
+        self.directory, self.name = directory, name
+        self.scales: list[StoredRows] = []
+
+    def append(self, maps: Maps) -> None:
+        """Add a batch, per scale (B, C, H_i, W_i)."""
+        if not self.scales:
+            self.scales = [
+                StoredRows(self.directory / f"{self.name}-scale{s}.bin", tuple(x.shape[1:]), np.float16)
+                for s, x in enumerate(maps)
+            ]
+        for rows, x in zip(self.scales, maps, strict=True):
+            rows.append(x)
+
+    def __len__(self) -> int:
+        return len(self.scales[0]) if self.scales else 0
+
+    def read(self, positions: Tensor) -> Maps:
+        """The maps of the images at these positions (B,), per scale (B, C, H_i, W_i), float32."""
+        return [rows.read(positions) for rows in self.scales]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for rows in self.scales:
+            rows.close()
+
+
+def batches(positions: Tensor, size: int) -> list[Tensor]:
+    """Positions cut into batches of at most `size`, in order."""
+    return list(positions.split(size)) if len(positions) else []

@@ -1,0 +1,50 @@
+"""Affine coupling with a soft clamp, and the fixed channel permutations between couplings (CS-Flow, DifferNet)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# The authors' literal, near 2 / pi; part of the published model's arithmetic.
+CLAMP_CONSTANT = 0.636
+STATE_LIMIT = 1e6
+
+
+def legacy_permutations(block: int, channels: int, scales: int) -> np.ndarray:
+    """Channel orders of one block, as numpy's legacy generator draws them when seeded with the block's index.
+
+    Returns:
+        (scales, channels) int64; y[:, i] = x[:, order[i]]. Every scale has its own order.
+    Source: golden/NOTES.md section 1 (CS-Flow 88a13b8b, PermuteLayer).
+    """
+    generator = np.random.RandomState(block)
+    return np.stack([generator.permutation(channels) for _ in range(scales)]).astype(np.int64)
+
+
+def soft_clamp(raw_log_scale: Tensor, clamp: float) -> Tensor:
+    """clamp * 0.636 * atan(s / clamp): about s near 0, bounded by +-0.999 clamp. clamp <= 0 leaves s as it is."""
+    if clamp <= 0:
+        return raw_log_scale
+    return torch.atan(raw_log_scale / clamp) * (clamp * CLAMP_CONSTANT)
+
+
+def couple(part: Tensor, subnet_output: Tensor, clamp: float) -> tuple[Tensor, Tensor]:
+    """One affine step, x -> z.
+
+    Args:
+        part: the half that changes, (B, C, ...).
+        subnet_output: (B, 2C, ...), first half raw log-scale s, second half shift t; same dtype as part.
+    Returns:
+        exp(L) * part + t, limited to +-1e6, and L (both (B, C, ...)); L sums to this step's log|det|.
+    Source: Dinh et al. 2016, Real NVP, eq. 8, arXiv:1605.08803; clamp from CS-Flow.
+    """
+    channels = part.shape[1]
+    log_scale = soft_clamp(subnet_output[:, :channels], clamp)
+    changed = torch.addcmul(subnet_output[:, channels:], part, log_scale.exp())
+    return changed.clamp(-STATE_LIMIT, STATE_LIMIT), log_scale
+
+
+def uncouple(part: Tensor, subnet_output: Tensor, clamp: float) -> Tensor:
+    """The inverse of couple for the same subnet_output (exact wherever the +-1e6 limit was not met)."""
+    channels = part.shape[1]
+    log_scale = soft_clamp(subnet_output[:, :channels], clamp)
+    return (part - subnet_output[:, channels:]) * torch.exp(-log_scale)

@@ -1,0 +1,53 @@
+"""What is read off a flow's latents: training loss, log-likelihood, image scores and anomaly map."""
+
+import math
+
+import torch
+from torch import Tensor
+
+Maps = list[Tensor]
+
+
+def elements(maps: Maps) -> int:
+    """D, latent elements of one image over all scales."""
+    return sum(math.prod(z.shape[1:]) for z in maps)
+
+
+def energy(latents: Maps) -> Tensor:
+    """Sum of z^2 per image and scale, (B, scales)."""
+    return torch.stack([z.square().sum(dim=(1, 2, 3)) for z in latents], 1)
+
+
+def nll_loss(latents: Maps, log_det_jac: Tensor) -> Tensor:
+    """Negative log-likelihood under a standard normal base, up to its constant, per latent element; the training loss.
+
+    Args:
+        latents: z per scale, (B, C, H_i, W_i).
+        log_det_jac: log|det dz/dx| per scale, (B, scales), nats.
+    Returns:
+        scalar, nats per element, mean over the batch.
+    Source: Rudolph et al. 2021, eq. 3, arXiv:2110.02855.
+    """
+    return (0.5 * energy(latents) - log_det_jac).sum(1).mean() / elements(latents)
+
+
+def log_prob(latents: Maps, log_det_jac: Tensor) -> Tensor:
+    """log p(x) in nats per image, (B,), constant included. Logged, never used as a score."""
+    constant = 0.5 * math.log(2 * math.pi) * elements(latents)
+    return (log_det_jac - 0.5 * energy(latents)).sum(1) - constant
+
+
+def mean_score(latents: Maps) -> Tensor:
+    """Mean of z^2 / 2 over all elements of all scales, (B,). Scale 0 of three weighs 16/21."""
+    return energy(latents).sum(1) / (2 * elements(latents))
+
+
+def scale_means(latents: Maps) -> Tensor:
+    """m_s, the mean of z^2 / 2 of every scale, (B, scales)."""
+    counts = torch.tensor([2 * math.prod(z.shape[1:]) for z in latents], dtype=latents[0].dtype)
+    return energy(latents) / counts.to(latents[0].device)
+
+
+def anomaly_map(latents: Maps) -> Tensor:
+    """Channel mean of z^2 at scale 0, (B, H_0, W_0)."""
+    return latents[0].square().mean(dim=1)

@@ -1,0 +1,117 @@
+"""Good images are split by group, never by image: one piece, capture burst or lot stays on one side.
+
+Without a key, groups are near-duplicates: thumbnails that correlate are taken for pictures of one piece.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+THUMBNAIL = 32
+THRESHOLDS = (0.8, 0.9, 0.95, 0.98)
+LARGEST_SHARE = 0.25
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Groups:
+    """names: the group of every image, (N,).  basis: how they were found, one sentence part for the model card."""
+
+    names: list[str]
+    basis: str
+
+    def count(self) -> int:
+        return len(set(self.names))
+
+
+def thumbnails(images: Tensor) -> NDArray[np.float32]:
+    """(B, H, W, 3) uint8 to grey thumbnails (B, 1024), float32, each of mean 0 and length 1 (flat images are 0).
+
+    Values fit float16, so a million images take 2 GB.
+    """
+    grey = images.float().mean(dim=3)[:, None]  # (B, 1, H, W)
+    small = F.interpolate(grey, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)  # (B, 1024)
+    centred = small - small.mean(dim=1, keepdim=True)
+    return (centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-6)).numpy()
+
+
+def near_duplicates(thumbs: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
+    """Group number of every image: the connected components of 'correlation above the threshold', (N,).
+
+    Works block by block and keeps of each block pair only who belongs together, so memory stays small even where all
+    images look alike; time grows with N^2 (100,000 images are some minutes).
+    """
+    count = len(thumbs)
+    links: list[NDArray[np.int64]] = []
+    for top in range(0, count, BLOCK):
+        rows = thumbs[top : top + BLOCK].astype(np.float32)
+        for left in range(top, count, BLOCK):
+            similar = rows @ thumbs[left : left + BLOCK].astype(np.float32).T > threshold
+            members = np.concatenate([np.arange(top, top + len(rows)), np.arange(left, left + similar.shape[1])])
+            i, j = np.nonzero(similar)
+            links.append(_chains(members, members[i], members[len(rows) + j]))
+    pairs = np.concatenate(links, axis=1)
+    return _components(count, pairs[0], pairs[1])
+
+
+def _components(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _chains(members: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fewest links, (2, L), that join the members as the given pairs do: each one with the next of its component."""
+    nodes = np.unique(members)
+    number = _components(len(nodes), np.searchsorted(nodes, first), np.searchsorted(nodes, second))
+    order = np.argsort(number, kind="stable")
+    together = np.flatnonzero(number[order][1:] == number[order][:-1])
+    return np.stack([nodes[order[together]], nodes[order[together + 1]]])
+
+
+def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs: NDArray[np.floating]) -> Groups:
+    """The groups of N images.
+
+    Args:
+        keys: the value of the group key (or the lot) of every image; None, or any None in it: not known.
+        key_name: what the keys are called in messages.
+        thumbs: `thumbnails` of the images, (N, 1024).
+    """
+    if keys is not None and all(key is not None for key in keys):
+        return Groups([str(key) for key in keys], f"the key {key_name}")
+    for threshold in THRESHOLDS:
+        found = near_duplicates(thumbs, threshold)
+        if np.bincount(found).max() <= max(1, LARGEST_SHARE * len(found)):
+            return Groups([str(number) for number in found], f"near-duplicate thumbnails (correlation above {threshold})")
+    single = [str(number) for number in range(len(thumbs))]
+    return Groups(single, "nothing: no key was given and all images look alike, so every image counts as its own group")
+
+
+def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """Positions of each set: whole groups in random order, set after set until it has its share of the images.
+
+    Args:
+        groups: of every image, (N,).
+        shares: of the images, of every set but the last, which takes the rest; each in [0, 1). A share above 0 gets at
+            least one group where there are enough.
+    Returns:
+        one sorted int64 array per share, then the rest; they are disjoint and cover all images.
+    """
+    names, code = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sizes = np.bincount(code, minlength=len(names))
+    order = np.random.default_rng(seed).permutation(len(names))
+    sets: list[NDArray[np.int64]] = []
+    at = 0
+    for share in shares:
+        wanted, taken, start = share * len(code), 0, at
+        while at < len(order) - 1 and taken + sizes[order[at]] / 2 < wanted:
+            taken += int(sizes[order[at]])
+            at += 1
+        sets.append(np.flatnonzero(np.isin(code, order[start:at])))
+    sets.append(np.flatnonzero(np.isin(code, order[at:])))
+    return sets

@@ -1,0 +1,50 @@
+"""Pixels to the normalised image pyramid that backbones read."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Downscale = Literal["area", "nearest"]
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(value / 255 - mean) / std per channel.
+
+    Args:
+        images: (B, H, W, 3), uint8, RGB.
+    Returns:
+        (B, 3, H, W), float32, in channels_last memory.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(
+            f"images must be uint8 (B, H, W, 3); got {images.dtype} {tuple(images.shape)}. Decode and resize them first."
+        )
+    # One row of the image, so that the innermost loop is long.
+    width = images.shape[2]
+    gain = torch.tensor([1 / (255 * s) for s in std], device=images.device).repeat(width, 1)  # (W, 3)
+    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width, 1)
+    return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+
+def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[Tensor]:
+    """The images at 1, 1/2, 1/4 ... of their size, odd sizes rounded up.
+
+    Args:
+        images: (B, 3, H, W), float32.
+        downscale: area averages the pixels that a new pixel covers; nearest is the original CS-Flow's.
+    Returns:
+        per scale (B, 3, ceil(H / 2^i), ceil(W / 2^i)).
+    """
+    height, width = images.shape[-2:]
+    levels = [images]
+    for i in range(1, scales):
+        size = (-(-height // 2**i), -(-width // 2**i))
+        if downscale == "nearest":
+            levels.append(F.interpolate(images, size=size, mode="nearest"))
+        elif height % 2**i == 0 and width % 2**i == 0:
+            levels.append(F.avg_pool2d(levels[-1], 2))
+        else:
+            levels.append(F.interpolate(images, size=size, mode="area"))
+    return levels

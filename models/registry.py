@@ -1,0 +1,19 @@
+"""The detectors: every file of models/detectors is one, under the file's name."""
+
+import importlib
+import pkgutil
+
+from models import detectors
+from models.config import ArtifactConfig
+from models.detector import Detector
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(detectors.__path__))
+
+
+def build(config: ArtifactConfig) -> Detector:
+    """A detector with random or downloaded backbone weights and an untrained head; imports only the chosen file."""
+    if config.detector not in names():
+        raise ValueError(f"detector must be one of {', '.join(names())}; got {config.detector!r}. Choose one of them.")
+    return importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)

@@ -1,0 +1,145 @@
+"""The training loop of a flow on stored features; everything about images, files and settings is elsewhere."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.features import FeatureStore
+from models.flows.likelihood import nll_loss
+
+Maps = list[Tensor]
+
+
+class TrainingConfig(BaseModel):
+    """How a flow is fitted.
+
+    learning_rate: the peak of a one-cycle schedule. ema: decay of the averaged weights, which are the ones kept.
+    noise: standard deviation added to whitened features at first, falling linearly to 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(12, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    gradient_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    noise: float = Field(0.0, ge=0)
+
+
+class TrainingError(ValueError):
+    """Training that cannot go on; the message names the step and what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: epoch (of epochs) and step (of steps an epoch) count from 0, loss in nats per latent element."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+class AveragedWeights:
+    """Exponential moving average of a module's parameters, with a short memory at the start."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.parameters = list(module.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to_module(self) -> None:
+        for parameter, average in zip(self.parameters, self.average, strict=True):
+            parameter.copy_(average)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The module holds the average inside the block, its own weights again after it."""
+        own = [p.detach().clone() for p in self.parameters]
+        self.copy_to_module()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, own, strict=True):
+                    parameter.copy_(value)
+
+
+def train(
+    flow: nn.Module,
+    whiten: Callable[[Maps], Maps],
+    features: FeatureStore,
+    positions: Tensor,
+    config: TrainingConfig,
+    seed: int,
+    device: str = "cpu",
+    on_step: Callable[[Step], None] = lambda step: None,
+    after_epoch: Callable[[int], bool] | None = None,
+) -> None:
+    """Fit the flow in place by maximum likelihood; it ends with the averaged weights.
+
+    Args:
+        flow: maps whitened features to (latents, log_det_jac).
+        whiten: features as stored, per scale (B, C, H_i, W_i), to what the flow reads.
+        positions: int64, the stored images to train on, (N,).
+        seed: of the order of images and of the noise. The initial weights are the caller's.
+        after_epoch: called with the epoch's number while the flow holds the averaged weights; True ends the training.
+    Raises:
+        TrainingError: the loss or its gradient is not finite, or there are no images.
+    """
+    if not len(positions):
+        raise TrainingError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
+    generator = torch.Generator().manual_seed(seed)
+    size = min(config.batch_size, len(positions))
+    steps = len(positions) // size  # the rest of an epoch's order is dropped: every batch has the same size
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    total = steps * config.epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(total, 4))
+    averaged = AveragedWeights(flow, config.ema)
+    flow.train()
+    for epoch in range(config.epochs):
+        order = positions[torch.randperm(len(positions), generator=generator)]
+        for step in range(steps):
+            batch = order[step * size : (step + 1) * size]
+            with torch.no_grad():
+                maps = whiten([x.to(device) for x in features.read(batch)])
+                sigma = config.noise * (1 - (epoch * steps + step) / total)
+                if sigma:
+                    maps = [x + sigma * torch.randn(x.shape, generator=generator).to(device) for x in maps]
+            loss = nll_loss(*flow(maps))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
+            value = float(loss.detach())
+            if not math.isfinite(value) or not math.isfinite(float(norm)):
+                raise TrainingError(
+                    f"loss and gradient must be finite; got loss {value} and gradient norm {float(norm)} at epoch "
+                    f"{epoch + 1}, step {step + 1} of {steps}. Lower learning_rate (now {config.learning_rate}), or use "
+                    "precision float32."
+                )
+            optimizer.step()
+            schedule.step()
+            averaged.update()
+            on_step(Step(epoch, config.epochs, step, steps, value))
+        if after_epoch is not None:
+            with averaged.in_place():
+                if after_epoch(epoch):
+                    break
+    averaged.copy_to_module()
+    flow.eval()

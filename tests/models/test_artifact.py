@@ -1,0 +1,157 @@
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from models import artifact, registry
+from models.artifact import ArtifactError
+from models.backbones import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+
+CONFIG = ArtifactConfig(
+    name="tiny",
+    backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
+    input=InputConfig(height=64, width=64),
+    hyperparameters={"whiten_dims": 8, "hidden": 4, "kernels": [3], "whiten_floor": 0.1 + 0.2},
+    trained={"images": 3},
+)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return registry.build(CONFIG)
+
+
+@pytest.fixture
+def saved(tmp_path, detector):
+    return artifact.save(tmp_path / "model", CONFIG, detector, "# Card\n")
+
+
+def test_what_is_written(saved):
+    names = sorted(path.name for path in saved.directory.iterdir())
+    assert names == ["card.md", "config.json", "digests.json", "model.safetensors"]
+    assert [path.name for path in saved.directory.parent.iterdir()] == ["model"]
+    text = (saved.directory / "config.json").read_text()
+    assert text == artifact.canonical_json(json.loads(text))
+    assert json.loads(text)["hyperparameters"]["whiten_floor"] == 0.1 + 0.2
+    assert saved.calibration_digest is None
+    assert len(saved.model_digest) == 64
+
+
+def test_config_is_stored_resolved_and_read_back(saved, detector):
+    assert saved.config == detector.config.model_copy(update={"trained": {"images": 3}})
+    assert saved.config.backbone.mean is not None and saved.config.map_height == 8
+
+
+def test_saving_twice_gives_the_same_digest(saved, detector, tmp_path):
+    again = artifact.save(tmp_path / "again", CONFIG, detector, "another card")
+    assert again.model_digest == saved.model_digest
+    other = artifact.save(tmp_path / "other", CONFIG.model_copy(update={"name": "other"}), detector, "")
+    assert other.model_digest != saved.model_digest
+
+
+def test_the_folder_of_a_weights_file_is_not_stored(tmp_path):
+    path = tmp_path / "given.safetensors"
+    source = registry.build(CONFIG)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+    config = CONFIG.model_copy(update={"backbone": CONFIG.backbone.model_copy(update={"weights": str(path)})})
+    stored = artifact.save(tmp_path / "model", config, registry.build(config), "")
+    assert str(tmp_path) not in (stored.directory / "config.json").read_text()
+    assert stored.config.backbone.weights == "given.safetensors"
+    path.unlink()
+    assert artifact.load(stored).state_dict().keys() == source.state_dict().keys()
+
+
+def test_saving_replaces_an_artifact_but_nothing_else(saved, detector, tmp_path):
+    (saved.directory / "stale").write_text("")
+    artifact.save(saved.directory, CONFIG, detector, "new")
+    assert not (saved.directory / "stale").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("")
+    with pytest.raises(ArtifactError, match="must be new, empty or an artifact"):
+        artifact.save(other, CONFIG, detector, "")
+    assert (other / "thesis.txt").exists()
+
+
+def test_loading_touches_neither_network_nor_pickle(saved, monkeypatch):
+    def refuse(*_args, **_fields):
+        raise AssertionError("not allowed")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("torch.load", refuse)
+    monkeypatch.setattr("pickle.loads", refuse)
+    artifact.load(artifact.read(saved.directory))
+
+
+def test_unknown_files_are_ignored(saved):
+    (saved.directory / "notes.txt").write_text("mine")
+    assert artifact.read(saved.directory) == saved
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "digests.json"])
+def test_a_missing_file_is_named(saved, name):
+    (saved.directory / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} must be there; it is missing"):
+        artifact.read(saved.directory)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_changed_byte_is_found(saved, name):
+    path = saved.directory / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name} must have the SHA-256 that digests.json records"):
+        artifact.read(saved.directory)
+
+
+def test_digests_that_contradict_themselves(saved):
+    path = saved.directory / "digests.json"
+    digests = json.loads(path.read_text())
+    path.write_text(json.dumps(digests | {"model_digest": "0" * 64}))
+    with pytest.raises(ArtifactError, match="must fit its own file list"):
+        artifact.read(saved.directory)
+    path.write_text("[]")
+    with pytest.raises(ArtifactError, match="must list config.json, model.safetensors"):
+        artifact.read(saved.directory)
+    path.write_text("{")
+    with pytest.raises(ArtifactError, match="must be JSON"):
+        artifact.read(saved.directory)
+
+
+def test_no_such_directory(tmp_path):
+    with pytest.raises(ArtifactError, match="is not there"):
+        artifact.read(tmp_path / "nix")
+
+
+def test_a_config_of_another_version(saved):
+    path = saved.directory / "config.json"
+    path.write_text(artifact.canonical_json(json.loads(path.read_text()) | {"invented": 1}))
+    artifact.write_digests(saved.directory)
+    with pytest.raises(ArtifactError, match="invented: Extra inputs are not permitted"):
+        artifact.read(saved.directory)
+
+
+def test_weights_that_do_not_fit_the_config(saved):
+    path = saved.directory / "model.safetensors"
+    state = load_file(path)
+    state.pop("whitening.bias")
+    save_file(state, path)
+    artifact.write_digests(saved.directory)
+    with pytest.raises(ArtifactError, match='Missing key.*"whitening.bias"'):
+        artifact.load(artifact.read(saved.directory))
+
+
+def test_a_calibration_has_its_own_digest(saved):
+    for name in artifact.CALIBRATION_FILES:
+        (saved.directory / name).write_text("{}")
+    with pytest.raises(ArtifactError, match="calibration.json must have the SHA-256"):
+        artifact.read(saved.directory)
+    artifact.write_digests(saved.directory)
+    calibrated = artifact.read(saved.directory)
+    assert calibrated.model_digest == saved.model_digest
+    assert calibrated.calibration_digest is not None

@@ -1,0 +1,102 @@
+"""The loop on a small flow: it learns, repeats bit for bit, averages weights, and stops early and clearly on NaN."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.features import FeatureStore
+from models.flows.cross_scale import CrossScaleFlow
+from models.flows.likelihood import nll_loss
+from models.training import AveragedWeights, Step, TrainingConfig, TrainingError, train
+
+CONFIG = TrainingConfig(epochs=4, batch_size=8, learning_rate=5e-3)
+
+
+def flow() -> CrossScaleFlow:
+    torch.manual_seed(0)
+    return CrossScaleFlow(channels=6, scales=2, hidden=8, kernels=(3, 3))
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(40, 1, 8, 8, generator=generator)
+    maps = [(base + 0.3 * torch.randn(40, 6, 8, 8, generator=generator)), torch.randn(40, 6, 4, 4, generator=generator)]
+    with FeatureStore(tmp_path, "good") as features:
+        features.append(maps)
+        yield features
+
+
+def same(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    return maps
+
+
+def loss_of(model: CrossScaleFlow, store: FeatureStore) -> float:
+    with torch.no_grad():
+        return float(nll_loss(*model(store.read(torch.arange(len(store))))))
+
+
+def test_the_loss_falls_and_steps_are_told(store: FeatureStore) -> None:
+    model, steps = flow(), list[Step]()
+    before = loss_of(model, store)
+    train(model, same, store, torch.arange(40), CONFIG, seed=0, on_step=steps.append)
+    assert loss_of(model, store) < before - 0.01
+    assert len(steps) == 4 * 5 and steps[-1].epoch == 3 and steps[-1].step == 4 and steps[0].steps == 5
+
+
+def test_same_seed_same_weights_and_another_seed_others(store: FeatureStore) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        model = flow()
+        train(model, same, store, torch.arange(40), CONFIG.model_copy(update={"noise": 0.1}), seed=seed)
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_only_the_given_positions_are_read(store: FeatureStore) -> None:
+    read: list[int] = []
+    original = store.read
+    store.read = lambda positions: (read.extend(positions.tolist()), original(positions))[1]  # type: ignore[method-assign]
+    train(flow(), same, store, torch.arange(0, 40, 2), CONFIG, seed=0)
+    assert set(read) <= set(range(0, 40, 2))
+
+
+def test_nan_names_epoch_step_and_what_to_do(store: FeatureStore) -> None:
+    calls = []
+
+    def poisoned(maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        calls.append(1)
+        return [x * torch.nan for x in maps] if len(calls) == 7 else maps
+
+    with pytest.raises(TrainingError, match=r"epoch 2, step 2 of 5\. Lower learning_rate"):
+        train(flow(), poisoned, store, torch.arange(40), CONFIG, seed=0)
+
+
+def test_after_epoch_sees_the_average_and_can_stop(store: FeatureStore) -> None:
+    model, seen = flow(), []
+
+    def after(epoch: int) -> bool:
+        seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        return epoch == 1
+
+    train(model, same, store, torch.arange(40), CONFIG, seed=0, after_epoch=after)
+    final = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert len(seen) == 2 and torch.equal(final, seen[-1])
+
+
+def test_averaged_weights_put_the_own_weights_back() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+        averaged = AveragedWeights(model, decay=0.5)
+        model.weight.fill_(1.0)
+    averaged.update()
+    with averaged.in_place():
+        assert float(model.weight) == pytest.approx(1 - 2 / 11)
+    assert float(model.weight) == 1.0
+
+
+def test_no_images_is_an_error(store: FeatureStore) -> None:
+    with pytest.raises(TrainingError, match="at least 1"):
+        train(flow(), same, store, torch.arange(0), CONFIG, seed=0)
