@@ -1,0 +1,163 @@
+"""See the whole path on made-up inspection images: a bucket, training, scoring, tables, a report. Needs no network."""
+
+import csv
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.demo_archive import Shard, make, orders, write_truth
+from jobs.entry import run
+from jobs.errors import UsageError
+from jobs.progress import duration
+
+BUCKET = "flowscore-demo"
+PATTERN = "{line}/{date}/{lot}/{name}"
+CONFIGS = Path(os.path.relpath(Path(__file__).parent / "configs"))
+PRETRAINED = "assets/weights/mobilenetv1_100_imagenet.safetensors"
+WORST = "select line, lot, member, round(score, 2) as score from scores order by scores.score desc limit 10"
+
+
+def main(
+    directory: Annotated[Path, typer.Option(help="where model, tables, report.html and worst.png go")] = Path("demo-output"),
+    images: Annotated[int, typer.Option(min=100, help="pictures in the archive, and about as many good ones")] = 300,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same pictures")] = 0,
+) -> None:
+    started = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("model", "tables"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    with s3_server() as endpoint:
+        say(f"An S3 server of this demo's own listens at {endpoint}.")
+        fill_bucket(directory, images, seed)
+        model, tables = directory / "model", directory / "tables"
+        flowscore(
+            "train", "--config", str(training_config()), "--input", f"s3://{BUCKET}/good", "--model-out", str(model),
+            "--name", "demo", "--key-pattern", PATTERN, "--seed", str(seed),
+        )  # fmt: skip
+        flowscore(
+            "score", "--model", str(model), "--input", f"s3://{BUCKET}/archive", "--output", str(tables),
+            "--key-pattern", PATTERN,
+        )  # fmt: skip
+        flowscore("query", "--output", str(tables), WORST)
+        flowscore("query", "--output", str(tables), "select error, member, message from errors order by member")
+        show_accuracy(tables, directory / "truth.csv")
+        page, sheet = directory / "report.html", directory / "worst.png"
+        flowscore("report", "--output", str(tables), "--html", str(page), "--png", str(sheet))
+    say(f"\nDone in {duration(time.monotonic() - started)}. Open {page} and {sheet}; ask the tables more with")
+    say(f'flowscore query --output {tables} "select ..."')
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """moto's S3 server in a thread of this process, with the environment that points clients at it.
+
+    Yields:
+        its endpoint.
+    """
+    try:
+        import boto3
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        raise UsageError(
+            "flowscore demo", "installed with its extra", error.name, "pip install 'flowscore[demo]', or `make demo`."
+        ) from error
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request otherwise
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
+    before = {name: os.environ.get(name) for name in (*settings, "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN")}
+    for name in before:
+        os.environ.pop(name, None)
+    os.environ.update(settings, AWS_DEFAULT_REGION="us-east-1")
+    try:
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield endpoint
+    finally:
+        server.stop()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def fill_bucket(directory: Path, images: int, seed: int) -> None:
+    """Draw the shards and put them into the bucket; the truth about them goes beside, into the directory."""
+    from pipeline.storage import open_store
+
+    started = time.monotonic()
+    for prefix, archive in (("good", False), ("archive", True)):
+        store = open_store(f"s3://{BUCKET}/{prefix}")
+        shards: list[Shard] = []
+        for shard in make(orders(images, archive, seed)):
+            store.put_new(shard.key, shard.tar)
+            shards.append(shard)
+        if archive:
+            write_truth(shards, directory / "truth.csv")
+        count = sum(len(shard.truth) for shard in shards)
+        size = sum(len(shard.tar) for shard in shards) / 1e6
+        say(f"s3://{BUCKET}/{prefix}: {count} pictures in {len(shards)} tar shards, {size:.1f} MB")
+    say(f"Drawn in {duration(time.monotonic() - started)}. Labels are in {directory / 'truth.csv'}, not in the shards.")
+
+
+def training_config() -> Path:
+    """The settings for the best backbone weights that are at hand without a network."""
+    assets = os.environ.get("FLOWSCORE_ASSETS")
+    if assets and (Path(assets) / PRETRAINED).is_file():
+        return CONFIGS / "demo_pretrained.yaml"
+    say(
+        "\nNOTE: no pretrained backbone weights here (FLOWSCORE_ASSETS names no folder that holds them), so the demo takes\n"
+        "random ones. That does for its simple textures. For a product, let `flowscore train` download some: --weights hub."
+    )
+    return CONFIGS / "demo_random.yaml"
+
+
+def flowscore(verb: str, *arguments: str) -> None:
+    """Show a command as a user would type it, and run it.
+
+    Raises:
+        typer.Exit: it failed; with its exit code.
+    """
+    say(f"\n$ flowscore {verb} {shlex.join(arguments)}")
+    ended = subprocess.run([sys.executable, "-m", f"jobs.{verb}", *arguments], check=False)
+    if ended.returncode:
+        raise typer.Exit(ended.returncode)
+
+
+def show_accuracy(tables: Path, truth: Path) -> None:
+    """Print how well the scores rank the defects, which only the demo can know."""
+    from sklearn.metrics import roc_auc_score
+
+    from pipeline.query import connect
+
+    with truth.open() as rows:
+        defects = {(row["shard"], row["member"]): row["defect"] for row in csv.DictReader(rows)}
+    query = "select line, split_part(uri, '/archive/', 2) as shard, member, score from scores"
+    scored = connect(str(tables)).connection.sql(query).fetchall()
+    known = [(line, defects[shard, member] != "good", score) for line, shard, member, score in scored]
+    say("\nAUROC against truth.csv (1 is a perfect ranking, 0.5 is chance):")
+    for line in sorted({line for line, _, _ in known}):
+        of_line = [(bad, score) for each, bad, score in known if each == line]
+        bad, score = zip(*of_line, strict=True)
+        say(f"  {line:<9} {roc_auc_score(bad, score):.3f}   {sum(bad)} defective of {len(bad)} pictures")
+    say(f"  {'all':<9} {roc_auc_score([bad for _, bad, _ in known], [score for _, _, score in known]):.3f}")
+
+
+def say(text: str) -> None:
+    """Print at once, so that lines keep their order among those of the commands."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

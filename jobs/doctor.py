@@ -1,0 +1,234 @@
+"""Check this machine, the storage, a model and the tables, and say what to do about what is wrong."""
+
+import json
+import platform
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import psutil
+import typer
+from packaging.requirements import Requirement
+
+from jobs.entry import run
+from jobs.errors import ExitCode
+from pipeline.storage import StorageError, check_conditional_put, local_copy, open_store
+
+GIB = 1 << 30
+LEAST_MEMORY = 4 * GIB
+LEAST_SHARED_MEMORY = 2 * GIB
+LEAST_DISK = 10 * GIB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `fix` is there unless all is well."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<5}{self.subject:<11}{self.text}" + (f"\n{'':<16}{self.fix}" if self.fix else "")
+
+
+def main(
+    input: Annotated[str | None, typer.Option(help="images that a job is to read: a path or s3://bucket/prefix")] = None,
+    output: Annotated[str | None, typer.Option(help="where tables and run state live: a path or s3://")] = None,
+    model: Annotated[str | None, typer.Option(help="directory of a trained model, local or s3://")] = None,
+    cache_dir: Annotated[Path, typer.Option(help="where a remote model is copied to")] = Path("~/.cache/flowscore"),
+) -> None:
+    checks: list[Callable[[], Iterator[Finding]]] = [python, libraries, machine, gpu, ray]
+    if input:
+        checks.append(lambda: readable(input))
+    if output:
+        checks += [lambda: writable(output), lambda: tables(output), lambda: runs(output)]
+    if model:
+        checks.append(lambda: artifact(model, cache_dir.expanduser()))
+    failed = 0
+    for check in checks:
+        for finding in check():
+            failed += finding.level == "fail"
+            print(finding, flush=True)
+    if failed:
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter that runs this."""
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    fix = "" if supported else "flowscore needs Python 3.11, 3.12 or 3.13."
+    yield Finding("ok" if supported else "fail", "python", f"{platform.python_version()} at {sys.executable}", fix)
+
+
+def libraries() -> Iterator[Finding]:
+    """Installed versions against what the distribution asks for."""
+    try:
+        wanted = [Requirement(line) for line in requires("flowscore") or []]
+    except PackageNotFoundError:
+        yield Finding("fail", "libraries", "flowscore is not installed", "Run `make test`, or `pip install -e .` here.")
+        return
+    shown = []
+    for requirement in wanted:
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            yield Finding("fail", "libraries", f"{requirement.name} is missing", f"pip install '{requirement}'")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            yield Finding("fail", "libraries", f"{requirement.name} is {found}", f"pip install '{requirement}'")
+        shown.append(f"{requirement.name} {found}")
+    yield Finding("ok", "libraries", f"{len(shown)} found: {', '.join(shown)}")
+
+
+def machine() -> Iterator[Finding]:
+    """Cores, memory, shared memory and disk of this machine."""
+    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
+    fix = "" if cores and cores > 1 else "Reading, decoding and scoring take turns on one core; two or more are better."
+    yield Finding("warn" if fix else "ok", "cores", f"{cores}", fix)
+    free = psutil.virtual_memory().available
+    fix = "" if free >= LEAST_MEMORY else "Ray, a model and its workers want 4 GiB: stop something or use a larger machine."
+    yield Finding("warn" if fix else "ok", "memory", f"{free / GIB:.1f} GiB available", fix)
+    for subject, path, least, advice in (
+        ("shm", Path("/dev/shm"), LEAST_SHARED_MEMORY, "Ray then keeps its objects on disk; docker run --shm-size=8g."),
+        ("disk", Path("/tmp"), LEAST_DISK, "Ray keeps sessions and spilled objects there: free some space."),
+    ):
+        if path.is_dir():
+            space = shutil.disk_usage(path).free
+            fix = "" if space >= least else advice
+            yield Finding("warn" if fix else "ok", subject, f"{space / GIB:.1f} GiB free in {path}", fix)
+
+
+def gpu() -> Iterator[Finding]:
+    """What torch can compute on."""
+    import torch
+
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            yield Finding("ok", "gpu", f"{device.name}, {device.total_memory / GIB:.0f} GiB")
+    elif shutil.which("nvidia-smi"):
+        fix = "Run nvidia-smi: the driver must be as new as the CUDA version that torch was built for."
+        yield Finding("warn", "gpu", f"torch {torch.__version__} finds none, although nvidia-smi is there", fix)
+    else:
+        yield Finding("ok", "gpu", "none; models run on the CPU")
+
+
+def ray() -> Iterator[Finding]:
+    """Whether Ray loads, and which cluster a job would join."""
+    import os
+
+    try:
+        import ray.data
+    except ImportError as error:
+        yield Finding("fail", "ray", f"cannot be imported: {error}", "pip install --require-hashes -r requirements.lock")
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    yield Finding("ok", "ray", f"{ray.__version__}; jobs " + (f"join {address}" if address else "start it on this machine"))
+
+
+def readable(uri: str) -> Iterator[Finding]:
+    """One listing request of the input."""
+    started = time.monotonic()
+    try:
+        first = next(iter(open_store(uri).list()), None)
+    except StorageError as error:
+        yield Finding("fail", "input", str(error), "Check the address, AWS_ENDPOINT_URL, AWS_PROFILE and the bucket policy.")
+        return
+    if first is None:
+        yield Finding("warn", "input", f"{uri} holds no objects", "Check the prefix: it must be there and not be empty.")
+        return
+    yield Finding("ok", "input", f"{uri}: first object {first.key}, after {time.monotonic() - started:.2f} s")
+
+
+def writable(uri: str) -> Iterator[Finding]:
+    """Two conditional puts and a delete under the output."""
+    try:
+        check_conditional_put(open_store(uri), f"_flowscore/doctor/{uuid.uuid4().hex}")
+    except StorageError as error:
+        yield Finding("fail", "output", str(error), "Jobs must list, get, put and delete there, with If-None-Match.")
+        return
+    yield Finding("ok", "output", f"{uri}: takes conditional puts")
+
+
+def tables(uri: str) -> Iterator[Finding]:
+    """Protocol and retention of the Delta tables under the output."""
+    from pipeline.tables import RETENTION_DAYS, TABLES, open_table
+
+    wanted = f"interval {RETENTION_DAYS} days"
+    for name in TABLES:
+        try:
+            table = open_table(uri, name)
+        except StorageError as error:
+            yield Finding("fail", "tables", f"{name}: {error}", "Check the output's address and credentials.")
+            return
+        if table is None:
+            continue
+        protocol, properties = table.protocol(), table.metadata().configuration
+        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}"
+        kept = {properties.get(f"delta.{key}Duration") for key in ("logRetention", "deletedFileRetention")}
+        if protocol.min_reader_version > 1:
+            fix = "Some readers cannot open it. Another program raised its protocol; find it in the table's history."
+            yield Finding("fail", "tables", text, fix)
+        elif kept != {wanted}:
+            fix = f"Rollback needs {RETENTION_DAYS} days: set both retention properties back to '{wanted}'."
+            yield Finding("warn", "tables", f"{text}, keeps removed files for {kept}", fix)
+        else:
+            yield Finding("ok", "tables", f"{text}, rollback window {RETENTION_DAYS} days")
+
+
+def runs(uri: str) -> Iterator[Finding]:
+    """Scoring runs with slices that are not published yet, and who drove them last."""
+    from pipeline.run_state import RunState, run_ids
+
+    try:
+        for run_id in run_ids(uri):
+            state = RunState(uri, run_id)
+            open_slices = sorted(set(state.slices()) - state.published())
+            if not open_slices:
+                yield Finding("ok", "runs", f"{run_id}: finished, {len(state.published())} slice(s) published")
+                continue
+            names = ", ".join(map(str, open_slices))
+            fix = "Repeat the command that started it; it goes on where it stopped."
+            yield Finding("warn", "runs", f"{run_id}: slice {names} not published; {_driver(state)}", fix)
+    except StorageError as error:
+        yield Finding("fail", "runs", str(error), "Check the output's address and credentials.")
+
+
+def _driver(state) -> str:
+    epochs = [entry.key for entry in state.store.list(f"{state.prefix}/lease/") if entry.key.endswith(".json")]
+    if not epochs:
+        return "no driver yet"
+    holder = json.loads(state.store.get(epochs[-1]))
+    return f"driver {len(epochs)} was process {holder['pid']} on {holder['host']}"
+
+
+def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
+    """The model's digests, recomputed over its bytes."""
+    from models.artifact import ArtifactError, read
+
+    try:
+        opened = read(local_copy(uri, cache_dir))
+    except (ArtifactError, StorageError) as error:
+        yield Finding("fail", "model", str(error), "Copy the model directory anew, or train again.")
+        return
+    config = opened.config
+    size = f"{config.input.height}x{config.input.width}"
+    calibrated = "calibrated" if opened.calibration_digest else "not calibrated: raw scores, no verdicts"
+    text = (
+        f"{config.name}: {config.detector} on {config.backbone.name}, {size}, digest {opened.model_digest[:12]}, {calibrated}"
+    )
+    yield Finding("ok", "model", text)
+
+
+if __name__ == "__main__":
+    run(main)

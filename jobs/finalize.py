@@ -1,0 +1,84 @@
+"""Publish finished slices that are not in the tables yet, for example those held back for their share of errors."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from jobs.entry import run
+from jobs.errors import ErrorShareError, PartialRunError, UsageError
+from pipeline import tables
+from pipeline.committed import IncompleteSlice
+from pipeline.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
+from pipeline.keys import key_pattern
+from pipeline.lease import Lease, LeaseHeld
+from pipeline.plan import slice_counts
+from pipeline.run_state import RunState, read_config, run_ids
+from pipeline.storage import open_store
+
+
+def main(
+    output: Annotated[str, typer.Option(help="where `flowscore score` has put its results: s3://... or a directory")],
+    run_id: Annotated[str | None, typer.Option(help="scoring run; default: every run under the output")] = None,
+    max_error_share: Annotated[float, typer.Option(min=0, max=1, help="above it nothing is published (exit 3)")] = 0.05,
+    accept_errors: Annotated[bool, typer.Option("--accept-errors", help="publish whatever the share of errors")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="also delete files that no version of the last 90 days needs")] = False,
+) -> None:
+    """Publish slices whose work units are all scored. What is published already stays as it is."""
+    output_uri = open_store(output).uri
+    known = run_ids(output_uri)
+    if not known or run_id not in (None, *known):
+        listed = f"Runs there: {', '.join(known)}." if known else "It holds no scoring run; `flowscore score` makes one."
+        raise UsageError("--run-id" if known else "--output", "that of a scoring run", run_id or output, listed)
+    published = 0
+    for each in [run_id] if run_id else known:
+        for number, counts in publish(RunState(output_uri, each), max_error_share, accept_errors).items():
+            print(f"run {each}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+            published += 1
+    if not published:
+        print("nothing to publish: every slice is in the tables already")
+    if clean:
+        for name, deleted in tables.clean(output_uri).items():
+            print(f"{name}: {deleted:,} files older than {tables.RETENTION_DAYS} days deleted")
+
+
+def publish(state: RunState, max_error_share: float, accept_errors: bool) -> dict[int, Counts]:
+    """Finalize every slice of a run that is scored and not published, in order.
+
+    Raises:
+        ErrorShareError: exit 3.  PartialRunError: a slice is not scored whole, or another driver has the run; exit 5.
+    """
+    published: dict[int, Counts] = {}
+    done = state.published()
+    numbers = [number for number in state.slices() if number not in done]
+    if not numbers:
+        return published
+    config = read_config(state)
+    pattern = config["source"]["key_pattern"]
+    try:
+        with Lease(state) as lease:
+            for number in numbers:
+                info = RunInfo(
+                    run_id=state.run_id,
+                    slice=number,
+                    model=config["model"],
+                    model_digest=config["model_digest"],
+                    config={name: value for name, value in config.items() if name != "scoring_version"},
+                    code_version=version("flowscore"),
+                    ignored=slice_counts(state, number).ignored,
+                    attempts=lease.epoch,
+                    started_at=None,
+                    max_error_share=max_error_share,
+                    accept_errors=accept_errors,
+                    key_columns=tuple(key_pattern(pattern).fields) if pattern else (),
+                )
+                published[number] = finalize_slice(state.output_uri, info)
+    except TooManyErrors as error:
+        raise ErrorShareError(str(error)) from error
+    except (IncompleteSlice, LeaseHeld) as error:
+        raise PartialRunError(str(error)) from error
+    return published
+
+
+if __name__ == "__main__":
+    run(main)

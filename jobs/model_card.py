@@ -1,0 +1,49 @@
+"""The card of a trained model: what a person should know of it before relying on it."""
+
+from models.config import ArtifactConfig
+
+
+def card(config: ArtifactConfig, uncalibrated: bool) -> str:
+    """Markdown. Holds nothing that differs from one run of the same training to the next."""
+    made = config.trained
+    size = f"{config.input.height} x {config.input.width} pixels, {config.input.resize}"
+    unreadable = ", ".join(f"{count} {reason}" for reason, count in made["unreadable"].items()) or "none"
+    lines = [
+        f"# {config.name}",
+        "",
+        f"Detector {config.detector} on {config.backbone.name}, taps {list(config.backbone.taps)}; images at {size}. "
+        "It was trained on good images only; a higher score means less like them.",
+        "",
+        "## Made from",
+        "",
+        f"- {made['images']} good images: {made['fit']} to fit, {made['selection']} for selection, "
+        f"{made['calibration']} kept for calibration",
+        f"- unreadable and left out: {unreadable}; left out by a person: {made['excluded']}",
+        f"- {made['groups']} groups, found by {made['groups_by']}; no group is on two sides",
+        f"- seed {made['seed']}, {made['epochs']} epochs, on {made['device']}, convolutions in {config.precision}",
+        f"- settings: {made['training']}; {config.hyperparameters or 'default hyper-parameters'}",
+        f"- versions: {made['versions']}",
+        "",
+        "## Expected",
+        "",
+    ]
+    if made["synthetic_auroc"]:
+        lines += [f"- synthetic {name}: AUROC {100 * value:.1f}" for name, value in made["synthetic_auroc"].items()]
+        lines += [
+            "",
+            "These are drawn defects on held-out good images. They stopped the training; they do not say how well real "
+            "defects are found. `flowscore evaluate` does, with labelled images.",
+        ]
+    else:
+        lines += ["No selection images were kept, so nothing is known yet: run `flowscore evaluate` with labelled images."]
+    lines += ["", "## Limits", ""]
+    if uncalibrated:
+        lines += ["- Not calibrated: no good image was kept for it. Scores rank images; they carry no false-alarm rate."]
+    else:
+        lines += ["- Not calibrated yet: run `flowscore calibrate`; until then scores carry no false-alarm rate."]
+    lines += [
+        "- Scores compare only with scores of this model, on images of this size.",
+        "- New products, cameras, lights or surfaces score high because they are new, not because they are defective.",
+        "- Defects smaller than a cell of the map, or that the backbone does not see at this image size, are missed.",
+    ]
+    return "\n".join(lines) + "\n"

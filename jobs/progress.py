@@ -1,0 +1,120 @@
+"""Progress of long work: a bar on a terminal, one plain line every few seconds anywhere else."""
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
+
+BAR_CELLS = 24
+RATE_WINDOW_S = 30.0
+
+
+class Progress:
+    """Shows done of planned, rate, errors and time left.
+
+        with Progress("scoring", total=20_000) as progress:
+            progress.update(done=128, errors=1)
+
+    Args:
+        label: what is under way.
+        total: how many are planned; None while that is unknown.
+        unit: plural noun of what is counted.
+        every_s: seconds between two plain lines; a bar is redrawn up to five times a second.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        unit: str = "images",
+        every_s: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.label, self.total, self.unit, self.clock = label, total, unit, clock
+        self.stream = stream or sys.stderr
+        self.bar = self.stream.isatty()
+        self.every_s = 0.2 if self.bar else every_s
+        self.started = clock()
+        self.shown_at: float | None = None
+        self.marks: deque[tuple[float, int, float | None]] = deque()
+        self.line = self.shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.line != self.shown:
+            self._show()
+        if self.bar and self.line:
+            self.stream.write("\n")
+            self.stream.flush()
+
+    def update(
+        self, done: int, errors: int = 0, total: int | None = None, fraction: float | None = None, **values: float
+    ) -> None:
+        """Take the counts so far (not increments).
+
+        Args:
+            done: counted so far, those of an earlier attempt included; the first call sets where the rate starts.
+            errors: how many of them failed.
+            total: replaces the planned number when it has become known or has grown.
+            fraction: share of the work done, where it is known without `total` (bytes read of bytes planned).
+            values: more to show, for example loss=0.12.
+        """
+        now = self.clock()
+        self.total = self.total if total is None else total
+        if fraction is None and self.total:
+            fraction = done / self.total
+        self.marks.append((now, done, fraction))
+        while len(self.marks) > 2 and now - self.marks[0][0] > RATE_WINDOW_S:
+            self.marks.popleft()
+        self.line = self._line(now, done, errors, fraction, values)
+        if self.shown_at is None or now - self.shown_at >= self.every_s:
+            self.shown_at = now
+            self._show()
+
+    def _line(self, now: float, done: int, errors: int, fraction: float | None, values: dict[str, float]) -> str:
+        then, done_then, fraction_then = self.marks[0]
+        elapsed = now - then
+        of = f"/{self.total:,}" if self.total else ""
+        parts = [f"{done:,}{of} {self.unit}"]
+        if fraction is not None:
+            parts.append(f"{min(fraction, 1.0):.0%}")
+        if elapsed > 0:
+            parts.append(f"{(done - done_then) / elapsed:,.1f} {self.unit}/s")
+        parts.append(f"{errors:,} errors")
+        parts += [f"{name} {value:.4g}" for name, value in values.items()]
+        if fraction is not None and fraction >= 1.0:
+            parts.append(f"took {duration(now - self.started)}")
+        elif fraction is not None and fraction_then is not None and fraction > fraction_then:
+            parts.append(f"{duration((1.0 - fraction) * elapsed / (fraction - fraction_then))} left")
+        text = f"{self.label}: {', '.join(parts)}"
+        if not self.bar:
+            return text
+        filled = round(BAR_CELLS * min(fraction or 0.0, 1.0))
+        return f"[{'#' * filled}{'.' * (BAR_CELLS - filled)}] {text}"
+
+    def _show(self) -> None:
+        if self.bar:
+            columns = shutil.get_terminal_size().columns - 1
+            self.stream.write("\r" + self.line.ljust(len(self.shown))[:columns])
+        else:
+            self.stream.write(self.line + "\n")
+        self.stream.flush()
+        self.shown = self.line
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,149 @@
+"""Write one self-contained HTML page about a scoring run: counts, score histogram, worst images with heat maps, errors."""
+
+import base64
+import io
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import duckdb
+import jinja2
+import typer
+from PIL import Image
+
+from jobs.entry import run
+from jobs.errors import UsageError
+from jobs.progress import duration
+from jobs.report_chart import histogram_svg
+from pipeline import run_report
+from pipeline.decode import DecodeConfig
+from pipeline.image_file import Undecodable
+from pipeline.pictures import ColourScale, Shown, colour_scale, colours, contact_sheet, heat_map, picture
+from pipeline.query import connect
+from pipeline.run_report import RunFacts, WorstImage
+from pipeline.sources.config import SourceConfig
+from pipeline.storage import open_store
+from pipeline.stored_images import Wanted, fetch
+
+PICTURE_PX = 360
+LEGEND_PX = 256
+
+
+def main(
+    output: Annotated[str, typer.Option(help="where `flowscore score` has put the tables: s3://... or a directory")],
+    html: Annotated[Path | None, typer.Option(help="the page to write")] = None,
+    png: Annotated[Path | None, typer.Option(help="also write a contact sheet of the worst images with heat maps")] = None,
+    run_id: Annotated[str | None, typer.Option(help="scoring run; default: the one that finished last")] = None,
+    model: Annotated[str | None, typer.Option(help="name of the model whose last run is meant")] = None,
+    worst: Annotated[int, typer.Option(min=1, max=500, help="how many images to show")] = 24,
+) -> None:
+    """Write one self-contained HTML page about a scoring run, and a contact sheet if wanted."""
+    if html is None and png is None:
+        raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
+    with TemporaryDirectory(prefix="flowscore-report-") as scratch:
+        connection = connect(output, Path(scratch)).connection
+        facts = run_report.run_facts(connection, run_report.choose_run(connection, run_id, model))
+        images = run_report.worst_images(connection, facts.run_id, worst)
+        scale = colour_scale(connection, facts.model, facts.run_id)
+        shown = show(images, facts, scale)
+        if html is not None:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            html.write_text(page(connection, facts, images, shown, scale, output), encoding="utf-8")
+            print(f"report: {html}")
+    if png is not None:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{facts.model}: the {len(shown)} highest scores of {facts.scored:,}"
+        subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC; heat maps on one colour scale"
+        contact_sheet(shown, title, subtitle).save(png)
+        print(f"worst images: {png}")
+
+
+def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -> list[Shown]:
+    """Fetch the stored images and draw them with their heat maps."""
+    wanted = [Wanted(image.image_id, image.uri, image.member, image.content_hash) for image in images]
+    stored = fetch(wanted, SourceConfig.model_validate(facts.config["source"]))
+    config = DecodeConfig.model_validate(facts.config["decode"])
+    found = []
+    for rank, image in enumerate(images, start=1):
+        encoded, drawn, heat, missing = stored[image.image_id], None, None, ""
+        size = (image.width, image.height)
+        if isinstance(encoded, str):
+            missing = encoded
+        else:
+            try:
+                drawn = picture(encoded, size, config, PICTURE_PX)
+            except Undecodable as error:
+                missing = str(error)
+        if drawn is not None and image.map is not None and scale is not None:
+            heat = heat_map(drawn, image.map, size, config, scale)
+        place = [*image.keys.values(), image.lot, (image.member or image.uri).rpartition("/")[2]]
+        found.append(Shown(rank, image.score, " · ".join(part for part in place if part), drawn, heat, missing))
+    return found
+
+
+def page(
+    connection: duckdb.DuckDBPyConnection,
+    facts: RunFacts,
+    images: list[WorstImage],
+    shown: list[Shown],
+    scale: ColourScale | None,
+    output: str,
+) -> str:
+    """The whole page; nothing in it is loaded from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    base = open_store(facts.config["source"]["input_uri"]).uri + "/"
+    environment.filters |= {"number": _number, "embedded": _embedded, "duration": duration, "size": _size}
+    environment.filters["below_input"] = lambda uri: uri.removeprefix(base)
+    histogram = run_report.histogram(connection, facts.run_id)
+    charts = [histogram_svg(histogram, logarithmic) for logarithmic in (False, True)] if histogram else []
+    return environment.get_template("report.html.j2").render(
+        facts=facts,
+        output=output,
+        worst=list(zip(images, shown, strict=True)),
+        scale=scale,
+        legend=_legend(),
+        charts=charts,
+        reasons=run_report.reasons(connection, facts.run_id),
+        days=run_report.days(connection, facts.run_id),
+        made_at=datetime.now(UTC),
+        code_version=version("flowscore"),
+    )
+
+
+def _legend() -> Image.Image:
+    shares = [[i / (LEGEND_PX - 1) for i in range(LEGEND_PX)]]
+    return Image.fromarray(colours(shares).astype("uint8"))
+
+
+def _embedded(image: Image.Image) -> str:
+    """A data URI: PNG for what is tiny, JPEG otherwise."""
+    sink = io.BytesIO()
+    kind = "PNG" if min(image.size) < 16 else "JPEG"
+    image.save(sink, kind, quality=88)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,174 @@
+"""Score an archive of images with a trained model and publish the tables."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jobs.config import load
+from jobs.entry import run
+from jobs.errors import ErrorShareError, PartialRunError
+from jobs.progress import Progress
+from models import artifact
+from pipeline.cluster import Engine, Resources
+from pipeline.decode import DecodeConfig
+from pipeline.finalize import TooManyErrors
+from pipeline.lease import LeaseHeld, LeaseLost
+from pipeline.run import RunLimits, RunProgress, RunResult, score_archive
+from pipeline.run_state import RunState
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources.config import SourceConfig
+from pipeline.storage import check_conditional_put, local_copy, open_store
+from schemas.version import VERSION
+
+
+class ScoreSettings(BaseModel):
+    """Settings of `flowscore score`: the keys of its YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    output: str
+    source: SourceConfig
+    run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    device: str = "auto"
+    address: str | None = None
+    cache_dir: Path = Path("~/.cache/flowscore")
+    max_image_pixels: int | None = Field(None, gt=0)
+    timezone: str | None = None
+    resources: Resources = Resources()
+    limits: RunLimits = RunLimits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _input_is_the_sources(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "input" in settings:
+            settings = dict(settings)
+            settings["source"] = {**settings.get("source", {}), "input_uri": settings.pop("input")}
+        return settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scoring run whose settings are checked: what `score_archive` is called with."""
+
+    state: RunState
+    scoring: ScoringConfig
+    artifact: dict[str, Any]
+
+
+def main(
+    model: Annotated[str | None, typer.Option(help="directory of the trained model, local or s3://")] = None,
+    input: Annotated[str | None, typer.Option(help="images: a local path or s3://bucket/prefix")] = None,
+    output: Annotated[str | None, typer.Option(help="where tables and run state live: a local path or s3://")] = None,
+    run_id: Annotated[str | None, typer.Option(help="name of the run; default: a hash of input, model and rules")] = None,
+    key_pattern: Annotated[str | None, typer.Option(help="key columns in the path: {line}/{date}/{lot}/{name}")] = None,
+    date: Annotated[str | None, typer.Option(help="production day of images whose path has none")] = None,
+    image_id: Annotated[str | None, typer.Option(help="uri, key or content: what names an image")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default RAY_ADDRESS, else this machine")] = None,
+    max_error_share: Annotated[float | None, typer.Option(help="above it nothing is published (exit 3)")] = None,
+    accept_errors: Annotated[bool | None, typer.Option("--accept-errors", help="publish whatever the share")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these and all other settings")] = None,
+) -> None:
+    settings = load(
+        ScoreSettings,
+        config,
+        model=model,
+        output=output,
+        input=input,
+        run_id=run_id,
+        device=device,
+        address=address,
+        source={"key_pattern": key_pattern, "date": date, "image_id": image_id},
+        limits={"max_error_share": max_error_share, "accept_errors": accept_errors},
+    )
+    report(score(settings))
+
+
+def score(settings: ScoreSettings) -> RunResult:
+    """Check everything, then run.
+
+    Raises:
+        ErrorShareError: exit 3.  PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
+    """
+    job = prepare(settings)
+    engine = Engine(settings.address, settings.resources, settings.device)
+    with ScoringProgress() as progress:
+        try:
+            result = score_archive(
+                job.state,
+                job.scoring,
+                settings.model,
+                str(settings.cache_dir.expanduser()),
+                engine,
+                settings.limits,
+                VERSION,
+                settings.device,
+                job.artifact,
+                progress,
+            )
+        except (LeaseHeld, LeaseLost) as error:
+            raise PartialRunError(str(error)) from error
+        except TooManyErrors as error:
+            raise ErrorShareError(str(error)) from error
+    return result
+
+
+def prepare(settings: ScoreSettings) -> Job:
+    """Open the model and the storage of both ends; every fault a user can mend is found here."""
+    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    limits = {"max_image_pixels": settings.max_image_pixels, "timezone": settings.timezone}
+    scoring = ScoringConfig(
+        model=opened.config.name,
+        model_digest=opened.model_digest,
+        source=settings.source.model_copy(update={"input_uri": open_store(settings.source.input_uri).uri}),
+        decode=DecodeConfig(
+            height=opened.config.input.height,
+            width=opened.config.input.width,
+            resize=opened.config.input.resize,
+            **{name: value for name, value in limits.items() if value is not None},
+        ),
+    )
+    state = RunState(open_store(settings.output).uri, settings.run_id or scoring.run_id())
+    next(iter(open_store(settings.source.input_uri).list()), None)
+    check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
+    return Job(state, scoring, opened.config.model_dump(mode="json"))
+
+
+class ScoringProgress(Progress):
+    """Progress of a run; while tar streams are open their image count is unknown, so their bytes stand for it."""
+
+    def __init__(self) -> None:
+        super().__init__("scoring", total=None)
+
+    def __call__(self, progress: RunProgress) -> None:
+        if progress.streams and progress.size:
+            self.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
+        else:
+            self.update(progress.done, progress.errors, total=progress.planned)
+
+
+def report(result: RunResult) -> None:
+    """Print what became of the run.
+
+    Raises:
+        PartialRunError: units stay open.
+    """
+    for number, counts in sorted(result.published.items()):
+        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+    if result.open:
+        number, reason = next(iter(result.open.items()))
+        raise PartialRunError(
+            f"partial: {len(result.open):,} work unit(s) stay open, the first (number {number}) because: {reason}. "
+            "Repeat the same command to go on"
+        )
+    if not result.published:
+        print(f"run {result.run_id}: nothing new; every image is scored and published already")
+
+
+if __name__ == "__main__":
+    run(main)

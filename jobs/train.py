@@ -1,0 +1,281 @@
+"""Train a model on good images only."""
+
+import platform
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from jobs.config import ConfigError, load
+from jobs.entry import run
+from jobs.errors import UsageError
+from jobs.good_images import Exclusions, GoodSet, read_good_images
+from jobs.model_card import card
+from jobs.progress import Progress
+from models import artifact, backbones, registry
+from models.backbones import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from models.detectors.csflow import CsFlow
+from models.features import FeatureStore
+from models.fitting import Fitted, GoodImages, fit
+from models.groups import Groups, group_images, split
+from models.training import Step, TrainingConfig
+from pipeline.sources.config import SourceConfig
+from pipeline.storage import upload_directory
+
+
+class TrainSettings(BaseModel):
+    """Settings of `flowscore train`: its flags, and what only a --config file sets (training, hyperparameters, ...).
+
+    calibration_share, selection_share: of the images, by group. patience: epochs in a row that are clearly worse.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: str
+    model_out: str
+    detector: str = "csflow"
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$")
+    backbone: str = "mobilenetv1_100"
+    taps: tuple[str | int, ...] = ()
+    backbone_kwargs: dict[str, Any] = {}
+    weights: str = "auto"
+    image_size: tuple[int, int] = (256, 256)
+    aspect: Literal["squash", "keep"] = "squash"
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    key_pattern: str | None = None
+    group_key: str | None = None
+    calibration_share: float = Field(0.2, ge=0, lt=0.9)
+    selection_share: float = Field(0.1, ge=0, lt=0.9)
+    patience: int = Field(4, ge=1)
+    exclude: Path | None = None
+    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    workspace: Path | None = None
+    training: TrainingConfig = TrainingConfig()
+    hyperparameters: dict[str, Any] = {}
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _height_by_width(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return (value, value)
+        if not isinstance(value, str):
+            return value
+        sides = value.lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+            raise ValueError(
+                f"image_size must be N or HEIGHTxWIDTH in pixels; got {value!r}. Write for example 256 or 192x320."
+            )
+        return (int(sides[0]), int(sides[-1]))
+
+
+def train(settings: TrainSettings) -> artifact.Artifact:
+    """Read, extract features once, split by group, fit, and write the artifact."""
+    started = time.monotonic()
+    device = _device(settings.device)
+    detector_config = _artifact_config(settings, device)
+    detector = _build(detector_config).to(device)
+    exclusions = Exclusions(settings.exclude)
+    with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
+        workspace = Path(folder)
+        with FeatureStore(workspace, "good") as features:
+            source = SourceConfig(input_uri=settings.input, key_pattern=settings.key_pattern)
+            limit = settings.max_unreadable_share
+            read = read_good_images(source, detector, features, workspace, exclusions, settings.group_key, limit, device)
+            groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
+            shares = (settings.calibration_share, settings.selection_share)
+            calibration, selection, fitting = split(groups.names, shares, settings.seed)
+            _say_split(groups, len(calibration), len(selection), len(fitting))
+            fitted = _fit(settings, detector, read.images, groups, fitting, selection, workspace, device)
+            read.images.pixels.close()
+    trained = _trained(settings, read, groups, (calibration, selection, fitting), fitted, device)
+    config = detector.config.model_copy(update={"trained": trained})
+    detector.to("cpu")
+    with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
+        remote = "://" in settings.model_out and not settings.model_out.startswith("file://")
+        target = Path(folder) / "model" if remote else Path(settings.model_out.removeprefix("file://"))
+        saved = artifact.save(target, config, detector, card(config, settings.calibration_share == 0))
+        if remote:
+            upload_directory(target, settings.model_out)
+    print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
+    if settings.calibration_share == 0:
+        print("not calibrated: no good image was kept for it (--calibration-share 0), so scores come without verdicts")
+    return saved
+
+
+def _build(config: ArtifactConfig) -> CsFlow:
+    """The untrained detector; whatever the settings ask for that cannot be built is one sentence."""
+    try:
+        detector = registry.build(config)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field, rule = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Input should be ")
+        raise UsageError(f"hyperparameters.{field}", rule, fault["input"], "Change it in the file of --config.") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if not isinstance(detector, CsFlow):
+        raise UsageError("--detector", "one that this version can train: csflow", config.detector, "Choose it.")
+    return detector
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device", "auto or cpu on this machine", wanted, "torch sees no CUDA device here.")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
+    """bf16 where the device multiplies it natively, and one line that says so."""
+    native = torch.cuda.is_bf16_supported() if device == "cuda" else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    chosen: Literal["float32", "bf16"] = "bf16" if wanted == "bf16" or (wanted == "auto" and native) else "float32"
+    print(f"device {device}, convolutions in {chosen}{'' if native else ' (no native bf16 here)'}, the rest in float32")
+    return chosen
+
+
+def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
+    height, width = settings.image_size
+    backbone = BackboneConfig(
+        name=settings.backbone,
+        taps=settings.taps,
+        kwargs=settings.backbone_kwargs,
+        weights=settings.weights,
+        seed=settings.seed,
+    )
+    return ArtifactConfig(
+        name=settings.name or f"{settings.detector}-{settings.backbone}".replace("/", "-"),
+        detector=settings.detector,
+        input=InputConfig(height=height, width=width, resize="pad" if settings.aspect == "keep" else "squash"),
+        backbone=backbones.resolve(backbone),
+        precision=_precision(settings.precision, device),
+        hyperparameters=settings.hyperparameters,
+    )
+
+
+def _say_split(groups: Groups, calibration: int, selection: int, fitting: int) -> None:
+    print(f"{len(groups.names)} images in {groups.count()} groups, found by {groups.basis}")
+    print(f"{fitting} images to fit, {selection} for selection, {calibration} kept for calibration; no group on two sides")
+
+
+def _fit(
+    settings: TrainSettings,
+    detector: CsFlow,
+    images: GoodImages,
+    groups: Groups,
+    fitting: np.ndarray,
+    selection: np.ndarray,
+    workspace: Path,
+    device: str,
+) -> Fitted:
+    bars = {"selection": Progress("selecting", None, unit="steps"), "training": Progress("training", None, unit="steps")}
+
+    def on_step(phase: str, step: Step) -> None:
+        done = step.epoch * step.steps + step.step + 1
+        bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
+
+    with bars["selection"], bars["training"]:
+        return fit(
+            detector,
+            images,
+            torch.from_numpy(fitting),
+            torch.from_numpy(selection),
+            [groups.names[i] for i in selection],
+            settings.training,
+            settings.patience,
+            settings.seed,
+            workspace,
+            device,
+            on_step,
+            print,
+        )
+
+
+def _trained(
+    settings: TrainSettings,
+    read: GoodSet,
+    groups: Groups,
+    sets: tuple[np.ndarray, np.ndarray, np.ndarray],
+    fitted: Fitted,
+    device: str,
+) -> dict[str, Any]:
+    """What the artifact keeps of its making: nothing that changes from one run of the same command to the next."""
+    calibration, selection, fitting = sets
+    hashes = np.array(read.hashes)
+    families = fitted.chosen.families if fitted.chosen else {}
+    return {
+        "images": len(read.hashes),
+        "fit": len(fitting),
+        "selection": len(selection),
+        "calibration": len(calibration),
+        "unreadable": dict(sorted(read.unreadable.items())),
+        "excluded": read.excluded,
+        "groups": groups.count(),
+        "groups_by": groups.basis,
+        "seed": settings.seed,
+        "epochs": fitted.epochs,
+        "training": settings.training.model_dump(mode="json"),
+        "criterion": fitted.history,
+        "synthetic_auroc": families,
+        "synthetic_severity": fitted.severities,
+        "device": device,
+        "versions": {name: version(name) for name in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
+        # 32 hex digits an image, sorted and joined: calibrate refuses an image found here.
+        "content_hashes": {
+            "fit": "".join(sorted(hashes[fitting].tolist())),
+            "selection": "".join(sorted(hashes[selection].tolist())),
+        },
+    }
+
+
+def main(
+    input: Annotated[str | None, typer.Option(help="good images: a folder or s3://bucket/prefix")] = None,
+    model_out: Annotated[str | None, typer.Option(help="where the model goes: a folder or s3://bucket/prefix")] = None,
+    detector: Annotated[str | None, typer.Option(help="csflow")] = None,
+    name: Annotated[str | None, typer.Option(help="stable name of the model, the same for every retraining")] = None,
+    backbone: Annotated[str | None, typer.Option(help="a timm model")] = None,
+    weights: Annotated[str | None, typer.Option(help="auto, hub, none or a safetensors file")] = None,
+    image_size: Annotated[str | None, typer.Option(help="N or HEIGHTxWIDTH, pixels")] = None,
+    aspect: Annotated[str | None, typer.Option(help="squash or keep (padded)")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed, same machine: same model")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    key_pattern: Annotated[str | None, typer.Option(help="key columns of the path, {line}/{date}/{lot}/{name}")] = None,
+    group_key: Annotated[str | None, typer.Option(help="key column whose images stay on one side")] = None,
+    calibration_share: Annotated[float | None, typer.Option(help="share of good images kept for calibrate")] = None,
+    selection_share: Annotated[float | None, typer.Option(help="share that stops the training; 0: fixed epochs")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="file of keys to leave out, one a line")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
+) -> None:
+    """Train a model on good images only and write its artifact."""
+    settings = load(
+        TrainSettings,
+        config,
+        input=input,
+        model_out=model_out,
+        detector=detector,
+        name=name,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        aspect=aspect,
+        seed=seed,
+        device=device,
+        key_pattern=key_pattern,
+        group_key=group_key,
+        calibration_share=calibration_share,
+        selection_share=selection_share,
+        exclude=exclude,
+        training={"epochs": epochs},
+    )
+    train(settings)
+
+
+if __name__ == "__main__":
+    run(main)

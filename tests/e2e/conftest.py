@@ -1,0 +1,26 @@
+import pytest
+import ray
+from e2e_archives import command, encoded, write_files
+
+from pipeline import cluster
+
+
+@pytest.fixture(scope="session")
+def ray_here(s3):
+    """One local Ray for the tests that run a job in this process; its workers know the S3 server."""
+    cluster.connect(None)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A small CS-Flow, trained through the command for one epoch on random backbone weights."""
+    folder = tmp_path_factory.mktemp("model")
+    write_files(folder / "good", {f"{i:03d}.png": encoded(7 * i + 1) for i in range(40)})
+    command(
+        *("train", "--detector", "csflow", "--input", folder / "good", "--model-out", folder / "model"),
+        *("--backbone", "mobilenetv1_100", "--weights", "none", "--image-size", "64", "--epochs", "1"),
+        *("--calibration-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
+    )
+    return folder / "model"

@@ -1,0 +1,63 @@
+"""The demo as `make demo` runs it, with fewer pictures; then what README and docs/tables.md promise about its tables."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.demo", "--directory", str(folder), "--images", "120"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_the_demo_shows_the_commands_it_runs(demo):
+    assert re.findall(r"^\$ flowscore (\w+)", demo[1], re.MULTILINE) == ["train", "score", "query", "query", "report"]
+
+
+def test_the_defects_rank_first(demo):
+    assert float(re.search(r"^  all +([0-9.]+)$", demo[1], re.MULTILINE)[1]) > 0.8
+
+
+def test_it_leaves_a_page_and_a_picture(demo):
+    page = (demo[0] / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "data:image/jpeg;base64," in page and "http://" not in page.replace("http://www.w3.org", "")
+    with Image.open(demo[0] / "worst.png") as sheet:
+        assert min(sheet.size) > 400
+
+
+def test_the_python_example_of_the_tables_page_runs(demo):
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    names = {}
+    exec(example.replace("s3://plant/results", str(demo[0] / "tables")), names)
+    assert 0 < len(names["night"]) and set(names["night"].columns) == {"uri", "lot", "score"}
+
+
+def test_a_map_s_value_is_what_the_tables_page_says(demo):
+    from pipeline.query import connect
+
+    query = "select map, map_height, map_width, map_scale, map_offset, score from maps join scores using (model, image_id)"
+    for map_bytes, height, width, scale, offset, score in connect(str(demo[0] / "tables")).connection.sql(query).fetchall():
+        assert len(map_bytes) == height * width
+        assert offset + scale * max(map_bytes) == pytest.approx(score, rel=0.02)  # the demo's score is its map's maximum

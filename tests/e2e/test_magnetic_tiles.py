@@ -1,0 +1,81 @@
+"""The 583 test images of the magnetic tiles: one set of scores, whatever form and place they are read from."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from e2e_archives import command, run_score, scores, settings, upload, write_parquet, write_tars
+
+from jobs.score import prepare
+from pipeline import plan
+from pipeline.decode import decode_unit
+from pipeline.measure import encoded_units
+from pipeline.query import connect
+from pipeline.scorer import Scorer
+from pipeline.storage import open_store
+
+pytestmark = pytest.mark.slow
+
+IMAGES = 583
+
+
+@pytest.fixture(scope="module")
+def assets():
+    root = os.environ.get("FLOWSCORE_ASSETS")
+    if not root or not Path(root, "assets", "mtd").is_dir():
+        pytest.fail(
+            "FLOWSCORE_ASSETS must name the folder with assets/mtd; the Makefile sets it to ../shared when that is there"
+        )
+    return Path(root, "assets")
+
+
+@pytest.fixture(scope="module")
+def tiles_model(assets, tmp_path_factory):
+    """CS-Flow on the MobileNetV1 file, one epoch on 64 good tiles: real features, and a flow that is no identity."""
+    folder = tmp_path_factory.mktemp("tiles-model")
+    for path in sorted((assets / "mtd" / "train" / "good").iterdir())[:64]:
+        shutil.copy(path, folder / path.name)
+    command(
+        *("train", "--detector", "csflow", "--input", folder, "--model-out", folder.parent / "tiles"),
+        *("--weights", assets / "weights" / "mobilenetv1_100_imagenet.safetensors", "--epochs", "1"),
+        *("--calibration-share", "0", "--name", "tiles", "--seed", "0"),
+    )
+    return folder.parent / "tiles"
+
+
+@pytest.fixture(scope="module")
+def alone(assets, tiles_model, tmp_path_factory):
+    """content hash -> score and the images by name, in one process without Ray."""
+    folder = tmp_path_factory.mktemp("alone")
+    prepared = prepare(settings(tiles_model, assets / "mtd" / "test", folder))
+    store = open_store(prepared.scoring.source.input_uri)
+    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scorer = Scorer(tiles_model, "cpu", threads=1)
+    found, images = {}, {}
+    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+        scored = scorer(decode_unit(table, prepared.scoring.decode).pixels).score.tolist()
+        found |= dict(zip(table["content_hash"].to_pylist(), scored, strict=True))
+        images |= dict(zip(table["key"].to_pylist(), table["encoded"].to_pylist(), strict=True))
+    assert len(images) == IMAGES
+    return found, images
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+@pytest.mark.parametrize("form", ["files", "tar", "parquet"])
+def test_scores_do_not_depend_on_form_or_place(form, where, alone, assets, tiles_model, ray_here, tmp_path, request):
+    found, images = alone
+    source = assets / "mtd" / "test"
+    if form != "files":
+        source = {"tar": write_tars, "parquet": write_parquet}[form](tmp_path / "in", images, per_shard=100)
+    output = tmp_path / "out"
+    if where == "s3":
+        uri = request.getfixturevalue("s3_bucket")
+        upload(open_store(f"{uri}/in"), source)
+        source, output = f"{uri}/in", f"{uri}/out"
+    more = {"unit_images": 64} | ({"id_column": "name"} if form == "parquet" else {})
+    run_score(tiles_model, source, output, source=more)
+    assert {content: score for content, (score, *_) in scores(output, by="content_hash").items()} == found
+    names = connect(str(output)).connection.execute("select coalesce(member, uri) from scores").fetchall()
+    assert len(names) == IMAGES
+    assert {"/".join(name.split("/")[-2:]) for (name,) in names} == set(images)

@@ -1,0 +1,160 @@
+"""The scoring command on small archives: formats, resume, kills, additions, bad input."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from deltalake import DeltaTable
+from e2e_archives import (
+    ROOT,
+    command,
+    encoded,
+    run_score,
+    scores,
+    settings,
+    tree_hash,
+    upload,
+    write_files,
+    write_parquet,
+    write_tars,
+)
+
+from jobs.score import prepare
+from pipeline import plan
+from pipeline.decode import decode_unit
+from pipeline.measure import encoded_units
+from pipeline.query import connect
+from pipeline.run_state import RunState
+from pipeline.scorer import Scorer
+from pipeline.storage import open_store
+
+IMAGES = {f"{i:03d}.png": encoded(i) for i in range(50)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, model, ray_here):
+    """One archive of loose files and its scores."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_files(folder / "in", IMAGES)
+    run_score(model, folder / "in", folder / "out")
+    return folder
+
+
+def test_every_image_once_and_all_readers_agree(uninterrupted):
+    output = uninterrupted / "out"
+    from_duckdb = connect(str(output)).connection.execute("select * from scores order by image_id").to_arrow_table()
+    table = DeltaTable(str(output / "scores"))
+    from_arrow = table.to_pyarrow_table().sort_by("image_id")
+    from_pandas = table.to_pandas().sort_values("image_id")
+    assert from_duckdb.num_rows == from_arrow.num_rows == len(from_pandas) == len(IMAGES)
+    for name in from_arrow.column_names:
+        assert from_duckdb[name].to_pylist() == from_arrow[name].to_pylist(), name
+        if from_arrow[name].null_count == 0:
+            assert from_pandas[name].tolist() == from_arrow[name].to_pandas().tolist(), name
+    assert from_arrow["score"].null_count == 0
+    assert set(from_arrow["verdict"].to_pylist()) == {"not_judged"}
+
+
+def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
+    job = settings(model, uninterrupted / "in", tmp_path / "out")
+    prepared = prepare(job)
+    store = open_store(prepared.scoring.source.input_uri)
+    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scorer = Scorer(model, "cpu", threads=1)
+    alone = {}
+    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+        found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
+        alone |= dict(zip(table["image_id"].to_pylist(), found.score.tolist(), strict=True))
+    run = {image_id: score for image_id, (score, *_) in scores(uninterrupted / "out").items()}
+    assert run == alone
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+@pytest.mark.parametrize("form", ["files", "tar", "parquet"])
+def test_form_and_place_do_not_change_scores(form, where, uninterrupted, model, tmp_path, request):
+    write = {"files": write_files, "tar": write_tars, "parquet": write_parquet}[form]
+    source = write(tmp_path / "in", IMAGES)
+    if where == "s3":
+        uri = request.getfixturevalue("s3_bucket")
+        upload(open_store(f"{uri}/in"), source)
+        source, output = f"{uri}/in", f"{uri}/out"
+    else:
+        output = tmp_path / "out"
+    run_score(model, source, output, source={"id_column": "name"} if form == "parquet" else {})
+    assert scores(output, by="content_hash") == scores(uninterrupted / "out", by="content_hash")
+    query = "select coalesce(member, regexp_extract(uri, '[^/]*$')) from scores order by 1"
+    assert [name for (name,) in connect(str(output)).connection.execute(query).fetchall()] == sorted(IMAGES)
+
+
+def test_the_second_run_reads_no_image_and_changes_no_table(uninterrupted, model, tmp_path):
+    folder = shutil.copytree(uninterrupted, tmp_path / "copy")
+    run_score(model, folder / "in", folder / "out")  # another URI, so a run of its own
+    before = {name: tree_hash(folder / "out" / name) for name in ("scores", "maps", "errors", "runs")}
+    commits = tree_hash(folder / "out" / "_flowscore" / "runs")
+    for name in list(IMAGES)[:25]:
+        (folder / "in" / name).unlink()  # what is not read cannot be missed
+    result = run_score(model, folder / "in", folder / "out")
+    assert result.published == {} and result.open == {}
+    assert before == {name: tree_hash(folder / "out" / name) for name in before}
+    assert commits != tree_hash(folder / "out" / "_flowscore" / "runs")  # the lease's next epoch, nothing else
+    assert len(list(RunState(str(folder / "out"), result.run_id).commits(0))) == -(-len(IMAGES) // 8)
+
+
+def test_added_and_changed_files_are_scored_and_nothing_else(model, ray_here, tmp_path):
+    write_files(tmp_path / "in", {name: IMAGES[name] for name in list(IMAGES)[:20]})
+    first = run_score(model, tmp_path / "in", tmp_path / "out")
+    before = scores(tmp_path / "out")
+    time.sleep(0.02)
+    write_files(tmp_path / "in", {"005.png": encoded(999), "zz.png": encoded(1000), "0005.png": encoded(1001)})
+    second = run_score(model, tmp_path / "in", tmp_path / "out")
+    assert second.run_id == first.run_id and second.published[1].scored == 3
+    after = scores(tmp_path / "out")
+    assert len(after) == 22
+    assert sum(after[image_id] == row for image_id, row in before.items()) == 19
+
+
+@pytest.mark.parametrize("form", ["files", "tar"])
+def test_kill_9_at_seeded_moments_loses_and_doubles_nothing(form, uninterrupted, model, tmp_path):
+    write = {"files": write_files, "tar": write_tars}[form]
+    write(tmp_path / "in", IMAGES)
+    output = tmp_path / "out"
+    arguments = ["score", "--model", model, "--input", tmp_path / "in", "--output", output, "--run-id", "killed"]
+    config = tmp_path / "config.yaml"
+    config.write_text("source: {unit_images: 4}\nresources: {threads: 1}\n")
+    arguments += ["--config", config]
+    rng = random.Random(f"kill {form}")
+    commits = output / "_flowscore" / "runs" / "killed" / "commits" / "000000"
+    written = {}
+    for _ in range(3):
+        wait = rng.uniform(0.0, 1.5)
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        goal = len(written) + rng.randint(0, 2)
+        limit = time.monotonic() + 90
+        while driver.poll() is None and len(list(commits.glob("*.parquet"))) <= goal and time.monotonic() < limit:
+            time.sleep(0.02)
+        time.sleep(wait)
+        family = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(timeout=30)
+        psutil.wait_procs(family, timeout=30)
+        now = {path.name: path.stat().st_mtime_ns for path in commits.glob("*.parquet")}
+        assert written.items() <= now.items(), "a commit was written again"
+        written = now
+    command(*arguments)
+    now = {path.name: path.stat().st_mtime_ns for path in commits.glob("*.parquet")}
+    assert written.items() <= now.items(), "a commit was written again"
+    assert scores(output, by="content_hash") == scores(uninterrupted / "out", by="content_hash")
+    assert len(scores(output)) == len(IMAGES)
+    (counts,) = connect(str(output)).connection.execute("select planned, scored, quarantined from runs").fetchall()
+    assert counts == (len(IMAGES), len(IMAGES), 0)

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs import doctor
+from pipeline.storage import open_store
+
+ROOT = Path(__file__).parents[2]
+
+
+def findings(check, *arguments):
+    return list(check(*arguments))
+
+
+def run_doctor(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.doctor", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_what_is_not_ok_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 2))
+    (finding,) = findings(doctor.python)
+    assert finding.level == "fail" and "3.11" in finding.fix
+    assert str(finding).splitlines()[1].strip() == finding.fix
+
+
+def test_the_machine_is_described():
+    assert [finding.subject for finding in findings(doctor.machine)][:2] == ["cores", "memory"]
+
+
+def test_little_memory_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor, "LEAST_MEMORY", 1 << 60)
+    memory = next(finding for finding in findings(doctor.machine) if finding.subject == "memory")
+    assert memory.level == "warn" and memory.fix
+
+
+def test_the_input_is_listed(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.png").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    assert [f.level for f in findings(doctor.readable, str(tmp_path / "full"))] == ["ok"]
+    assert [f.level for f in findings(doctor.readable, str(tmp_path / "empty"))] == ["warn"]
+    assert [f.level for f in findings(doctor.readable, "gs://bucket/x")] == ["fail"]
+
+
+def test_the_probe_of_the_output_leaves_nothing(tmp_path):
+    assert [finding.level for finding in findings(doctor.writable, str(tmp_path / "out"))] == ["ok"]
+    assert list(open_store(str(tmp_path / "out")).list()) == []
+
+
+def test_a_store_that_overwrites_is_refused(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "out"))
+    monkeypatch.setattr(type(store), "put_new", lambda self, key, body: self.put(key, body) is None)
+    (finding,) = findings(doctor.writable, str(tmp_path / "out"))
+    assert finding.level == "fail" and "If-None-Match" in finding.text
+
+
+def test_a_missing_model_fails_with_2():
+    ended = run_doctor("--model", "/nonexistent/model")
+    assert ended.returncode == 2
+    assert "fail model" in ended.stdout and "Traceback" not in ended.stderr
+
+
+def test_an_open_run_is_reported_until_it_is_published(tmp_path):
+    store = open_store(str(tmp_path))
+    prefix = "_flowscore/runs/night"
+    store.put(f"{prefix}/config.json", b"{}")
+    store.put(f"{prefix}/slices/000000.parquet", b"")
+    store.put(f"{prefix}/lease/000001.json", b'{"host": "plant-7", "pid": 12}')
+    (finding,) = findings(doctor.runs, str(tmp_path))
+    assert finding.level == "warn" and "slice 0 not published" in finding.text and "plant-7" in finding.text
+    store.put(f"{prefix}/published/000000.json", b"{}")
+    assert [finding.level for finding in findings(doctor.runs, str(tmp_path))] == ["ok"]
+
+
+def test_tables_tell_their_protocol_and_retention(tmp_path):
+    from pipeline.tables import open_or_create
+    from schemas import errors
+
+    table = open_or_create(str(tmp_path), "errors", errors.SCHEMA)
+    (finding,) = findings(doctor.tables, str(tmp_path))
+    assert finding.level == "ok" and "reader 1" in finding.text and "90 days" in finding.text
+    table.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 1 days"})
+    (finding,) = findings(doctor.tables, str(tmp_path))
+    assert finding.level == "warn" and "interval 90 days" in finding.fix

@@ -1,0 +1,140 @@
+"""`flowscore train` as a user calls it, on a few small images with a random backbone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import ndimage
+
+from jobs.entry import run
+from jobs.train import main
+from models import artifact
+
+SMALL = {
+    "weights": "none",
+    "image_size": 64,
+    "backbone": "mobilenetv1_100",
+    "hyperparameters": {"hidden": 8, "whiten_dims": 8, "kernels": [3, 1]},
+    "training": {"epochs": 2, "batch_size": 4},
+    "device": "cpu",
+}
+
+
+def surface(seed: int, shape: tuple[int, int] = (72, 80)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), 2) * 150 + 128
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def goods(tmp_path: Path) -> Path:
+    folder = tmp_path / "good"
+    for lot in range(5):
+        for number in range(4):
+            path = folder / f"lot{lot}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(surface(100 * lot + number)).save(path)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+def train(goods: Path, out: Path, config: Path, *flags: str) -> int:
+    arguments = ["--input", str(goods), "--model-out", str(out), "--config", str(config), *flags]
+    with pytest.raises(SystemExit) as ended:
+        run(main, arguments)
+    return int(ended.value.code or 0)
+
+
+def test_the_same_seed_gives_the_same_artifact(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    digests = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert train(goods, tmp_path / name, config, "--seed", seed) == 0
+        digests.append(artifact.read(tmp_path / name).model_digest)
+    assert digests[0] == digests[1] != digests[2]
+    shown = capsys.readouterr().out
+    assert "convolutions in" in shown and "no group on two sides" in shown
+
+
+def test_groups_hashes_and_card(goods: Path, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    flags = ("--key-pattern", "{lot}/{name}", "--group-key", "lot", "--selection-share", "0.2")
+    assert train(goods, out, config, *flags) == 0
+    trained = artifact.read(out).config.trained
+    assert trained["groups"] == 5 and "lot" in trained["groups_by"]
+    assert (trained["fit"], trained["selection"], trained["calibration"]) == (12, 4, 4)
+    fit, selection = (trained["content_hashes"][name] for name in ("fit", "selection"))
+    assert len(fit) == 12 * 32 and len(selection) == 4 * 32
+    assert set(trained["synthetic_auroc"]) == {"cutpaste", "scar", "soft_patch", "perlin", "spot", "uneven"}
+    card = (out / "card.md").read_text()
+    assert "12 to fit" in card and "seed 0" in card and "Not calibrated yet" in card
+
+
+def test_share_0_is_said_on_the_card(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "model"
+    assert train(goods, out, config, "--calibration-share", "0", "--selection-share", "0") == 0
+    assert "no good image was kept" in (out / "card.md").read_text()
+    assert "not calibrated" in capsys.readouterr().out
+    assert artifact.read(out).config.trained["fit"] == 20
+
+
+def test_bad_images_are_counted_and_left_out(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    (goods / "lot0" / "empty.png").write_bytes(b"")
+    flags = ("--selection-share", "0")
+    assert train(goods, tmp_path / "model", config, *flags) == 0
+    trained = artifact.read(tmp_path / "model").config.trained
+    assert sum(trained["unreadable"].values()) == 1 and trained["images"] == 20
+    assert "not readable, left out: 1" in capsys.readouterr().out
+    for number in range(3):
+        (goods / "lot1" / f"broken{number}.jpg").write_bytes(b"\xff\xd8 not an image")
+    assert train(goods, tmp_path / "other", config, *flags) == 3
+    assert "4 of 24" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_excluded_images_are_left_out(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    excluded = tmp_path / "exclude.txt"
+    excluded.write_text("# judged bad\nlot0/1.png\nlot9/9.png\n")
+    assert train(goods, tmp_path / "model", config, "--exclude", str(excluded), "--selection-share", "0") == 0
+    assert artifact.read(tmp_path / "model").config.trained["excluded"] == 1
+    assert "lot9/9.png is no image" in capsys.readouterr().out
+
+
+def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path: Path) -> None:
+    flags = ("--image-size", "64x128", "--aspect", "keep", "--selection-share", "0", "--epochs", "1")
+    assert train(goods, tmp_path / "model", config, *flags) == 0
+    found = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert found["input"] == {"height": 64, "width": 128, "resize": "pad"}
+    assert found["trained"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--group-key", "lot"), "--group-key must be a field of --key-pattern"),
+        (("--image-size", "64by64"), "image_size must be N or HEIGHTxWIDTH"),
+        (("--weights", "/no/such/file"), "weights must be"),
+        (("--detector", "nonesuch"), "detector must be one of"),
+        (("--exclude", "/no/such/list"), "--exclude must be"),
+        (("--calibration-share", "2"), "calibration_share must be"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(
+    goods: Path, config: Path, tmp_path: Path, capsys, flags: tuple[str, ...], message: str
+) -> None:
+    assert train(goods, tmp_path / "model", config, *flags) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
+    assert not (tmp_path / "model").exists()
+
+
+def test_too_few_images(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    assert train(goods / "lot0", tmp_path / "model", config) == 2
+    assert "at least 8 readable good images" in capsys.readouterr().err

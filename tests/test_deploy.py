@@ -1,0 +1,48 @@
+"""The deployment files parse, agree with each other, and name the Ray version of requirements.lock."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.runtime_env import RuntimeEnv
+
+ROOT = Path(__file__).parents[1]
+RAY_VERSION = re.search(r"^ray\[?.*?==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)[1]
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_the_cluster_launcher_takes_its_file(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = prepare_config(read("cluster.yaml"))
+    validate_config(config)
+    kinds = config["available_node_types"]
+    assert set(kinds) == {"head", "cpu", "gpu-spot"}
+    assert kinds["head"]["resources"]["CPU"] == 0
+    assert kinds["gpu-spot"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+
+
+def test_the_nightly_job_is_the_single_job():
+    assert read("deploy/raycronjob.yaml")["spec"]["jobTemplate"] == read("deploy/rayjob.yaml")["spec"]
+
+
+def test_a_finished_or_failed_job_leaves_no_cluster():
+    spec = read("deploy/rayjob.yaml")["spec"]
+    assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] and spec["backoffLimit"]
+    assert spec["entrypoint"].startswith("python -m jobs.score --model ")
+
+
+def test_the_runtime_environment_is_valid(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert RuntimeEnv(**read("deploy/runtime_env.yaml"))["working_dir"] == "."
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/rayjob.yaml", "deploy/raycronjob.yaml", "deploy/Dockerfile"])
+def test_every_file_names_the_locked_ray(name):
+    text = (ROOT / name).read_text()
+    named = re.findall(r'(?:rayproject/ray:|rayVersion: ")([0-9.]+[0-9])', text)
+    assert named and set(named) == {RAY_VERSION}
