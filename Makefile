@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up everything they need in $(VENV). They need Python 3.11 to 3.13 and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/stamp
+TESTS ?=
+STORE ?= bench-output
+
+ifneq ($(wildcard ../shared),)
+export FLOWSCORE_ASSETS ?= $(abspath ../shared)
+endif
+export RAY_DATA_DISABLE_PROGRESS_BARS ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow bench lint lock tables clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# Our own $(VENV) follows the pins; one that you name (make test VENV=...) is set up once and then left as it is.
+ifeq ($(origin VENV),file)
+$(STAMP): requirements.lock pyproject.toml
+endif
+$(STAMP):
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"PYTHON must be 3.11 to 3.13; got {v[0]}.{v[1]}. Say which one to use: make PYTHON=python3.12")'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(STAMP) ## the whole path on made-up inspection images: train, score, look at the worst
+	$(RUN) -m jobs.demo
+
+test: $(STAMP) ## all tests that take seconds
+	$(RUN) -m pytest -m "not slow" $(TESTS)
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(RUN) -m pytest -m slow $(TESTS)
+
+bench: $(STAMP) ## images per second from STORE to tables, and what limits it; STORE=s3://bucket/prefix
+	$(RUN) -m jobs.bench --store $(STORE)
+
+lint: $(STAMP) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+tables: $(STAMP) ## write docs/tables.md from the schemas
+	PYTHONPATH=. $(RUN) docs/make_tables.py
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
+
+clean: ## remove what the other targets made
+	rm -rf .venv demo-output bench-output *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""Prints docs/tables.md from the schemas: `make tables` writes it, a test fails when it is out of date."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas import errors, lots, maps, regions, runs, scores
+
+PAGE = Path(__file__).with_name("tables.md")
+INTRODUCTION = """# Tables
+
+Written by `make tables` from the schemas; the same meanings and units stand in every file's column metadata.
+
+Every table is a Delta table at `<output>/<table>`: Parquet files and a log. Read the table, never the folder, which
+also holds replaced files. It is reader version 1, so no reader needs a feature: `flowscore query` is DuckDB over all of
+them, and elsewhere
+
+```python
+from deltalake import DeltaTable
+scores = DeltaTable("s3://plant/results/scores")
+night = scores.to_pandas(columns=["uri", "lot", "score"], partitions=[("date", "=", "2024-06-03")])
+```
+
+`scores` publishes: an image is there for readers when its row is in `scores`, so join the others from it, on `model`
+and `image_id` (for `maps` and `regions` also on `date` and `unit_id`, which makes it fast). A key pattern such as
+`{line}/{date}/{lot}/{name}` adds its own columns to `scores`. Columns are only ever added. Columns about
+calibration are null as long as the model is not calibrated, and `verdict` is then `not_judged`.
+
+A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
+"""
+
+
+def page() -> str:
+    """The whole of docs/tables.md."""
+    return INTRODUCTION + "".join(_section(table) for table in (scores, maps, regions, errors, lots, runs))
+
+
+def _section(table) -> str:
+    name = table.__name__.rpartition(".")[2]
+    sentence = " ".join((table.__doc__ or "").split()).partition(": ")[2]
+    partitions = ", ".join(f"`{column}`" for column in table.PARTITION_BY) or "nothing"
+    rows = "".join(_row(column) for column in table.SCHEMA)
+    head = f"\n## {name}\n\n{sentence[:1].upper()}{sentence[1:]} Partitioned by {partitions}; sorted by {table.SORT_BY}.\n"
+    return f"{head}\n| column | type | unit | meaning |\n|---|---|---|---|\n{rows}"
+
+
+def _row(column: pa.Field) -> str:
+    metadata = {key.decode(): value.decode() for key, value in column.metadata.items()}
+    meaning = metadata["meaning"].replace("|", "\\|")
+    return f"| `{column.name}` | {column.type} | {metadata['unit']} | {meaning}{'' if column.nullable else '; never null'} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
