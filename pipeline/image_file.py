@@ -83,7 +83,7 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
     Raises:
         Undecodable: truncated, corrupt, unsupported_mode.
     """
-    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):  # MPO: a JPEG with further pictures behind it
         pixels = _load_jpeg(encoded, image.mode, min_size)
         if pixels is not None:
             return pixels

@@ -61,6 +61,7 @@ BASE = surface()
         (encoded(BASE, "TIFF", compression="jpeg", quality=95), BASE, 6),
         (encoded(BASE, "JPEG", quality=95), BASE, 10),
         (encoded(BASE, "JPEG", quality=95, progressive=True, subsampling=0), BASE, 6),
+        (encoded(BASE, "MPO", quality=95, save_all=True, append_images=[BASE.rotate(9)]), BASE, 10),
         (encoded(BASE.convert("L")), BASE.convert("L"), 0),
         (encoded(BASE.convert("L"), "BMP"), BASE.convert("L"), 0),
         (encoded(BASE.convert("L"), "TIFF"), BASE.convert("L"), 0),

@@ -275,7 +275,9 @@ class Faulty(BaseHTTPRequestHandler):
             step, code = step
         if step == 200 and self.server.created and self.headers.get("If-None-Match"):
             step, code = 412, "PreconditionFailed"
-        body = b"content" if step in (200, "cut") else f"<Error><Code>{code}</Code></Error>".encode()
+        body = f"<Error><Code>{code}</Code></Error>".encode()
+        if step in (200, "cut"):
+            body = b"content" if self.command == "GET" else b""
         self.send_response(200 if step == "cut" else step)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"e"')
@@ -381,6 +383,11 @@ def test_a_forked_process_reads_without_the_threads_of_its_parent(faulty):
         signal.alarm(20)
         os._exit(0 if store.get("k") == b"content" else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_gateway_that_ignores_conditions_is_found_out(faulty):
+    with pytest.raises(StorageError, match="If-None-Match"):
+        storage.check_conditional_put(open_store("s3://bucket"), "probe")
 
 
 def test_waits_grow_and_vary(monkeypatch):
