@@ -45,9 +45,7 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
         new = write_commit(config.state.store, config.state.commit_key(config.slice, number, part), rows, footer)
     except (Unreachable, Denied) as error:
         return _outcome(unit, message=str(error))
-    return _outcome(
-        unit, scored=rows.num_rows - errors, errors=errors, new=new, bytes_read=unit["bytes_read"][0].as_py()
-    )
+    return _outcome(unit, scored=rows.num_rows - errors, errors=errors, new=new, bytes_read=unit["bytes_read"][0].as_py())
 
 
 def commit_rows(unit: pa.Table) -> pa.Table:
@@ -55,9 +53,7 @@ def commit_rows(unit: pa.Table) -> pa.Table:
     rows = unpack(unit["rows"][0])
     count = rows.num_rows
     failed = np.asarray(rows["error"].is_valid())
-    columns: dict[str, list] = {
-        name: [None] * count for name in commit_schema.SCHEMA.names if name not in rows.column_names
-    }
+    columns: dict[str, list] = {name: [None] * count for name in commit_schema.SCHEMA.names if name not in rows.column_names}
     faults = {name: rows[name].to_pylist() for name in ("stage", "error", "message")}
     if "scores" in unit.column_names:
         height, width = unit["map_shape"][0].as_py()
@@ -74,14 +70,9 @@ def commit_rows(unit: pa.Table) -> pa.Table:
             columns["map"][i], columns["map_scale"][i], columns["map_offset"][i] = quantise(maps[i])
             columns["map_height"][i], columns["map_width"][i] = height, width
             columns["embedding"][i] = embeddings[i].tobytes()
-    arrays = {
-        name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()
-    }
+    arrays = {name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()}
     return pa.table(
-        {
-            name: arrays.get(name, rows[name] if name in rows.column_names else None)
-            for name in commit_schema.SCHEMA.names
-        }
+        {name: arrays.get(name, rows[name] if name in rows.column_names else None) for name in commit_schema.SCHEMA.names}
     )
 
 

@@ -1,10 +1,10 @@
 import random
 
 import pytest
-from pipeline.decode import DecodeConfig
 
 from pipeline import plan
 from pipeline.commits import WorkItem, pending, write_commit
+from pipeline.decode import DecodeConfig
 from pipeline.run_state import RunConflict, RunState
 from pipeline.scoring_config import ScoringConfig, part_id
 from pipeline.sources.config import SourceConfig
