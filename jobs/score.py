@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.config import load
 from jobs.entry import run
-from jobs.errors import ErrorShareError, PartialRunError
+from jobs.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.progress import Progress
 from models import artifact
 from pipeline.cluster import Engine, Resources
@@ -133,7 +133,11 @@ def prepare(settings: ScoreSettings) -> Job:
             **{name: value for name, value in limits.items() if value is not None},
         ),
     )
-    state = RunState(open_store(settings.output).uri, settings.run_id or scoring.run_id())
+    output_uri = open_store(settings.output).uri
+    if f"{output_uri}/".startswith(f"{scoring.source.input_uri}/"):
+        fix = "Tables there would be listed as shards: choose a place beside the input."
+        raise UsageError("--output", f"outside the input {scoring.source.input_uri}", output_uri, fix)
+    state = RunState(output_uri, settings.run_id or scoring.run_id())
     next(iter(open_store(settings.source.input_uri).list()), None)
     check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
     return Job(state, scoring, opened.config.model_dump(mode="json"))

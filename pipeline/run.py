@@ -28,7 +28,7 @@ class RunLimits(BaseModel):
 
     max_error_share: float = Field(0.05, ge=0, le=1)
     window_units: int = Field(20_000, gt=0)
-    decode_timeout_s: float = Field(300.0, gt=0)
+    decode_timeout_s: float = Field(60.0, gt=0)
     accept_errors: bool = False
 
 

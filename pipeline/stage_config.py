@@ -8,7 +8,7 @@ from pipeline.scoring_config import ScoringConfig
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One slice of one run, and where the model and the device are."""
+    """One slice of one run, where the model and the device are, and how long one image may take to decode."""
 
     state: RunState
     slice: int
@@ -17,4 +17,4 @@ class StageConfig:
     cache_dir: str
     device: str = "auto"
     threads: int | None = None
-    decode_timeout_s: float = 300.0
+    decode_timeout_s: float = 60.0

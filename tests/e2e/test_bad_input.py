@@ -149,6 +149,7 @@ def usage(model, tmp_path_factory):
         "digest": (good | {"--model": damaged}, "model.safetensors"),
         "bad_scheme": (good | {"--input": "ftp://host/x"}, "ftp://host/x"),
         "missing_bucket": (good | {"--input": "s3://no-such-bucket-here/x"}, "no-such-bucket-here"),
+        "output_in_input": (good | {"--output": source / "results"}, "--output"),
         "bad_pattern": (good | {"--key-pattern": "{line}{lot}"}, "key_pattern"),
     }
 
@@ -157,7 +158,7 @@ def usage(model, tmp_path_factory):
     "mistake",
     [
         *("unknown_key", "unknown_nested_key", "bad_value", "missing_artifact", "no_artifact"),
-        *("digest", "bad_scheme", "missing_bucket", "bad_pattern"),
+        *("digest", "bad_scheme", "missing_bucket", "output_in_input", "bad_pattern"),
     ],
 )
 def test_row_8_mistakes_end_in_one_line_before_ray_starts(mistake, usage, s3_bucket):
