@@ -18,7 +18,7 @@ them, and elsewhere
 ```python
 from deltalake import DeltaTable
 scores = DeltaTable("s3://plant/results/scores")
-night = scores.to_pandas(columns=["uri", "lot", "score"], partitions=[("date", "=", "2024-06-03")])
+night = scores.to_pandas(columns=["uri", "lot", "score"], filters=[("date", "=", "2024-06-03")])
 ```
 
 `scores` publishes: an image is there for readers when its row is in `scores`, so join the others from it, on `model`

@@ -118,6 +118,7 @@ def test_added_and_changed_files_are_scored_and_nothing_else(model, ray_here, tm
     assert sum(after[image_id] == row for image_id, row in before.items()) == 19
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["files", "tar"])
 def test_kill_9_at_seeded_moments_loses_and_doubles_nothing(form, uninterrupted, model, tmp_path):
     write = {"files": write_files, "tar": write_tars}[form]

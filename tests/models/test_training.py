@@ -8,7 +8,7 @@ import torch
 from models.features import FeatureStore
 from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import nll_loss
-from models.training import AveragedWeights, Step, TrainingConfig, TrainingError, train
+from models.training import AveragedWeights, Gradients, Step, TrainingConfig, TrainingError, train
 
 CONFIG = TrainingConfig(epochs=4, batch_size=8, learning_rate=5e-3)
 
@@ -100,3 +100,27 @@ def test_averaged_weights_put_the_own_weights_back() -> None:
 def test_no_images_is_an_error(store: FeatureStore) -> None:
     with pytest.raises(TrainingError, match="at least 1"):
         train(flow(), same, store, torch.arange(0), CONFIG, seed=0)
+
+
+def test_gradients_by_shards_are_those_of_the_batch_and_the_same_on_any_number_of_threads():
+    torch.manual_seed(0)
+    flow = CrossScaleFlow(channels=6, scales=2, hidden=8, kernels=(3, 3))
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.uniform_(-0.3, 0.3)
+    parameters = list(flow.parameters())
+    maps = [torch.randn(19, 6, 4, 6), torch.randn(19, 6, 2, 3)]  # two whole shards and one of three images
+    nll_loss(*flow(maps)).backward()
+    whole = [parameter.grad.clone() for parameter in parameters]
+    threads = torch.get_num_threads()
+    found = []
+    for count in (1, 3):
+        gradients = Gradients(flow, parameters, "cpu")
+        gradients.threads = count
+        loss = gradients.set(maps)
+        found.append([parameter.grad.clone() for parameter in parameters])
+        torch.set_num_threads(threads)
+        assert loss == pytest.approx(float(nll_loss(*flow(maps)).detach()), rel=1e-6)
+    for one, three, expected in zip(*found, whole, strict=True):
+        assert torch.equal(one, three)
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-6)
