@@ -17,6 +17,7 @@ them, and elsewhere
 
 ```python
 from deltalake import DeltaTable
+
 scores = DeltaTable("s3://plant/results/scores")
 night = scores.to_pandas(columns=["uri", "lot", "score"], filters=[("date", "=", "2024-06-03")])
 ```

@@ -1,6 +1,7 @@
 """Check this machine, the storage, a model and the tables, and say what to do about what is wrong."""
 
 import json
+import os
 import platform
 import shutil
 import sys
@@ -18,6 +19,7 @@ from packaging.requirements import Requirement
 
 from jobs.entry import run
 from jobs.errors import ExitCode
+from pipeline.run_state import RunState, run_ids
 from pipeline.storage import StorageError, check_conditional_put, local_copy, open_store
 
 GIB = 1 << 30
@@ -125,8 +127,6 @@ def gpu() -> Iterator[Finding]:
 
 def ray() -> Iterator[Finding]:
     """Whether Ray loads, and which cluster a job would join."""
-    import os
-
     try:
         import ray.data
     except ImportError as error:
@@ -188,8 +188,6 @@ def tables(uri: str) -> Iterator[Finding]:
 
 def runs(uri: str) -> Iterator[Finding]:
     """Scoring runs with slices that are not published yet, and who drove them last."""
-    from pipeline.run_state import RunState, run_ids
-
     try:
         for run_id in run_ids(uri):
             state = RunState(uri, run_id)
@@ -204,7 +202,7 @@ def runs(uri: str) -> Iterator[Finding]:
         yield Finding("fail", "runs", str(error), "Check the output's address and credentials.")
 
 
-def _driver(state) -> str:
+def _driver(state: RunState) -> str:
     epochs = [entry.key for entry in state.store.list(f"{state.prefix}/lease/") if entry.key.endswith(".json")]
     if not epochs:
         return "no driver yet"

@@ -6,6 +6,7 @@ A verb is a file jobs/<verb>.py with a function `main` whose parameters are type
         run(main)
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -21,7 +22,7 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
     An error of errors.py is one line on stderr. Any other exception is a bug and keeps its traceback.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(main)
+    app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(main)
     try:
         app(args=arguments, prog_name=name)
     except KeyboardInterrupt:

@@ -83,7 +83,7 @@ class Progress:
         of = f"/{self.total:,}" if self.total else ""
         parts = [f"{done:,}{of} {self.unit}"]
         if fraction is not None:
-            parts.append(f"{min(fraction, 1.0):.0%}")
+            parts.append(f"{int(100 * min(fraction, 1.0))}%")
         if elapsed > 0:
             parts.append(f"{(done - done_then) / elapsed:,.1f} {self.unit}/s")
         parts.append(f"{errors:,} errors")

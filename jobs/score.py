@@ -150,7 +150,9 @@ class ScoringProgress(Progress):
         super().__init__("scoring", total=None)
 
     def __call__(self, progress: RunProgress) -> None:
-        if progress.streams and progress.size:
+        if progress.finished:
+            self.update(progress.done, progress.errors, total=progress.done)
+        elif progress.streams and progress.size:
             self.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
         else:
             self.update(progress.done, progress.errors, total=progress.planned)

@@ -46,6 +46,7 @@ class RunProgress:
     done: int = 0
     errors: int = 0
     bytes_read: int = 0
+    finished: bool = False
     open: dict[int, str] = field(default_factory=dict)
 
     def take(self, outcome: dict) -> None:
@@ -156,6 +157,8 @@ def _score_slice(config: StageConfig, engine: Engine, limits: RunLimits, lease: 
         left = [item.number for first, end in windows for item in _items(config, first, end)]
         progress.open = {number: progress.open.get(number, "no commit was written") for number in left}
         if not left:
+            progress.finished = True
+            on_progress(progress)
             break
     return progress
 
