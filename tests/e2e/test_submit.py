@@ -2,13 +2,13 @@
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from e2e_archives import ROOT, encoded, scores, write_files
 
@@ -56,7 +56,10 @@ def head(tmp_path_factory):
             time.sleep(0.5)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
-        process.send_signal(signal.SIGINT)
+        family = [process, *psutil.Process(process.pid).children(recursive=True)]
+        process.terminate()  # SIGINT would be ignored where the tests run in a shell's background
+        for left in psutil.wait_procs(family[1:], timeout=20)[1]:
+            left.kill()
         process.wait(timeout=60)
 
 
