@@ -19,12 +19,12 @@ from jobs.bench_input import fill, untrained
 from jobs.config import load
 from jobs.entry import run
 from jobs.errors import UsageError
-from jobs.score import Job, ScoreSettings, prepare
+from jobs.score import Job, ScoreSettings, prepare, run_job
 from pipeline import plan
 from pipeline.cluster import Engine
 from pipeline.measure import PeakMemory, Rate, encoded_units, model_alone, one_process
 from pipeline.query import connect
-from pipeline.run import RunProgress, score_archive
+from pipeline.run import RunProgress
 from pipeline.run_state import RunState
 from pipeline.scorer import Scorer
 from pipeline.storage import local_copy, open_store
@@ -130,18 +130,7 @@ def _whole_run(job: Job, settings: ScoreSettings, engine: Engine) -> tuple[Rate,
 
     clock = time.perf_counter()
     with PeakMemory() as memory:
-        score_archive(
-            job.state,
-            job.scoring,
-            settings.model,
-            str(settings.cache_dir.expanduser()),
-            engine,
-            settings.limits,
-            VERSION,
-            settings.device,
-            job.artifact,
-            remember,
-        )
+        run_job(job, settings, engine, remember)
     return Rate(last.done, time.perf_counter() - clock), last, memory
 
 

@@ -17,7 +17,7 @@ from pipeline.cluster import Engine, Resources
 from pipeline.decode import DecodeConfig
 from pipeline.finalize import TooManyErrors
 from pipeline.lease import LeaseHeld, LeaseLost
-from pipeline.run import RunLimits, RunProgress, RunResult, score_archive
+from pipeline.run import OnProgress, RunLimits, RunProgress, RunResult, score_archive
 from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources.config import SourceConfig
@@ -99,23 +99,27 @@ def score(settings: ScoreSettings) -> RunResult:
     engine = Engine(settings.address, settings.resources, settings.device)
     with ScoringProgress() as progress:
         try:
-            result = score_archive(
-                job.state,
-                job.scoring,
-                settings.model,
-                str(settings.cache_dir.expanduser()),
-                engine,
-                settings.limits,
-                VERSION,
-                settings.device,
-                job.artifact,
-                progress,
-            )
+            return run_job(job, settings, engine, progress)
         except (LeaseHeld, LeaseLost) as error:
             raise PartialRunError(str(error)) from error
         except TooManyErrors as error:
             raise ErrorShareError(str(error)) from error
-    return result
+
+
+def run_job(job: Job, settings: ScoreSettings, engine: Engine, on_progress: OnProgress) -> RunResult:
+    """`score_archive` with what a prepared job and its settings say; raises what that raises."""
+    return score_archive(
+        job.state,
+        job.scoring,
+        settings.model,
+        str(settings.cache_dir.expanduser()),
+        engine,
+        settings.limits,
+        VERSION,
+        settings.device,
+        job.artifact,
+        on_progress,
+    )
 
 
 def prepare(settings: ScoreSettings) -> Job:
