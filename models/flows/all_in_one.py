@@ -58,14 +58,24 @@ class Subnet(nn.Module):
             )
         self.frozen = layers
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, ...) to (B, outputs, ...)."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, ...) and (M, P, ...), C + P inputs, to (B, outputs, ...); B is a multiple of M, and input b has condition b mod M.
+
+        The condition's part of the first layer is computed M times, not B times: W cat(x, c) = W_x x + W_c c.
+        """
         dtype = self.layer_dtype or x.dtype
         layers = self.frozen or self.layers(dtype)
-        hidden = F.relu_(self._run(x.to(dtype), layers.enter, layers.enter_bias))
+        if condition is None:
+            hidden = self._run(x.to(dtype), layers.enter, layers.enter_bias)
+        else:
+            of_x, of_condition = layers.enter.split((x.shape[1], condition.shape[1]), 1)
+            shared = self._run(condition.to(dtype), of_condition, layers.enter_bias)  # (M, hidden, ...)
+            hidden = self._run(x.to(dtype), of_x, None)
+            hidden = hidden.unflatten(0, (-1, len(shared))).add_(shared).flatten(0, 1)  # (B, hidden, ...)
+        hidden = F.relu_(hidden)
         return self._run(hidden, layers.leave, layers.leave_bias).to(x.dtype)
 
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.kernel is None:
             return F.linear(x, weight, bias)
         return F.conv2d(x, weight, bias, padding=self.kernel // 2)
@@ -146,8 +156,7 @@ class AllInOneBlock(nn.Module):
         return self._permute(joined), log_scale
 
     def _log_scale_and_shift(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        inputs = given if condition is None else torch.cat([given, condition], 1)  # (B, ceil(C/2) + P, ...)
-        raw, shift = (SUBNET_FACTOR * self.subnet(inputs)).chunk(2, 1)
+        raw, shift = (SUBNET_FACTOR * self.subnet(given, condition)).chunk(2, 1)
         return self.clamp * torch.tanh(raw), shift
 
     def _permute(self, x: Tensor) -> Tensor:
@@ -160,7 +169,7 @@ class AllInOneBlock(nn.Module):
 
         Args:
             x: (N, C) or (B, C, H, W).
-            condition: (N, P) or (B, P, H, W).
+            condition: (M, P) or (M, P, H, W), where N or B is a multiple of M: row or image i has condition i mod M.
         Returns:
             z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
         """
