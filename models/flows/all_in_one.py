@@ -59,9 +59,10 @@ class Subnet(nn.Module):
         self.frozen = layers
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """(B, C, ...) and (M, P, ...), C + P inputs, to (B, outputs, ...); B is a multiple of M, and input b has condition b mod M.
+        """(B, C, ...) and a condition (M, P, ...), where C + P = inputs and B is a multiple of M, to (B, outputs, ...).
 
-        The condition's part of the first layer is computed M times, not B times: W cat(x, c) = W_x x + W_c c.
+        Input b has the condition b mod M. The condition's part of the first layer, W cat(x, c) = W_x x + W_c c, is computed
+        M times, not B times.
         """
         dtype = self.layer_dtype or x.dtype
         layers = self.frozen or self.layers(dtype)

@@ -36,7 +36,8 @@ class PositionFlows(nn.Module):
     """Rows (B, cells_l, C_l), a level each, to the log-likelihood of every cell.
 
     A cell's condition is its position code, the same for every image, so its part of the subnets' first layer is computed
-    once a call.
+    once a call. Untrained flows are rotations, because the subnets' last layers start at 0, where the original draws them:
+    drawn ones multiply a cell far from the others by up to e^(clamp * steps) before anything is learned.
     """
 
     flows: Sequence[AllInOneFlow]
@@ -53,6 +54,10 @@ class PositionFlows(nn.Module):
         super().__init__()
         flows: Any = nn.ModuleList(row_flow(c, position_channels, steps, generator, clamp) for c in channels)
         self.flows = flows
+        for flow in self.flows:
+            for block in flow.blocks:
+                nn.init.zeros_(block.subnet.leave.weight)
+                nn.init.zeros_(block.subnet.leave.bias)
         for level, grid in enumerate(grids):
             code = position_code(position_channels, *grid).flatten(1).T.contiguous()  # (cells, P)
             self.register_buffer(f"code{level}", code, persistent=False)
