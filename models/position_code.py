@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-LONGEST_PERIOD = 1e4  # of the slowest sine, in cells, over 2 pi; Vaswani et al. 2017, arXiv:1706.03762
+PERIOD_RANGE = 1e4  # periods run from 2 pi cells to nearly this many times as long; Vaswani et al. 2017, arXiv:1706.03762
 
 
 def position_code(channels: int, height: int, width: int) -> Tensor:
@@ -19,13 +19,13 @@ def position_code(channels: int, height: int, width: int) -> Tensor:
         height, width: cells.
     Returns:
         (channels, height, width), float32, within [-1, 1]; the first half encodes the column, the second half the row.
-    Source: Gudovskiy et al. 2022, CFLOW-AD, section 4.2, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
+    Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
     """
     if channels < 4 or channels % 4:
         raise ValueError(f"position channels must be a positive multiple of 4; got {channels}. Round it up.")
     axis_channels = channels // 2
     exponents = torch.arange(0, axis_channels, 2, dtype=torch.float64) / axis_channels  # (K / 2,)
-    frequencies = torch.exp(-math.log(LONGEST_PERIOD) * exponents)
+    frequencies = torch.exp(-math.log(PERIOD_RANGE) * exponents)
 
     def of_axis(cells: int) -> Tensor:
         angles = torch.outer(torch.arange(cells, dtype=torch.float64), frequencies)  # (cells, K / 2)

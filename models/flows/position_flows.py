@@ -27,7 +27,7 @@ def sigmoid_loss(log_probs: Tensor) -> Tensor:
     """Mean of -log sigmoid(log p / C) over log_probs of any shape, a scalar.
 
     It falls with log p as the negative log-likelihood does, but cells that are already likely count less.
-    Source: the authors' code, b2ebf9e6; the paper's eq. 6 has the negative log-likelihood itself.
+    Source: the authors' code (golden/NOTES.md section 3).
     """
     return -F.logsigmoid(log_probs).mean()
 
