@@ -43,6 +43,11 @@ class LevelFlows(nn.Module):
         for flow in self.flows:
             flow.set_layer_dtype(dtype)
 
+    def start_as_permutation(self) -> None:
+        """Until they are trained the flows only permute channels."""
+        for flow in self.flows:
+            flow.start_as_permutation()
+
     def freeze(self) -> None:
         """Prepare the convolutions' weights once; they must not change afterwards."""
         for flow in self.flows:
@@ -65,7 +70,20 @@ class LevelFlows(nn.Module):
 
     def latents(self, maps: Maps) -> Maps:
         """Latents without the log-determinant, which no score reads."""
-        return [flow.latents(x) for flow, x in zip(self.flows, self.normed(maps), strict=True)]
+        return self.latents_of_normed(self.normed(maps))
+
+    def latents_of_normed(self, maps: Maps) -> Maps:
+        """The same for what `normed` gave."""
+        return [
+            torch.cat([flow.latents(part) for part in _passes(x)])  # (B, C, h, w)
+            for flow, x in zip(self.flows, maps, strict=True)
+        ]
+
+
+def _passes(x: Tensor) -> Sequence[Tensor]:
+    """On a CPU image by image: a state that stays in the cache is about 1.3 times as fast, and every image meets the same
+    arithmetic whatever its slot. On a GPU all at once."""
+    return x.split(1) if x.device.type == "cpu" else [x]
 
 
 def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
