@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.flows.all_in_one import AllInOneFlow, map_flow
 
 Maps = list[Tensor]
+CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels by one instead of by 16 take two thirds of the time
 
 
 class LevelFlows(nn.Module):
@@ -81,9 +82,14 @@ class LevelFlows(nn.Module):
 
 
 def _passes(x: Tensor) -> Sequence[Tensor]:
-    """On a CPU image by image: a state that stays in the cache is about 1.3 times as fast, and every image meets the same
-    arithmetic whatever its slot. On a GPU all at once."""
-    return x.split(1) if x.device.type == "cpu" else [x]
+    """The images in equal parts whose states stay in a processor's cache, so that every image meets the same arithmetic
+    whatever its slot; on a GPU all at once."""
+    if x.device.type != "cpu":
+        return [x]
+    images = max(1, min(len(x), CPU_ELEMENTS_PER_PASS // x[0].numel()))
+    while len(x) % images:
+        images -= 1
+    return x.split(images)
 
 
 def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:

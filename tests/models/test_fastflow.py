@@ -10,6 +10,7 @@ from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.fastflow import FastFlow, FastFlowConfig, FastFlowTraining
+from models.flows import level_flows
 from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
 from models.flows.likelihood import elements, nll_loss
 
@@ -157,7 +158,9 @@ def test_kernels_take_turns_and_the_ratio_sets_the_hidden_channels():
         assert {block.subnet.leave.weight.shape[0] for block in level.blocks} == {8}
 
 
-def test_latents_and_forward_agree():
+@pytest.mark.parametrize("images_a_pass", [1, 2, 3, 100])
+def test_latents_and_forward_agree(monkeypatch, images_a_pass):
+    monkeypatch.setattr(level_flows, "CPU_ELEMENTS_PER_PASS", images_a_pass * 4 * 6 * 5)
     flow = LevelFlows([4, 5], (3, 1), 1.0, torch.Generator().manual_seed(0), norm_grids=[(6, 5), (3, 3)])
     maps = [torch.randn(3, 4, 6, 5), torch.randn(3, 5, 3, 3)]
     latents, log_det_jac = flow(maps)
