@@ -221,6 +221,13 @@ class AllInOneFlow(nn.Module):
         for block in self.blocks:
             block.subnet.freeze()
 
+    def start_as_permutation(self) -> None:
+        """Zero the subnets' last layers: until it is trained the flow only permutes or rotates, which keeps an input that
+        is near standard normal already so."""
+        for block in self.blocks:
+            nn.init.zeros_(block.subnet.leave.weight)
+            nn.init.zeros_(block.subnet.leave.bias)
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latents z of x's shape, and log|det dz/dx| per row or image, (B,), nats."""
         log_det_jac = x.new_zeros(len(x))

@@ -136,6 +136,18 @@ def test_an_untrained_block_has_gain_one_and_keeps_its_first_half():
     assert not torch.allclose(before_permutation[:, 4:], x[:, 4:], atol=1e-6)
 
 
+def test_a_flow_can_start_as_a_permutation():
+    flow, x = make_maps(5, 3, 4, (3, 1), 1.0, clamp=2.0, seed=0, dtype=torch.float32)
+    for block in flow.blocks:
+        torch.nn.init.constant_(block.global_scale, UNIT_GAIN)
+        torch.nn.init.zeros_(block.global_offset)
+    flow.start_as_permutation()
+    z, log_det_jac = flow(x)
+    first, second = (block.perm_idx for block in flow.blocks)
+    torch.testing.assert_close(z, x[:, first][:, second])
+    torch.testing.assert_close(log_det_jac, torch.zeros(2), rtol=0, atol=1e-4)
+
+
 def test_the_log_scale_is_limited():
     flow, x = make_maps(4, 2, 2, (1,), 1.0, clamp=2.0, seed=0)
     with torch.no_grad():
