@@ -23,7 +23,8 @@ Maps = list[Tensor]
 
 
 class FastFlowConfig(BaseModel):
-    """Hyper-parameters; in brackets the reference's.
+    """Hyper-parameters; in brackets the reference's. Where no taps are named the levels are those of stride 8 and 16 [4, 8,
+    16: the finest takes three quarters of the arithmetic].
 
     whiten_dims: components kept of every level, at most its channels; None puts a trainable LayerNorm over (C, h, w) in
     the whitening's place [None]. steps: coupling blocks a level [8; 20 on transformers]. kernels: of the blocks in turn
@@ -63,7 +64,7 @@ class FastFlow(Detector):
     def __init__(self, config: ArtifactConfig):
         super().__init__()
         self.hyper = hyper = FastFlowConfig.model_validate(config.hyperparameters)
-        self.backbone = FeatureExtractor(config, default_reductions=(4, 8, 16))
+        self.backbone = FeatureExtractor(config, default_reductions=(8, 16))
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         rows, columns = self.grids[self.finest]
