@@ -23,7 +23,8 @@ class PatchTraining(BaseModel):
     """How the encoder and the bank are made.
 
     pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
-    batch_size: draws (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4, constant).
+    batch_size: draws (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
+    constant; the first embeddings are nearly equal, and in so few steps 1e-4 does not part them).
     svdd_weight: lambda. distortion: standard deviation of colour shift and noise, of a value range of 1.
     exam_images: how many images the bank is made of while training goes on and the detector is only examined.
     """
