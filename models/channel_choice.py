@@ -19,21 +19,31 @@ def draw_channels(total: int, dims: int, seed: int) -> Tensor:
 
 
 def stack(maps: Maps) -> Tensor:
-    """All taps on the cells of the first: (B, C_t, h_t, w_t) each to (B, sum C_t, h_0, w_0); nearest neighbour."""
-    return torch.cat([_on_cells(x, maps[0]) for x in maps], 1)
+    """All taps on the cells of the finest: (B, C_t, h_t, w_t) each to (B, sum C_t, h, w), nearest neighbour."""
+    size = finest_grid(maps)
+    return torch.cat([_on_cells(x, size) for x in maps], 1)
 
 
 def choose(maps: Maps, channels: Tensor) -> Tensor:
-    """stack(maps)[:, channels] without making the stack: (B, dims, h_0, w_0)."""
+    """stack(maps)[:, channels] without making the stack: (B, dims, h, w), in channels_last memory."""
+    size = finest_grid(maps)
     parts, places, start = [], [], 0
     for x in maps:
         place = ((channels >= start) & (channels < start + x.shape[1])).nonzero()[:, 0]
-        parts.append(_on_cells(x.index_select(1, channels[place] - start), maps[0]))
+        start, first = start + x.shape[1], start
+        if not len(place):
+            continue
+        chosen = x.permute(0, 2, 3, 1)[..., channels[place] - first]  # (B, h_t, w_t, k_t)
+        parts.append(_on_cells(chosen.permute(0, 3, 1, 2), size))  # (B, k_t, h, w)
         places.append(place)
-        start += x.shape[1]
-    return torch.cat(parts, 1).index_select(1, torch.cat(places).argsort())
+    joined = torch.cat(parts, 1).permute(0, 2, 3, 1)  # (B, h, w, dims)
+    return joined[..., torch.cat(places).argsort()].permute(0, 3, 1, 2)  # (B, dims, h, w)
 
 
-def _on_cells(x: Tensor, finest: Tensor) -> Tensor:
-    size = finest.shape[-2:]
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="nearest")
+def finest_grid(maps: Maps) -> tuple[int, int]:
+    """Rows and columns of the tap with the most cells."""
+    return max(((x.shape[2], x.shape[3]) for x in maps), key=lambda size: size[0] * size[1])
+
+
+def _on_cells(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
