@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.commits import write_commit
-from pipeline.envelope import left_open, unpack
+from pipeline.envelope import left_open, unpack, unpack_maps
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
 from pipeline.storage import Denied, Unreachable
@@ -56,10 +56,9 @@ def commit_rows(unit: pa.Table) -> pa.Table:
     columns: dict[str, list] = {name: [None] * count for name in commit_schema.SCHEMA.names if name not in rows.column_names}
     faults = {name: rows[name].to_pylist() for name in ("stage", "error", "message")}
     if "scores" in unit.column_names:
-        height, width = unit["map_shape"][0].as_py()
         finite = np.frombuffer(unit["finite"][0].as_buffer(), bool)
         scores = np.frombuffer(unit["scores"][0].as_buffer(), np.float32)
-        maps = np.frombuffer(unit["maps"][0].as_buffer(), np.float32).reshape(count, height, width)  # (N, h, w)
+        maps = unpack_maps(unit, count)
         embeddings = np.frombuffer(unit["embeddings"][0].as_buffer(), np.float16).reshape(count, -1)  # (N, 32)
         for i in np.flatnonzero(~failed):
             if not finite[i]:
@@ -68,7 +67,7 @@ def commit_rows(unit: pa.Table) -> pa.Table:
                 continue
             columns["score"][i] = scores[i]
             columns["map"][i], columns["map_scale"][i], columns["map_offset"][i] = quantise(maps[i])
-            columns["map_height"][i], columns["map_width"][i] = height, width
+            columns["map_height"][i], columns["map_width"][i] = maps[i].shape
             columns["embedding"][i] = embeddings[i].tobytes()
     arrays = {name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()}
     return pa.table(
