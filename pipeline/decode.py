@@ -57,7 +57,9 @@ class Decoded(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """pixels: (H, W, 3) uint8 RGB; of the input's size, for `tile` of the image's own.  width, height: of the stored image after EXIF orientation, px."""
+    """pixels: (H, W, 3) uint8 RGB, of the input's size, for `tile` of the image's own.
+    width, height: of the stored image after EXIF orientation, px.
+    """
 
     pixels: np.ndarray
     width: int

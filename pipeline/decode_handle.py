@@ -83,9 +83,7 @@ class Decoder:
         answer = self._ask([image], config, timeout_s, {}, 0)
         return answer if isinstance(answer, Lost) else answer[0]
 
-    def tiles(
-        self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool
-    ) -> np.ndarray | Lost:
+    def tiles(self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool) -> np.ndarray | Lost:
         """Tiles of the opened image, (n, H, W, 3) uint8, at (top, left) px. last: the image is no longer needed."""
         tiles = np.empty((len(origins), config.height, config.width, 3), np.uint8)
         job = {"origins": origins, "last": last}

@@ -53,16 +53,22 @@ class InProcess:
         self._config = config
         self._kept: list[np.ndarray | None] = [None]
 
+    @property
+    def image(self) -> np.ndarray:
+        """The last opened image, (H, W, 3) uint8, of its own size."""
+        image = self._kept[0]
+        assert image is not None
+        return image
+
     def open(self, encoded: pa.Buffer) -> Row:
         self._kept[0] = None
         (row,) = decode_rows([encoded.to_pybytes()], self._kept, self._config)
         return row
 
     def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray:
-        image, size = self._kept[0], (self._config.height, self._config.width)
-        assert image is not None
+        size = self._config.height, self._config.width
         tiles = np.empty((len(origins), *size, 3), np.uint8)
-        cut_tiles(image, origins, size, tiles)
+        cut_tiles(self.image, origins, size, tiles)
         return tiles
 
 
@@ -124,10 +130,20 @@ class TiledUnit:
         table: schemas/encoded.py.
         batch: tiles a batch at most; one never holds tiles of two images, so that an image's arithmetic does not depend on
             the images before it.
+        chosen: of an image at this position with this grid, the numbers of the tiles to take, ascending; all by default.
     """
 
-    def __init__(self, table: pa.Table, config: DecodeConfig, tiling: Tiling, batch: int, decoder: TileDecoder) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        config: DecodeConfig,
+        tiling: Tiling,
+        batch: int,
+        decoder: TileDecoder,
+        chosen: Callable[[int, TileGrid], np.ndarray] = lambda position, grid: np.arange(len(grid.origins)),
+    ) -> None:
         self._table, self._config, self._tiling, self._batch, self._decoder = table, config, tiling, batch, decoder
+        self._chosen = chosen
         self._rows: list[Row] = [{} for _ in range(table.num_rows)]
         self.count = table.num_rows
         self.decode_s = 0.0
@@ -150,10 +166,10 @@ class TiledUnit:
             return
         width, height = tiled_size((row["width"], row["height"]), self._config)
         grid = self._tiling.grid((height, width))
-        for first in range(0, len(grid.origins), self._batch):
-            origins = grid.origins[first : first + self._batch].tolist()
+        origins = grid.origins[self._chosen(position, grid)].tolist()
+        for first in range(0, len(origins), self._batch):
             clock = time.perf_counter()
-            tiles = self._decoder.tiles(origins, first + self._batch >= len(grid.origins))
+            tiles = self._decoder.tiles(origins[first : first + self._batch], first + self._batch >= len(origins))
             self.decode_s += time.perf_counter() - clock
             if isinstance(tiles, dict):
                 self._rows[position] = tiles
