@@ -1,8 +1,10 @@
-"""Decoded images of any source that the pipeline knows, in this process and without Ray: for training and evaluation."""
+"""Images of any source that the pipeline knows, in this process and without Ray: for training and evaluation."""
 
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
+
+import pyarrow as pa
 
 from jobs.errors import ErrorShareError
 from pipeline.decode import DecodeConfig, Decoded, decode_unit
@@ -11,8 +13,8 @@ from pipeline.sources.config import SourceConfig, Start
 from pipeline.storage import open_store
 
 
-def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decoded]:
-    """Every image below the input, unit by unit, in key order; images that cannot be read are rows with an error."""
+def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
+    """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py."""
     store = open_store(source.input_uri)
     objects = (entry for entry in store.list() if registry.claiming(entry.key))
     for name, group in groupby(objects, key=lambda entry: registry.claiming(entry.key)):
@@ -20,7 +22,13 @@ def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decode
         reader = registry.source(name)
         for unit in reader.plan(group, source, store):
             for part in reader.read(unit, store, source, Start()):
-                yield decode_unit(part.table, decode)
+                yield part.table
+
+
+def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decoded]:
+    """The same decoded; images that cannot be read are rows with an error."""
+    for table in encoded_units(source):
+        yield decode_unit(table, decode)
 
 
 def check_unreadable(reasons: Counter[str], total: int, limit: float, where: str) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.config import load
-from jobs.decoded_images import check_unreadable, decoded_units
+from jobs.decoded_images import check_unreadable, encoded_units
 from jobs.entry import run
 from jobs.errors import UsageError
 from jobs.progress import Progress
@@ -28,6 +28,7 @@ from models.bootstrap import Interval, interval
 from models.metrics import auroc, average_precision, f1_max
 from models.pixel_evidence import PixelEvidence, pixel_intervals
 from pipeline.decode import DecodeConfig, content_size
+from pipeline.score_unit import score_encoded
 from pipeline.scorer import Scorer
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import local_copy
@@ -82,16 +83,16 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     scorer = Scorer(directory, settings.device)
     opened = artifact.read(directory)
     size = opened.config.input
-    decode = DecodeConfig(height=size.height, width=size.width, resize=size.resize)
+    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in types}
     unreadable: Counter[str] = Counter()
     without_mask = 0
     with Progress("evaluating", total=None) as progress:
-        for unit in decoded_units(SourceConfig(input_uri=str(root / "test")), decode):
-            result = scorer(unit.pixels)
+        for encoded in encoded_units(SourceConfig(input_uri=str(root / "test"))):
+            decoded, result = score_encoded(encoded, decode, scorer)
             finite = scorer.finite(result)
-            for i, row in enumerate(unit.table.drop_columns(["captured_at"]).to_pylist()):
+            for i, row in enumerate(decoded.drop_columns(["captured_at"]).to_pylist()):
                 if row["error"] is not None or not finite[i]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue

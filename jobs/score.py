@@ -131,9 +131,7 @@ def prepare(settings: ScoreSettings) -> Job:
         model_digest=opened.model_digest,
         source=settings.source.model_copy(update={"input_uri": open_store(settings.source.input_uri).uri}),
         decode=DecodeConfig(
-            height=opened.config.input.height,
-            width=opened.config.input.width,
-            resize=opened.config.input.resize,
+            **opened.config.input.model_dump(exclude={"overlap"}),
             **{name: value for name, value in limits.items() if value is not None},
         ),
     )

@@ -26,8 +26,11 @@ from models.features import ImageFeatures
 from models.fitting import Fitted, fit
 from models.groups import Groups, group_images, split
 from models.regions import threshold_of
+from pipeline.scorer import tiling
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import upload_directory
+
+RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
 
 
 class TrainSettings(BaseModel):
@@ -35,6 +38,8 @@ class TrainSettings(BaseModel):
 
     calibration_share, selection_share: of the images, by group. patience: epochs in a row that are clearly worse.
     region_share: of the held-out good images at most so many have a region, which sets the threshold of the map.
+    aspect: tile keeps the resolution, and image_size is the tile's. For tile only: overlap and scale as in models/config.py;
+    tiles_per_image: at most so many tiles of an image are trained on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +53,10 @@ class TrainSettings(BaseModel):
     backbone_kwargs: dict[str, Any] = {}
     weights: str = "auto"
     image_size: tuple[int, int] = (256, 256)
-    aspect: Literal["squash", "keep"] = "squash"
+    aspect: Literal["squash", "keep", "tile"] = "squash"
+    overlap: float = Field(0.25, ge=0, le=0.5)
+    scale: float = Field(1.0, gt=0, le=4)
+    tiles_per_image: int = Field(16, ge=1)
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -92,14 +100,15 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         with ImageFeatures(detector, workspace, "good", device) as images:
             source = SourceConfig(input_uri=settings.input, key_pattern=settings.key_pattern)
             limit = settings.max_unreadable_share
-            read = read_good_images(source, images, exclusions, settings.group_key, limit)
+            most = settings.tiles_per_image
+            read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)
             groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(groups, len(calibration), len(selection), len(fitting))
-            fitted = _fit(detector, images, groups, fitting, selection, run, settings.patience, workspace)
+            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
     trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
-    threshold = _map_threshold(fitted, settings.region_share)
+    threshold = _map_threshold(read.maxima(fitted.held_out_maxima, selection), settings.region_share)
     update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
     config = detector.config.model_copy(update=update)
     detector.to("cpu")
@@ -118,7 +127,9 @@ def train(settings: TrainSettings) -> artifact.Artifact:
 def _build(config: ArtifactConfig) -> Detector:
     """The untrained detector; whatever the settings ask for that cannot be built is one sentence."""
     try:
-        return registry.build(config)
+        detector = registry.build(config)
+        tiling(detector.config)
+        return detector
     except ValidationError as error:
         raise _wrong("hyperparameters", error) from None
     except ValueError as error:
@@ -176,7 +187,13 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
     return ArtifactConfig(
         name=settings.name or settings.detector,
         detector=settings.detector,
-        input=InputConfig(height=height, width=width, resize="pad" if settings.aspect == "keep" else "squash"),
+        input=InputConfig(
+            height=height,
+            width=width,
+            resize=RESIZE[settings.aspect],
+            overlap=settings.overlap,
+            scale=settings.scale,
+        ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
         hyperparameters=settings.hyperparameters,
@@ -191,6 +208,7 @@ def _say_split(groups: Groups, calibration: int, selection: int, fitting: int) -
 def _fit(
     detector: Detector,
     images: ImageFeatures,
+    read: GoodSet,
     groups: Groups,
     fitting: np.ndarray,
     selection: np.ndarray,
@@ -204,19 +222,19 @@ def _fit(
         done = step.epoch * step.steps + step.step + 1
         bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
 
-    positions = torch.from_numpy(fitting), torch.from_numpy(selection)
-    names = [groups.names[i] for i in selection]
+    positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
+    names = [groups.names[read.owners[i]] for i in positions[1]]
     with bars["selection"], bars["training"]:
         return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
 
 
-def _map_threshold(fitted: Fitted, share: float) -> float | None:
+def _map_threshold(maxima: np.ndarray, share: float) -> float | None:
     """Set from maps of held-out good images; without any there is none, and one line says so."""
-    if not len(fitted.held_out_maxima):
+    if not len(maxima):
         print("no regions: no good image was held out to set the threshold of the map (--selection-share 0)")
         return None
-    threshold = threshold_of(fitted.held_out_maxima, share)
-    print(f"map threshold {threshold:.4g}: at most {share:.0%} of {len(fitted.held_out_maxima)} held-out good images exceed it")
+    threshold = threshold_of(maxima, share)
+    print(f"map threshold {threshold:.4g}: at most {share:.0%} of {len(maxima)} held-out good images exceed it")
     return threshold
 
 
@@ -234,6 +252,7 @@ def _trained(
         "calibration": len(calibration),
         "unreadable": dict(sorted(read.unreadable.items())),
         "excluded": read.excluded,
+        "samples": len(read.owners),
         "groups": groups.count(),
         "groups_by": groups.basis,
         "seed": run.seed,
@@ -260,7 +279,7 @@ def main(
     backbone: Annotated[str | None, typer.Option(help="a timm model")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, hub, none or a safetensors file")] = None,
     image_size: Annotated[str | None, typer.Option(help="N or HEIGHTxWIDTH, pixels")] = None,
-    aspect: Annotated[str | None, typer.Option(help="squash or keep (padded)")] = None,
+    aspect: Annotated[str | None, typer.Option(help="squash, keep (padded) or tile (of the image size)")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same machine: same model")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,

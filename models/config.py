@@ -8,13 +8,20 @@ from models.backbones import BackboneConfig
 
 
 class InputConfig(BaseModel):
-    """Size that images are brought to, in pixels; pad keeps the aspect ratio, squash does not."""
+    """Size of what the detector sees, in pixels, and how images are brought to it.
+
+    resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
+    this size (models/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale the
+    magnification of the image before it is cut, the same in training and scoring.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     height: int = Field(default=256, ge=16)
     width: int = Field(default=256, ge=16)
-    resize: Literal["squash", "pad"] = "squash"
+    resize: Literal["squash", "pad", "tile"] = "squash"
+    overlap: float = Field(default=0.25, ge=0, le=0.5)
+    scale: float = Field(default=1.0, gt=0, le=4)
 
 
 class ArtifactConfig(BaseModel):

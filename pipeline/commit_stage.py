@@ -9,7 +9,7 @@ import pyarrow as pa
 from models.regions import find_regions
 from pipeline.commits import write_commit
 from pipeline.decode import DecodeConfig
-from pipeline.envelope import left_open, unpack
+from pipeline.envelope import left_open, unpack, unpack_maps
 from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
@@ -62,12 +62,11 @@ def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
     columns: dict[str, list] = {name: [None] * count for name in commit_schema.SCHEMA.names if name not in rows.column_names}
     faults = {name: rows[name].to_pylist() for name in ("stage", "error", "message")}
     if "scores" in unit.column_names:
-        height, width = unit["map_shape"][0].as_py()
         threshold = unit["map_threshold"][0].as_py()
         sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
         finite = np.frombuffer(unit["finite"][0].as_buffer(), bool)
         scores = np.frombuffer(unit["scores"][0].as_buffer(), np.float32)
-        maps = np.frombuffer(unit["maps"][0].as_buffer(), np.float32).reshape(count, height, width)  # (N, h, w)
+        maps = unpack_maps(unit, count)
         embeddings = np.frombuffer(unit["embeddings"][0].as_buffer(), np.float16).reshape(count, -1)  # (N, 32)
         for i in np.flatnonzero(~failed):
             if not finite[i]:
@@ -76,7 +75,7 @@ def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
                 continue
             columns["score"][i] = scores[i]
             columns["map"][i], columns["map_scale"][i], columns["map_offset"][i] = quantise(maps[i])
-            columns["map_height"][i], columns["map_width"][i] = height, width
+            columns["map_height"][i], columns["map_width"][i] = maps[i].shape
             columns["embedding"][i] = embeddings[i].tobytes()
             if threshold is not None:
                 found = find_regions(maps[i], threshold, placement(sizes[i], decode))

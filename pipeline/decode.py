@@ -1,4 +1,5 @@
-"""Encoded images to uint8 pixels of the model's input size. Training and scoring both decode here."""
+"""Encoded images to uint8 pixels of the model's input size, or to be cut into tiles of it. Training and scoring both decode
+here."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +19,12 @@ from schemas.encoded import FAILURE, IDENTITY
 
 SCHEMA = pa.schema([*IDENTITY, *DECODED, *FAILURE])
 FILTER = Image.Resampling.BILINEAR  # a triangle as wide as the reduction: antialiased, fixed-point, the same everywhere
+STRIP_PIXELS = 1 << 22  # of a large image that are looked at together
 DCT_MARGIN = 3  # a JPEG is reduced while decoding to no less than 3 times the input: 0.4 levels of difference on average
 
 
 class DecodeConfig(BaseModel):
-    """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels.
+    """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
     white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera).
     timezone: of EXIF times without an offset.
     """
@@ -31,7 +33,8 @@ class DecodeConfig(BaseModel):
 
     height: Annotated[int, Field(ge=1, le=8192)]
     width: Annotated[int, Field(ge=1, le=8192)]
-    resize: Literal["squash", "pad"] = "squash"
+    resize: Literal["squash", "pad", "tile"] = "squash"
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
     max_image_pixels: Annotated[int, Field(ge=1)] = 1 << 27
     white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
     timezone: str = "UTC"
@@ -54,7 +57,9 @@ class Decoded(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """pixels: (H, W, 3) uint8 RGB.  width, height: of the stored image after EXIF orientation, px."""
+    """pixels: (H, W, 3) uint8 RGB, of the input's size, for `tile` of the image's own.
+    width, height: of the stored image after EXIF orientation, px.
+    """
 
     pixels: np.ndarray
     width: int
@@ -66,7 +71,11 @@ class Picture(NamedTuple):
 
 
 def decode_unit(table: pa.Table, config: DecodeConfig) -> Decoded:
-    """Decode every row of schemas/encoded.py that holds an image; a bad image becomes a row with `stage=decode`."""
+    """Decode every row of schemas/encoded.py that holds an image; a bad image becomes a row with `stage=decode`.
+
+    Not for `tile`, where pixels.shape differs from image to image: see pipeline/decode_tiles.py.
+    """
+    assert config.resize != "tile"
     pixels = np.zeros((table.num_rows, config.height, config.width, 3), np.uint8)
     encoded = (cell.as_py() for cell in table["encoded"])
     return Decoded(pixels, decoded_table(table, list(decode_rows(encoded, pixels, config))))
@@ -74,11 +83,12 @@ def decode_unit(table: pa.Table, config: DecodeConfig) -> Decoded:
 
 def decode_rows(
     encoded: Iterable[bytes | None],
-    pixels: np.ndarray,
+    pixels: np.ndarray | list[np.ndarray | None],
     config: DecodeConfig,
     decode: Callable[[bytes, DecodeConfig], Picture] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Decode images one by one into `pixels` (N, H, W, 3); gives the columns of each, or its fault, or {} for None."""
+    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps them as they are; gives the columns of
+    each, or its fault, or {} for None."""
     for index, content in enumerate(encoded):
         if content is None:
             yield {}
@@ -116,42 +126,72 @@ def _decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
     turn = orientation(image)
     stored = image.size[::-1] if turn in SIDEWAYS else image.size
     taken = captured_at(image, config.timezone)
-    width, height = content_size(stored, config)
+    width, height = tiled_size(stored, config) if config.resize == "tile" else content_size(stored, config)
+    if config.resize == "tile" and width * height > config.max_image_pixels:
+        size = f"{width} x {height} pixels at scale {config.scale:g}"
+        raise Undecodable("too_many_pixels", f"the image has {size}; the limit is {config.max_image_pixels}")
     target = (height, width) if turn in SIDEWAYS else (width, height)
     picture = load_8bit(image, encoded, (target[0] * DCT_MARGIN, target[1] * DCT_MARGIN), config.white_level)
     picture = picture.resize(target, FILTER)
     if turn in TURNS:
         picture = picture.transpose(TURNS[turn])
-    levels = _pad(np.asarray(picture), config)
+    levels = np.asarray(picture)
+    if config.resize == "pad":
+        levels = _pad(levels, config)
     grey = levels if levels.ndim == 2 else np.asarray(Image.fromarray(levels).convert("L"))
     pixels = levels if levels.ndim == 3 else np.broadcast_to(levels[:, :, None], (*levels.shape, 3))  # (H, W, 3)
     return Picture(pixels, *stored, taken, *grey_statistics(grey))
 
 
 def content_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]:
-    """(width, height) that an image of `stored` (width, height) takes within the input: all of it unless padded."""
-    if config.resize == "squash":
+    """(width, height) that an image of `stored` (width, height) takes within what its map shows, on a scale on which that is
+    the input: all of it unless padded."""
+    if config.resize != "pad":
         return config.width, config.height
     scale = min(config.width / stored[0], config.height / stored[1])
     width, height = (max(1, round(side * scale)) for side in stored)
     return min(width, config.width), min(height, config.height)
 
 
+def tiled_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]:
+    """(width, height) at which an image of `stored` (width, height) is cut into tiles."""
+    width, height = (max(1, round(side * config.scale)) for side in stored)
+    return width, height
+
+
+def cut_tiles(pixels: np.ndarray, origins: Iterable[tuple[int, int]], size: tuple[int, int], into: np.ndarray) -> None:
+    """Copy the tiles of (height, width) `size` at `origins` (top, left) to `into` (n, height, width, 3).
+
+    What lies beyond the image is the image mirrored at its edge: repeated edge pixels would be streaks that no training
+    tile shows.
+    """
+    for index, (top, left) in enumerate(origins):
+        tile = pixels[top : top + size[0], left : left + size[1]]
+        beyond = [(0, size[0] - tile.shape[0]), (0, size[1] - tile.shape[1]), (0, 0)]
+        into[index] = np.pad(tile, beyond, mode="symmetric") if tile.shape[:2] != size else tile
+
+
 def grey_statistics(grey: np.ndarray) -> tuple[float, float, float]:
-    """Brightness, contrast and sharpness (schemas/commit.py) of (H, W) uint8.
+    """Brightness, contrast and sharpness (schemas/commit.py) of (H, W) uint8, strip by strip.
 
     All sums are of integers below 2^53, exact in float64 in any order, so they are the same on every machine.
     """
-    levels = grey.astype(np.int16)
-    edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
-    brightness, contrast = _mean_variance(levels)
-    return brightness, contrast**0.5, _mean_variance(edges)[1] if edges.size else 0.0
+    rows = max(1, STRIP_PIXELS // grey.shape[1])
+    counts, sums = [0, 0], [[0, 0], [0, 0]]
+    for top in range(0, len(grey), rows):
+        levels = grey[max(0, top - 1) : top + rows + 1].astype(np.int16)  # a row of the neighbours on each side
+        edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
+        for i, values in enumerate((grey[top : top + rows], edges)):
+            numbers = values.ravel().astype(np.float64)
+            counts[i] += numbers.size
+            sums[i][0] += int(numbers.sum())
+            sums[i][1] += int(np.vdot(numbers, numbers))
+    brightness, contrast = _mean_variance(counts[0], *sums[0])
+    return brightness, contrast**0.5, _mean_variance(counts[1], *sums[1])[1] if counts[1] else 0.0
 
 
-def _mean_variance(levels: np.ndarray) -> tuple[float, float]:
-    numbers = levels.ravel().astype(np.float64)
-    total, squares = int(numbers.sum()), int(np.vdot(numbers, numbers))
-    return total / numbers.size, (squares * numbers.size - total * total) / numbers.size**2
+def _mean_variance(count: int, total: int, squares: int) -> tuple[float, float]:
+    return total / count, (squares * count - total * total) / count**2
 
 
 def _pad(levels: np.ndarray, config: DecodeConfig) -> np.ndarray:

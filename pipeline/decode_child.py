@@ -1,5 +1,7 @@
 """The decoder's own process: reads jobs from a pipe, images from shared memory, and writes pixels there.
 
+An image that is scored by tiles stays here as it is decoded; what goes back is tiles, some at a time, as they are asked for.
+
 It is started by pipeline/decode_handle.py and imports neither torch nor ray. It ends when the pipe of its parent closes;
 when it hangs, a watchdog ends it even if the parent is gone.
 """
@@ -13,10 +15,11 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
-from pipeline.decode import DecodeConfig, decode_rows
+from pipeline.decode import DecodeConfig, cut_tiles, decode_rows
 
 MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
 REARM_S = 5.0
@@ -26,8 +29,10 @@ GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
 def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
     """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image.
 
+    A job with `origins` asks for tiles of the first image of the job before it, and is answered with an empty list.
+
     Args:
-        memory_fd: shared file: the mark, then the pixels, then the encoded images.
+        memory_fd: shared file: the mark, then the pixels or tiles, then the encoded images.
         decoder: `module:function` that decodes one image.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
@@ -37,17 +42,27 @@ def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> No
     with os.fdopen(request_fd) as requests, os.fdopen(response_fd, "w") as responses:
         responses.write("ready\n")
         responses.flush()
+        kept: list[np.ndarray | None] = []
         for line in requests:
             job = json.loads(line)
             config = DecodeConfig(**job["config"])
-            count = len(job["lengths"])
-            shape = (count, config.height, config.width, 3)
             memory = mmap.mmap(memory_fd, job["size"])
+            shape = (job["places"], config.height, config.width, 3)
             pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
-            images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
-            rows = list(decode_rows(images, pixels, config, decode))
-            faulthandler.cancel_dump_traceback_later()
-            del pixels, images  # a mapping cannot be closed while an array refers to it
+            rows: list[dict[str, Any]] = []
+            if "origins" in job:
+                image = kept[0]
+                assert image is not None
+                cut_tiles(image, job["origins"], (config.height, config.width), pixels)
+                del image
+                kept = [] if job["last"] else kept
+            else:
+                images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
+                kept = [None] * len(job["lengths"]) if config.resize == "tile" else []
+                rows = list(decode_rows(images, kept or pixels, config, decode))
+                faulthandler.cancel_dump_traceback_later()
+                del images
+            del pixels  # a mapping cannot be closed while an array refers to it
             memory.close()
             responses.write(json.dumps(rows, default=datetime.isoformat) + "\n")
             responses.flush()

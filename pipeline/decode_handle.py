@@ -76,10 +76,35 @@ class Decoder:
 
         After `Lost` the process is gone. `timeout_s` is for one image.
         """
-        shape = (len(images), *pixels.shape[1:])
+        return self._ask(images, config, timeout_s, {}, len(images), lambda decoded: pixels.__setitem__(rows, decoded))
+
+    def open(self, image: pa.Buffer, config: DecodeConfig, timeout_s: float) -> dict[str, Any] | Lost:
+        """As `decode` for one image, whose pixels stay with the process for `tiles`. config.resize is `tile`."""
+        answer = self._ask([image], config, timeout_s, {}, 0)
+        return answer if isinstance(answer, Lost) else answer[0]
+
+    def tiles(self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool) -> np.ndarray | Lost:
+        """Tiles of the opened image, (n, H, W, 3) uint8, at (top, left) px. last: the image is no longer needed."""
+        tiles = np.empty((len(origins), config.height, config.width, 3), np.uint8)
+        job = {"origins": origins, "last": last}
+        answer = self._ask([], config, timeout_s, job, len(origins), lambda cut: np.copyto(tiles, cut))
+        return answer if isinstance(answer, Lost) else tiles
+
+    def _ask(
+        self,
+        images: list[pa.Buffer],
+        config: DecodeConfig,
+        timeout_s: float,
+        job: dict[str, Any],
+        places: int,
+        take: Callable[[np.ndarray], None] | None = None,
+    ) -> list[dict[str, Any]] | Lost:
+        """Hand over a job with shared memory for `places` pictures of the input's size; `take` gets them, (n, H, W, 3)."""
+        shape = (places, config.height, config.width, 3)
         start = MARK_BYTES + int(np.prod(shape))
         size = start + sum(image.size for image in images)
-        job = {"config": config.model_dump(), "lengths": [i.size for i in images], "size": size, "timeout_s": timeout_s}
+        lengths = [image.size for image in images]
+        job = job | {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
         os.ftruncate(self._memory, size)  # grown from 0: all zeros
         with mmap.mmap(self._memory, size) as memory:
             for image in images:
@@ -91,9 +116,10 @@ class Decoder:
             answer = self._answer(timeout_s, lambda: _mark(memory))
             if not answer:
                 return self._lost(_mark(memory), answer is None, timeout_s)
-            decoded = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (n, H, W, 3)
-            pixels[rows] = decoded
-            del decoded  # a mapping cannot be closed while an array refers to it
+            if take is not None:
+                decoded = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (n, H, W, 3)
+                take(decoded)
+                del decoded  # a mapping cannot be closed while an array refers to it
         os.ftruncate(self._memory, 0)  # an idle decoder holds no memory
         return [_with_time(row) for row in json.loads(answer)]
 

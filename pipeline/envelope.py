@@ -4,6 +4,9 @@ Ray Data may split, merge or reorder rows of a block; it never splits a row. So 
 pixels are packed in binary columns, and is exactly itself at the other end.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pyarrow as pa
 
 
@@ -18,6 +21,22 @@ def pack(table: pa.Table) -> bytes:
 def unpack(cell: pa.Scalar) -> pa.Table:
     """The table that `pack` wrote, reading the cell's buffer in place."""
     return pa.ipc.open_stream(cell.as_buffer()).read_all()
+
+
+def pack_maps(maps: Sequence[np.ndarray]) -> dict[str, object]:
+    """Columns `maps` and `map_shape` of N maps (h, w) float32: one after the other, and h and w of each."""
+    shapes = [side for cells in maps for side in cells.shape]
+    return {"maps": b"".join(np.ascontiguousarray(cells).tobytes() for cells in maps), "map_shape": shapes}
+
+
+def unpack_maps(unit: pa.Table, count: int) -> list[np.ndarray]:
+    """The maps that `pack_maps` wrote, reading the buffer in place; two numbers alone are the shape of all `count` maps."""
+    sides = unit["map_shape"][0].as_py()
+    shapes = list(zip(sides[::2], sides[1::2], strict=True))
+    shapes = shapes * count if len(shapes) == 1 else shapes
+    cells = np.frombuffer(unit["maps"][0].as_buffer(), np.float32)
+    ends = np.cumsum([0] + [height * width for height, width in shapes])
+    return [cells[start : start + h * w].reshape(h, w) for start, (h, w) in zip(ends[:-1], shapes, strict=True)]  # (h, w)
 
 
 def envelope(**columns: object) -> pa.Table:

@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from pipeline.decode import DecodeConfig, decode_unit
+from pipeline.decode import DecodeConfig
+from pipeline.score_unit import score_encoded
 from pipeline.scorer import Scorer
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources import registry
@@ -43,7 +44,7 @@ def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -
     """Decode and score encoded images that are in memory already, one unit after the other."""
     clock = time.perf_counter()
     for table in encoded:
-        scorer(decode_unit(table, decode).pixels)
+        score_encoded(table, decode, scorer)
     return Rate(sum(table.num_rows for table in encoded), time.perf_counter() - clock)
 
 

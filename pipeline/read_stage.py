@@ -39,8 +39,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
             read_s = time.perf_counter() - clock
             clock = time.perf_counter()
-            decoded = decode_in_child(piece.table, config.scoring.decode, config.decode_timeout_s)
-            assert decoded.table.num_rows == piece.table.num_rows
+            content = _content(piece.table, config)
             assert unit["images"] is None or unit["images"] == piece.table.num_rows, (
                 unit["images"],
                 piece.table.num_rows,
@@ -55,8 +54,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
                 bytes_read=piece.bytes_read,
                 read_s=read_s,
                 decode_s=time.perf_counter() - clock,
-                rows=pack(decoded.table),
-                pixels=memoryview(decoded.pixels).cast("B") if decoded.pixels.size else b"",
+                **content,
                 message=None,
             )
             if piece.next_offset is not None:
@@ -64,3 +62,13 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
             clock = time.perf_counter()
     except (Unreachable, Denied) as error:
         yield envelope(number=item.number, part=part, message=str(error))
+
+
+def _content(encoded: pa.Table, config: StageConfig) -> dict[str, object]:
+    """Rows and pixels; of images that are scored by tiles the rows with the encoded images, which the scorer decodes: how
+    large they become is not known before, and pixels that cross processes are to be few."""
+    if config.scoring.decode.resize == "tile":
+        return {"rows": pack(encoded), "pixels": b""}
+    decoded = decode_in_child(encoded, config.scoring.decode, config.decode_timeout_s)
+    assert decoded.table.num_rows == encoded.num_rows
+    return {"rows": pack(decoded.table), "pixels": memoryview(decoded.pixels).cast("B") if decoded.pixels.size else b""}

@@ -1,13 +1,18 @@
-"""Second stage: decoded units in, scored units out, in the process that owns the device."""
+"""Second stage: decoded units in, scored units out, in the process that owns the device.
 
+Units that are scored by tiles come encoded: a large picture is decoded beside the device, and only its tiles are ever copied.
+"""
+
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.envelope import envelope, left_open
-from pipeline.scorer import Scorer
+from pipeline.decode_tiles import InChild, TiledUnit, ahead
+from pipeline.envelope import envelope, left_open, pack, pack_maps, unpack
+from pipeline.scorer import Scorer, UnitScores
 from pipeline.stage_config import StageConfig
 from pipeline.storage import local_copy
 
@@ -18,28 +23,41 @@ class ScoreStage:
     def __init__(self, config: StageConfig) -> None:
         directory = local_copy(config.artifact_uri, Path(config.cache_dir))
         self._scorer = Scorer(directory, config.device, config.threads)
-        self._shape = (config.scoring.decode.height, config.scoring.decode.width, 3)
+        self._decode = config.scoring.decode
+        self._shape = (self._decode.height, self._decode.width, 3)
+        self._decoder = InChild(self._decode, config.decode_timeout_s)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         if left_open(unit):
             return unit
         clock = time.perf_counter()
-        payload = unit["pixels"][0].as_buffer()
-        pixels = np.frombuffer(payload, np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
         columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}
-        if len(pixels):
-            scores = self._scorer(pixels)
+        rows, scores, decode = self._tiles(unit) if self._scorer.tiling is not None else self._pixels(unit)
+        columns |= decode
+        if scores is not None:
             columns |= {
                 "finite": self._scorer.finite(scores).tobytes(),
                 "scores": scores.score.tobytes(),
-                "maps": scores.anomaly_map.tobytes(),
                 "embeddings": scores.embedding.tobytes(),
-                "map_shape": list(scores.anomaly_map.shape[1:]),
                 "map_threshold": self._scorer.map_threshold,
+                **pack_maps(scores.anomaly_map),
             }
         return envelope(
             **columns,
-            rows=unit["rows"][0].as_buffer(),
+            rows=rows,
             device=self._scorer.label,
             score_s=time.perf_counter() - clock,
         )
+
+    def _pixels(self, unit: pa.Table) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:
+        """The unit's rows, its scores unless it is empty, and nothing to add."""
+        pixels = np.frombuffer(unit["pixels"][0].as_buffer(), np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
+        return unit["rows"][0].as_buffer(), self._scorer(pixels) if len(pixels) else None, {}
+
+    def _tiles(self, unit: pa.Table) -> tuple[bytes, UnitScores | None, dict[str, float]]:
+        """The same of a unit that comes encoded, and how long its decoding took."""
+        assert self._scorer.tiling is not None
+        size = self._scorer.batch_size
+        tiled = TiledUnit(unpack(unit["rows"][0]), self._decode, self._scorer.tiling, size, self._decoder)
+        scores = self._scorer.by_tiles(ahead(tiled.batches(), size * math.prod(self._shape)), tiled.count)
+        return pack(tiled.rows()), scores if tiled.count else None, {"decode_s": tiled.decode_s}

@@ -1,24 +1,31 @@
 """Scores the pixels of one unit, in fixed batch slots, in whatever process owns the device."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models import artifact
+from models.config import ArtifactConfig
+from models.embedding import EMBEDDING_SIZE
+from models.tiling import TileScores, Tiling
+from pipeline.decode_tiles import TileBatch
 
 
 @dataclass(frozen=True)
 class UnitScores:
     """What the detector says of a unit's N images, in unit order; rows of images without pixels are undefined.
 
-    score: (N,) float32.  anomaly_map: (N, h, w) float32.  embedding: (N, 32) float16.
+    score: (N,) float32.  anomaly_map: N of (h, w) float32, all of one size unless scored by tiles.
+    embedding: (N, 32) float16.
     """
 
     score: np.ndarray
-    anomaly_map: np.ndarray
+    anomaly_map: Sequence[np.ndarray]
     embedding: np.ndarray
 
 
@@ -38,25 +45,56 @@ class Scorer:
         self.map_threshold = opened.config.map_threshold
         self.label = f"{self.device.split(':')[0]}-{opened.config.precision}"
         self._detector = artifact.load(opened, self.device)
+        self.tiling = tiling(opened.config)
 
     def __call__(self, pixels: np.ndarray) -> UnitScores:
         """Args:
         pixels: (N, H, W, 3) uint8, N > 0; zeros where an image has no pixels.
         """
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(pixels), self.batch_size):
-                batch = pixels[start : start + self.batch_size]
-                slots = np.zeros((self.batch_size, *pixels.shape[1:]), np.uint8)
-                slots[: len(batch)] = batch
-                scored = self._detector.score(torch.from_numpy(slots).to(self.device))
-                parts.append([part[: len(batch)].cpu().numpy() for part in scored])
+        starts = range(0, len(pixels), self.batch_size)
+        parts = [self._batch(pixels[start : start + self.batch_size]) for start in starts]
         score, anomaly_map, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
         return UnitScores(score, anomaly_map, embedding)
 
+    def by_tiles(self, batches: Iterable[TileBatch], count: int) -> UnitScores:
+        """Score the images of a unit of `count` by their tiles; never more than a batch of them at once.
+
+        Images of which not every tile comes are undefined, their map is empty.
+        """
+        scores = np.zeros(count, np.float32)
+        embeddings = np.zeros((count, EMBEDDING_SIZE), np.float16)
+        maps = [np.zeros((0, 0), np.float32)] * count
+        for position, parts in groupby(batches, key=lambda batch: batch.position):
+            gathered, left = None, 0
+            for _, grid, pixels in parts:
+                if gathered is None:
+                    gathered, left = TileScores(grid), len(grid.origins)
+                gathered.add(*self._batch(pixels))
+                left -= len(pixels)
+            if gathered is not None and not left:
+                scores[position], maps[position], embeddings[position] = gathered.result()
+        return UnitScores(scores, maps, embeddings)
+
     def finite(self, scores: UnitScores) -> np.ndarray:
         """(N,) bool: score and whole map are finite numbers."""
-        return np.isfinite(scores.score) & np.isfinite(scores.anomaly_map).all(axis=(1, 2))
+        return np.isfinite(scores.score) & np.array([np.isfinite(cells).all() for cells in scores.anomaly_map], bool)
+
+    def _batch(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Score, map and embedding of at most a batch of pixels (n, H, W, 3), in the artifact's fixed slots."""
+        slots = np.zeros((self.batch_size, *pixels.shape[1:]), np.uint8)
+        slots[: len(pixels)] = pixels
+        with torch.inference_mode():
+            scored = self._detector.score(torch.from_numpy(slots).to(self.device))
+        return [part[: len(pixels)].cpu().numpy() for part in scored]
+
+
+def tiling(config: ArtifactConfig) -> Tiling | None:
+    """How the model's images are cut; None where they are brought to its input size instead."""
+    size = config.input
+    if size.resize != "tile":
+        return None
+    assert config.map_height is not None and config.map_width is not None  # artifacts hold every default filled in
+    return Tiling((size.height, size.width), (config.map_height, config.map_width), size.overlap)
 
 
 def resolve_device(device: str) -> str:

@@ -28,7 +28,8 @@ class ScoringConfig(BaseModel):
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        settings = self.model_dump(mode="json", exclude={"source": NOT_IN_ANY_ROW})
+        unused = {"scale"} if self.decode.resize != "tile" else set()
+        settings = self.model_dump(mode="json", exclude={"source": NOT_IN_ANY_ROW, "decode": unused})
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 
     def run_id(self) -> str:

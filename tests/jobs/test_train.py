@@ -111,7 +111,7 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
     flags = ("--image-size", "64x128", "--aspect", "keep", "--selection-share", "0", "--epochs", "1")
     assert train(goods, tmp_path / "model", config, *flags) == 0
     found = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert found["input"] == {"height": 64, "width": 128, "resize": "pad"}
+    assert found["input"] == {"height": 64, "width": 128, "resize": "pad", "overlap": 0.25, "scale": 1.0}
     assert found["trained"]["epochs"] == 1
 
 

@@ -8,7 +8,18 @@ import pytest
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 from scipy import ndimage
 
-from pipeline.decode import FILTER, SCHEMA, DecodeConfig, decode_image, decode_unit, grey_statistics
+from pipeline import decode
+from pipeline.decode import (
+    FILTER,
+    SCHEMA,
+    DecodeConfig,
+    content_size,
+    cut_tiles,
+    decode_image,
+    decode_unit,
+    grey_statistics,
+    tiled_size,
+)
 from pipeline.encoded_rows import EncodedRows, Fault
 from pipeline.image_file import Undecodable
 from pipeline.sources.config import SourceConfig
@@ -328,3 +339,49 @@ def test_an_empty_unit():
     decoded = decode_unit(table(), CONFIG)
     assert decoded.pixels.shape == (0, 48, 64, 3) and decoded.table.num_rows == 0
     assert isinstance(decoded.table, pa.Table)
+
+
+TILES = DecodeConfig(height=16, width=32, resize="tile")
+
+
+def test_tile_keeps_the_resolution_or_magnifies_by_the_scale():
+    assert (decode_image(encoded(BASE), TILES).pixels == np.asarray(BASE)).all()
+    for scale, size in ((0.5, (45, 30)), (1.5, (135, 90)), (0.001, (1, 1))):
+        config = TILES.model_copy(update={"scale": scale})
+        decoded = decode_image(encoded(BASE), config)
+        assert (decoded.pixels == np.asarray(BASE.resize(size, FILTER))).all()
+        assert (decoded.width, decoded.height) == BASE.size and tiled_size(BASE.size, config) == size
+    assert content_size((900, 600), TILES) == (32, 16)  # the map shows all of the image and nothing else
+
+
+def test_tile_turns_the_image_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = decode_image(encoded(BASE, "PNG", exif=exif), TILES.model_copy(update={"scale": 0.5}))
+    assert decoded.pixels.shape == (45, 30, 3) and (decoded.width, decoded.height) == (60, 90)
+
+
+def test_an_image_that_is_too_large_after_magnifying_is_refused():
+    config = TILES.model_copy(update={"scale": 2.0, "max_image_pixels": 90 * 60 * 3})
+    assert fault(encoded(BASE), config) == "too_many_pixels"
+    assert decode_image(encoded(BASE), config.model_copy(update={"scale": 1.0})).width == 90
+
+
+def test_tiles_are_the_image_and_its_mirror_image_beyond_it():
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 40, 3), dtype=np.uint8)
+    tiles = np.empty((2, 16, 32, 3), np.uint8)
+    cut_tiles(pixels, [(2, 5), (8, 16)], (16, 32), tiles)
+    assert (tiles[0] == pixels[2:18, 5:37]).all()
+    assert (tiles[1][:12, :24] == pixels[8:, 16:]).all()
+    assert (tiles[1][12:, :24] == pixels[:-5:-1, 16:]).all() and (tiles[1][:12, 24:] == pixels[8:, :-9:-1]).all()
+    cut_tiles(pixels[:3, :5], [(0, 0)], (16, 32), tiles[:1])
+    assert (tiles[0, :6, :10] == np.pad(pixels[:3, :5], ((0, 3), (0, 5), (0, 0)), mode="symmetric")).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (64, 33), (65, 7)])
+def test_statistics_of_strips_are_those_of_the_whole(shape, monkeypatch):
+    grey = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    whole = grey_statistics(grey)
+    for pixels in (1, 40, 100, 1000):
+        monkeypatch.setattr(decode, "STRIP_PIXELS", pixels)
+        assert grey_statistics(grey) == whole

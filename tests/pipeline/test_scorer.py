@@ -1,0 +1,91 @@
+"""Scoring by tiles: fixed slots, one batch of them at a time, whatever the size of the image."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from models import artifact, registry
+from models.backbones import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from models.detector import Scored
+from models.tiling import Tiling
+from pipeline.decode_tiles import TileBatch
+from pipeline.scorer import Scorer
+
+SIDE, SLOTS = 32, 4
+TILING = Tiling((SIDE, SIDE), (4, 4))
+
+
+class Counting:
+    """A detector whose score is a tile's mean and whose map is its cells' means; counts the images that it is given."""
+
+    def __init__(self):
+        self.seen = []
+
+    def score(self, images):
+        self.seen.append(tuple(images.shape))
+        cells = images.float().mean(3).unflatten(2, (4, -1)).unflatten(1, (4, -1)).mean((2, 4))  # (B, 4, 4)
+        return Scored(cells.mean((1, 2)), cells, torch.zeros(len(images), 32, dtype=torch.float16))
+
+
+@pytest.fixture
+def scorer():
+    made = object.__new__(Scorer)
+    made.device, made.batch_size, made.tiling, made._detector = "cpu", SLOTS, TILING, Counting()
+    return made
+
+
+def batches(position, height, width, level=lambda top, left: 10):
+    grid = TILING.grid((height, width))
+    for start in range(0, len(grid.origins), SLOTS):
+        part = grid.origins[start : start + SLOTS]
+        pixels = np.stack([np.full((SIDE, SIDE, 3), level(top, left), np.uint8) for top, left in part])
+        yield TileBatch(position, grid, pixels)
+
+
+def test_every_image_gets_its_own_score_and_map(scorer):
+    def both():
+        yield from batches(0, 100, 70, lambda top, left: 200 if (top, left) == (48, 24) else 10)
+        yield from batches(2, 20, 20, lambda top, left: 30)
+
+    found = scorer.by_tiles(both(), 3)
+    assert found.score.tolist() == [200, 0, 30]
+    assert [cells.shape for cells in found.anomaly_map] == [(12, 8), (0, 0), (2, 2)]
+    assert found.anomaly_map[0].max() == pytest.approx(200) and found.anomaly_map[0].min() == 10
+    assert set(scorer._detector.seen) == {(SLOTS, SIDE, SIDE, 3)}
+    assert scorer.finite(found).all() and found.embedding.shape == (3, 32)
+
+
+def test_an_image_whose_tiles_end_early_has_no_map(scorer):
+    parts = [next(batches(0, 100, 70)), *batches(1, 32, 32)]
+    found = scorer.by_tiles(iter(parts), 2)
+    assert found.anomaly_map[0].size == 0 and found.score.tolist() == [0, 10]
+
+
+def test_memory_does_not_grow_with_the_image(scorer):
+    def peak(side):
+        tracemalloc.start()
+        scorer.by_tiles(batches(0, side, side), 1)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(100)
+    assert peak(1600) < peak(800) + 600_000  # its pixels have 5.8 MB more, its stored map in float64 and float32 0.4 MB
+
+
+def test_an_artifact_says_how_it_is_cut(tmp_path):
+    config = ArtifactConfig(
+        name="tiny",
+        backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
+        input=InputConfig(height=64, width=96, resize="tile", overlap=0.5),
+        hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+    )
+    detector = registry.build(config)
+    artifact.save(tmp_path / "model", config, detector, "")
+    assert Scorer(tmp_path / "model", "cpu").tiling == Tiling((64, 96), (8, 12), 0.5)
+    squashed = config.model_copy(update={"input": InputConfig(height=64, width=96)})
+    artifact.save(tmp_path / "other", squashed, registry.build(squashed), "")
+    assert Scorer(tmp_path / "other", "cpu").tiling is None

@@ -1,0 +1,16 @@
+import json
+
+from pipeline.decode import DecodeConfig
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources.config import SourceConfig
+
+
+def canonical(**decode):
+    source = SourceConfig(input_uri="file:///in")
+    config = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8, **decode))
+    return json.loads(config.canonical())["decode"]
+
+
+def test_the_scale_names_a_run_only_where_it_changes_a_score():
+    assert "scale" not in canonical() and "scale" not in canonical(resize="pad", scale=0.5)
+    assert canonical(resize="tile", scale=0.5)["scale"] == 0.5
