@@ -1,5 +1,6 @@
 """What `flowscore bench` measures on when it is given nothing: demo images in tar shards, and a model that was not trained."""
 
+import tempfile
 from pathlib import Path
 
 import torch
@@ -8,12 +9,12 @@ from jobs.demo_archive import make, orders
 from models import artifact, registry
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig
-from models.detectors.csflow import CsFlow
-from models.whitening import Moments
+from models.detector import FitRun
+from models.features import ImageFeatures
 from pipeline.storage import Store
 
 DISTINCT = 480
-BATCHES = 2
+IMAGES = 8  # that the model is fitted to
 
 
 def fill(store: Store, images: int, seed: int = 0) -> int:
@@ -33,7 +34,7 @@ def fill(store: Store, images: int, seed: int = 0) -> int:
 
 
 def untrained(directory: Path, image_size: int, precision: str) -> Path:
-    """A CS-Flow artifact (MobileNetV1, default settings) with random weights: as fast as a trained one, and of no other use."""
+    """A CS-Flow artifact (MobileNetV1 with random weights, default settings), hardly trained: as fast as any other."""
     config = ArtifactConfig.model_validate(
         {
             "name": "bench-untrained",
@@ -43,15 +44,9 @@ def untrained(directory: Path, image_size: int, precision: str) -> Path:
         }
     )
     detector = registry.build(config)
-    assert isinstance(detector, CsFlow)
     generator = torch.Generator().manual_seed(0)
-    moments: list[Moments] = []
-    for _ in range(BATCHES):
-        images = torch.randint(0, 256, (4, image_size, image_size, 3), generator=generator, dtype=torch.uint8)
-        maps = detector.extract(images)
-        moments = moments or [Moments(scale.shape[1]) for scale in maps]
-        for moment, scale in zip(moments, maps, strict=True):
-            moment.update(scale)
-    detector.fit_whitening(moments)
+    with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "noise") as images:
+        images.append(torch.randint(0, 256, (IMAGES, image_size, image_size, 3), generator=generator, dtype=torch.uint8))
+        detector.fit(images, torch.arange(IMAGES), FitRun(detector.Training(**{"epochs": 1})))
     artifact.save(directory, config, detector, "# Untrained model, for measuring speed only\n")
     return directory

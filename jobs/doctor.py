@@ -222,9 +222,8 @@ def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
     config = opened.config
     size = f"{config.input.height}x{config.input.width}"
     calibrated = "calibrated" if opened.calibration_digest else "not calibrated: raw scores, no verdicts"
-    text = (
-        f"{config.name}: {config.detector} on {config.backbone.name}, {size}, digest {opened.model_digest[:12]}, {calibrated}"
-    )
+    network = config.backbone.name if config.backbone else "its own encoder"
+    text = f"{config.name}: {config.detector} on {network}, {size}, digest {opened.model_digest[:12]}, {calibrated}"
     yield Finding("ok", "model", text)
 
 

@@ -10,9 +10,7 @@ import torch
 from jobs.decoded_images import check_unreadable, decoded_units
 from jobs.errors import UsageError
 from jobs.progress import Progress
-from models.detectors.csflow import CsFlow
-from models.features import FeatureStore, StoredRows
-from models.fitting import GoodImages
+from models.features import ImageFeatures
 from models.groups import thumbnails
 from pipeline.decode import DecodeConfig
 from pipeline.sources.config import SourceConfig
@@ -49,7 +47,6 @@ class Exclusions:
 class GoodSet:
     """The good images, in key order: what training keeps of each beside pixels and features."""
 
-    images: GoodImages
     hashes: list[str]
     group_keys: list[str | None]
     thumbs: np.ndarray
@@ -59,24 +56,20 @@ class GoodSet:
 
 def read_good_images(
     source: SourceConfig,
-    detector: CsFlow,
-    features: FeatureStore,
-    workspace: Path,
+    images: ImageFeatures,
     exclusions: Exclusions,
     group_key: str | None,
     max_unreadable_share: float,
-    device: str,
 ) -> GoodSet:
-    """Read every image once and store its pixels and features; what cannot be read is counted and left out.
+    """Read every image once and add it to `images`; what cannot be read is counted and left out.
 
     Raises:
         ErrorShareError: more than max_unreadable_share of the images could not be read.
         UsageError: too few images, or images without the group key.
     """
-    size = detector.config.input
+    size = images.detector.config.input
     decode = DecodeConfig(height=size.height, width=size.width, resize=size.resize)
-    pixels = StoredRows(workspace / "pixels.bin", (size.height, size.width, 3), np.uint8)
-    read = GoodSet(GoodImages(pixels, features), [], [], np.zeros((0, 1024), np.float16), Counter(), 0)
+    read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0)
     thumbs: list[np.ndarray] = []
     total = 0
     with Progress("reading and extracting features", total=None) as progress:
@@ -95,8 +88,7 @@ def read_good_images(
                     read.group_keys.append(keys.get(group_key or "lot"))
             for start in range(0, len(keep), EXTRACT_BATCH):
                 batch = torch.from_numpy(unit.pixels[keep[start : start + EXTRACT_BATCH]])
-                pixels.append(batch)
-                features.append(detector.extract(batch.to(device)))
+                images.append(batch)
                 thumbs.append(thumbnails(batch).astype(np.float16))
             progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)

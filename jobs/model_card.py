@@ -8,10 +8,12 @@ def card(config: ArtifactConfig, uncalibrated: bool) -> str:
     made = config.trained
     size = f"{config.input.height} x {config.input.width} pixels, {config.input.resize}"
     unreadable = ", ".join(f"{count} {reason}" for reason, count in made["unreadable"].items()) or "none"
+    network = config.backbone
+    backbone = f"{network.name}, taps {list(network.taps)}" if network else "an encoder of its own"
     lines = [
         f"# {config.name}",
         "",
-        f"Detector {config.detector} on {config.backbone.name}, taps {list(config.backbone.taps)}; images at {size}. "
+        f"Detector {config.detector} on {backbone}; images at {size}. "
         "It was trained on good images only; a higher score means less like them.",
         "",
         "## Made from",
@@ -20,7 +22,7 @@ def card(config: ArtifactConfig, uncalibrated: bool) -> str:
         f"{made['calibration']} kept for calibration",
         f"- unreadable and left out: {unreadable}; left out by a person: {made['excluded']}",
         f"- {made['groups']} groups, found by {made['groups_by']}; no group is on two sides",
-        f"- seed {made['seed']}, {made['epochs']} epochs, on {made['device']}, convolutions in {config.precision}",
+        f"- seed {made['seed']}, {made['epochs'] or 1} epochs, on {made['device']}, convolutions in {config.precision}",
         f"- settings: {made['training']}; {config.hyperparameters or 'default hyper-parameters'}",
         f"- versions: {made['versions']}",
         "",
@@ -31,8 +33,8 @@ def card(config: ArtifactConfig, uncalibrated: bool) -> str:
         lines += [f"- synthetic {name}: AUROC {100 * value:.1f}" for name, value in made["synthetic_auroc"].items()]
         lines += [
             "",
-            "These are drawn defects on held-out good images. They stopped the training; they do not say how well real "
-            "defects are found. `flowscore evaluate` does, with labelled images.",
+            "These are drawn defects on held-out good images. Where a training has epochs they stop it; they do not say how "
+            "well real defects are found. `flowscore evaluate` does, with labelled images.",
         ]
     else:
         lines += ["No selection images were kept, so nothing is known yet: run `flowscore evaluate` with labelled images."]

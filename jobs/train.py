@@ -18,14 +18,13 @@ from jobs.errors import UsageError
 from jobs.good_images import Exclusions, GoodSet, read_good_images
 from jobs.model_card import card
 from jobs.progress import Progress
-from models import artifact, backbones, registry
+from models import artifact, registry
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from models.detectors.csflow import CsFlow
-from models.features import FeatureStore
-from models.fitting import Fitted, GoodImages, fit
+from models.detector import Detector, FitRun, Step
+from models.features import ImageFeatures
+from models.fitting import Fitted, fit
 from models.groups import Groups, group_images, split
-from models.training import Step, TrainingConfig
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import upload_directory
 
@@ -59,7 +58,7 @@ class TrainSettings(BaseModel):
     exclude: Path | None = None
     max_unreadable_share: float = Field(0.05, ge=0, le=1)
     workspace: Path | None = None
-    training: TrainingConfig = TrainingConfig()
+    training: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
 
     @field_validator("image_size", mode="before")
@@ -83,21 +82,21 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     device = _device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)
+    run = FitRun(_training(detector, settings.training), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
         workspace = Path(folder)
-        with FeatureStore(workspace, "good") as features:
+        with ImageFeatures(detector, workspace, "good", device) as images:
             source = SourceConfig(input_uri=settings.input, key_pattern=settings.key_pattern)
             limit = settings.max_unreadable_share
-            read = read_good_images(source, detector, features, workspace, exclusions, settings.group_key, limit, device)
+            read = read_good_images(source, images, exclusions, settings.group_key, limit)
             groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(groups, len(calibration), len(selection), len(fitting))
-            fitted = _fit(settings, detector, read.images, groups, fitting, selection, workspace, device)
-            read.images.pixels.close()
-    trained = _trained(settings, read, groups, (calibration, selection, fitting), fitted, device)
-    config = detector.config.model_copy(update={"trained": trained})
+            fitted = _fit(detector, images, groups, fitting, selection, run, settings.patience, workspace)
+    trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
+    config = detector.config.model_copy(update={"name": _name(settings, detector), "trained": trained})
     detector.to("cpu")
     with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
         remote = "://" in settings.model_out and not settings.model_out.startswith("file://")
@@ -111,19 +110,33 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     return saved
 
 
-def _build(config: ArtifactConfig) -> CsFlow:
+def _build(config: ArtifactConfig) -> Detector:
     """The untrained detector; whatever the settings ask for that cannot be built is one sentence."""
     try:
-        detector = registry.build(config)
+        return registry.build(config)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field, rule = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Input should be ")
-        raise UsageError(f"hyperparameters.{field}", rule, fault["input"], "Change it in the file of --config.") from None
+        raise _wrong("hyperparameters", error) from None
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if not isinstance(detector, CsFlow):
-        raise UsageError("--detector", "one that this version can train: csflow", config.detector, "Choose it.")
-    return detector
+
+
+def _training(detector: Detector, settings: dict[str, Any]) -> BaseModel:
+    """The detector's own settings of fit, its defaults filled in."""
+    try:
+        return detector.Training.model_validate(settings)
+    except ValidationError as error:
+        raise _wrong("training", error, detector.Training) from None
+
+
+def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None = None) -> UsageError:
+    fault = error.errors()[0]
+    field = ".".join([section, *map(str, fault["loc"])])
+    if fault["type"] == "extra_forbidden" and model is not None:
+        known = ", ".join(model.model_fields) or "nothing: this detector has no such settings"
+        return UsageError(f"key of {section}", f"one of {known}", fault["loc"][-1], "Remove it, or choose another detector.")
+    return UsageError(
+        field, fault["msg"].removeprefix("Input should be "), fault["input"], "Change it in the file of --config."
+    )
 
 
 def _device(wanted: str) -> str:
@@ -140,6 +153,12 @@ def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
     return chosen
 
 
+def _name(settings: TrainSettings, detector: Detector) -> str:
+    """As given, else by detector and backbone, where it has one."""
+    backbone = detector.config.backbone
+    return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
+
+
 def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
     height, width = settings.image_size
     backbone = BackboneConfig(
@@ -150,10 +169,10 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
         seed=settings.seed,
     )
     return ArtifactConfig(
-        name=settings.name or f"{settings.detector}-{settings.backbone}".replace("/", "-"),
+        name=settings.name or settings.detector,
         detector=settings.detector,
         input=InputConfig(height=height, width=width, resize="pad" if settings.aspect == "keep" else "squash"),
-        backbone=backbones.resolve(backbone),
+        backbone=backbone,
         precision=_precision(settings.precision, device),
         hyperparameters=settings.hyperparameters,
     )
@@ -165,14 +184,14 @@ def _say_split(groups: Groups, calibration: int, selection: int, fitting: int) -
 
 
 def _fit(
-    settings: TrainSettings,
-    detector: CsFlow,
-    images: GoodImages,
+    detector: Detector,
+    images: ImageFeatures,
     groups: Groups,
     fitting: np.ndarray,
     selection: np.ndarray,
+    run: FitRun,
+    patience: int,
     workspace: Path,
-    device: str,
 ) -> Fitted:
     bars = {"selection": Progress("selecting", None, unit="steps"), "training": Progress("training", None, unit="steps")}
 
@@ -180,30 +199,14 @@ def _fit(
         done = step.epoch * step.steps + step.step + 1
         bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
 
+    positions = torch.from_numpy(fitting), torch.from_numpy(selection)
+    names = [groups.names[i] for i in selection]
     with bars["selection"], bars["training"]:
-        return fit(
-            detector,
-            images,
-            torch.from_numpy(fitting),
-            torch.from_numpy(selection),
-            [groups.names[i] for i in selection],
-            settings.training,
-            settings.patience,
-            settings.seed,
-            workspace,
-            device,
-            on_step,
-            print,
-        )
+        return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
 
 
 def _trained(
-    settings: TrainSettings,
-    read: GoodSet,
-    groups: Groups,
-    sets: tuple[np.ndarray, np.ndarray, np.ndarray],
-    fitted: Fitted,
-    device: str,
+    run: FitRun, read: GoodSet, groups: Groups, sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: Fitted
 ) -> dict[str, Any]:
     """What the artifact keeps of its making: nothing that changes from one run of the same command to the next."""
     calibration, selection, fitting = sets
@@ -218,13 +221,13 @@ def _trained(
         "excluded": read.excluded,
         "groups": groups.count(),
         "groups_by": groups.basis,
-        "seed": settings.seed,
+        "seed": run.seed,
         "epochs": fitted.epochs,
-        "training": settings.training.model_dump(mode="json"),
+        "training": run.training.model_dump(mode="json"),
         "criterion": fitted.history,
         "synthetic_auroc": families,
         "synthetic_severity": fitted.severities,
-        "device": device,
+        "device": run.device,
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
         # 32 hex digits an image, sorted and joined: calibrate refuses an image found here.
         "content_hashes": {
@@ -237,7 +240,7 @@ def _trained(
 def main(
     input: Annotated[str | None, typer.Option(help="good images: a folder or s3://bucket/prefix")] = None,
     model_out: Annotated[str | None, typer.Option(help="where the model goes: a folder or s3://bucket/prefix")] = None,
-    detector: Annotated[str | None, typer.Option(help="csflow")] = None,
+    detector: Annotated[str | None, typer.Option(help="csflow, differnet, ...: a file of models/detectors")] = None,
     name: Annotated[str | None, typer.Option(help="stable name of the model, the same for every retraining")] = None,
     backbone: Annotated[str | None, typer.Option(help="a timm model")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, hub, none or a safetensors file")] = None,
@@ -272,7 +275,7 @@ def main(
         calibration_share=calibration_share,
         selection_share=selection_share,
         exclude=exclude,
-        training={"epochs": epochs},
+        training={} if epochs is None else {"epochs": epochs},
     )
     train(settings)
 

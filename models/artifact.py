@@ -63,7 +63,7 @@ def save(directory: Path, config: ArtifactConfig, detector: Detector, card: str)
     if directory.exists() and not (directory / DIGESTS).is_file() and any(directory.iterdir()):
         raise ArtifactError(f"{directory} must be new, empty or an artifact; it holds other files. Choose another --model-out.")
     backbone = detector.config.backbone
-    if backbone.weights not in ("auto", "hub", "none"):
+    if backbone is not None and backbone.weights not in ("auto", "hub", "none"):
         backbone = backbone.model_copy(update={"weights": Path(backbone.weights).name})
     config = detector.config.model_copy(update={"name": config.name, "trained": config.trained, "backbone": backbone})
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def read(directory: Path) -> Artifact:
 def load(artifact: Artifact, device: str = "cpu") -> Detector:
     """The detector with the artifact's weights, frozen for scoring on the device."""
     config = artifact.config
-    offline = config.backbone.model_copy(update={"weights": "none"})
+    offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
     detector = registry.build(config.model_copy(update={"backbone": offline}))
     path = artifact.directory / WEIGHTS
     try:

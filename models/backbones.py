@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,13 @@ def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> list[Tensor]:
     return [reached[tap] for tap in taps]
 
 
-def resolve(config: BackboneConfig) -> BackboneConfig:
-    """The config with every default filled in: taps, weights (hub, none or a path), constructor arguments, mean, std."""
+def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -> BackboneConfig:
+    """The config with every default filled in: taps, weights (hub, none or a path), constructor arguments, mean, std.
+
+    Args:
+        default_reductions: strides whose deepest features are tapped where the config names no taps; each takes the
+            deepest feature of that stride or the nearest finer one.
+    """
     weights = config.weights
     if weights == "auto":
         known = Path(os.environ.get("FLOWSCORE_ASSETS") or "/nonexistent") / KNOWN_FILES.get(config.name, "-")
@@ -133,15 +139,16 @@ def resolve(config: BackboneConfig) -> BackboneConfig:
         kwargs = {name: read(notes[name]) for name, read in FILE_KWARGS.items() if name in notes} | kwargs
         mean = tuple(float(x) for x in notes["mean"].split(",")) if "mean" in notes else mean
         std = tuple(float(x) for x in notes["std"].split(",")) if "std" in notes else std
-    taps = config.taps or (_default_tap(config.name, kwargs),)
+    taps = config.taps or _default_taps(config.name, kwargs, default_reductions)
     update = {"weights": weights, "kwargs": kwargs, "taps": taps, "mean": config.mean or mean, "std": config.std or std}
     return config.model_copy(update=update)
 
 
-def _default_tap(name: str, kwargs: dict[str, Any]) -> int:
+def _default_taps(name: str, kwargs: dict[str, Any], wanted: Sequence[int]) -> tuple[int, ...]:
     model: Any = timm.create_model(name, pretrained=False, **kwargs)
     reductions = [feature["reduction"] for feature in model.feature_info]
-    return max(i for i, reduction in enumerate(reductions) if reduction <= max(16, min(reductions)))
+    deepest = [max(i for i, r in enumerate(reductions) if r <= max(limit, min(reductions))) for limit in wanted]
+    return tuple(sorted(set(deepest)))
 
 
 def create(config: BackboneConfig, height: int, width: int) -> Backbone:

@@ -21,7 +21,8 @@ class ArtifactConfig(BaseModel):
     """Everything that, with the weights, decides a score.
 
     name: the stable name of the model, the same for every retraining. batch_size: images per fixed batch when scoring.
-    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. trained: how it was made.
+    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. backbone: None where a detector
+    trains an encoder of its own. trained: how it was made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +30,7 @@ class ArtifactConfig(BaseModel):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     detector: str = "csflow"
     input: InputConfig = InputConfig()
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig | None = BackboneConfig()
     precision: Literal["float32", "bf16"] = "float32"
     batch_size: int = Field(16, ge=1)
     map_height: int | None = Field(None, ge=1)

@@ -1,11 +1,17 @@
 """What every detector offers to training and scoring."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from pydantic import BaseModel
+from torch import Tensor, nn
 
 from models.config import ArtifactConfig
+
+Maps = list[Tensor]
 
 
 class Scored(NamedTuple):
@@ -17,23 +23,107 @@ class Scored(NamedTuple):
     embedding: Tensor
 
 
-class Detector(Protocol):
-    """An nn.Module whose state dict holds everything that scores depend on, backbone included.
+class Features(Protocol):
+    """Where fit reads images: on disk (`models.features.FeatureStore`) or computed at every read."""
 
-    An image's result never depends on the images scored with it: score() runs fixed batches of the artifact's
-    batch_size, filled up with blank images.
+    def read(self, positions: Tensor) -> Maps:
+        """What Detector.features gave for the images at the positions (B,), int64: per level (B, C_l, h_l, w_l)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: epoch (of epochs) and step (of steps an epoch) count from 0; loss as the detector defines it."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class FitRun:
+    """How to fit, and whom to tell.
+
+    training: an instance of the detector's own Training. after_epoch: called with the epoch's number while the detector
+    can score; True ends the training.
     """
 
-    config: ArtifactConfig  # with every default filled in
+    training: BaseModel
+    seed: int = 0
+    device: str = "cpu"
+    on_step: Callable[[Step], None] = lambda step: None
+    after_epoch: Callable[[int], bool] | None = None
 
+
+class Detector(nn.Module):
+    """A detector: a file of models/detectors subclasses this and returns an instance from `build`.
+
+    Its state dict holds everything that scores depend on, backbone included. An image's result never depends on the
+    images scored with it. Between epochs an image is kept as what `features` gives, so that the backbone runs once.
+    """
+
+    Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
+    reads_often: ClassVar[bool] = True  # fit reads an image once an epoch, so its features are worth storing
+    config: ArtifactConfig  # with every default filled in, the map's size among them
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 RGB of the artifact's input size to normalised (B, 3, H, W) float32."""
+        raise NotImplementedError
+
+    def features(self, inputs: Tensor) -> Maps:
+        """What scores are computed from, per level (B, C_l, h_l, w_l), differentiable with respect to the inputs."""
+        raise NotImplementedError
+
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Fit from scratch, whatever was fitted before, to the good images at the positions (N,), int64."""
+        raise NotImplementedError
+
+    def score_features(self, maps: Maps) -> Scored:
+        """Results of B images, differentiable, the map on the detector's own grid."""
+        raise NotImplementedError
+
+    def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
+        """Set constants of the score from held-out good images at the positions (N,), and return copies of them under their
+        names in the state dict; most detectors have none. A later fit keeps its hands off them."""
+        return {}
+
+    @torch.no_grad()
+    def extract(self, images: Tensor) -> Maps:
+        """features of (B, H, W, 3) uint8 images, without gradients: what a feature store keeps."""
+        return self.features(self.prepare(images))
+
+    @torch.inference_mode()
     def score(self, images: Tensor) -> Scored:
-        """images: (N, H, W, 3) uint8 RGB of the artifact's input size."""
+        """(N, H, W, 3) uint8 to the results of N images, in batches of exactly config.batch_size slots.
 
-    def freeze(self) -> "Detector":
+        An image with a feature that is not finite gets the score NaN: a limit inside a detector could turn an infinite
+        feature into a finite score.
+        """
+        size = self.config.batch_size
+        results = []
+        for batch in images.split(size):
+            count = len(batch)
+            if count < size:
+                batch = torch.cat([batch, batch.new_zeros(size - count, *batch.shape[1:])])
+            maps = self.extract(batch)
+            scored = self.score_features(maps)
+            finite = torch.stack([torch.isfinite(x).flatten(1).all(1) for x in maps]).all(0)  # (B,)
+            score = torch.where(finite, scored.score, torch.nan)
+            scored = Scored(score, self.at_map_size(scored.anomaly_map), scored.embedding)
+            results.append(Scored(*(part[:count] for part in scored)))
+        return Scored(*(torch.cat(parts) for parts in zip(*results, strict=True)))
+
+    def at_map_size(self, cells: Tensor) -> Tensor:
+        """(B, h, w) on the detector's own grid to config.map_height x config.map_width."""
+        height, width = self.config.map_height, self.config.map_width
+        assert height is not None and width is not None
+        size = (height, width)
+        if size == tuple(cells.shape[1:]):
+            return cells
+        return F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (B, h, w)
+
+    def freeze(self) -> Self:
         """Prepare for scoring: evaluation mode, no gradients, weights in the arithmetic's own types and layouts."""
-
-    def state_dict(self) -> dict[str, torch.Tensor]: ...
-
-    def load_state_dict(self, state_dict: dict[str, torch.Tensor], strict: bool = True): ...
-
-    def to(self, device: str) -> "Detector": ...
+        self.eval().requires_grad_(False)
+        return self

@@ -1,4 +1,4 @@
-"""Rows of equal shape in a file: features are extracted once, written here, and read back batch by batch.
+"""Images as training keeps them on disk: rows of equal shape, written once and read back batch by batch.
 
 Memory stays bounded by the batch, whatever the number of images: the operating system keeps of the mapped file what
 fits and drops the rest.
@@ -11,6 +11,8 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
+
+from models.detector import Detector
 
 Maps = list[Tensor]
 
@@ -74,7 +76,11 @@ class FeatureStore:
         """Add a batch, per scale (B, C, H_i, W_i)."""
         if not self.scales:
             self.scales = [
-                StoredRows(self.directory / f"{self.name}-scale{s}.bin", tuple(x.shape[1:]), np.float16)
+                StoredRows(
+                    self.directory / f"{self.name}-scale{s}.bin",
+                    tuple(x.shape[1:]),
+                    np.uint8 if x.dtype == torch.uint8 else np.float16,
+                )
                 for s, x in enumerate(maps)
             ]
         for rows, x in zip(self.scales, maps, strict=True):
@@ -95,6 +101,38 @@ class FeatureStore:
             rows.close()
 
 
-def batches(positions: Tensor, size: int) -> list[Tensor]:
-    """Positions cut into batches of at most `size`, in order."""
-    return list(positions.split(size)) if len(positions) else []
+class ImageFeatures:
+    """Images in the order they were added: their pixels, and a detector's features of them.
+
+    Features are stored too where the detector reads an image often; else they are computed at every read. A context
+    manager: its files go when it ends.
+    """
+
+    def __init__(self, detector: Detector, directory: Path, name: str, device: str = "cpu"):
+        size = detector.config.input
+        self.detector, self.device = detector, device
+        self.pixels = StoredRows(directory / f"{name}-pixels.bin", (size.height, size.width, 3), np.uint8)
+        self.stored = FeatureStore(directory, name) if detector.reads_often else None
+
+    def append(self, images: Tensor) -> None:
+        """Add images, (B, H, W, 3) uint8."""
+        self.pixels.append(images)
+        if self.stored is not None:
+            self.stored.append(self.detector.extract(images.to(self.device)))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, positions: Tensor) -> Maps:
+        """What Detector.features gives for the images at these positions (B,), per level (B, C_l, h_l, w_l)."""
+        if self.stored is not None:
+            return self.stored.read(positions)
+        return self.detector.extract(self.pixels.read(positions).to(self.device))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.pixels.close()
+        if self.stored is not None:
+            self.stored.__exit__(kind, error, trace)

@@ -1,17 +1,15 @@
-"""The training loop of a flow on stored features; everything about images, files and settings is elsewhere."""
+"""The training loop on stored features; everything about images, files and settings is elsewhere."""
 
 import contextlib
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.features import FeatureStore
-from models.flows.likelihood import nll_loss
+from models.detector import Features, FitRun, Step
 
 Maps = list[Tensor]
 
@@ -21,8 +19,8 @@ SHARD_IMAGES = 8
 class TrainingConfig(BaseModel):
     """How a flow is fitted.
 
-    learning_rate: the peak of a one-cycle schedule. ema: decay of the averaged weights, which are the ones kept.
-    noise: standard deviation added to whitened features at first, falling linearly to 0.
+    learning_rate: the peak of a one-cycle schedule, which also sets Adam's first beta. ema: decay of the averaged
+    weights, which are the ones kept. noise: standard deviation added to prepared features at first, falling linearly to 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +28,7 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
     gradient_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
     noise: float = Field(0.0, ge=0)
@@ -37,17 +36,6 @@ class TrainingConfig(BaseModel):
 
 class TrainingError(ValueError):
     """Training that cannot go on; the message names the step and what to do."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step: epoch (of epochs) and step (of steps an epoch) count from 0, loss in nats per latent element."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
 
 
 class AveragedWeights:
@@ -91,14 +79,14 @@ class Gradients:
     does not depend on the number of threads.
     """
 
-    def __init__(self, flow: nn.Module, parameters: list[nn.Parameter], device: str):
-        self.flow = flow
+    def __init__(self, loss: Callable[[Maps], Tensor], parameters: list[nn.Parameter], device: str):
+        self.loss = loss
         self.parameters = parameters
         self.shard_images = SHARD_IMAGES if device == "cpu" else None
         self.threads = torch.get_num_threads() if device == "cpu" else 1
 
     def set(self, maps: Maps) -> float:
-        """Put the gradient into the parameters; returns the loss, nats per latent element."""
+        """Put the gradient into the parameters; returns the loss."""
         images = len(maps[0])
         size = self.shard_images or images
         shards = [[x[first : first + size] for x in maps] for first in range(0, images, size)]
@@ -109,7 +97,7 @@ class Gradients:
         return math.fsum(loss for loss, _ in found)
 
     def _of(self, shard: Maps, weight: float) -> tuple[float, tuple[Tensor, ...]]:
-        loss = weight * nll_loss(*self.flow(shard))
+        loss = weight * self.loss(shard)
         return float(loss.detach()), torch.autograd.grad(loss, self.parameters, materialize_grads=True)
 
 
@@ -124,48 +112,47 @@ def one_thread_an_operation(threads: int) -> Iterator[None]:
 
 
 def train(
-    flow: nn.Module,
-    whiten: Callable[[Maps], Maps],
-    features: FeatureStore,
+    module: nn.Module,
+    loss: Callable[[Maps], Tensor],
+    prepare: Callable[[Maps], Maps],
+    features: Features,
     positions: Tensor,
     config: TrainingConfig,
-    seed: int,
-    device: str = "cpu",
-    on_step: Callable[[Step], None] = lambda step: None,
-    after_epoch: Callable[[int], bool] | None = None,
+    run: FitRun,
 ) -> None:
-    """Fit the flow in place by maximum likelihood; it ends with the averaged weights.
+    """Fit the module in place by minimising the loss; it ends with the averaged weights.
 
     Args:
-        flow: maps whitened features to (latents, log_det_jac).
-        whiten: features as stored, per scale (B, C, H_i, W_i), to what the flow reads.
-        positions: int64, the stored images to train on, (N,).
-        seed: of the order of images and of the noise. The initial weights are the caller's.
-        after_epoch: called with the epoch's number while the flow holds the averaged weights; True ends the training.
+        module: its parameters are what is trained. Their initial values are the caller's.
+        loss: of prepared maps, per level (B, ...): a scalar, the mean over the B images, so that it may be taken by shards.
+        prepare: features as read to what the loss reads, without gradients.
+        positions: int64, the images to train on, (N,).
+        run: seed of the order of images and of the noise, device, and whom to tell. after_epoch is called while the
+            module holds the averaged weights.
     Raises:
         TrainingError: the loss or its gradient is not finite, or there are no images.
     """
     if not len(positions):
         raise TrainingError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(run.seed)
     size = min(config.batch_size, len(positions))
     steps = len(positions) // size  # the rest of an epoch's order is dropped: every batch has the same size
-    parameters = [p for p in flow.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     total = steps * config.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(total, 4))
-    averaged = AveragedWeights(flow, config.ema)
-    gradients = Gradients(flow, parameters, device)
-    flow.train()
+    averaged = AveragedWeights(module, config.ema)
+    gradients = Gradients(loss, parameters, run.device)
+    module.train()
     for epoch in range(config.epochs):
         order = positions[torch.randperm(len(positions), generator=generator)]
         for step in range(steps):
             batch = order[step * size : (step + 1) * size]
             with torch.no_grad():
-                maps = whiten([x.to(device) for x in features.read(batch)])
+                maps = prepare([x.to(run.device) for x in features.read(batch)])
                 sigma = config.noise * (1 - (epoch * steps + step) / total)
                 if sigma:
-                    maps = [x + sigma * torch.randn(x.shape, generator=generator).to(device) for x in maps]
+                    maps = [x + sigma * torch.randn(x.shape, generator=generator).to(run.device) for x in maps]
             value = gradients.set(maps)
             norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
             if not math.isfinite(value) or not math.isfinite(float(norm)):
@@ -177,10 +164,10 @@ def train(
             optimizer.step()
             schedule.step()
             averaged.update()
-            on_step(Step(epoch, config.epochs, step, steps, value))
-        if after_epoch is not None:
+            run.on_step(Step(epoch, config.epochs, step, steps, value))
+        if run.after_epoch is not None:
             with averaged.in_place():
-                if after_epoch(epoch):
+                if run.after_epoch(epoch):
                     break
     averaged.copy_to_module()
-    flow.eval()
+    module.eval()

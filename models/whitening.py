@@ -5,10 +5,14 @@ U_k' (x - mean) / std, so log|det| = -1/2 sum_i log max(lambda_i, floor) per cel
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.detector import Features
 
 Maps = list[Tensor]
 
@@ -43,6 +47,17 @@ class Moments:
         if self.count < 2:
             raise ValueError(f"features must have at least 2 cells to whiten; got {self.count}. Add training images.")
         return self.scatter / (self.count - 1)
+
+
+def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Moments]:
+    """Moments of every level over the images at the positions (N,), int64, N > 0."""
+    moments: list[Moments] = []
+    for batch in positions.split(size):
+        maps = features.read(batch)
+        moments = moments or [Moments(x.shape[1]) for x in maps]
+        for moment, x in zip(moments, maps, strict=True):
+            moment.update(x)
+    return moments
 
 
 class Whitening(nn.Module):
@@ -127,3 +142,26 @@ class Whitening(nn.Module):
         cells = torch.tensor([math.prod(x.shape[-2:]) for x in maps], dtype=torch.float64).to(squared.device)
         constant = 0.5 * (channels - dims) * (2 * math.pi * self.residual_variance).log() + self.std.log().sum(1)
         return -0.5 * squared - constant * cells
+
+
+class LevelWhitening(nn.Module):
+    """A Whitening for each level of a pyramid whose levels have channels of their own.
+
+    dims: components to keep at most; a level keeps all of its channels where it has fewer.
+    """
+
+    levels: Sequence[Whitening]
+
+    def __init__(self, channels: Sequence[int], dims: int):
+        super().__init__()
+        self.dims = [min(dims, count) for count in channels]
+        levels: Any = nn.ModuleList(Whitening(1, count, kept) for count, kept in zip(channels, self.dims, strict=True))
+        self.levels = levels
+
+    def fit(self, moments: Sequence[Moments], floor: float = 1e-3) -> None:
+        for level, moment in zip(self.levels, moments, strict=True):
+            level.fit([moment], floor)
+
+    def forward(self, maps: Maps) -> Maps:
+        """(B, C_l, H_l, W_l) per level to whitened (B, dims[l], H_l, W_l) float32."""
+        return [level([x])[0] for level, x in zip(self.levels, maps, strict=True)]

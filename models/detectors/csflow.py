@@ -1,24 +1,23 @@
 """CS-Flow on whitened multi-scale backbone features (Rudolph et al. 2021, arXiv:2110.02855)."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from models import backbones
 from models.config import ArtifactConfig
-from models.detector import Scored
+from models.detector import Detector, Features, FitRun, Scored
 from models.embedding import embedding
+from models.feature_extractor import FeatureExtractor
 from models.flows.cross_scale import CrossScaleFlow
-from models.flows.likelihood import anomaly_map, mean_score, scale_means
-from models.preprocess import normalise, pyramid
-from models.whitening import Moments, Whitening
+from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
+from models.preprocess import pyramid
+from models.training import TrainingConfig, train
+from models.whitening import Moments, Whitening, moments_of
 
 Maps = list[Tensor]
-CPU_PIXELS_PER_PASS = 4 * 256 * 256
 
 
 class CsFlowConfig(BaseModel):
@@ -45,7 +44,8 @@ def build(config: ArtifactConfig) -> "CsFlow":
     return CsFlow(config)
 
 
-class CsFlow(nn.Module):
+class CsFlow(Detector):
+    Training = TrainingConfig
     scale_log_mean: Tensor
     scale_log_std: Tensor
 
@@ -53,15 +53,10 @@ class CsFlow(nn.Module):
         super().__init__()
         hyper = CsFlowConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        backbone = backbones.resolve(config.backbone)
-        assert backbone.mean is not None and backbone.std is not None
-        self.mean, self.std = backbone.mean, backbone.std
-        self.precision = config.precision
-        self.backbone = backbones.create(backbone, height, width)
-        self.hyper = hyper
-        taps = self.extract(torch.zeros(1, height, width, 3, dtype=torch.uint8))
-        channels = taps[0].shape[1]
+        self.backbone = FeatureExtractor(config)
+        channels = sum(self.backbone.channels)
         self.hyper = hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, channels)})
+        taps = self.extract(torch.zeros(1, height, width, 3, dtype=torch.uint8))
         self.grids = [(x.shape[2], x.shape[3]) for x in taps]
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
             if lower != (-(-rows // 2), -(-columns // 2)):
@@ -69,61 +64,61 @@ class CsFlow(nn.Module):
                     f"image size must give feature maps that halve from scale to scale; {height} x {width} gives "
                     f"{self.grids}. Use a multiple of the backbone's reduction times {2 ** (hyper.scales - 1)}."
                 )
-        self.map_size = (config.map_height or self.grids[0][0], config.map_width or self.grids[0][1])
-        # Every default filled in: what the artifact stores.
         self.config = config.model_copy(
             update={
-                "backbone": backbone,
+                "backbone": self.backbone.config,
                 "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": self.map_size[0],
-                "map_width": self.map_size[1],
+                "map_height": config.map_height or self.grids[0][0],
+                "map_width": config.map_width or self.grids[0][1],
             }
         )
         self.whitening = Whitening(hyper.scales, channels, hyper.whiten_dims)
-        # Initial weights must not depend on how the backbone was made.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.backbone.seed)
-            self.flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
-        self.flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.flow.set_conv_dtype(torch.bfloat16 if config.precision == "bf16" else None)
+        self.flow = self._new_flow(seed=0)
         self.register_buffer("scale_log_mean", torch.zeros(hyper.scales))  # a_s
         self.register_buffer("scale_log_std", torch.ones(hyper.scales))  # b_s
 
-    @torch.no_grad()
-    def extract(self, images: Tensor) -> Maps:
-        """Backbone features before whitening.
+    def _new_flow(self, seed: int) -> CrossScaleFlow:
+        """The initial weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            hyper = self.hyper
+            flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
+        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        flow.set_conv_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        return flow
 
-        Args:
-            images: (B, H, W, 3) uint8 RGB.
-        Returns:
-            per scale (B, C, h_i, w_i) float32; several taps are averaged to the coarsest one's cells and stacked.
-        """
-        levels = pyramid(normalise(images, self.mean, self.std), self.hyper.scales, self.hyper.downscale)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return [torch.cat([self._taps(part) for part in self._passes(level)]) for level in levels]
+    def prepare(self, images: Tensor) -> Tensor:
+        return self.backbone.prepare(images)
 
-    def _taps(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, C, h, w) float32 in channels_last memory, all taps on the cells of the coarsest."""
-        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
-        rows, columns = min(tuple(x.shape[-2:]) for x in maps)
-        maps = [x.float() for x in maps]
-        maps = [x if x.shape[-2:] == (rows, columns) else F.adaptive_avg_pool2d(x, (rows, columns)) for x in maps]
-        return torch.cat(maps, 1) if len(maps) > 1 else maps[0]
-
-    def _passes(self, level: Tensor) -> Sequence[Tensor]:
-        """The images in parts whose activations stay in a processor's cache; on a GPU all at once."""
-        if level.device.type != "cpu":
-            return [level]
-        return level.split(max(1, CPU_PIXELS_PER_PASS // (level.shape[-2] * level.shape[-1])))
+    def features(self, inputs: Tensor) -> Maps:
+        """Backbone features before whitening, per scale (B, C, h_i, w_i): several taps are averaged to the coarsest one's
+        cells and stacked."""
+        levels = pyramid(inputs, self.hyper.scales, self.hyper.downscale)
+        return [_stacked(self.backbone(level)) for level in levels]
 
     def fit_whitening(self, moments: list[Moments]) -> None:
         """Set the whitening from the moments of extract's maps over the training images, one per scale."""
         self.whitening.fit(moments, self.hyper.whiten_floor)
 
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Whitening in closed form, then the flow by maximum likelihood."""
+        assert isinstance(run.training, TrainingConfig)
+        self.fit_whitening(moments_of(features, positions))
+        self.flow = self._new_flow(run.seed).to(run.device)
+        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, features, positions, run.training, run)
+
     @torch.no_grad()
-    def features(self, images: Tensor) -> Maps:
-        """Whitened features, what the flow is trained on: (B, H, W, 3) uint8 to per scale (B, k, h_i, w_i) float32."""
-        return self.whitening(self.extract(images))
+    def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
+        """a_s and b_s of the score `scales`."""
+        if self.hyper.score != "scales":
+            return {}
+        device = self.whitening.weight.device
+        parts = []
+        for batch in held_out.split(16):
+            maps = self.whitening([x.to(device) for x in features.read(batch)])
+            parts.append(scale_means(self.flow.latents(maps)).cpu())
+        self.fit_scales(torch.cat(parts))
+        return {name: getattr(self, name).clone() for name in ("scale_log_mean", "scale_log_std")}
 
     def fit_scales(self, means: Tensor) -> None:
         """Set a_s and b_s of the score `scales` from m_s of held-out good images, (N, scales)."""
@@ -131,9 +126,9 @@ class CsFlow(nn.Module):
         self.scale_log_mean.copy_(logs.mean(0))
         self.scale_log_std.copy_(logs.std(0))
 
-    def score_features(self, features: Maps) -> Scored:
-        """Score whitened features. An image with a feature that is not finite gets the score NaN, never a number."""
-        latents = self.flow.latents(features)
+    def score_features(self, maps: Maps) -> Scored:
+        whitened = self.whitening(maps)
+        latents = self.flow.latents(whitened)
         cells = anomaly_map(latents)
         if self.hyper.score == "mean":
             score = mean_score(latents)
@@ -141,28 +136,17 @@ class CsFlow(nn.Module):
             score = cells.amax(dim=(1, 2))
         else:
             score = ((scale_means(latents).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
-        # The couplings' limit of +-1e6 would turn an infinite feature into a finite score.
-        finite = torch.stack([torch.isfinite(x).all(dim=3).all(dim=2).all(dim=1) for x in features]).all(0)  # (B,)
-        score = torch.where(finite, score, torch.nan)
-        size = self.map_size
-        if size != cells.shape[1:]:
-            cells = F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (B, h, w)
-        return Scored(score, cells, embedding(features[0]))
-
-    @torch.inference_mode()
-    def score(self, images: Tensor) -> Scored:
-        """(N, H, W, 3) uint8 to the results of N images, in batches of exactly config.batch_size slots."""
-        size = self.config.batch_size
-        results = []
-        for batch in images.split(size):
-            count = len(batch)
-            if count < size:
-                batch = torch.cat([batch, batch.new_zeros(size - count, *batch.shape[1:])])
-            scored = self.score_features(self.features(batch))
-            results.append(Scored(*(part[:count] for part in scored)))
-        return Scored(*(torch.cat(parts) for parts in zip(*results, strict=True)))
+        return Scored(score, cells, embedding(whitened[0]))
 
     def freeze(self) -> "CsFlow":
-        self.eval().requires_grad_(False)
+        super().freeze()
         self.flow.freeze()
         return self
+
+
+def _stacked(taps: Maps) -> Tensor:
+    """All taps on the cells of the coarsest, (B, C, h, w)."""
+    if len(taps) == 1:
+        return taps[0]
+    rows, columns = min((x.shape[2], x.shape[3]) for x in taps)
+    return torch.cat([x if x.shape[2:] == (rows, columns) else F.adaptive_avg_pool2d(x, (rows, columns)) for x in taps], 1)

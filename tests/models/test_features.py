@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.features import FeatureStore, StoredRows, batches
+from models.features import FeatureStore, StoredRows
 
 
 def test_rows_come_back_in_any_order_while_the_file_grows(tmp_path: Path) -> None:
@@ -35,8 +35,3 @@ def test_bf16_features_lose_nothing_and_files_go_with_the_store(tmp_path: Path) 
 def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path, bad: float) -> None:
     with FeatureStore(tmp_path, "good") as store, pytest.raises(ValueError, match="features must be finite"):
         store.append([torch.full((1, 2, 3, 3), bad)])
-
-
-def test_batches_cover_all_positions() -> None:
-    assert [len(batch) for batch in batches(torch.arange(10), 4)] == [4, 4, 2]
-    assert batches(torch.arange(0), 4) == []

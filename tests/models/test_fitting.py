@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from models import synthetic
+from models import registry, synthetic
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from models.detectors.csflow import CsFlow, build
-from models.features import FeatureStore, StoredRows
-from models.fitting import Fitted, GoodImages, fit
-from models.training import TrainingConfig
+from models.detector import Detector, FitRun
+from models.detectors.csflow import CsFlow
+from models.features import ImageFeatures
+from models.fitting import Fitted, fit
 
 COUNT = 24
 
@@ -25,7 +25,9 @@ def detector(score: str = "mean") -> CsFlow:
         backbone=BackboneConfig(weights="none"),
         hyperparameters={"hidden": 8, "whiten_dims": 8, "kernels": [3], "score": score},
     )
-    return build(config)
+    built = registry.build(config)
+    assert isinstance(built, CsFlow)
+    return built
 
 
 @pytest.fixture
@@ -33,37 +35,38 @@ def images(tmp_path: Path):
     rng = np.random.default_rng(0)
     noise = ndimage.gaussian_filter(rng.standard_normal((COUNT, 64, 64)), (0, 2, 2)) * 120 + 128
     pixels = torch.from_numpy(np.clip(noise, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=3))
-    rows = StoredRows(tmp_path / "pixels.bin", (64, 64, 3), np.uint8)
-    rows.append(pixels)
-    with FeatureStore(tmp_path, "good") as features:
-        features.append(detector().extract(pixels))
-        yield GoodImages(rows, features)
+    with ImageFeatures(detector(), tmp_path, "good") as stored:
+        stored.append(pixels)
+        yield stored
 
 
-def fitted(model: CsFlow, images: GoodImages, selection: range, tmp_path: Path, epochs: int = 2) -> Fitted:
+def fitted(model: Detector, images: ImageFeatures, selection: range, tmp_path: Path, epochs: int = 2) -> Fitted:
     positions = torch.arange(16), torch.tensor(list(selection), dtype=torch.int64)
-    config = TrainingConfig(epochs=epochs, batch_size=4)
+    run = FitRun(model.Training(**{"epochs": epochs, "batch_size": 4}))
     groups = [str(i // 2) for i in selection]
-    return fit(model, images, *positions, groups, config, 2, 0, tmp_path)
+    return fit(model, images, *positions, groups, run, 2, tmp_path)
 
 
-def test_selection_takes_every_family_and_the_refit_uses_both_sets(images: GoodImages, tmp_path: Path) -> None:
+def test_selection_takes_every_family_and_the_refit_uses_both_sets(images: ImageFeatures, tmp_path: Path) -> None:
     model, alone = detector(), detector()
     found = fitted(model, images, range(16, 22), tmp_path)
     assert found.chosen is not None and set(found.chosen.families) == set(synthetic.FAMILIES)
-    assert set(found.severities) == set(synthetic.FAMILIES) and 1 <= found.epochs <= 2
+    assert set(found.severities) == set(synthetic.FAMILIES) and found.epochs in (1, 2)
+    assert found.held_out_maxima.shape == (6,) and (found.held_out_maxima > 0).all()
     fitted(alone, images, range(0), tmp_path)
     assert not torch.equal(model.whitening.weight, alone.whitening.weight)  # the selection images are in the refit
     assert not list(tmp_path.glob("synthetic*"))
 
 
-def test_without_selection_the_schedule_is_run_to_its_end(images: GoodImages, tmp_path: Path) -> None:
-    assert fitted(detector(), images, range(0), tmp_path, epochs=3) == Fitted(3)
+def test_without_selection_the_schedule_is_run_to_its_end(images: ImageFeatures, tmp_path: Path) -> None:
+    found = fitted(detector(), images, range(0), tmp_path, epochs=3)
+    assert found.epochs == 3 and not found.history and not len(found.held_out_maxima)
 
 
-def test_images_of_neither_set_are_never_read(images: GoodImages, tmp_path: Path) -> None:
+def test_images_of_neither_set_are_never_read(images: ImageFeatures, tmp_path: Path) -> None:
     read: set[int] = set()
-    for rows in (images.pixels, *images.features.scales):
+    assert images.stored is not None
+    for rows in (images.pixels, *images.stored.scales):
         original = rows.read
         rows.read = lambda positions, original=original: (  # type: ignore[method-assign]
             read.update(positions.tolist()),
@@ -73,7 +76,7 @@ def test_images_of_neither_set_are_never_read(images: GoodImages, tmp_path: Path
     assert read == set(range(22))
 
 
-def test_the_constants_of_the_score_scales_come_from_selection(images: GoodImages, tmp_path: Path) -> None:
+def test_the_constants_of_the_score_scales_come_from_selection(images: ImageFeatures, tmp_path: Path) -> None:
     model = detector("scales")
     fitted(model, images, range(16, 22), tmp_path)
     assert bool((model.scale_log_mean != 0).all()) and bool((model.scale_log_std != 1).all())
