@@ -1,7 +1,6 @@
 """Activations as Guided Backpropagation needs them: rectifiers that are modules, each called from one place."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -60,25 +59,39 @@ def separate_rectifiers(model: nn.Module) -> None:
             model.set_submodule(name, nn.Sequential(OwnTensor(), nn.ReLU(), UpperLimit(6.0)))
 
 
-def guide_only(model: nn.Module, features: Callable[[], list[Tensor]]) -> None:
-    """Leave nn.ReLU modules, after separate_rectifiers, only where `features` calls them; others become plain.
+def guide_only(model: nn.Module, part: nn.Module, inputs: Tensor) -> None:
+    """Leave nn.ReLU modules, after separate_rectifiers, only where the part of the model calls them; others become plain.
 
     Args:
-        features: runs the part of the model that is to be guided, on inputs that require gradients.
+        part: a module that the model calls and that gives a map or a list of maps.
+        inputs: of the model, requiring gradients.
     Raises:
-        NotGuided: features calls an activation that has no guided gradient, or a rectifier as a function.
+        NotGuided: the part calls an activation that has no guided gradient, or a rectifier as a function.
     """
     called: Counter[nn.Module] = Counter()
+    maps: list[Tensor] = []
+    inside = False
+
+    def enter(_module: nn.Module, _inputs: Any) -> None:
+        nonlocal inside
+        inside = True
+
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal inside
+        inside = False
+        maps.extend(output if isinstance(output, list | tuple) else [output])
 
     def count(module: nn.Module, _inputs: Any, _output: Any) -> None:
-        called[module] += 1
+        called[module] += inside
 
-    handles = [module.register_forward_hook(count) for module in model.modules()]
+    handles = [module.register_forward_hook(count) for module in model.modules() if module is not part]
+    handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
     try:
-        maps = features()
+        model(inputs)
     finally:
         for handle in handles:
             handle.remove()
+    called = +called  # without those that ran outside only
     for module in called:
         kind = type(module)
         if kind.__module__.startswith(ACTIVATION_PACKAGES) and kind is not nn.ReLU and kind.__name__ not in PASSED_BY:

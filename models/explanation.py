@@ -37,7 +37,7 @@ class Explainer:
 
     gradient: |dS/dx|, the largest of the channels (Simonyan et al. 2014, arXiv:1312.6034). Not multiplied by the input,
         whose zero is only the mean colour of the backbone's training images.
-    guided_backprop: the same with negative gradients cut off at every ReLU of the features (Springenberg et al. 2015,
+    guided_backprop: the same with negative gradients cut off at every ReLU of the backbone (Springenberg et al. 2015,
         arXiv:1412.6806). In the head gradients stay plain: a flow's score rises on either side of the mean, so there
         the sign does not tell evidence for from evidence against.
     grad_cam: ReLU(sum_c a_c A_c), a_c the mean over places of dS/dA_c, of one layer's maps A (Selvaraju et al. 2017,
@@ -60,8 +60,10 @@ class Explainer:
         self._model = _Score(copy.deepcopy(detector).eval().requires_grad_(False))
         separate_rectifiers(self._model)
         self._guided = False
+        # The backbone; of a detector without a timm backbone, what it calls features.
+        self._part: nn.Module = _backbone(self._detector) or self._model.features
         self.layer = layer or DEEPEST
-        self._module = layers(self._detector)[layer] if layer else _backbone(self._detector) or self._model.features
+        self._module = layers(self._detector)[layer] if layer else self._part
 
     @property
     def _detector(self) -> Detector:
@@ -104,7 +106,7 @@ class Explainer:
                 "to its input. Look at the anomaly map instead."
             )
         if method in ("guided_backprop", "guided_grad_cam") and not self._guided:
-            guide_only(self._model, lambda: self._detector.features(inputs))
+            guide_only(self._model, self._part, inputs)
             self._guided = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum says at each call that it sets hooks
