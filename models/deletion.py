@@ -1,9 +1,9 @@
 """The deletion test: how fast the score falls when an image loses what an explanation calls relevant, first things first.
 
 Source: Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 4.2. Ours differs in what deleted places are filled with and
-in the scale. An image whose parts were deleted is itself unusual, which an anomaly detector takes for an anomaly (Hooker
-et al. 2018, arXiv:1806.10758), so the filling is the least anomalous of a few, and the same deletions in random order
-stand beside every figure.
+in the scale. An image with deleted parts is itself unusual (Hooker et al. 2018, arXiv:1806.10758), which is just what an
+anomaly detector scores: grey or blur in a texture is a worse defect than most. So the filling is the least anomalous of
+several, best a good image, its edges are soft, and the same deletions in random order stand beside every figure.
 """
 
 import math
@@ -24,12 +24,15 @@ PASS = 8  # images scored at once
 
 class DeletionConfig(BaseModel):
     """steps: deletions of equal size. cells: the shorter side has so many; a cell is deleted as a whole, since scattered
-    pixels of another picture are a texture of their own. random_orders: how many the random figure is the mean of."""
+    pixels of another picture are a texture of their own. feather: standard deviation, as a share of a cell, that deleted
+    places fade over, since a seam is an anomaly too. random_orders: how many the random figure is the mean of.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(20, ge=2)
-    cells: int = Field(16, ge=2)
+    cells: int = Field(8, ge=2)
+    feather: float = Field(0.5, ge=0)
     random_orders: int = Field(5, ge=1)
     seed: int = 0
 
@@ -56,16 +59,18 @@ class Deletion(NamedTuple):
     curve: list[float]
 
 
-def substitute(score: ScoreInputs, inputs: Tensor) -> Substitute:
-    """The least anomalous filling: the image blurred a little or much, or its mean colour.
+def substitute(score: ScoreInputs, inputs: Tensor, good: Tensor | None = None) -> Substitute:
+    """The least anomalous filling: a good image, the image blurred a little or much, or its mean colour.
 
     Args:
         score: normalised (B, 3, H, W) to (B,).
         inputs: (3, H, W) float32, normalised.
+        good: (G, 3, H, W), good images of the same product; without them textures most often have no filling that helps.
     """
     side = min(inputs.shape[1:])
     fillings = {name: _blurred(inputs, share * side) for name, share in BLURS.items()}
     fillings["mean colour"] = inputs.mean((1, 2), keepdim=True).expand_as(inputs)
+    fillings |= {f"good image {i}": each for i, each in enumerate(() if good is None else good)}
     first, *scores = _scores(score, torch.stack([inputs, *fillings.values()]))
     lowest = min(range(len(scores)), key=lambda i: scores[i])
     name = list(fillings)[lowest]
@@ -102,10 +107,10 @@ def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, conf
 
 
 def compare(
-    score: ScoreInputs, inputs: Tensor, maps: Mapping[str, Tensor], config: DeletionConfig
+    score: ScoreInputs, inputs: Tensor, maps: Mapping[str, Tensor], config: DeletionConfig, good: Tensor | None = None
 ) -> tuple[Substitute, dict[str, Deletion | None], Deletion | None]:
     """The filling, the test of every map (H, W) and of random orders, for one image (3, H, W)."""
-    filled = substitute(score, inputs)
+    filled = substitute(score, inputs, good)
     tested = {name: deletion(score, inputs, each, filled, config) for name, each in maps.items()}
     return filled, tested, random_deletion(score, inputs, filled, config)
 
@@ -122,7 +127,10 @@ def _curve(
     place = rank.reshape(shape).repeat_interleave(size, 0).repeat_interleave(size, 1)  # (rows * size, columns * size)
     place = place[: inputs.shape[1], : inputs.shape[2]].to(inputs.device)  # (H, W)
     counts = [round(step * len(order) / config.steps) for step in range(1, config.steps)]
-    between = torch.stack([torch.where(place < count, filled.filling, inputs) for count in counts])
+    deleted = torch.stack([place < count for count in counts])[:, None].float()  # (steps - 1, 1, H, W)
+    if config.feather:
+        deleted = _blurred(deleted, config.feather * size)
+    between = inputs + deleted * (filled.filling - inputs)
     scores = [filled.score, *_scores(score, between), filled.filled]
     curve = [(each - filled.filled) / span for each in scores]
     return Deletion(_area(curve), curve)
@@ -148,6 +156,6 @@ def _cell_means(x: Tensor, config: DeletionConfig) -> Tensor:
 
 
 def _blurred(inputs: Tensor, sigma: float) -> Tensor:
-    """(3, H, W) under a Gaussian of standard deviation sigma, px; beyond the edge the image is mirrored."""
+    """(..., H, W) under a Gaussian of standard deviation sigma, px; beyond the edge the image is mirrored."""
     width = 2 * math.ceil(2.5 * sigma) + 1
     return image_functions.gaussian_blur(inputs, [width, width], [sigma, sigma])

@@ -34,8 +34,8 @@ def test_a_faithful_map_beats_random_order_which_beats_the_inverted_map() -> Non
     assert filled.filled < 0.2 * filled.score
     auc = {name: each.auc for name, each in found.items() if each}
     assert random is not None
-    assert auc["true"] < 0.12 and auc["wrong"] > 0.85
-    assert 0.4 < random.auc < 0.6 and 0.3 < auc["noise"] < 0.7
+    assert auc["true"] < 0.25 and auc["wrong"] > 0.75
+    assert auc["true"] + 0.2 < random.auc < auc["wrong"] - 0.2 and abs(auc["noise"] - random.auc) < 0.15
     for each in (*found.values(), random):
         assert each is not None and len(each.curve) == CONFIG.steps + 1
         assert each.curve[0] == pytest.approx(1) and each.curve[-1] == pytest.approx(0)
@@ -45,7 +45,7 @@ def test_the_area_by_hand() -> None:
     """A score that counts bright halves: the first half deleted leaves a quarter of it, the second nothing."""
     inputs = torch.zeros(3, 2, 4)
     inputs[:, :, :2], inputs[:, :, 2:] = 3.0, 1.0
-    config = DeletionConfig(steps=2, cells=2)
+    config = DeletionConfig(steps=2, cells=2, feather=0)
     filled = substitute(lambda x: x.mean((1, 2, 3)).square() * 0 + x.var((1, 2, 3)), inputs)
     assert filled.name == "mean colour" and filled.filled == pytest.approx(0, abs=1e-9)
     filled = type(filled)(torch.zeros_like(inputs), "black", 2.0, 0.0)
@@ -70,10 +70,10 @@ def test_same_seed_same_figures_and_ties_do_not_follow_the_rows() -> None:
 def _one_order(inputs: Tensor, filled, index: int) -> float:
     """The index-th random order's area, by a map that says that order."""
     generator = torch.Generator().manual_seed(0)
-    order = [torch.randperm(256, generator=generator) for _ in range(index + 1)][index]
-    rank = torch.empty(256)
-    rank[order] = torch.arange(256.0)
-    relevance = F.interpolate(-rank.view(1, 1, 16, 16), scale_factor=4)[0, 0]
+    order = [torch.randperm(64, generator=generator) for _ in range(index + 1)][index]
+    rank = torch.empty(64)
+    rank[order] = torch.arange(64.0)
+    relevance = F.interpolate(-rank.view(1, 1, 8, 8), scale_factor=8)[0, 0]
     found = deletion(energy, inputs, relevance, filled, CONFIG)
     assert found is not None
     return found.auc
@@ -82,7 +82,7 @@ def _one_order(inputs: Tensor, filled, index: int) -> float:
 def test_an_image_of_another_shape_than_its_cells() -> None:
     inputs, spot = picture(70, 100)
     _, found, random = compare(energy, inputs, {"true": spot}, CONFIG)
-    assert found["true"] is not None and random is not None and found["true"].auc < random.auc - 0.3
+    assert found["true"] is not None and random is not None and found["true"].auc < random.auc - 0.2
 
 
 def test_the_filling_is_the_least_anomalous() -> None:
@@ -98,3 +98,21 @@ def test_no_figure_where_nothing_scores_lower() -> None:
     for score in (lambda x: -energy(x), lambda x: energy(x) * math.nan):
         filled, found, random = compare(score, inputs, {"true": spot}, CONFIG)
         assert found == {"true": None} and random is None
+
+
+def test_a_good_image_fills_where_blur_is_an_anomaly_of_its_own() -> None:
+    """A score of how far the local contrast is from the good one's: a blurred texture is worse than a flat spot."""
+    generator = torch.Generator().manual_seed(2)
+    good = torch.randn(2, 3, 64, 64, generator=generator)
+    inputs, spot = torch.randn(3, 64, 64, generator=generator), torch.zeros(64, 64)
+    spot[16:32, 24:48] = 1.0
+    inputs = torch.where(spot > 0, 0.0, inputs)
+
+    def contrast(x: Tensor) -> Tensor:
+        return (F.avg_pool2d(x.square(), 8) - 1).square().mean((1, 2, 3))
+
+    assert compare(contrast, inputs, {"true": spot}, CONFIG)[1] == {"true": None}
+    filled, found, random = compare(contrast, inputs, {"true": spot, "wrong": -spot}, CONFIG, good)
+    assert filled.name.startswith("good image") and random is not None
+    assert found["true"] is not None and found["wrong"] is not None
+    assert found["true"].auc < random.auc - 0.2 and found["wrong"].auc > random.auc

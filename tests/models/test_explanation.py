@@ -13,7 +13,7 @@ from models.activations import NotGuided
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, Maps, Scored
-from models.explanation import METHODS, ExplanationError, Explainer, explain_flagged, layers
+from models.explanation import METHODS, Explainer, ExplanationError, explain_flagged, layers
 from models.preprocess import normalise
 
 SIZE = 32
