@@ -20,7 +20,17 @@ from jobs.report_chart import histogram_svg
 from pipeline import run_report
 from pipeline.decode import DecodeConfig
 from pipeline.image_file import Undecodable
-from pipeline.pictures import ColourScale, Shown, colour_scale, colours, contact_sheet, heat_map, picture
+from pipeline.pictures import (
+    BOXES_DRAWN,
+    ColourScale,
+    Shown,
+    colour_scale,
+    colours,
+    contact_sheet,
+    heat_map,
+    outlined,
+    picture,
+)
 from pipeline.query import connect
 from pipeline.run_report import RunFacts, WorstImage
 from pipeline.sources.config import SourceConfig
@@ -78,6 +88,8 @@ def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -
                 missing = str(error)
         if drawn is not None and image.map is not None and scale is not None:
             heat = heat_map(drawn, image.map, size, config, scale)
+        if drawn is not None:
+            drawn = outlined(drawn, image.boxes, size)
         place = [*image.keys.values(), image.lot, (image.member or image.uri).rpartition("/")[2]]
         found.append(Shown(rank, image.score, " · ".join(part for part in place if part), drawn, heat, missing))
     return found
@@ -108,6 +120,7 @@ def page(
         facts=facts,
         output=output,
         worst=list(zip(images, shown, strict=True)),
+        boxes_drawn=BOXES_DRAWN if any(image.boxes for image in images) else None,
         scale=scale,
         legend=_legend(),
         charts=charts,

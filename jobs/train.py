@@ -25,6 +25,7 @@ from models.detector import Detector, FitRun, Step
 from models.features import ImageFeatures
 from models.fitting import Fitted, fit
 from models.groups import Groups, group_images, split
+from models.regions import threshold_of
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import upload_directory
 
@@ -33,6 +34,7 @@ class TrainSettings(BaseModel):
     """Settings of `flowscore train`: its flags, and what only a --config file sets (training, hyperparameters, ...).
 
     calibration_share, selection_share: of the images, by group. patience: epochs in a row that are clearly worse.
+    region_share: of the held-out good images at most so many have a region, which sets the threshold of the map.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,7 @@ class TrainSettings(BaseModel):
     calibration_share: float = Field(0.2, ge=0, lt=0.9)
     selection_share: float = Field(0.1, ge=0, lt=0.9)
     patience: int = Field(4, ge=1)
+    region_share: float = Field(0.05, gt=0, lt=1)
     exclude: Path | None = None
     max_unreadable_share: float = Field(0.05, ge=0, le=1)
     workspace: Path | None = None
@@ -96,7 +99,9 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             _say_split(groups, len(calibration), len(selection), len(fitting))
             fitted = _fit(detector, images, groups, fitting, selection, run, settings.patience, workspace)
     trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
-    config = detector.config.model_copy(update={"name": _name(settings, detector), "trained": trained})
+    threshold = _map_threshold(fitted, settings.region_share)
+    update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
+    config = detector.config.model_copy(update=update)
     detector.to("cpu")
     with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
         remote = "://" in settings.model_out and not settings.model_out.startswith("file://")
@@ -203,6 +208,16 @@ def _fit(
     names = [groups.names[i] for i in selection]
     with bars["selection"], bars["training"]:
         return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
+
+
+def _map_threshold(fitted: Fitted, share: float) -> float | None:
+    """Set from maps of held-out good images; without any there is none, and one line says so."""
+    if not len(fitted.held_out_maxima):
+        print("no regions: no good image was held out to set the threshold of the map (--selection-share 0)")
+        return None
+    threshold = threshold_of(fitted.held_out_maxima, share)
+    print(f"map threshold {threshold:.4g}: at most {share:.0%} of {len(fitted.held_out_maxima)} held-out good images exceed it")
+    return threshold
 
 
 def _trained(

@@ -56,8 +56,8 @@ def digest(directory: Path, files: tuple[str, ...]) -> str:
 def save(directory: Path, config: ArtifactConfig, detector: Detector, card: str) -> Artifact:
     """Write an artifact beside its place and rename it there whole; an artifact that is there is replaced.
 
-    Stored is the detector's own config, every default filled in, under config's name and with config's record of the
-    training. Of a weights file only the name is kept: its folder says nothing on another machine.
+    Stored is the detector's own config, every default filled in, under config's name and with config's map threshold
+    and record of the training. Of a weights file only the name is kept: its folder says nothing on another machine.
     """
     directory = Path(directory)
     if directory.exists() and not (directory / DIGESTS).is_file() and any(directory.iterdir()):
@@ -65,7 +65,8 @@ def save(directory: Path, config: ArtifactConfig, detector: Detector, card: str)
     backbone = detector.config.backbone
     if backbone is not None and backbone.weights not in ("auto", "hub", "none"):
         backbone = backbone.model_copy(update={"weights": Path(backbone.weights).name})
-    config = detector.config.model_copy(update={"name": config.name, "trained": config.trained, "backbone": backbone})
+    kept = {"name": config.name, "trained": config.trained, "map_threshold": config.map_threshold, "backbone": backbone}
+    config = detector.config.model_copy(update=kept)
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:

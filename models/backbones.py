@@ -172,6 +172,7 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
     return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+@torch.enable_grad()
 def _check(backbone: Backbone, probe: Tensor) -> list[Tensor]:
     """Maps of the probe with gradients on, after checking that the taps exist and give maps."""
     names = dict(backbone.model.named_modules())
@@ -194,6 +195,7 @@ def _check(backbone: Backbone, probe: Tensor) -> list[Tensor]:
     return maps
 
 
+@torch.enable_grad()
 def _prune(backbone: Backbone, maps: list[Tensor], probe: Tensor) -> None:
     """Replace every module none of whose parameters the taps depend on; the maps must stay as they are."""
     parameters = list(backbone.model.parameters())

@@ -21,8 +21,9 @@ class ArtifactConfig(BaseModel):
     """Everything that, with the weights, decides a score.
 
     name: the stable name of the model, the same for every retraining. batch_size: images per fixed batch when scoring.
-    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. backbone: None where a detector
-    trains an encoder of its own. trained: how it was made.
+    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: map value above
+    which a cell belongs to a region; None: no regions are computed. backbone: None where a detector trains an encoder of
+    its own. trained: how it was made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,5 +36,6 @@ class ArtifactConfig(BaseModel):
     batch_size: int = Field(16, ge=1)
     map_height: int | None = Field(None, ge=1)
     map_width: int | None = Field(None, ge=1)
+    map_threshold: float | None = Field(None, allow_inf_nan=False)
     hyperparameters: dict[str, Any] = {}
     trained: dict[str, Any] = {}

@@ -51,7 +51,10 @@ class FeatureExtractor(nn.Module):
         return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
-        """The images in parts whose activations stay in a processor's cache; on a GPU all at once."""
+        """The images in parts whose activations stay in a processor's cache, equal so that every slot of a batch meets the
+        same arithmetic; on a GPU all at once."""
         if inputs.device.type != "cpu":
             return [inputs]
-        return inputs.split(max(1, CPU_PIXELS_PER_PASS // (inputs.shape[-2] * inputs.shape[-1])))
+        count = len(inputs)
+        limit = max(1, CPU_PIXELS_PER_PASS // (inputs.shape[-2] * inputs.shape[-1]))
+        return inputs.split(max(size for size in range(1, min(limit, count) + 1) if count % size == 0))

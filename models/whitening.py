@@ -50,7 +50,9 @@ class Moments:
 
 
 def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Moments]:
-    """Moments of every level over the images at the positions (N,), int64, N > 0."""
+    """Moments of every level over the images at the positions (N,), int64."""
+    if not len(positions):
+        raise ValueError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     moments: list[Moments] = []
     for batch in positions.split(size):
         maps = features.read(batch)

@@ -6,8 +6,11 @@ import time
 import numpy as np
 import pyarrow as pa
 
+from models.regions import find_regions
 from pipeline.commits import write_commit
+from pipeline.decode import DecodeConfig
 from pipeline.envelope import left_open, unpack
+from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
 from pipeline.storage import Denied, Unreachable
@@ -19,7 +22,7 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
     if left_open(unit):
         return _outcome(unit, message=unit["message"][0].as_py())
     clock = time.perf_counter()
-    rows = commit_rows(unit)
+    rows = commit_rows(unit, config.scoring.decode)
     number, part = unit["number"][0].as_py(), unit["part"][0].as_py()
     errors = rows.num_rows - rows["error"].null_count
     seconds = {
@@ -48,8 +51,11 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
     return _outcome(unit, scored=rows.num_rows - errors, errors=errors, new=new, bytes_read=unit["bytes_read"][0].as_py())
 
 
-def commit_rows(unit: pa.Table) -> pa.Table:
-    """schemas/commit.py rows of a scored envelope; a score or map that is not finite becomes an error row."""
+def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
+    """schemas/commit.py rows of a scored envelope; a score or map that is not finite becomes an error row.
+
+    Regions are those of the map as it was scored, before it is quantised.
+    """
     rows = unpack(unit["rows"][0])
     count = rows.num_rows
     failed = np.asarray(rows["error"].is_valid())
@@ -57,6 +63,8 @@ def commit_rows(unit: pa.Table) -> pa.Table:
     faults = {name: rows[name].to_pylist() for name in ("stage", "error", "message")}
     if "scores" in unit.column_names:
         height, width = unit["map_shape"][0].as_py()
+        threshold = unit["map_threshold"][0].as_py()
+        sizes = list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
         finite = np.frombuffer(unit["finite"][0].as_buffer(), bool)
         scores = np.frombuffer(unit["scores"][0].as_buffer(), np.float32)
         maps = np.frombuffer(unit["maps"][0].as_buffer(), np.float32).reshape(count, height, width)  # (N, h, w)
@@ -70,6 +78,9 @@ def commit_rows(unit: pa.Table) -> pa.Table:
             columns["map"][i], columns["map_scale"][i], columns["map_offset"][i] = quantise(maps[i])
             columns["map_height"][i], columns["map_width"][i] = height, width
             columns["embedding"][i] = embeddings[i].tobytes()
+            if threshold is not None:
+                found = find_regions(maps[i], threshold, placement(sizes[i], decode))
+                columns["regions"][i], columns["region_count"][i] = [r._asdict() for r in found.regions], found.count
     arrays = {name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()}
     return pa.table(
         {name: arrays.get(name, rows[name] if name in rows.column_names else None) for name in commit_schema.SCHEMA.names}

@@ -1,6 +1,9 @@
 """Pictures of scored images and their heat maps, for reports: always on one colour scale per model, never per image."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -24,6 +27,8 @@ ANCHORS = (
     (1.00, 252, 250, 160),
 )
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (110, 115, 122)
+BOX, BOX_EDGE = (64, 224, 255), (10, 20, 30)
+BOXES_DRAWN = 12
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,15 @@ class ColourScale:
         """Position on the scale, clipped to [0, 1], float64 of the same shape."""
         span = self.high - self.low
         return np.clip((values - self.low) / (span if span > 0 else 1.0), 0.0, 1.0)
+
+
+class Box(NamedTuple):
+    """Of a region, in pixels of the stored image; x1 and y1 exclusive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,25 @@ def heat_map(
     opacity = 0.9 * share[..., None] ** 0.75  # (h, w, 1)
     blended = grey * (1.0 - opacity) + colours(share) * opacity  # (h, w, 3)
     return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def outlined(shown: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) -> Image.Image:
+    """A copy of the picture with lines around the first `BOXES_DRAWN` boxes, just outside of them: they hide nothing inside.
+
+    Args:
+        size: (width, height) of the stored image, px.
+    """
+    shown = shown.copy()
+    draw = ImageDraw.Draw(shown)
+    across, down = shown.width / size[0], shown.height / size[1]
+    for box in reversed(boxes[:BOXES_DRAWN]):
+        left, top = math.floor(box.x0 * across), math.floor(box.y0 * down)
+        right, bottom = math.ceil(box.x1 * across) - 1, math.ceil(box.y1 * down) - 1
+        for outside, colour in ((3, BOX_EDGE), (2, BOX), (1, BOX)):  # px from the box, as far as the picture goes
+            corners = (max(left - outside, 0), max(top - outside, 0))
+            opposite = (min(right + outside, shown.width - 1), min(bottom + outside, shown.height - 1))
+            draw.rectangle((*corners, *opposite), outline=colour)
+    return shown
 
 
 @dataclass(frozen=True)

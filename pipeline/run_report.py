@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from pipeline.pictures import StoredMap
+from pipeline.pictures import Box, StoredMap
 from schemas import scores
 
 BINS = 60
@@ -64,7 +64,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class WorstImage:
-    """One row of scores with its map; keys are the values of the key columns."""
+    """One row of scores with its map; keys are the values of the key columns.
+
+    regions: how many there are; None when they were not computed.  boxes: of those in the tables, highest peak first.
+    """
 
     image_id: str
     uri: str
@@ -75,8 +78,10 @@ class WorstImage:
     score: float
     lot: str | None
     date: str
+    regions: int | None
     keys: dict[str, str]
     map: StoredMap | None
+    boxes: tuple[Box, ...]
 
 
 @dataclass(frozen=True)
@@ -172,22 +177,28 @@ def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int)
         run_id=run_id,
         count=count,
     )
+    here = "where date in $dates and unit_id in $units and image_id in $images"
+    named = {
+        "dates": sorted({row["date"] for row in rows}),
+        "units": sorted({row["unit_id"] for row in rows}),
+        "images": [row["image_id"] for row in rows],
+    }
     found = connection.execute(
-        "select image_id, map, map_height, map_width, map_scale, map_offset from maps "
-        "where date in $dates and unit_id in $units and image_id in $images",
-        {
-            "dates": sorted({row["date"] for row in rows}),
-            "units": sorted({row["unit_id"] for row in rows}),
-            "images": [row["image_id"] for row in rows],
-        },
+        f"select image_id, map, map_height, map_width, map_scale, map_offset from maps {here}", named
     ).fetchall()
     maps = {image_id: StoredMap(*stored) for image_id, *stored in found}
-    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date")
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for image_id, *box in connection.execute(
+        f"select image_id, x0, y0, x1, y1 from regions {here} order by image_id, region", named
+    ).fetchall():
+        boxes[image_id] = (*boxes.get(image_id, ()), Box(*box))
+    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date", "regions")
     return [
         WorstImage(
             **{name: row[name] for name in plain},
             keys={name: text for name, text in row.items() if name not in scores.SCHEMA.names and text is not None},
             map=maps.get(row["image_id"]),
+            boxes=boxes.get(row["image_id"], ()),
         )
         for row in rows
     ]

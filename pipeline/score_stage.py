@@ -35,6 +35,7 @@ class ScoreStage:
                 "maps": scores.anomaly_map.tobytes(),
                 "embeddings": scores.embedding.tobytes(),
                 "map_shape": list(scores.anomaly_map.shape[1:]),
+                "map_threshold": self._scorer.map_threshold,
             }
         return envelope(
             **columns,

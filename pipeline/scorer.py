@@ -35,6 +35,7 @@ class Scorer:
         self.device = resolve_device(device)
         opened = artifact.read(directory)
         self.batch_size = opened.config.batch_size
+        self.map_threshold = opened.config.map_threshold
         self.label = f"{self.device.split(':')[0]}-{opened.config.precision}"
         self._detector = artifact.load(opened, self.device)
 

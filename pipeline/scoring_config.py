@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.decode import DecodeConfig
 from pipeline.sources.config import SourceConfig
 
-SCORING_VERSION = 1
-"""Raised by every change of code that changes a score, a map or an embedding; CHANGELOG names it."""
+SCORING_VERSION = 2
+"""Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
 
 NOT_IN_ANY_ROW = {"read_threads"}
 """Source settings that change how fast a row is made, never what it holds."""

@@ -24,7 +24,8 @@ def score_rows(rows: pa.Table, schema: pa.Schema, same: dict[str, str | datetime
     assert pc.all(pc.is_finite(scored["score"])).as_py() in (True, None), "a commit holds a score that is not finite"
     filled = {
         **same,
-        "regions": pc.list_value_length(scored["regions"]),
+        # Commits of version 1 never computed regions; an unfinished run of that time can still be finalized.
+        "regions": scored["region_count"] if "region_count" in scored.column_names else None,
         "verdict": "not_judged",
         **dict.fromkeys(("calibration_group", "rank", "n_calibration", "p_value", "q_value")),
     }
@@ -42,7 +43,7 @@ def map_rows(rows: pa.Table, same: dict[str, str | datetime | None]) -> pa.Table
 
 
 def region_rows(rows: pa.Table, same: dict[str, str | datetime | None]) -> pa.Table:
-    """Rows of `regions`, numbered from 0 within each image."""
+    """Rows of `regions`, numbered from 0 within each image in the order of the commit."""
     found = rows.filter(pc.greater(pc.fill_null(pc.list_value_length(rows["regions"]), 0), 0)).combine_chunks()
     counts = pc.list_value_length(found["regions"]).to_pylist()
     parents = found.take(pc.list_parent_indices(found["regions"]))

@@ -8,19 +8,21 @@ import pyarrow as pa
 from schemas.encoded import FAILURE, IDENTITY
 from schemas.field import field
 
-VERSION = 1
+VERSION = 2
+
+WEIGHTED = "of the area, weighted by how far the map is above the threshold"
 
 REGION = pa.struct(
     [
-        field("x0", pa.int32(), "left edge of the box, original pixels", "px"),
+        field("x0", pa.int32(), "left edge of the smallest box of whole pixels around it, original pixels", "px"),
         field("y0", pa.int32(), "top edge of the box, original pixels", "px"),
         field("x1", pa.int32(), "right edge (exclusive), original pixels", "px"),
         field("y1", pa.int32(), "bottom edge (exclusive), original pixels", "px"),
-        field("area_px", pa.float32(), "area above the map threshold, original pixels", "px^2"),
+        field("area_px", pa.float32(), "area of its map cells as far as they show the image, original pixels", "px^2"),
         field("peak", pa.float32(), "largest map value of the region"),
-        field("mass", pa.float32(), "sum of the map values of the region"),
-        field("centroid_x", pa.float32(), "centroid, original pixels", "px"),
-        field("centroid_y", pa.float32(), "centroid, original pixels", "px"),
+        field("mass", pa.float32(), "sum of the map values of its map cells, each counted once"),
+        field("centroid_x", pa.float32(), f"centroid {WEIGHTED}, from the left edge, original pixels", "px"),
+        field("centroid_y", pa.float32(), f"centroid {WEIGHTED}, from the top edge, original pixels", "px"),
     ]
 )
 
@@ -44,7 +46,8 @@ SCHEMA = pa.schema(
         field("map_scale", pa.float32(), "map value per byte step"),
         field("map_offset", pa.float32(), "map value of byte 0"),
         field("embedding", pa.binary(), "32 float16: pooled whitened features"),
-        field("regions", pa.list_(REGION), "connected areas of the map above threshold; null when not computed"),
+        field("regions", pa.list_(REGION), "the up to 64 regions of the highest peaks, highest first; null when not computed"),
+        field("region_count", pa.int32(), "all connected areas of the map above threshold; null when not computed", "regions"),
         *FAILURE,
     ]
 )

@@ -1,4 +1,5 @@
-"""The `regions` table: one row per connected area of an anomaly map above the model's map threshold."""
+"""The `regions` table: one row per connected area of an anomaly map above the model's map threshold, from the unquantised
+map, cells that touch at a corner included; an image has at most 64 here, those of the highest peaks."""
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ SCHEMA = pa.schema(
         field("unit_id", pa.string(), "work unit in which the image was scored", nullable=False),
         field("model", pa.string(), "stable name of the model, not a version", nullable=False),
         field("date", pa.string(), "production day, or `none`", nullable=False),
-        field("region", pa.int32(), "number of the region within its image, from 0", nullable=False),
+        field("region", pa.int32(), "number of the region within its image, from 0 by falling peak", nullable=False),
         *(REGION.field(i) for i in range(REGION.num_fields)),
     ]
 )

@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         field("p_value", pa.float64(), "(1 + rank) / (n_calibration + 1)"),
         field("q_value", pa.float64(), "p-value adjusted within the lot by Benjamini-Hochberg"),
         field("verdict", pa.string(), "what the calibration says: ok, flagged or not_judged", nullable=False),
-        field("regions", pa.int32(), "connected areas of the map above threshold; null when not computed", "regions"),
+        field("regions", pa.int32(), "all connected areas of the map above threshold; null when not computed", "regions"),
         field("brightness", pa.float32(), "mean grey value of the resized image, 0 to 255"),
         field("contrast", pa.float32(), "standard deviation of the grey values of the resized image"),
         field("sharpness", pa.float32(), "variance of the 4-neighbour Laplacian of the resized grey image"),

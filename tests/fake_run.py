@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.regions import find_regions
 from pipeline.commits import write_commit
 from pipeline.decode import DecodeConfig, decode_unit
 from pipeline.finalize import RunInfo
 from pipeline.identity import image_id
+from pipeline.placement import placement
 from pipeline.plan import UNITS_PER_ROW_GROUP, SliceCounts, plan_slice, units
 from pipeline.quantise import quantise
 from pipeline.run_state import RunState
@@ -26,12 +28,23 @@ CAPTURED = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
 
 def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
-    """A commit row of an image with a score, a map and one region."""
+    """A commit row of an image with a score, a map and one region; `regions` in `columns` are counted."""
     uri = uri or f"s3://line/{name}"
     seed = int(hashlib.sha256(f"{name}{score}".encode()).hexdigest()[:8], 16)
     anomaly_map = np.random.default_rng(seed).gamma(2.0, 0.5, (6, 8)).astype(np.float32)
     cells, scale, offset = quantise(anomaly_map)
-    region = {"x0": 1, "y0": 2, "x1": 30, "y1": 40, "area_px": 9.5, "peak": 3.5, "mass": 12.0}
+    region = {
+        "centroid_x": 15.0,
+        "centroid_y": 20.0,
+        "x0": 1,
+        "y0": 2,
+        "x1": 30,
+        "y1": 40,
+        "area_px": 9.5,
+        "peak": 3.5,
+        "mass": 12.0,
+    }
+    regions = columns.get("regions", [region])
     return {
         **_identity(name, uri),
         "content_hash": hashlib.sha256(name.encode()).hexdigest()[:32],
@@ -49,7 +62,8 @@ def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
         "map_scale": scale,
         "map_offset": offset,
         "embedding": np.arange(32, dtype=np.float16).tobytes(),
-        "regions": [{**region, "centroid_x": 15.0, "centroid_y": 20.0}],
+        "regions": regions,
+        "region_count": None if regions is None else len(regions),
         **columns,
     }
 
@@ -154,8 +168,10 @@ def info(**changes) -> RunInfo:
     return RunInfo(**{**known, **changes})
 
 
-def score_without_model(input_uri: str, output_uri: str, run_id: str = "pictures", **source) -> RunInfo:
-    """Plan, read and decode a real input as a scoring run does, and commit brightness above the mean as map and score."""
+def score_without_model(
+    input_uri: str, output_uri: str, run_id: str = "pictures", map_threshold: float | None = None, **source
+) -> RunInfo:
+    """Plan, read and decode a real input as a scoring run does, and commit distance from the mean grey as map and score."""
     config = ScoringConfig(
         model=MODEL,
         model_digest=DIGEST,
@@ -176,5 +192,8 @@ def score_without_model(input_uri: str, output_uri: str, run_id: str = "pictures
                     cells = np.abs(grey - grey.mean()).reshape(12, 4, 16, 4).max(axis=(1, 3))  # (12, 16)
                     row["map"], row["map_scale"], row["map_offset"] = quantise(cells)
                     row |= {"score": float(cells.max()), "map_height": 12, "map_width": 16}
+                    if map_threshold is not None:
+                        found = find_regions(cells, map_threshold, placement((row["width"], row["height"]), config.decode))
+                        row |= {"regions": [region._asdict() for region in found.regions], "region_count": found.count}
             _commit(state, number, unit["number"], part, unit["date"], rows, last=piece is pieces[-1])
     return info(run_id=run_id, slice=number, config=config.model_dump(mode="json"))

@@ -25,9 +25,12 @@ from e2e_archives import (
 )
 
 from jobs.score import prepare
+from models import artifact
+from models.regions import Region, find_regions, threshold_of
 from pipeline import plan
 from pipeline.decode import decode_unit
 from pipeline.measure import encoded_units
+from pipeline.placement import placement
 from pipeline.query import connect
 from pipeline.run_state import RunState
 from pipeline.scorer import Scorer
@@ -72,6 +75,36 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
         alone |= dict(zip(table["image_id"].to_pylist(), found.score.tolist(), strict=True))
     run = {image_id: score for image_id, (score, *_) in scores(uninterrupted / "out").items()}
     assert run == alone
+
+
+def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_path):
+    """Three of ten images have regions, in any process the same; what the scores and maps are does not change."""
+    prepared = prepare(settings(model, uninterrupted / "in", tmp_path / "out"))
+    store = open_store(prepared.scoring.source.input_uri)
+    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scorer = Scorer(model, "cpu", threads=1)
+    maps = {}
+    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+        found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
+        maps |= dict(zip(table["image_id"].to_pylist(), found.anomaly_map, strict=True))
+    marking = shutil.copytree(model, tmp_path / "model")
+    threshold = threshold_of([anomaly_map.max() for anomaly_map in maps.values()], share=0.3)
+    config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
+    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
+    artifact.write_digests(marking)
+    run_score(marking, uninterrupted / "in", tmp_path / "out")
+    assert scores(tmp_path / "out") == scores(uninterrupted / "out")
+    tables = connect(str(tmp_path / "out")).connection
+    counts = dict(tables.execute("select image_id, regions from scores").fetchall())
+    assert set(counts) == set(maps) and sum(count > 0 for count in counts.values()) == 15
+    columns = ", ".join(Region._fields)
+    for image_id, anomaly_map in maps.items():
+        rows = tables.execute(f"select {columns} from regions where image_id = ? order by region", [image_id]).fetchall()
+        expected = find_regions(anomaly_map, threshold, placement((72, 64), prepared.scoring.decode))
+        assert counts[image_id] == len(rows) == expected.count
+        assert rows == [pytest.approx(tuple(region), rel=1e-6) for region in expected.regions]
+    without = connect(str(uninterrupted / "out")).connection
+    assert without.execute("select count(*), count(regions) from scores").fetchall() == [(len(IMAGES), 0)]
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])

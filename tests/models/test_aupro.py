@@ -1,7 +1,10 @@
-"""AUPRO against a direct implementation of its definition, threshold by threshold and region by region."""
+"""AUPRO against a direct implementation of its definition, threshold by threshold and region by region, and against the
+pyaupro library."""
 
 import numpy as np
 import pytest
+import torch
+from pyaupro import PerRegionOverlap, auc_compute
 from skimage.measure import label
 
 from models.aupro import AuproCurve, binary_mask
@@ -48,6 +51,22 @@ def test_equal_to_the_definition(seed: int, limit: float) -> None:
     for anomaly_map, mask in zip(maps, masks, strict=True):
         curve.add(anomaly_map, mask)
     assert curve.area(limit) == pytest.approx(by_definition(maps, masks, limit), abs=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_to_another_library(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.random((5, 24, 32)) < 0.03  # single pixels and some that touch
+    masks[0] = False
+    maps = rng.random((5, 24, 32)).astype(np.float32) * 0.5 + masks * rng.random((5, 24, 32)).astype(np.float32) * 0.5
+    maps = (maps.astype(np.float32).view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
+    other = PerRegionOverlap(thresholds=None)
+    curve = AuproCurve()
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        curve.add(anomaly_map, mask)
+    other.update(torch.from_numpy(maps), torch.from_numpy(masks.astype(np.int64)))
+    rates, overlaps = other.compute()
+    assert curve.area(0.3) == pytest.approx(float(auc_compute(rates, overlaps, limit=0.3)), abs=2e-3)
 
 
 def test_perfect_constant_and_empty() -> None:

@@ -34,7 +34,12 @@ def small_file(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "mobilenetv1_100"])
+SMALL = ["test_resnet", "test_efficientnet", "test_byobnet", "test_convnext"]
+NAMED = ["mobilenetv1_100", "efficientnet_b5", "resnet18", "wide_resnet50_2"]
+WIDTHS = ["mobilenetv1_125", "mobilenetv2_050"]  # width multipliers are timm's own variants; the resolution is --image-size
+
+
+@pytest.mark.parametrize("name", [*SMALL, *NAMED, *WIDTHS])
 def test_maps_are_timms(name):
     backbone = random_backbone(name, 0, 1)
     torch.manual_seed(0)
@@ -66,6 +71,13 @@ def test_layers_beyond_the_deepest_tap_are_dropped():
     shallow, deep = random_backbone("mobilenetv1_100", 1), random_backbone("mobilenetv1_100", 4)
     assert not any(key.startswith(("model.blocks.2", "model.classifier")) for key in shallow.state_dict())
     assert sum(p.numel() for p in shallow.parameters()) < 0.1 * sum(p.numel() for p in deep.parameters())
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_levels_of_stride_4_8_and_16_are_found(name):
+    config = resolve(BackboneConfig(name=name, weights="none"), (4, 8, 16))
+    maps = create(config, 64, 96)(torch.randn(1, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6)]
 
 
 def test_a_vision_transformer_gives_maps_by_index():

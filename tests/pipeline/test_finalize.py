@@ -14,6 +14,7 @@ from pipeline.finalize import Counts, TooManyErrors, finalize_slice, read_publis
 from pipeline.objects_local import LocalStore
 from pipeline.query import connect
 from pipeline.run_state import RunState
+from schemas import commit
 
 TIMES = ("scored_at", "finished_at", "started_at", "spent_s")
 FIRST = [
@@ -107,6 +108,63 @@ def test_late_images_only_add_maps(tmp_path):
     assert len(DeltaTable(tmp_path / "scores").file_uris()) == 2
 
 
+def regions_of(*peaks):
+    """Commit columns of an image with a region for each peak; other numbers differ by column and region."""
+    found = [{field.name: 7 * j + i for j, field in enumerate(commit.REGION)} for i in range(len(peaks))]
+    return {"regions": [{**region, "mass": 0.1, "peak": peak} for region, peak in zip(found, peaks, strict=True)]}
+
+
+def test_every_reader_sees_the_regions_as_they_were_committed(tmp_path):
+    images = {"a": regions_of(9.5, 0.1, -3.0), "b": regions_of(), "c": {"regions": None}, "d": regions_of(1e-30)}
+    write_slice(tmp_path, [("none", [scored(name, 1.0, **columns) for name, columns in images.items()])])
+    finalize_slice(str(tmp_path), info())
+    ids = {name: scored(name, 1.0)["image_id"] for name in images}
+    committed = [
+        {"image_id": ids[name], "region": i, **region}
+        for name, columns in images.items()
+        for i, region in enumerate(columns["regions"] or [])
+    ]
+    shape = tables.TABLES["regions"].SCHEMA
+    names = ["image_id", "region", *(field.name for field in commit.REGION)]
+    expected = pa.Table.from_pylist(committed, pa.schema([shape.field(name) for name in names])).sort_by(
+        [("image_id", "ascending"), ("region", "ascending")]
+    )
+    table = DeltaTable(tmp_path / "regions")
+    in_arrow = table.to_pyarrow_table(columns=names).sort_by([("image_id", "ascending"), ("region", "ascending")])
+    in_pandas = table.to_pandas(columns=names).sort_values(["image_id", "region"])
+    in_duckdb = connect(str(tmp_path)).connection.sql(f"select {', '.join(names)} from regions order by image_id, region")
+    assert in_arrow.to_pylist() == in_pandas.to_dict("records") == in_duckdb.to_arrow_table().to_pylist()
+    assert in_arrow.to_pylist() == expected.to_pylist() and in_arrow.num_rows == 4
+    question = "select image_id, regions, count(region) from scores left join regions using (image_id, unit_id) group by all"
+    counted = {image_id: (count, rows) for image_id, count, rows in connect(str(tmp_path)).connection.sql(question).fetchall()}
+    assert counted == {ids["a"]: (3, 3), ids["b"]: (0, 0), ids["c"]: (None, 0), ids["d"]: (1, 1)}
+
+
+def test_replaced_images_replace_their_regions(tmp_path):
+    """Fewer, more, none, not computed, and an image that is bad now: nothing of the earlier regions is left."""
+    day = "2026-01-01"
+    before = {"a": (3, 2, 1), "b": (2,), "c": (5, 4), "d": (7, 6), "e": (9, 8), "kept": (4, 3)}
+    write_slice(tmp_path, [(day, [scored(name, 1.0, **regions_of(*peaks)) for name, peaks in before.items()])])
+    finalize_slice(str(tmp_path), info())
+    after = [
+        scored("a", 2.0, **regions_of(30)),
+        scored("b", 2.0, **regions_of(22, 21)),
+        scored("c", 2.0, **regions_of()),
+        scored("d", 2.0, regions=None),
+        failed("e"),
+    ]
+    write_slice(tmp_path, [(day, after)], number=1)
+    for _ in range(2):  # once more with its end forgotten: nothing is doubled
+        finalize_slice(str(tmp_path), info(slice=1))
+        RunState(str(tmp_path), RUN).store.delete(RunState(str(tmp_path), RUN).published_key(1))
+        names = {scored(name, 1.0)["image_id"]: name for name in before}
+        found = sorted((names[row["image_id"]], row["region"], row["peak"]) for row in rows(tmp_path, "regions"))
+        assert found == [("a", 0, 30), ("b", 0, 22), ("b", 1, 21), ("kept", 0, 4), ("kept", 1, 3)]
+        counts = {names[row["image_id"]]: row["regions"] for row in rows(tmp_path, "scores")}
+        assert counts == {"a": 1, "b": 2, "c": 0, "d": None, "kept": 2}
+    assert DeltaTable(tmp_path / "regions").version() == 2
+
+
 class Killed(BaseException):
     pass
 
@@ -175,7 +233,7 @@ def test_a_kill_before_the_first_table_exists(tmp_path):
 def test_finalizing_twice_changes_no_table(tmp_path):
     write_slice(tmp_path, FIRST)
     counts = finalize_slice(str(tmp_path), info())
-    versions = {name: DeltaTable(tmp_path / name).version() for name in ("scores", "maps", "runs")}
+    versions = {name: DeltaTable(tmp_path / name).version() for name in ("scores", "maps", "regions", "runs")}
     assert finalize_slice(str(tmp_path), info()) == counts
     RunState(str(tmp_path), RUN).store.delete(RunState(str(tmp_path), RUN).published_key(0))
     assert finalize_slice(str(tmp_path), info()) == counts, "read back from the runs table"

@@ -8,7 +8,20 @@ from PIL import Image
 from pipeline.decode import DecodeConfig
 from pipeline.finalize import finalize_slice
 from pipeline.image_file import Undecodable
-from pipeline.pictures import ColourScale, Shown, StoredMap, colour_scale, colours, contact_sheet, heat_map, picture
+from pipeline.pictures import (
+    BOX,
+    BOXES_DRAWN,
+    Box,
+    ColourScale,
+    Shown,
+    StoredMap,
+    colour_scale,
+    colours,
+    contact_sheet,
+    heat_map,
+    outlined,
+    picture,
+)
 from pipeline.quantise import quantise
 from pipeline.query import connect
 
@@ -53,6 +66,21 @@ def test_heat_map_of_a_padded_image_leaves_the_padding_out():
     assert inside[10:40].max() == 0
     squashed = CONFIG.model_copy(update={"resize": "squash"})
     assert np.asarray(heat_map(background, stored(values), (100, 50), squashed, SCALE))[:8].max() > 100
+
+
+def test_boxes_are_drawn_around_regions_and_hide_nothing_inside():
+    plain = Image.new("RGB", (100, 50), (90, 120, 150))
+    drawn = np.asarray(outlined(plain, [Box(100, 100, 300, 200)], (1000, 500)))
+    assert (drawn[10:20, 10:30] == (90, 120, 150)).all(), "the region itself"
+    around = [drawn[9, 10:30], drawn[20, 10:30], drawn[10:20, 9], drawn[10:20, 30]]
+    assert all((line == BOX).all() for line in around)
+    assert (drawn[:6] == (90, 120, 150)).all() and (drawn[24:] == (90, 120, 150)).all()
+    assert (np.asarray(plain) == (90, 120, 150)).all(), "the picture given stays as it is"
+    whole = np.asarray(outlined(plain, [Box(0, 0, 1000, 500)], (1000, 500)))
+    assert (whole[0] == BOX).all() and (whole[:, -1] == BOX).all(), "at the edge of the picture it lies inside"
+    tiny = [Box(i * 50, 0, i * 50 + 1, 1) for i in range(BOXES_DRAWN + 5)]
+    few = np.asarray(outlined(plain, tiny, (1000, 500)))
+    assert (few == BOX).all(axis=-1).any(axis=0).nonzero()[0].max() < 5 * BOXES_DRAWN
 
 
 def test_scale_is_the_models_not_the_images(tmp_path):

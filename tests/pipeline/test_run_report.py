@@ -3,10 +3,15 @@ from fake_run import failed, info, scored, write_slice
 
 from pipeline import run_report
 from pipeline.finalize import finalize_slice
+from pipeline.pictures import Box
 from pipeline.query import connect
 
+TWO = [{**scored("x", 1.0)["regions"][0], "x0": x0} for x0 in (20, 10)]
 CONTENT = [
-    ("2026-01-01", [scored(f"a{i:02}", float(i)) for i in range(20)] + [failed("x"), failed("y"), failed("z", "empty")]),
+    (
+        "2026-01-01",
+        [scored(f"a{i:02}", float(i), regions=TWO) for i in range(20)] + [failed("x"), failed("y"), failed("z", "empty")],
+    ),
     ("2026-01-02", [scored("b", 40.0), failed("v", keys=[])]),
 ]
 
@@ -56,6 +61,8 @@ def test_worst_images_come_with_keys_and_maps(connection):
     assert [image.score for image in (first, second, third)] == [40.0, 30.0, 19.0]
     assert first.keys == {"line": "7", "product": "tile"} and first.lot == "lot1" and first.date == "2026-01-02"
     assert first.map.values().shape == (6, 8)
+    assert first.regions == 1 and first.boxes == (Box(1, 2, 30, 40),)
+    assert third.regions == 2 and [box.x0 for box in third.boxes] == [20, 10], "by number"
 
 
 def test_reasons_and_examples(connection):

@@ -33,6 +33,17 @@ def test_scores_and_errors_part_ways():
     assert (lost["uri"], lost["byte_offset"], lost["ordinal"]) == ("s3://line/b", 17, 1)
 
 
+def test_the_count_of_regions_holds_those_left_out_too():
+    kept = score_rows(rows(scored("a", 1.0, region_count=300), scored("b", 1.0, regions=[])), SCHEMA, SAME)
+    assert kept["regions"].to_pylist() == [300, 0]
+
+
+def test_commits_of_version_1_have_no_regions():
+    given = rows(scored("a", 1.0, regions=None)).drop_columns(["region_count"])
+    assert score_rows(given, SCHEMA, SAME)["regions"].to_pylist() == [None]
+    assert region_rows(given, SAME).num_rows == 0
+
+
 def test_regions_are_numbered_within_their_image():
     given = rows(
         scored("a", 1.0, regions=[region(1), region(2), region(3)]),

@@ -21,8 +21,10 @@ from schemas import errors, scores
 def published_once(tmp_path_factory):
     """Three files in three partitions: columns with values, with some nulls and with nulls only."""
     tmp_path = tmp_path_factory.mktemp("published")
+    (region,) = scored("a.png", 1.5)["regions"]
+    regions = [{name: number + 0.1 * i for name, number in region.items()} | {"x0": i, "x1": 30 + i} for i in range(3)]
     units = [
-        ("2026-01-01", [scored("a.png", 1.5), scored("b.png", 2.5, lot=None), failed("c.png")]),
+        ("2026-01-01", [scored("a.png", 1.5, regions=regions), scored("b.png", 2.5, lot=None), failed("c.png")]),
         ("2026-01-02", [scored("d.png", 0.5, captured_at=None, keys=[("line", "8")]), failed("e.png", byte_offset=None)]),
         ("50% off/é", [scored("f.png", 3.5, keys=[], lot=None, regions=None)]),
     ]

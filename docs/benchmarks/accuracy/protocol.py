@@ -1,0 +1,210 @@
+"""The whole accuracy protocol on the magnetic tiles: every detector, split and seed, then the table of docs/accuracy.md.
+
+    python docs/benchmarks/accuracy/protocol.py FOLDER [--detector NAME ...] [--split NAME ...] [--seed N ...]
+    python docs/benchmarks/accuracy/protocol.py FOLDER --table
+
+Splits are `published` (train/good and test as they are) and `fold-0` to `fold-4` (tile-disjoint: train on the good images of
+the other folds, test on the fold's good images and on the defects whose tile is not in train). Every model is trained with
+its detector's default settings, which were chosen without test labels, and looked at once. A run that has its file in
+docs/benchmarks/accuracy/runs is not repeated, so the command may be stopped and given again. Trees and models go to
+FOLDER. `gaussian` is the baseline: CS-Flow's whitened features with a flow that is left as it starts, a permutation, so
+that the score is a Mahalanobis distance. Needs FLOWSCORE_ASSETS.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from models.bootstrap import interval
+from models.metrics import auroc
+from pipeline.scorer import Scorer
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNS = Path(__file__).resolve().parent / "runs"
+DETECTORS = ("csflow", "differnet", "fastflow", "cflow", "padim", "patchsvdd", "gaussian")
+FOLDS = [f"fold-{fold}" for fold in range(5)]
+SPLITS = ["published", *FOLDS]
+SEEDS = [0, 1, 2]
+UNTRAINED = {"epochs": 1, "learning_rate": 1e-30}  # a step that changes no weight
+TIMED_IMAGES = 64
+
+
+def tree_of(source: Path, split: str, folder: Path) -> Path:
+    """The split in the MVTec layout, with tiles.csv (path below the tree, tile)."""
+    if split == "published":
+        return source
+    tree = folder / split
+    if (tree / "tiles.csv").is_file():
+        return tree
+    fold = int(split.removeprefix("fold-"))
+    with open(source / "tiles.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    goods = [row for row in rows if row["fold"] != ""]
+    trained = {row["tile"] for row in goods if int(row["fold"]) != fold}
+    shutil.rmtree(tree, ignore_errors=True)
+    listed = []
+    for row in rows:
+        path = Path(row["path"])
+        if row in goods:
+            side = "test" if int(row["fold"]) == fold else "train"
+            target = Path(side, "good", f"{path.parts[0]}-{path.name}")
+        elif row["tile"] in trained:
+            continue
+        else:
+            target = path
+            mask = Path("ground_truth", path.parts[1], f"{path.stem}.png")
+            mask = mask if (source / mask).is_file() else mask.with_name(f"{path.stem}_mask.png")
+            (tree / mask).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / mask, tree / mask)
+        (tree / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, tree / target)
+        listed.append((str(target), row["tile"]))
+    with open(tree / "tiles.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "tile"), *listed])
+    return tree
+
+
+def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> None:
+    """Train, evaluate, time, and keep the figures."""
+    target = RUNS / detector / f"{split}-seed-{seed}.json"
+    if target.is_file():
+        return
+    folder = folder / "models"
+    tree, model = tree_of(source, split, folder.parent), folder / f"{detector}-{split}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / f"{detector}.yaml"
+    baseline = detector == "gaussian"
+    settings.write_text(yaml.safe_dump({"training": UNTRAINED} if baseline else {}), encoding="utf-8")
+    train = [
+        "train",
+        "--detector",
+        "csflow" if baseline else detector,
+        "--input",
+        f"{tree}/train/good",
+        "--model-out",
+        f"{model}",
+    ]
+    shares = ["--calibration-share", "0", "--selection-share", "0"]
+    started = time.monotonic()
+    _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}")
+    trained_s = time.monotonic() - started
+    report = folder / "report.json"
+    _command("evaluate", "--model", f"{model}", "--input", f"{tree}", "--groups", f"{tree}/tiles.csv", "--json", f"{report}")
+    found = json.loads(report.read_text(encoding="utf-8"))
+    found |= {"input": split, "trained_s": round(trained_s, 1), "images_per_s": round(_speed(model), 2)}
+    found["threads"] = torch.get_num_threads()
+    found["scores"] = [[image["path"], image["score"], image["group"]] for image in found["scores"]]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    shutil.rmtree(model)
+
+
+def _command(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], cwd=ROOT, check=True)
+
+
+def _speed(model: Path) -> float:
+    """Images a second of the model alone, from pixels in memory; the better of two."""
+    scorer = Scorer(model, "auto")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))["input"]
+    pixels = np.random.default_rng(0).integers(0, 255, (TIMED_IMAGES, config["height"], config["width"], 3), np.uint8)
+    scorer(pixels[: scorer.batch_size])
+    seconds = []
+    for _ in range(2):
+        started = time.monotonic()
+        scorer(pixels)
+        seconds.append(time.monotonic() - started)
+    return TIMED_IMAGES / min(seconds)
+
+
+def table() -> str:
+    """Markdown: a row a detector, in percent; mean over seeds and, after it, the lowest and highest seed."""
+    header = [
+        "detector | published: image AUROC | pixel AUROC | AUPRO | tile-disjoint: image AUROC | pixel AUROC | AUPRO "
+        "| training, min | images/s",
+        "|".join(["---"] * 9),
+    ]
+    rows = []
+    for detector in DETECTORS:
+        reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((RUNS / detector).glob("*.json"))}
+        published = {key: report for key, report in reports.items() if key.startswith("published")}
+        folds = {key: report for key, report in reports.items() if key.startswith("fold")}
+        if not reports:
+            continue
+        cells = [detector]
+        for chosen in (published, folds):
+            cells += [_image_cell(chosen), _cell(chosen, "pixel_auroc"), _cell(chosen, "aupro")]
+        minutes = [report["trained_s"] / 60 for report in reports.values()]
+        cells += [f"{np.mean(minutes):.1f}", f"{np.median([report['images_per_s'] for report in reports.values()]):.0f}"]
+        rows.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in [*header, *rows])
+
+
+def _seeds(reports: dict[str, Any]) -> dict[str, list[Any]]:
+    by_seed: dict[str, list[Any]] = {}
+    for key, report in reports.items():
+        by_seed.setdefault(key.rpartition("-")[2], []).append(report)
+    return by_seed
+
+
+def _cell(reports: dict[str, Any], figure: str) -> str:
+    """Mean over seeds of the mean over splits, with the range over seeds."""
+    means = [
+        100 * np.mean([report["figures"]["all"][figure]["value"] for report in found]) for found in _seeds(reports).values()
+    ]
+    if not means:
+        return "-"
+    spread = f" [{min(means):.1f}, {max(means):.1f}]" if len(means) > 1 else ""
+    splits = max(len(found) for found in _seeds(reports).values())
+    partial = f", {splits} of 5 folds" if any("fold" in key for key in reports) and splits < len(FOLDS) else ""
+    return f"{np.mean(means):.1f}{spread}{partial}"
+
+
+def _image_cell(reports: dict[str, Any]) -> str:
+    """The same with the 95 % interval of the mean over seeds and splits, by bootstrap over tiles."""
+    if not reports:
+        return "-"
+    images = [(number, *image) for number, report in enumerate(reports.values()) for image in report["scores"]]
+    run = np.array([image[0] for image in images])
+    scores = np.array([image[2] for image in images])
+    labels = np.array([not image[1].startswith("test/good") for image in images])
+
+    def mean_auroc(drawn: np.ndarray) -> np.ndarray:
+        order = drawn[np.argsort(run[drawn], kind="stable")]
+        parts = np.split(order, np.cumsum(np.bincount(run[order], minlength=len(reports)))[:-1])
+        return np.array([np.mean([auroc(scores[part], labels[part]) for part in parts])])
+
+    found = interval(mean_auroc, [image[3] for image in images], draws=300)
+    return f"{_cell(reports, 'image_auroc')} ({100 * found.low[0]:.1f}-{100 * found.high[0]:.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--detector", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--split", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--seed", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--table", action="store_true", help="print the table of the runs that are there, and train nothing")
+    asked = parser.parse_args()
+    if not asked.table:
+        source = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"
+        for seed in asked.seed:
+            for split in asked.split:
+                for detector in asked.detector:
+                    run(source, asked.folder.resolve(), detector, split, seed)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

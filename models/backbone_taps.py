@@ -1,0 +1,25 @@
+"""Which layers of a backbone the originals read, where that is not given by a layer's reduction.
+
+EfficientNet-B5 has 39 blocks in 7 stages: 0-2, 3-7, 8-12, 13-19, 20-26, 27-35, 36-38, at reductions 2, 4, 8, 16, 16, 32, 32;
+timm's `blocks.i` is stage i, its output that of the stage's last block.
+"""
+
+# CS-Flow (Rudolph et al. 2021, arXiv:2110.02855): the authors' code reads block 35, the last of 304 channels, reduction 32
+# (golden/NOTES.md section 1); timm's features_only does not list it, its reduction-32 feature is `blocks.6`.
+# PaDiM (Defard et al. 2020, arXiv:2011.08785, section IV-B): layers 7 (level 2), 20 (level 4) and 26 (level 5), quoted
+# from memory, not checked. Counting from 1 the levels are stages 2, 4 and 5, of 40, 128 and 176 channels at reductions
+# 4, 16 and 16; the authors published no code. Here the last block of each of these stages is read (0-based 7, 19 and 26;
+# 20 is the 20th block), 344 channels, as public re-implementations do.
+EFFICIENTNET_B5 = {"csflow": ("blocks.5",), "padim": ("blocks.1", "blocks.3", "blocks.4")}
+
+TAPS = {"efficientnet_b5": EFFICIENTNET_B5, "tf_efficientnet_b5": EFFICIENTNET_B5}
+
+
+def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
+    """Layer names that a detector reads from a backbone when the config names none; None: choose by reduction.
+
+    Args:
+        detector: name of a file in models/detectors.
+        backbone: timm's name, with or without the tag of its weights ("efficientnet_b5.sw_in12k_ft_in1k").
+    """
+    return TAPS.get(backbone.split(".")[0], {}).get(detector)

@@ -1,0 +1,183 @@
+"""CFLOW-AD: per level a flow of every cell's features, given the cell's position (Gudovskiy et al. 2022, arXiv:2107.12571).
+
+Differences from the authors' code (golden/NOTES.md section 3; models/flows/reference_maps.py reproduces its maps):
+- Their maps are relative to the largest likelihood of the whole test set. Here every level's likelihoods are relative to those
+  of training images, measured at the end of fit, so that an image's score does not depend on the others.
+- One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.
+- Features are PCA-whitened first unless whiten_dims is None, and untrained flows are rotations.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from models.config import ArtifactConfig
+from models.detector import Detector, Features, FitRun, Scored
+from models.embedding import embedding
+from models.feature_extractor import FeatureExtractor
+from models.flows.position_flows import PositionFlows, sigmoid_loss
+from models.training import TrainingConfig, train
+from models.whitening import LevelWhitening, moments_of
+
+Maps = list[Tensor]
+CALIBRATION_IMAGES = 128  # how many training images the levels' constants are measured on
+CALIBRATION_BATCH = 16
+
+
+class CFlowConfig(BaseModel):
+    """Hyper-parameters. The original: taps at reductions 8, 16, 32 of a WideResNet-50, whiten_dims None, 128
+    position_channels, 8 steps, clamp 1.9, map likelihood, score max.
+
+    whiten_dims: components kept per level, at most its channels; None reads the features as they are.
+    map: energy, the mean over levels of (e - m_l) / s_l with e = -log p / C of a cell and m_l, s_l its mean and standard
+    deviation over cells of training images; or likelihood, 1 less the mean over levels of exp(t_l - e), t_l the training
+    cells' least e. Levels are interpolated to the finest. score: the map's mean, which one cell that is merely rare does not
+    decide, or its max.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    whiten_dims: int | None = Field(96, ge=2)
+    whiten_floor: float = Field(1e-3, gt=0)
+    position_channels: int = Field(32, ge=4, multiple_of=4)
+    steps: int = Field(8, ge=1)
+    clamp: float = Field(1.9, gt=0)
+    map: Literal["energy", "likelihood"] = "energy"
+    score: Literal["mean", "max"] = "mean"
+
+
+class CFlowTraining(TrainingConfig):
+    """cells: how many random cells of a level a step reads of every image, the same ones of all; None reads all."""
+
+    cells: int | None = Field(256, ge=1)
+
+
+def build(config: ArtifactConfig) -> "CFlow":
+    return CFlow(config)
+
+
+class CFlow(Detector):
+    Training = CFlowTraining
+    energy_mean: Tensor
+    energy_std: Tensor
+    energy_least: Tensor
+
+    def __init__(self, config: ArtifactConfig):
+        super().__init__()
+        hyper = CFlowConfig.model_validate(config.hyperparameters)
+        self.backbone = FeatureExtractor(config, default_reductions=(8, 16))
+        channels, self.grids = self.backbone.channels, self.backbone.grids
+        self.hyper = hyper
+        self.map_grid = max(self.grids)
+        self.config = config.model_copy(
+            update={
+                "backbone": self.backbone.config,
+                "hyperparameters": hyper.model_dump(mode="json"),
+                "map_height": config.map_height or self.map_grid[0],
+                "map_width": config.map_width or self.map_grid[1],
+            }
+        )
+        self.whitening = None if hyper.whiten_dims is None else LevelWhitening(channels, hyper.whiten_dims)
+        self.channels = channels if self.whitening is None else self.whitening.dims
+        self.flows = self._new_flows(seed=0)
+        for name, value in (("energy_mean", 0.0), ("energy_std", 1.0), ("energy_least", 0.0)):
+            self.register_buffer(name, torch.full((len(channels),), value))
+
+    def _new_flows(self, seed: int) -> PositionFlows:
+        """The initial weights depend on the seed alone."""
+        hyper, generator = self.hyper, torch.Generator().manual_seed(seed)
+        flows = PositionFlows(self.channels, self.grids, hyper.position_channels, hyper.steps, generator, hyper.clamp)
+        flows.set_layer_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        return flows
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return self.backbone.prepare(images)
+
+    def features(self, inputs: Tensor) -> Maps:
+        """Backbone features before whitening, per level (B, C_l, h_l, w_l)."""
+        return self.backbone(inputs)
+
+    def whitened(self, maps: Maps) -> Maps:
+        """What the flows read, per level (B, k_l, h_l, w_l)."""
+        return maps if self.whitening is None else self.whitening(maps)
+
+    def energies(self, whitened: Maps) -> Maps:
+        """-log p / C of every cell, per level (B, h_l, w_l), nats per dimension; higher is more anomalous."""
+        log_probs = self.flows([_rows(x) for x in whitened])
+        return [-x.unflatten(1, grid) for x, grid in zip(log_probs, self.grids, strict=True)]  # (B, h, w)
+
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Whitening in closed form, the flows by gradient steps, then the levels' constants."""
+        training = run.training
+        assert isinstance(training, CFlowTraining)
+        if self.whitening is not None:
+            self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
+        self.flows = self._new_flows(run.seed).to(run.device)
+        generator = torch.Generator().manual_seed(run.seed)
+        cells: list[Tensor] = []  # of the step under way: the training loop prepares a batch, then takes its loss
+
+        def prepare(maps: Maps) -> Maps:
+            rows = [_rows(x) for x in self.whitened(maps)]
+            drawn = [torch.randperm(x.shape[1], generator=generator)[: training.cells] for x in rows]
+            cells[:] = [chosen.sort().values.to(run.device) for chosen in drawn]
+            return [x[:, chosen] for x, chosen in zip(rows, cells, strict=True)]  # (B, cells, k)
+
+        def loss(rows: Maps) -> Tensor:
+            return torch.stack([sigmoid_loss(x) for x in self.flows(rows, cells)]).mean()
+
+        def after_epoch(epoch: int) -> bool:
+            self._measure(features, positions, run.device)
+            return run.after_epoch is not None and run.after_epoch(epoch)
+
+        told = run if run.after_epoch is None else replace(run, after_epoch=after_epoch)
+        train(self.flows, loss, prepare, features, positions, training, told)
+        self._measure(features, positions, run.device)
+
+    @torch.no_grad()
+    def _measure(self, features: Features, positions: Tensor, device: str) -> None:
+        """Set the levels' constants from some training images, evenly spaced."""
+        some = positions[:: -(-len(positions) // CALIBRATION_IMAGES)]
+        batches = [
+            self.energies(self.whitened([x.to(device) for x in features.read(batch)]))
+            for batch in some.split(CALIBRATION_BATCH)
+        ]
+        for level, parts in enumerate(zip(*batches, strict=True)):
+            energies = torch.cat(parts).double()
+            self.energy_mean[level] = energies.mean()
+            self.energy_std[level] = energies.std()
+            self.energy_least[level] = energies.min()
+
+    def score_features(self, maps: Maps) -> Scored:
+        whitened = self.whitened(maps)
+        cells = self._map(self.energies(whitened))
+        score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else cells.mean(dim=(1, 2))
+        return Scored(score, cells, embedding(whitened[0]))
+
+    def _map(self, energies: Maps) -> Tensor:
+        """(B, h, w) on the finest level's grid."""
+        raised = []
+        for level, energy in enumerate(energies):
+            if self.hyper.map == "energy":
+                cells = (energy - self.energy_mean[level]) / self.energy_std[level]
+            else:
+                cells = 1 - torch.exp(self.energy_least[level] - energy)
+            if cells.shape[1:] != self.map_grid:
+                cells = F.interpolate(cells[:, None], size=self.map_grid, mode="bilinear", align_corners=False)[
+                    :, 0
+                ]  # (B, h, w)
+            raised.append(cells)
+        return torch.stack(raised).mean(0)
+
+    def freeze(self) -> "CFlow":
+        super().freeze()
+        self.flows.freeze()
+        return self
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h * w, C)."""
+    return x.flatten(2).transpose(1, 2)  # (B, cells, C)

@@ -1,0 +1,234 @@
+"""DifferNet: a RealNVP on spatial means of backbone features of turned copies (Rudolph et al. 2021, arXiv:2008.12577).
+
+The original turns its copies at random, unseeded, in testing too, so that its scores change from run to run. Here the
+copies are turned by fixed angles, i * 360 / transforms degrees, in fitting and scoring alike.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from models.config import ArtifactConfig
+from models.detector import Detector, Features, FitRun, Scored
+from models.embedding import embedding
+from models.feature_extractor import FeatureExtractor
+from models.flows.likelihood import nll_loss
+from models.flows.real_nvp import RealNvp
+from models.preprocess import pyramid
+from models.rotation import rotate, rotation_index
+from models.training import TrainingConfig, train
+from models.whitening import Moments, Whitening
+
+Maps = list[Tensor]
+READ_IMAGES = 32
+SMOOTHING_PX = 3.0
+SMOOTHING_KERNEL_PX = 25  # four standard deviations to either side
+
+
+class DifferNetConfig(BaseModel):
+    """Hyper-parameters.
+
+    transforms: turned copies of an image, each of which passes the backbone (original: 4 in training, 64 in testing); four
+    of a square image lose nothing and have no black corners. downscale: nearest is the original's. whiten_dims: components
+    kept of the pooled features of all scales; None: the pooled features themselves, the original's. hidden: width of the
+    sub-networks (original: 2048). map: contribution, what every place adds to the score, to first order; or gradient, the
+    original's, which takes a backward pass through the backbone for every copy of every image, at every epoch of a
+    selection too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transforms: int = Field(4, ge=1)
+    scales: int = Field(3, ge=1)
+    downscale: Literal["area", "nearest"] = "area"
+    whiten_dims: int | None = Field(128, ge=2)
+    whiten_floor: float = Field(1e-3, gt=0)
+    blocks: int = Field(8, ge=1)
+    hidden: int = Field(256, ge=1)
+    clamp: float = 3.0
+    map: Literal["contribution", "gradient"] = "contribution"
+
+
+class DifferNetTraining(TrainingConfig):
+    """How the flow is fitted; an image is transforms * F numbers, so that epochs are cheap.
+
+    Original: 192 epochs of 24 images, Adam at the constant rate 2e-4 with betas 0.8, eps 1e-4, weight decay 1e-5, no
+    limit of the gradient, no averaging.
+    """
+
+    epochs: int = Field(48, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+
+
+def build(config: ArtifactConfig) -> "DifferNet":
+    return DifferNet(config)
+
+
+class _Rows:
+    """What the flow reads of the training images, in memory: they are small, and the store also holds every cell."""
+
+    def __init__(self, rows: Tensor):
+        self.rows = rows
+
+    def read(self, positions: Tensor) -> Maps:
+        return [self.rows[positions]]
+
+
+class DifferNet(Detector):
+    Training = DifferNetTraining
+    turns: Tensor
+    black: Tensor
+    cell_mean: Tensor
+
+    def __init__(self, config: ArtifactConfig):
+        super().__init__()
+        hyper = DifferNetConfig.model_validate(config.hyperparameters)
+        height, width = config.input.height, config.input.width
+        self.backbone = FeatureExtractor(config)
+        channels = sum(self.backbone.channels)
+        self.pooled_features = channels * hyper.scales
+        if hyper.whiten_dims is not None:
+            hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, self.pooled_features)})
+        self.hyper = hyper
+        grid = self.backbone.grids[0] if hyper.map == "contribution" else (height, width)
+        self.config = config.model_copy(
+            update={
+                "backbone": self.backbone.config,
+                "hyperparameters": hyper.model_dump(mode="json"),
+                "map_height": config.map_height or grid[0],
+                "map_width": config.map_width or grid[1],
+            }
+        )
+        angles = [360 * i / hyper.transforms for i in range(hyper.transforms)]
+        # Both follow from the config, so a state dict need not hold them.
+        self.register_buffer("turns", torch.stack([rotation_index(height, width, x) for x in angles]), persistent=False)
+        black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
+        self.register_buffer("black", torch.tensor(black), persistent=False)
+        self.whitening = None if hyper.whiten_dims is None else Whitening(1, self.pooled_features, hyper.whiten_dims)
+        self.register_buffer("cell_mean", torch.zeros(channels))  # of the full-size upright good images' cells
+        self.flow = self._new_flow(seed=0)
+
+    def _new_flow(self, seed: int) -> RealNvp:
+        """The initial weights depend on the seed alone."""
+        hyper = self.hyper
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            flow = RealNvp(hyper.whiten_dims or self.pooled_features, hyper.blocks, hyper.hidden, hyper.clamp)
+        flow.set_matmul_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        return flow
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return self.backbone.prepare(images)
+
+    def features(self, inputs: Tensor) -> Maps:
+        """Pooled features of every copy, and what the map is made from.
+
+        Returns:
+            (B, F, transforms, 1): the spatial means of all taps at full size, then at 1/2, 1/4 ... of it; the copies are
+            the cells. Then, for the map: the cells of the full-size upright image, per tap (B, C_t, h_t, w_t); or, for
+            the map `gradient`, the inputs.
+        """
+        pooled = []
+        cells: Maps = []
+        for turn in range(self.hyper.transforms):
+            means, maps = self._pooled(inputs, turn)
+            pooled.append(means)
+            cells = cells or maps
+        return [torch.stack(pooled, 2)[..., None], *(cells if self.hyper.map == "contribution" else [inputs])]
+
+    def _pooled(self, inputs: Tensor, turn: int) -> tuple[Tensor, Maps]:
+        """(B, F) of one copy, and its full-size maps, per tap (B, C_t, h_t, w_t)."""
+        if turn:  # copy 0 is the image itself
+            inputs = rotate(inputs, self.turns[turn], self.black)
+        levels = [self.backbone(level) for level in pyramid(inputs, self.hyper.scales, self.hyper.downscale)]
+        return torch.cat([x.mean((2, 3)) for maps in levels for x in maps], 1), levels[0]
+
+    def _whitened(self, pooled: Tensor) -> Tensor:
+        """(B, F, T, 1) to what the flow reads, (B, k, T, 1)."""
+        return pooled if self.whitening is None else self.whitening([pooled])[0]
+
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Whitening in closed form, then the flow by maximum likelihood, both over the copies of all images."""
+        assert isinstance(run.training, DifferNetTraining)
+        moments, upright = Moments(self.pooled_features), torch.zeros(len(self.cell_mean), dtype=torch.float64)
+        for part in positions.split(READ_IMAGES):
+            pooled = features.read(part)[0]
+            moments.update(pooled)
+            upright += pooled[:, : len(upright), 0, 0].double().sum(0).cpu()
+        self.cell_mean.copy_(upright / len(positions))
+        if self.whitening is not None:
+            self.whitening.fit([moments], self.hyper.whiten_floor)
+        device = self.cell_mean.device
+        with torch.no_grad():
+            parts = [self._whitened(features.read(part)[0].to(device)).cpu() for part in positions.split(READ_IMAGES)]
+        rows = _Rows(torch.cat(parts))
+        self.flow = self._new_flow(run.seed).to(run.device)
+        train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
+
+    def _loss(self, maps: Maps) -> Tensor:
+        latents, log_det_jac = self.flow(_rows(maps[0]))
+        return nll_loss([latents[:, :, None, None]], log_det_jac[:, None])
+
+    def score_features(self, maps: Maps) -> Scored:
+        """Score: the mean of z^2 over copies and features, as the original's."""
+        pooled, *rest = maps
+        whitened = self._whitened(pooled)
+        cells = self._contributions(pooled, rest) if self.hyper.map == "contribution" else self._gradient_map(rest[0])
+        return Scored(self._energy(whitened), cells, embedding(whitened))
+
+    def _energy(self, whitened: Tensor) -> Tensor:
+        """Mean of z^2 of each image, (B,)."""
+        return self.flow.latents(_rows(whitened)).view(len(whitened), -1).square().mean(1)  # (B, T * k) before the mean
+
+    def _contributions(self, pooled: Tensor, cells: Maps) -> Tensor:
+        """What every cell of the full-size upright image adds to that copy's score, to first order, (B, h, w).
+
+        A pooled feature is the mean of its cells, so all cells share the score's gradient g with respect to it, and g' (cell
+        - typical cell) is a cell's part, negative where it pulls the score down. With one tap, the mean over the cells
+        is g' (pooled - typical): a map of the score's size, made without a backward pass through the backbone. It is a
+        class activation map (Zhou et al. 2016, arXiv:1512.04150) whose class weights are the image's own.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            # A clone made here can have a gradient, whatever mode the features were made in.
+            upright = pooled[:, :, :1].clone().detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self._energy(self._whitened(upright)).sum(), upright)
+        gradient = gradient[:, : len(self.cell_mean), 0, 0]  # (B, C), C of all taps
+        total = cells[0].new_zeros(len(pooled), *cells[0].shape[2:])
+        channels = [x.shape[1] for x in cells]
+        for x, g, mean in zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), strict=True):
+            part = torch.einsum("bc,bchw->bhw", g, x) - (g @ mean)[:, None, None]
+            if part.shape != total.shape:
+                part = F.interpolate(part[:, None], size=total.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+            total = total + part
+        return total
+
+    def _gradient_map(self, inputs: Tensor) -> Tensor:
+        """The original's localisation, (B, H, W): the loss's gradient with respect to the pixels.
+
+        Per copy turned back, smoothed, its magnitude averaged over copies and channels, and squared. The original's loss is a
+        mean over the batch, so that its map shrinks with the batch; here it is each copy's own. The original turns back
+        by splines; here autograd does, which sends every value to the very pixel that was read.
+        """
+        total = inputs.new_zeros(len(inputs), *inputs.shape[2:])
+        for turn in range(self.hyper.transforms):
+            with torch.inference_mode(False), torch.enable_grad():
+                pixels = inputs.clone().detach().requires_grad_()
+                whitened = self._whitened(self._pooled(pixels, turn)[0][..., None, None])
+                (gradient,) = torch.autograd.grad(self._loss([whitened]) * len(pixels), pixels)
+            total = total + smoothed(gradient).abs().mean(1)  # (B, H, W)
+        return (total / self.hyper.transforms).square()
+
+
+def smoothed(maps: Tensor) -> Tensor:
+    """(B, C, H, W), H and W above 12, under a Gaussian of 3 pixels, as the original smooths its gradients."""
+    return gaussian_blur(maps, [SMOOTHING_KERNEL_PX] * 2, [SMOOTHING_PX] * 2)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """(B, k, T, 1) to one row a copy, (B * T, k), an image's copies side by side."""
+    return maps[..., 0].transpose(1, 2).flatten(0, 1)  # (B * T, k)

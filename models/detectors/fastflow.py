@@ -1,0 +1,135 @@
+"""FastFlow on the levels of a convolutional backbone or on blocks of a vision transformer (Yu et al. 2021, arXiv:2111.07677).
+
+The exact semantics are those of the best-known unofficial code, golden/NOTES.md section 4. Ours by default: whitened
+levels instead of a LayerNorm, a score and a map of z^2, which do not saturate, and a loss per latent element.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from models.config import ArtifactConfig
+from models.detector import Detector, Features, FitRun, Scored
+from models.embedding import embedding
+from models.feature_extractor import FeatureExtractor
+from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
+from models.flows.likelihood import nll_loss, scale_means
+from models.training import TrainingConfig, train
+from models.whitening import LevelWhitening, moments_of
+
+Maps = list[Tensor]
+
+
+class FastFlowConfig(BaseModel):
+    """Hyper-parameters; in brackets the reference's. Where no taps are named the levels are those of stride 8 and 16 [4, 8,
+    16: the finest takes three quarters of the arithmetic].
+
+    whiten_dims: components kept of every level, at most its channels; None puts a trainable LayerNorm over (C, h, w) in
+    the whitening's place [None]. steps: coupling blocks a level [8; 20 on transformers]. kernels: of the blocks in turn
+    [3 on ResNet-18; 3, 1 on larger networks]. hidden_ratio: channels inside a subnet over those it reads [1; 0.16 on
+    transformers]. map: energy, the mean over the levels of the channel mean of z^2, or likelihood, one minus the mean
+    over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean over the levels of the mean of z^2 / 2 over a level's
+    elements, so that every level weighs the same whatever its size, or max, the largest cell of the map [max].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    whiten_dims: int | None = Field(128, ge=2)
+    whiten_floor: float = Field(1e-3, gt=0)
+    steps: int = Field(8, ge=1)
+    kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 1), min_length=1)
+    hidden_ratio: float = Field(1.0, gt=0)
+    clamp: float = Field(2.0, gt=0)
+    map: Literal["energy", "likelihood"] = "energy"
+    score: Literal["mean", "max"] = "mean"
+
+
+class FastFlowTraining(TrainingConfig):
+    """The reference: 500 epochs, batches of 32, Adam at a constant 1e-3 with weight decay 1e-5, no limit of the gradient."""
+
+    epochs: int = Field(14, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+
+
+def build(config: ArtifactConfig) -> "FastFlow":
+    return FastFlow(config)
+
+
+class FastFlow(Detector):
+    Training = FastFlowTraining
+
+    def __init__(self, config: ArtifactConfig):
+        super().__init__()
+        self.hyper = hyper = FastFlowConfig.model_validate(config.hyperparameters)
+        self.backbone = FeatureExtractor(config, default_reductions=(8, 16))
+        self.grids = self.backbone.grids
+        self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
+        rows, columns = self.grids[self.finest]
+        self.config = config.model_copy(
+            update={
+                "backbone": self.backbone.config,
+                "hyperparameters": hyper.model_dump(mode="json"),
+                "map_height": config.map_height or rows,
+                "map_width": config.map_width or columns,
+            }
+        )
+        self.whitening = None if hyper.whiten_dims is None else LevelWhitening(self.backbone.channels, hyper.whiten_dims)
+        self.flow = self._new_flow(seed=0)
+
+    def _new_flow(self, seed: int) -> LevelFlows:
+        """The initial weights depend on the seed alone.
+
+        Whitened features are near standard normal, so a flow that starts as a permutation starts near its goal; one that
+        starts from random couplings multiplies rare features by orders of magnitude in a dozen epochs.
+        """
+        hyper = self.hyper
+        flow = LevelFlows(
+            self.backbone.channels if self.whitening is None else self.whitening.dims,
+            [hyper.kernels[step % len(hyper.kernels)] for step in range(hyper.steps)],
+            hyper.hidden_ratio,
+            torch.Generator().manual_seed(seed),
+            hyper.clamp,
+            norm_grids=self.grids if self.whitening is None else None,
+        )
+        if self.whitening is not None:
+            flow.start_as_permutation()
+        flow.set_layer_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        return flow
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return self.backbone.prepare(images)
+
+    def features(self, inputs: Tensor) -> Maps:
+        """The taps as they are, a level each."""
+        return self.backbone(inputs)
+
+    def whitened(self, maps: Maps) -> Maps:
+        """What the flow reads; the features themselves where a LayerNorm is part of it."""
+        return maps if self.whitening is None else self.whitening(maps)
+
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Whitening in closed form, then the flows by maximum likelihood.
+
+        The loss is the reference's, a sum over all elements of all levels, divided by their number: a learning rate and a
+        limit of the gradient then mean the same at every image size and number of channels.
+        """
+        assert isinstance(run.training, TrainingConfig)
+        if self.whitening is not None:
+            self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
+        self.flow = self._new_flow(run.seed).to(run.device)
+        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, features, positions, run.training, run)
+
+    def score_features(self, maps: Maps) -> Scored:
+        read = self.flow.normed(self.whitened(maps))
+        latents = self.flow.latents_of_normed(read)
+        cells = (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, self.grids[self.finest])
+        score = scale_means(latents).mean(1) if self.hyper.score == "mean" else cells.amax(dim=(1, 2))
+        return Scored(score, cells, embedding(read[self.finest]))
+
+    def freeze(self) -> "FastFlow":
+        super().freeze()
+        self.flow.freeze()
+        return self

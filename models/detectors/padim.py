@@ -1,0 +1,123 @@
+"""PaDiM: a Gaussian of patch embeddings at every position (Defard et al. 2020, arXiv:2011.08785).
+
+One pass over the images and no gradient step. Differences from the public implementation that golden/NOTES.md section 5
+describes: maps and scores are raw distances (there they are min-max scaled over the whole test set, so that an image's
+score depends on the others), and the covariance's factor is stored, not its inverse.
+
+Zero padding makes the features of border cells special; statistics per position absorb that, but they also need the
+parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 84 MB for
+256 x 256 images and 100 dims, 333 MB for 200; see models/position_gaussian.py for the memory of fitting and scoring.
+"""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from models.backbone_taps import default_taps
+from models.channel_choice import choose, draw_channels
+from models.config import ArtifactConfig
+from models.detector import Detector, Features, FitRun, Scored, Step
+from models.embedding import EMBEDDING_SIZE, embedding
+from models.feature_extractor import FeatureExtractor
+from models.map_smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
+from models.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
+
+Maps = list[Tensor]
+REDUCTIONS = (4, 8, 16)  # layer1 to layer3 of a ResNet
+
+
+class PadimConfig(BaseModel):
+    """Hyper-parameters; the original's are 100 dims for ResNet-18 and 550 for Wide ResNet-50-2, else the defaults here.
+
+    dims: channels drawn at random from all taps, at most as many as there are. channel_seed: of that draw, in the order
+    of Python's random.sample. regularisation: added to every variance, in squared units of the features.
+    smoothing_sigma: of the Gaussian filter, in pixels of the image as the backbone reads it; 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dims: int = Field(100, ge=1)
+    channel_seed: int = 1024
+    regularisation: float = Field(0.01, gt=0)
+    smoothing_sigma: float = Field(4.0, ge=0)
+
+
+class PadimTraining(BaseModel):
+    """Nothing to set: the fit is one pass in closed form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def build(config: ArtifactConfig) -> "Padim":
+    return Padim(config)
+
+
+class Padim(Detector):
+    Training = PadimTraining
+    reads_often = False
+    channels: Tensor
+    smooth_rows: Tensor
+    smooth_columns: Tensor
+
+    def __init__(self, config: ArtifactConfig):
+        super().__init__()
+        hyper = PadimConfig.model_validate(config.hyperparameters)
+        self.backbone = FeatureExtractor(_with_taps(config), REDUCTIONS)
+        total = sum(self.backbone.channels)
+        self.hyper = hyper = hyper.model_copy(update={"dims": min(hyper.dims, total)})
+        rows, columns = max(self.backbone.grids, key=lambda grid: grid[0] * grid[1])
+        self.config = config.model_copy(
+            update={
+                "backbone": self.backbone.config,
+                "hyperparameters": hyper.model_dump(mode="json"),
+                "map_height": config.map_height or rows,
+                "map_width": config.map_width or columns,
+            }
+        )
+        self.register_buffer("channels", draw_channels(total, hyper.dims, hyper.channel_seed))
+        self.gaussian = PositionGaussian(rows * columns, hyper.dims)
+        for name, cells, size in (("smooth_rows", rows, config.input.height), ("smooth_columns", columns, config.input.width)):
+            matrix = smoothing_matrix(size, hyper.smoothing_sigma) @ enlarging_matrix(cells, size)
+            self.register_buffer(name, matrix.float(), persistent=False)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return self.backbone.prepare(images)
+
+    def features(self, inputs: Tensor) -> Maps:
+        """The chosen channels of all taps on the finest one's cells, one map (B, dims, h, w)."""
+        return [choose(self.backbone(inputs), self.channels)]
+
+    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """Mean and covariance of every position in one pass; no step has a loss, so 0 is reported."""
+        device = self.gaussian.mean.device
+        count, dims = self.gaussian.mean.shape
+        moments = PositionMoments(count, dims, device)
+        batches = positions.split(ROWS_PER_PRODUCT)
+        for i, batch in enumerate(batches):
+            moments.update(features.read(batch)[0].to(device))
+            run.on_step(Step(epoch=0, epochs=1, step=i, steps=len(batches), loss=0.0))
+        self.gaussian.fit(moments, self.hyper.regularisation)
+        del moments  # the largest tensors, before more are made
+        self.gaussian.freeze()  # scores are taken between fit and freeze too
+
+    def score_features(self, maps: Maps) -> Scored:
+        """The map: distances enlarged to the image's size and smoothed, (B, H, W). The score: its maximum, before it is
+        brought to the artifact's map size."""
+        whitened = self.gaussian(maps[0])
+        distances = mahalanobis(whitened)
+        smooth = enlarge_and_smooth(distances, self.smooth_rows, self.smooth_columns)
+        return Scored(smooth.amax(dim=(1, 2)), smooth, embedding(whitened[:, :EMBEDDING_SIZE]))
+
+    def freeze(self) -> Self:
+        super().freeze()
+        self.gaussian.freeze()
+        return self
+
+
+def _with_taps(config: ArtifactConfig) -> ArtifactConfig:
+    """With the originals' layers where the config names none and they are known."""
+    if config.backbone is None or config.backbone.taps:
+        return config
+    taps = default_taps(config.detector, config.backbone.name) or ()
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"taps": taps})})

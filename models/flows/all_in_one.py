@@ -1,0 +1,269 @@
+"""The affine coupling block of CFLOW-AD and FastFlow: half the channels change, then a global affine map, then a permutation.
+
+One block serves rows (N, C), with linear layers, and maps (B, C, H, W), with convolutions. Source: FrEIA 0.2's
+AllInOneBlock as golden/NOTES.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
+which later versions changed.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SUBNET_FACTOR = 0.1  # of the subnet's output, log-scale and shift
+SOFTPLUS_BETA = 0.5
+GAIN_FACTOR = 0.1
+UNIT_GAIN = 2 * math.log(math.exp(5) - 1)  # the global_scale that makes the gain 0.1 * softplus(global_scale) one
+
+
+class Layers(NamedTuple):
+    """A subnet's weights and biases in the type that they run in."""
+
+    enter: Tensor
+    enter_bias: Tensor
+    leave: Tensor
+    leave_bias: Tensor
+
+
+class Subnet(nn.Module):
+    """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
+
+    They run in layer_dtype where it is set (bf16), else in the dtype of their input; the result has the input's dtype.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int | None, generator: torch.Generator):
+        super().__init__()
+        self.kernel = kernel
+        self.enter = _layer(inputs, hidden, kernel, generator)
+        self.leave = _layer(hidden, outputs, kernel, generator)
+        self.layer_dtype: torch.dtype | None = None
+        self.frozen: Layers | None = None
+
+    def layers(self, dtype: torch.dtype) -> Layers:
+        return Layers(*(x.to(dtype) for x in (self.enter.weight, self.enter.bias, self.leave.weight, self.leave.bias)))
+
+    def freeze(self) -> None:
+        self.frozen = None
+        with torch.no_grad():
+            layers = self.layers(self.layer_dtype or self.enter.weight.dtype)
+        if self.kernel is not None:
+            layers = Layers(
+                layers.enter.contiguous(memory_format=torch.channels_last),
+                layers.enter_bias,
+                layers.leave.contiguous(memory_format=torch.channels_last),
+                layers.leave_bias,
+            )
+        self.frozen = layers
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, ...) and a condition (M, P, ...), where C + P = inputs and B is a multiple of M, to (B, outputs, ...).
+
+        Input b has the condition b mod M. The condition's part of the first layer, W cat(x, c) = W_x x + W_c c, is computed
+        M times, not B times.
+        """
+        dtype = self.layer_dtype or x.dtype
+        layers = self.frozen or self.layers(dtype)
+        if condition is None:
+            hidden = self._run(x.to(dtype), layers.enter, layers.enter_bias)
+        else:
+            of_x, of_condition = layers.enter.split((x.shape[1], condition.shape[1]), 1)
+            shared = self._run(condition.to(dtype), of_condition, layers.enter_bias)  # (M, hidden, ...)
+            hidden = self._run(x.to(dtype), of_x, None)
+            hidden = hidden.unflatten(0, (-1, len(shared))).add_(shared).flatten(0, 1)  # (B, hidden, ...)
+        hidden = F.relu_(hidden)
+        return self._run(hidden, layers.leave, layers.leave_bias).to(x.dtype)
+
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.kernel is None:
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+
+
+def _layer(inputs: int, outputs: int, kernel: int | None, generator: torch.Generator) -> Any:
+    """A layer with torch's usual initial values, drawn from the generator instead of the global one."""
+    layer: Any
+    if kernel is None:
+        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    else:
+        layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2)
+    bound = 1 / math.sqrt(inputs * (kernel or 1) ** 2)
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+def rotation(channels: int, generator: torch.Generator) -> Tensor:
+    """A random matrix of SO(C), uniform, (C, C) float64.
+
+    Source: Mezzadri 2006, How to generate random matrices from the classical compact groups, section 5, arXiv:math-ph/0609050.
+    """
+    normal = torch.randn(channels, channels, dtype=torch.float64, generator=generator)
+    orthogonal, triangular = torch.linalg.qr(normal)
+    orthogonal = orthogonal * triangular.diagonal().sign()
+    if torch.linalg.det(orthogonal) < 0:
+        orthogonal[:, 0] = -orthogonal[:, 0]
+    return orthogonal
+
+
+class AllInOneBlock(nn.Module):
+    """z = P(G * cat(x1, x2 * exp(s) + t) + offset) with (s, t) from x1 and a condition; x1 is the first ceil(C / 2) channels.
+
+    The state keeps the dtype of the input and the parameters. The permutation P is an order of the channels (perm_idx), or
+    with soft a rotation matrix, kept in float64 so that its determinant is 1 and its inverse exact.
+    """
+
+    perm_idx: Tensor
+    rotation: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        kernel: int | None,
+        clamp: float,
+        generator: torch.Generator,
+        condition: int = 0,
+        soft: bool = False,
+    ):
+        super().__init__()
+        if channels < 2:
+            raise ValueError(f"channels must be at least 2; got {channels}. Choose a tap with more channels.")
+        self.sizes = (channels - channels // 2, channels // 2)  # of x1, which has the odd channel, and x2
+        self.clamp = clamp
+        self.soft = soft
+        self.subnet = Subnet(self.sizes[0] + condition, hidden, 2 * self.sizes[1], kernel, generator)
+        self.global_scale = nn.Parameter(torch.full((channels,), UNIT_GAIN))
+        self.global_offset = nn.Parameter(torch.zeros(channels))
+        if soft:
+            self.register_buffer("rotation", rotation(channels, generator))
+        else:
+            self.register_buffer("perm_idx", torch.randperm(channels, generator=generator))
+
+    def gain(self) -> Tensor:
+        """G, (C,), positive."""
+        return GAIN_FACTOR * F.softplus(self.global_scale, beta=SOFTPLUS_BETA)
+
+    def _couple(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the block's output and s, (B, floor(C/2), ...)."""
+        given, changing = x.split(self.sizes, 1)
+        log_scale, shift = self._log_scale_and_shift(given, condition)
+        changed = torch.addcmul(shift, changing, log_scale.exp())
+        joined = torch.cat([given, changed], 1)  # (B, C, ...)
+        joined = torch.addcmul(_along(self.global_offset, x), joined, _along(self.gain(), x))
+        return self._permute(joined), log_scale
+
+    def _log_scale_and_shift(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        raw, shift = (SUBNET_FACTOR * self.subnet(given, condition)).chunk(2, 1)
+        return self.clamp * torch.tanh(raw), shift
+
+    def _permute(self, x: Tensor) -> Tensor:
+        if not self.soft:
+            return x.index_select(1, self.perm_idx)
+        return torch.movedim(F.linear(torch.movedim(x, 1, -1), self.rotation.to(x.dtype)), -1, 1)  # (B, C, ...)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step x -> z.
+
+        Args:
+            x: (N, C) or (B, C, H, W).
+            condition: (M, P) or (M, P, H, W), where N or B is a multiple of M: row or image i has condition i mod M.
+        Returns:
+            z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
+        """
+        z, log_scale = self._couple(x, condition)
+        return z, log_scale.flatten(1).sum(1) + math.prod(x.shape[2:]) * self.gain().log().sum()
+
+    def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """z without the log-determinant."""
+        return self._couple(x, condition)[0]
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x from z."""
+        if self.soft:
+            # Solved, not transposed: a matrix rounded to float32 is not quite orthogonal.
+            matrix = self.rotation.to(z.dtype)
+            joined = torch.linalg.solve(matrix, torch.movedim(z, 1, 0).flatten(1))  # (C, B * ...)
+            joined = torch.movedim(joined.unflatten(1, (z.shape[0], *z.shape[2:])), 0, 1)  # (B, C, ...)
+        else:
+            joined = z.index_select(1, self.perm_idx.argsort())
+        joined = (joined - _along(self.global_offset, z)) / _along(self.gain(), z)
+        given, changed = joined.split(self.sizes, 1)
+        log_scale, shift = self._log_scale_and_shift(given, condition)
+        return torch.cat([given, (changed - shift) * torch.exp(-log_scale)], 1)  # (B, C, ...)
+
+
+def _along(vector: Tensor, x: Tensor) -> Tensor:
+    """A vector of the channels so that it broadcasts over x: (1, C, 1, ...)."""
+    return vector.view(1, -1, *(1,) * (x.ndim - 2))  # (1, C, 1, ...)
+
+
+class AllInOneFlow(nn.Module):
+    """Blocks one after the other, under one condition: (N, C) or (B, C, H, W) to latents of its shape."""
+
+    blocks: Sequence[AllInOneBlock]
+
+    def __init__(self, blocks: Sequence[AllInOneBlock]):
+        super().__init__()
+        modules: Any = nn.ModuleList(blocks)
+        self.blocks = modules
+
+    def set_layer_dtype(self, dtype: torch.dtype | None) -> None:
+        """Run the subnets' layers in this dtype; the state, exp, tanh and sums keep the dtype of the input."""
+        for block in self.blocks:
+            block.subnet.layer_dtype = dtype
+
+    def freeze(self) -> None:
+        """Prepare the subnets' weights once instead of at every call; they must not change afterwards."""
+        for block in self.blocks:
+            block.subnet.freeze()
+
+    def start_as_permutation(self) -> None:
+        """Zero the subnets' last layers: until it is trained the flow only permutes or rotates, which keeps an input that
+        is near standard normal already so."""
+        for block in self.blocks:
+            nn.init.zeros_(block.subnet.leave.weight)
+            nn.init.zeros_(block.subnet.leave.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latents z of x's shape, and log|det dz/dx| per row or image, (B,), nats."""
+        log_det_jac = x.new_zeros(len(x))
+        for block in self.blocks:
+            x, part = block(x, condition)
+            log_det_jac = log_det_jac + part
+        return x, log_det_jac
+
+    def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """z without the log-determinant, which no score reads."""
+        for block in self.blocks:
+            x = block.latents(x, condition)
+        return x
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x from z."""
+        for block in reversed(self.blocks):
+            z = block.inverse(z, condition)
+        return z
+
+
+def row_flow(channels: int, condition: int, steps: int, generator: torch.Generator, clamp: float = 1.9) -> AllInOneFlow:
+    """CFLOW-AD's decoder of one level: rows (N, C) given (N, P), hidden 2 (ceil(C/2) + P), rotations between the couplings.
+
+    Source: Gudovskiy et al. 2021, arXiv:2107.12571; golden/NOTES.md section 3.
+    """
+    hidden = 2 * (channels - channels // 2 + condition)
+    return AllInOneFlow([AllInOneBlock(channels, hidden, None, clamp, generator, condition, soft=True) for _ in range(steps)])
+
+
+def map_flow(
+    channels: int, kernels: Sequence[int], hidden_ratio: float, generator: torch.Generator, clamp: float = 2.0
+) -> AllInOneFlow:
+    """FastFlow's flow of one level: maps (B, C, H, W), a block per kernel, hidden floor(ceil(C/2) * ratio) but at least 1.
+
+    Source: Yu et al. 2021, arXiv:2111.07677; golden/NOTES.md section 4.
+    """
+    hidden = max(1, int((channels - channels // 2) * hidden_ratio))
+    return AllInOneFlow([AllInOneBlock(channels, hidden, kernel, clamp, generator) for kernel in kernels])

@@ -1,0 +1,118 @@
+"""FastFlow's head: every level of a backbone's features has a flow of its own, and none reads another's.
+
+Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in golden/NOTES.md section 4 (there is no official code).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.flows.all_in_one import AllInOneFlow, map_flow
+
+Maps = list[Tensor]
+CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels by one instead of by 16 take two thirds of the time
+
+
+class LevelFlows(nn.Module):
+    """Maps (B, C_l, h_l, w_l), a level each, to latents of their shapes."""
+
+    flows: Sequence[AllInOneFlow]
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        kernels: Sequence[int],
+        hidden_ratio: float,
+        generator: torch.Generator,
+        clamp: float = 2.0,
+        norm_grids: Sequence[tuple[int, int]] | None = None,
+    ):
+        """norm_grids: (h_l, w_l) of every level where a trainable LayerNorm over (C, h, w) is to come first."""
+        super().__init__()
+        norms: Any = None
+        if norm_grids is not None:
+            norms = nn.ModuleList(nn.LayerNorm((c, *grid)) for c, grid in zip(channels, norm_grids, strict=True))
+        self.norms = norms
+        flows: Any = nn.ModuleList(map_flow(c, kernels, hidden_ratio, generator, clamp) for c in channels)
+        self.flows = flows
+
+    def set_layer_dtype(self, dtype: torch.dtype | None) -> None:
+        """Run the convolutions in this dtype; all else keeps the dtype of the input."""
+        for flow in self.flows:
+            flow.set_layer_dtype(dtype)
+
+    def start_as_permutation(self) -> None:
+        """Until they are trained the flows only permute channels."""
+        for flow in self.flows:
+            flow.start_as_permutation()
+
+    def freeze(self) -> None:
+        """Prepare the convolutions' weights once; they must not change afterwards."""
+        for flow in self.flows:
+            flow.freeze()
+
+    def normed(self, maps: Maps) -> Maps:
+        """The maps that the flows read: of every image mean 0 and variance 1, times weight plus bias, where there are norms."""
+        if self.norms is None:
+            return maps
+        return [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
+
+    def forward(self, maps: Maps) -> tuple[Maps, Tensor]:
+        """Latents z and log|det dz/dx| of every level, (B, levels), nats.
+
+        A LayerNorm is not part of x -> z: it divides by the image's own standard deviation, and the original leaves it
+        out of the density as well.
+        """
+        results = [flow(x) for flow, x in zip(self.flows, self.normed(maps), strict=True)]
+        return [z for z, _ in results], torch.stack([log_det_jac for _, log_det_jac in results], 1)  # (B, levels)
+
+    def latents(self, maps: Maps) -> Maps:
+        """Latents without the log-determinant, which no score reads."""
+        return self.latents_of_normed(self.normed(maps))
+
+    def latents_of_normed(self, maps: Maps) -> Maps:
+        """The same for what `normed` gave."""
+        return [
+            torch.cat([flow.latents(part) for part in _passes(x)])  # (B, C, h, w)
+            for flow, x in zip(self.flows, maps, strict=True)
+        ]
+
+
+def _passes(x: Tensor) -> Sequence[Tensor]:
+    """The images in equal parts whose states stay in a processor's cache, so that every image meets the same arithmetic
+    whatever its slot; on a GPU all at once."""
+    if x.device.type != "cpu":
+        return [x]
+    images = max(1, min(len(x), CPU_ELEMENTS_PER_PASS // x[0].numel()))
+    while len(x) % images:
+        images -= 1
+    return x.split(images)
+
+
+def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
+    """Mean over the levels of the channel mean of z^2, (B, *size), 0 and above; higher is more anomalous.
+
+    size: rows and columns; levels of other sizes are interpolated.
+    """
+    return _level_mean([z.square().mean(1) for z in latents], size)
+
+
+def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
+    """One minus the mean over the levels of exp(-mean_c z^2 / 2), (B, *size), in [0, 1]; higher is more anomalous.
+
+    The original's map lies in [-1, 0] and is this one less 1. Where the channel mean of z^2 is above about 30, float32
+    cannot tell it from 1: the maximum over the cells says little.
+    """
+    return 1 - _level_mean([torch.exp(-0.5 * z.square().mean(1)) for z in latents], size)
+
+
+def _level_mean(cells: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """(B, h_l, w_l) per level to (B, *size)."""
+    raised = [
+        x if x.shape[1:] == size else F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        for x in cells
+    ]  # (B, *size) per level
+    return torch.stack(raised).mean(0)  # (B, *size)

@@ -1,0 +1,94 @@
+"""Exact nearest neighbours in a bank of vectors, and the choice of a bank that stays bounded.
+
+The search is one matrix product per block of queries: |x - y|^2 = |x|^2 - 2 x.y + |y|^2 in float32 says in which group of
+GROUP bank rows the nearest one is, and the differences x - y of that group's rows give row and distance. The product's
+rounding can only choose the wrong group: with c the bank's mean and s the larger of |x - c| and max |y - c|, products and
+sums are off by e <= 4 (D + 4) 2^-24 s^2, so the squared distance returned is at most 2 e too large, and never too small.
+"""
+
+import torch
+from torch import Tensor
+
+QUERIES = 512  # a block: its products with PRODUCTS bank rows stay in a processor's cache
+PRODUCTS = 1024
+GROUP = 32
+
+
+def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+    """The nearest rows of the bank.
+
+    Args:
+        queries: (N, D), float32 or float64.
+        bank: (M, D), of the same type, M >= count.
+    Returns:
+        distances: Euclidean, not squared, (N, count), ascending; differentiable with respect to the queries, with the
+            gradient 0 at distance 0. NaN for a query that is not finite.
+        rows: int64, (N, count).
+    """
+    if len(bank) < count:
+        raise ValueError(f"count must be at most the bank's rows, {len(bank)}; got {count}. Ask for fewer neighbours.")
+    with torch.no_grad():
+        centre = bank.mean(0)
+        centred = _whole_groups(bank - centre)
+        squares = centred.square().sum(1)
+        squares[len(bank) :] = torch.inf
+        shifted = (queries - centre).split(QUERIES)
+        rows = torch.cat([_rows(block, centred, squares, len(bank), count) for block in shifted])
+    distances = torch.linalg.vector_norm(queries[:, None] - bank[rows], dim=2)  # (N, count)
+    return distances, rows
+
+
+def _whole_groups(bank: Tensor) -> Tensor:
+    """The bank with zero rows up to a multiple of GROUP."""
+    return torch.cat([bank, bank.new_zeros(-len(bank) % GROUP, bank.shape[1])])
+
+
+def _rows(queries: Tensor, bank: Tensor, squares: Tensor, real: int, count: int) -> Tensor:
+    """Rows of the count nearest, (Q, count). They lie in the count groups whose minima are least."""
+    minima = torch.cat(
+        [
+            torch.addmm(part_squares, queries, part.T, alpha=-2)
+            .view(len(queries), -1, GROUP)  # (Q, groups of the part, GROUP)
+            .amin(2)
+            for part, part_squares in zip(bank.split(PRODUCTS), squares.split(PRODUCTS), strict=True)
+        ],
+        1,
+    )  # (Q, groups)
+    groups = minima.topk(min(count, minima.shape[1]), dim=1, largest=False).indices  # (Q, min(count, groups))
+    members = (groups[:, :, None] * GROUP + torch.arange(GROUP, device=bank.device)).flatten(1)  # (Q, groups * GROUP)
+    exact = (queries[:, None] - bank[members]).square().sum(2)  # (Q, groups * GROUP)
+    exact = exact.masked_fill(members >= real, torch.inf)
+    return members.gather(1, exact.topk(count, dim=1, largest=False).indices)
+
+
+@torch.no_grad()
+def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
+    """Greedy k-centre: each vector chosen is the one farthest from those chosen before, the first one is random.
+
+    Time grows as N * count, so callers draw N vectors at random first.
+
+    Args:
+        vectors: (N, D), float32.
+    Returns:
+        int64 rows in the order of choice, (min(count, N),).
+    Source: Gonzalez 1985; Sener and Savarese 2018, Active Learning for CNNs, algorithm 1, arXiv:1708.00489
+    """
+    first = int(torch.randint(len(vectors), (1,), generator=torch.Generator().manual_seed(seed)))
+    chosen = torch.empty(min(count, len(vectors)), dtype=torch.int64, device=vectors.device)
+    squares = vectors.square().sum(1)
+    far = torch.full_like(squares, torch.inf)  # squared distance to the nearest chosen vector
+    row = torch.tensor(first, device=vectors.device)
+    for i in range(len(chosen)):
+        chosen[i] = row
+        vector = vectors[row]
+        torch.minimum(far, torch.addmv(squares, vectors, vector, alpha=-2).add_(vector.square().sum()), out=far)
+        far[row] = -torch.inf  # never twice, however many vectors are equal
+        row = far.argmax()
+    return chosen
+
+
+def filled(vectors: Tensor, rows: int) -> Tensor:
+    """The first vectors, (rows, D); fewer are repeated in their order, which changes no nearest distance."""
+    if not len(vectors):
+        raise ValueError("vectors must be at least 1; got 0. Give images to make the bank of.")
+    return vectors[torch.arange(rows, device=vectors.device) % len(vectors)]

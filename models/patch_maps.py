@@ -1,0 +1,27 @@
+"""Scores of patches to scores of the pixels, or cells of pixels, that they cover.
+
+Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; golden/NOTES.md section 6.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def distribute(scores: Tensor, patch: int, stride: int, height: int, width: int) -> Tensor:
+    """Every place's average over the patches that cover it.
+
+    Patch (i, j) covers the places from (stride * i, stride * j) on, patch in either direction. The unit is the pixel, or
+    a cell of n x n pixels where n divides patch and stride: all pixels of such a cell lie in the same patches, so the
+    map of cells loses nothing.
+
+    Args:
+        scores: (B, h, w), float32, (h - 1) * stride + patch <= height, and so for the width.
+    Returns:
+        (B, height, width), float32; 0 where no patch covers the place. The original adds in float32 and divides in float64.
+    """
+    window = scores.new_ones(1, 1, patch, patch)
+    total = F.conv_transpose2d(scores[:, None], window, stride=stride)  # (B, 1, covered height, covered width)
+    counts = F.conv_transpose2d(torch.ones_like(scores[:1, None]), window, stride=stride)
+    average = torch.where(counts > 0, total / counts.clamp(min=1), 0)[:, 0]  # (B, covered height, covered width)
+    return F.pad(average, (0, width - average.shape[2], 0, height - average.shape[1]))

@@ -1,0 +1,137 @@
+"""Training of Patch SVDD's encoder from scratch: neighbours' positions and the distance of nearly equal patches.
+
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
+original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
+for the four pairs of a draw, and the first epoch trains too.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.patch_encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
+from models.patch_pairs import SIDES, cut, distorted, jittered, neighbours
+
+Maps = list[Tensor]
+
+
+class PatchTraining(BaseModel):
+    """How the encoder and the bank are made.
+
+    pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
+    batch_size: draws (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
+    constant; the first embeddings are nearly equal, and in so few steps 1e-4 does not part them).
+    svdd_weight: lambda. distortion: standard deviation of colour shift and noise, of a value range of 1.
+    exam_images: how many images the bank is made of while training goes on and the detector is only examined.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(6, ge=1)
+    pairs_per_image: int = Field(6, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    gradient_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    svdd_weight: float = Field(1.0, ge=0)
+    distortion: float = Field(0.02, ge=0)
+    exam_images: int = Field(200, ge=1)
+
+
+class PositionClassifier(nn.Module):
+    """On which side of one patch another one lies, from the difference of their embeddings.
+
+    The original's last layer normalises its weight (per input, over the eight outputs) where autograd does not see it, so
+    that weight never learns. Here it is what that makes it, a fixed random projection: a buffer, normalised once. Only
+    its bias is trained, and the layers before it learn to use it.
+    """
+
+    directions: Tensor
+
+    def __init__(self, hidden: int = 128):
+        super().__init__()
+        self.fc1 = nn.Linear(EMBEDDING, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        last = nn.Linear(hidden, len(SIDES))
+        assert last.bias is not None
+        self.bias = last.bias
+        self.register_buffer("directions", normalised(last.weight.detach()))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Embeddings (B, 64) of either patch to logits (B, 8)."""
+        x = F.leaky_relu(self.fc1(first - second), LEAKY_SLOPE)
+        return F.linear(F.leaky_relu(self.fc2(x), LEAKY_SLOPE), self.directions, self.bias)
+
+
+def normalised(weight: Tensor) -> Tensor:
+    """(8, inputs) with columns of length 1."""
+    return weight / weight.norm(dim=0, keepdim=True)
+
+
+class Losses(NamedTuple):
+    """Means over the draws: cross entropies of the positions in nats, Euclidean distances of the jittered pairs."""
+
+    position_large: Tensor
+    position_small: Tensor
+    pair_large: Tensor
+    pair_small: Tensor
+
+    def total(self, svdd_weight: float) -> Tensor:
+        return self.position_large + self.position_small + svdd_weight * (self.pair_large + self.pair_small)
+
+
+class PatchTasks(nn.Module):
+    """The encoder and the two classifiers that only training needs."""
+
+    def __init__(self, encoder: EncoderHier, conv_dtype: torch.dtype | None = None):
+        super().__init__()
+        self.encoder = encoder
+        self.large_positions = PositionClassifier()
+        self.small_positions = PositionClassifier()
+        self.conv_dtype = conv_dtype
+
+    def forward(self, patches: Maps) -> Losses:
+        """Args:
+        patches: neighbours (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32), their sides (B, 2) int64, large and small; jittered
+            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). float32, centred, scaled to a range of 1.
+        """
+        near_large, near_small, sides, jittered_large, jittered_small = patches
+        first, second, one, other = self._embed(self.encoder, near_large, jittered_large)
+        first_small, second_small, one_small, other_small = self._embed(self.encoder.deep, near_small, jittered_small)
+        return Losses(
+            F.cross_entropy(self.large_positions(first, second), sides[:, 0]),
+            F.cross_entropy(self.small_positions(first_small, second_small), sides[:, 1]),
+            torch.linalg.vector_norm(one - other, dim=1).mean(),
+            torch.linalg.vector_norm(one_small - other_small, dim=1).mean(),
+        )
+
+    def _embed(self, encoder: nn.Module, near: Tensor, close: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings (B, 64) of the first and second patches of either kind of pair, all in one pass."""
+        patches = torch.cat([near[:, 0], near[:, 1], close[:, 0], close[:, 1]])  # (4 B, 3, K, K)
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(patches.device.type, self.conv_dtype, enabled=self.conv_dtype is not None):
+            return encoder(patches).flatten(1).chunk(4)
+
+
+class Draws:
+    """From whole images to what PatchTasks reads, at random but reproducibly."""
+
+    def __init__(self, distortion: float, seed: int):
+        self.distortion = distortion
+        self.random = np.random.RandomState(seed % 2**32)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, images: Tensor) -> Maps:
+        """(B, 3, H, W), float32, centred and scaled to a range of 1, H and W at least 64."""
+        height, width = images.shape[2:]
+        near, close = (
+            {size: [draw(self.random, height, width, size) for _ in images] for size in (LARGE, SMALL)}
+            for draw in (neighbours, jittered)
+        )
+        sides = torch.tensor([[near[size][i].side for size in (LARGE, SMALL)] for i in range(len(images))])  # (B, 2)
+        large, small = (distorted(cut(images, near[size], size), self.distortion, self.generator) for size in (LARGE, SMALL))
+        return [large, small, sides.to(images.device), *(cut(images, close[size], size) for size in (LARGE, SMALL))]

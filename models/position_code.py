@@ -1,0 +1,36 @@
+"""The fixed two-dimensional position code that CFLOW gives its decoders as their condition."""
+
+import math
+
+import torch
+from torch import Tensor
+
+PERIOD_RANGE = 1e4  # periods run from 2 pi cells to nearly this many times as long; Vaswani et al. 2017, arXiv:1706.03762
+
+
+def position_code(channels: int, height: int, width: int) -> Tensor:
+    """Sines and cosines of a cell's column and row.
+
+    Of the K = channels / 2 channels of an axis, channels 2j and 2j + 1 are the sine and the cosine of
+    index * 10000^(-2j / K), where the index counts cells from 0.
+
+    Args:
+        channels: divisible by 4.
+        height, width: cells.
+    Returns:
+        (channels, height, width), float32, within [-1, 1]; the first half encodes the column, the second half the row.
+    Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
+    """
+    if channels < 4 or channels % 4:
+        raise ValueError(f"position channels must be a positive multiple of 4; got {channels}. Round it up.")
+    axis_channels = channels // 2
+    exponents = torch.arange(0, axis_channels, 2, dtype=torch.float64) / axis_channels  # (K / 2,)
+    frequencies = torch.exp(-math.log(PERIOD_RANGE) * exponents)
+
+    def of_axis(cells: int) -> Tensor:
+        angles = torch.outer(torch.arange(cells, dtype=torch.float64), frequencies)  # (cells, K / 2)
+        return torch.stack([angles.sin(), angles.cos()], 2).flatten(1).T  # (K, cells)
+
+    columns = of_axis(width)[:, None, :].expand(-1, height, -1)  # (K, height, width)
+    rows = of_axis(height)[:, :, None].expand(-1, -1, width)  # (K, height, width)
+    return torch.cat([columns, rows]).float()

@@ -1,0 +1,152 @@
+"""Regions: the connected areas of an anomaly map above the model's map threshold, in pixels of the stored image.
+
+numpy, scipy and scikit-image only: the stage that finds them runs on CPUs and never imports torch.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from skimage.measure import regionprops
+
+MAX_REGIONS = 64
+"""Regions kept of one image, those of the highest peaks; the count says how many there are."""
+
+EIGHT_CONNECTED = ndimage.generate_binary_structure(2, 2)
+
+
+class Side(NamedTuple):
+    """One side of the model's input, px: its length, and the part that shows the image. stored_px: that of the stored image."""
+
+    input_px: int
+    start_px: int
+    shown_px: int
+    stored_px: int
+
+    def cells(self, count: int) -> slice:
+        """Those of `count` equal cells along the input that show some of the image."""
+        end = self.start_px + self.shown_px
+        return slice(self.start_px * count // self.input_px, -(-end * count // self.input_px))
+
+    def edges(self, count: int) -> tuple[NDArray[np.int64], int]:
+        """Borders of the `cells` in pixels of the stored image, clipped to it: (n + 1,) numerators, and their denominator."""
+        shown = self.cells(count)
+        borders = np.arange(shown.start, shown.stop + 1) * self.input_px - self.start_px * count
+        whole = count * self.shown_px
+        return np.clip(borders, 0, whole) * self.stored_px, whole
+
+
+class Placement(NamedTuple):
+    """Where an image lies in the model's input, whose whole the map covers: across (x) and down (y)."""
+
+    across: Side
+    down: Side
+
+    def shown(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The part of the map (h, w) whose cells show some of the image: all of it unless the input is padded."""
+        height, width = anomaly_map.shape
+        return anomaly_map[self.down.cells(height), self.across.cells(width)]
+
+
+class Region(NamedTuple):
+    """One region in pixels of the stored image; pixel i of a side covers i to i + 1. Fields as in schemas/commit.py.
+
+    x0, y0, x1, y1: the smallest box of whole pixels around the region, x1 and y1 exclusive.
+    area_px: of the region's cells, as far as they show the image, px^2.
+    peak: largest map value.  mass: sum of the map values of the cells, each counted once, whatever its size.
+    centroid_x, centroid_y: of the cells' visible parts, each weighted by its area times (value - threshold), px.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    area_px: float
+    peak: float
+    mass: float
+    centroid_x: float
+    centroid_y: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """regions: those kept, highest peak first.  count: of all there are, more than `regions` where some were left out."""
+
+    regions: list[Region]
+    count: int
+
+
+def threshold_of(held_out_maxima: ArrayLike, share: float = 0.05) -> float:
+    """The smallest threshold at which at most `share` of held-out good images have a region, that is, a cell above it.
+
+    With k = the most images that are at most that share of all n (k / n <= share), this is the (k + 1)-th largest maximum.
+    Ties leave fewer than k images above it. Where n < 1 / share it is the largest maximum, and no image is above it. A new
+    good image has a region with probability (k + 1) / (n + 1) at most: 5 % at n = 19, but 1 in 6 at n = 5.
+
+    Args:
+        held_out_maxima: largest map value of each image where the map shows it (`Placement.shown`), (n,), finite.
+        share: 0 <= share < 1.
+    Returns:
+        One of the maxima, a float32 value; a cell is above it when it is greater.
+    """
+    maxima = np.sort(np.asarray(held_out_maxima, np.float32))
+    if maxima.ndim != 1 or not maxima.size or not np.isfinite(maxima).all():
+        raise ValueError(f"held_out_maxima must be a list of finite numbers; got {held_out_maxima!r}. Give one for each image.")
+    if not 0 <= share < 1:
+        raise ValueError(f"share must be at least 0 and below 1; got {share!r}. Give the share of good images with a region.")
+    above = np.count_nonzero(np.arange(1, maxima.size + 1) / maxima.size <= share)
+    return float(maxima[maxima.size - 1 - above])
+
+
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float, placement: Placement) -> Found:
+    """The 8-connected components of the cells above (greater than) the threshold; cells of the padding are cut off first.
+
+    Args:
+        anomaly_map: (h, w) float32, finite; higher is more anomalous. Negative values are as good as others.
+        threshold: map value; compared as float32.
+    Returns:
+        At most `MAX_REGIONS` regions, highest peak first, equal peaks in reading order of their first cells.
+    """
+    shown = placement.shown(anomaly_map)
+    level = np.float32(threshold)
+    labels, count = ndimage.label(shown > level, EIGHT_CONNECTED)
+    if not count:
+        return Found([], 0)
+    peaks = ndimage.maximum(shown, labels, np.arange(1, count + 1))
+    highest = np.argsort(-np.asarray(peaks), kind="stable")[:MAX_REGIONS]
+    components = regionprops(labels)
+    height, width = anomaly_map.shape
+    x, y = placement.across.edges(width), placement.down.edges(height)
+    return Found([_region(components[i].coords, shown, level, x, y) for i in highest], count)
+
+
+Edges = tuple[NDArray[np.int64], int]
+
+
+def _region(cells: NDArray[np.int64], shown: NDArray[np.float32], threshold: np.float32, across: Edges, down: Edges) -> Region:
+    """The region of `cells` (n, 2), rows and columns of `shown`."""
+    rows, columns = cells.T  # (n,) each
+    values = shown[rows, columns].astype(np.float64)
+    (left, right), (top, bottom) = _sides(columns, across), _sides(rows, down)
+    areas = (right - left) * (bottom - top)
+    weights = (values - np.float64(threshold)) * areas
+    (x_edges, x_parts), (y_edges, y_parts) = across, down
+    return Region(
+        x0=int(x_edges[columns.min()] // x_parts),
+        y0=int(y_edges[rows.min()] // y_parts),
+        x1=int(-(-x_edges[columns.max() + 1] // x_parts)),
+        y1=int(-(-y_edges[rows.max() + 1] // y_parts)),
+        area_px=float(areas.sum()),
+        peak=float(values.max()),
+        mass=float(values.sum()),
+        centroid_x=float(weights @ (left + right) / (2 * weights.sum())),
+        centroid_y=float(weights @ (top + bottom) / (2 * weights.sum())),
+    )
+
+
+def _sides(indices: NDArray[np.int64], edges: Edges) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Begin and end of the cells in pixels of the stored image, (n,) each."""
+    numerators, denominator = edges
+    return numerators[indices] / denominator, numerators[indices + 1] / denominator

@@ -1,0 +1,140 @@
+"""What Patch SVDD adds to the contract; the original's numbers are in test_patchsvdd_golden.py."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import registry
+from models.config import ArtifactConfig, InputConfig
+from models.detector import FitRun
+from models.detectors.patchsvdd import PatchSvdd
+from models.patch_encoder import LARGE, LARGE_STRIDE, SMALL
+from models.patch_maps import distribute
+from models.patch_training import PatchTraining
+
+QUICK = PatchTraining(epochs=1, pairs_per_image=1, batch_size=4)
+
+
+class Stored:
+    def __init__(self, detector: PatchSvdd, images: Tensor):
+        self.pixels = detector.extract(images)[0]
+
+    def read(self, positions: Tensor) -> list[Tensor]:
+        return [self.pixels[positions]]
+
+
+def images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (count, *size, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def build(size: tuple[int, int], **hyperparameters) -> PatchSvdd:
+    config = ArtifactConfig(
+        name="tiny",
+        detector="patchsvdd",
+        input=InputConfig(height=size[0], width=size[1]),
+        batch_size=2,
+        hyperparameters=hyperparameters,
+    )
+    detector = registry.build(config)
+    assert isinstance(detector, PatchSvdd)
+    return detector
+
+
+def fit(detector: PatchSvdd, goods: Tensor, **fields) -> PatchSvdd:
+    run = FitRun(**({"training": QUICK} | fields))
+    detector.fit(Stored(detector, goods), torch.arange(len(goods)), run)
+    return detector
+
+
+def test_the_backbone_is_none_whatever_was_given():
+    detector = build((64, 80), stride=8)
+    assert detector.config.backbone is None
+    assert (detector.config.map_height, detector.config.map_width) == (8, 10)
+    assert not any(key.startswith("backbone") for key in detector.state_dict())
+
+
+@pytest.mark.parametrize(("stride", "bank"), [(4, "coreset"), (8, "random")])
+def test_scores_against_patches_that_are_cut_out(stride, bank):
+    """The whole way for an image in pixels: cut, embed, all distances, average, multiply."""
+    size = (80, 96)
+    detector = fit(build(size, stride=stride, bank_size=50, bank=bank), images(3, size)).freeze()
+    image = images(1, size, seed=1)
+    inputs = (detector.prepare(image) - detector.mean_image) / 255
+    maps = []
+    for patch, step, encoder, rows in (
+        (SMALL, stride, detector.encoder.deep, detector.small_bank),
+        (LARGE, LARGE_STRIDE, detector.encoder, detector.large_bank),
+    ):
+        patches = inputs[0].unfold(1, patch, step).unfold(2, patch, step).permute(1, 2, 0, 3, 4)  # (h, w, 3, patch, patch)
+        embeddings = encoder(patches.flatten(0, 1)).flatten(1)  # (h * w, 64)
+        distances = torch.cdist(embeddings.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+        maps.append(distribute(distances.view(1, *patches.shape[:2]), patch, step, *size))
+    pixels = (maps[0] * maps[1])[0]
+    scored = detector.score(image)
+    torch.testing.assert_close(scored.score[0].double(), pixels.max(), rtol=1e-4, atol=0)
+    shown = scored.anomaly_map[0].repeat_interleave(stride, 0).repeat_interleave(stride, 1)  # (H, W)
+    torch.testing.assert_close(shown.double(), pixels, rtol=1e-4, atol=0)
+
+
+def test_a_bank_with_room_for_all_patches_finds_training_images_at_distance_zero():
+    size = (64, 64)
+    goods = images(5, size)
+    detector = fit(build(size, bank_size=5 * 9 * 9 + 3), goods)
+    fresh = build(size, bank_size=5 * 9 * 9 + 3)
+    fresh.load_state_dict(detector.state_dict())
+    assert (fresh.freeze().score(goods).score == 0).all()
+    assert (fresh.score(images(2, size, seed=1)).score > 0).all()
+
+
+def test_the_mean_image_is_that_of_the_training_images():
+    size = (64, 80)
+    goods = images(5, size)
+    detector = fit(build(size, bank_size=20), goods)
+    torch.testing.assert_close(detector.mean_image, goods.float().mean(0).permute(2, 0, 1))
+    assert detector.extract(goods)[0].half().equal(detector.extract(goods)[0])  # a float16 store loses nothing
+
+
+def test_after_every_epoch_it_can_score_and_the_first_epoch_trains():
+    size = (64, 64)
+    goods = images(6, size)
+    initial = build(size).encoder.state_dict()
+    detector = build(size, bank_size=30)
+    steps, scores, banks = [], [], []
+
+    def after_epoch(epoch: int) -> bool:
+        scores.append(detector.score(images(3, size, seed=1)).score)
+        banks.append(detector.small_bank.clone())
+        return epoch == 1
+
+    settings = PatchTraining(epochs=5, pairs_per_image=2, batch_size=4, exam_images=3)
+    fit(detector, goods, training=settings, seed=0, on_step=steps.append, after_epoch=after_epoch)
+    assert [(step.epoch, step.step) for step in steps] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert all(torch.isfinite(score).all() for score in scores)
+    assert not torch.equal(scores[0], scores[1])
+    assert detector.small_bank.shape == banks[1].shape and not torch.equal(detector.small_bank, banks[1])
+    assert any(not torch.equal(value, initial[key]) for key, value in detector.encoder.state_dict().items())
+
+
+def test_every_pixel_is_seen_where_patches_do_not_fit():
+    size = (70, 83)
+    detector = fit(build(size, bank_size=50), images(3, size)).freeze()
+    image = images(1, size, seed=1)
+    clean = detector.score(image).anomaly_map
+    assert clean.shape == (1, 18, 21) and (clean > 0).all()
+    image[:, -2:, -2:] = 255 - image[:, -2:, -2:]
+    changed = detector.score(image).anomaly_map != clean
+    assert changed[0, -1, -1] and not changed[0, 0, 0]
+
+
+def test_images_smaller_than_a_patch_are_filled_up():
+    size = (32, 48)
+    detector = fit(build(size, bank_size=20), images(4, size)).freeze()
+    scored = detector.score(images(2, size, seed=1))
+    assert torch.isfinite(scored.score).all() and scored.anomaly_map.shape == (2, 8, 12)
+
+
+def test_settings_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="bank_sice"):
+        build((64, 64), bank_sice=3)
+    with pytest.raises(ValueError, match="patches"):
+        PatchTraining.model_validate({"patches": 3})
