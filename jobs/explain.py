@@ -125,6 +125,9 @@ class _Work:
         maps = {method: self.explainer(image, method)[0] for method in self.methods}
         cells = F.interpolate(scored.anomaly_map[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)
         maps = {ANOMALY_MAP: cells[0, 0], **maps}  # (H, W) each
+        for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
+            print(f"{name}  score {score:.4g}  {method} left out: the map is not finite everywhere")
+            del maps[method]
         filled, tested, random = compare(self._score, inputs[0], maps, self.settings.deletion, self.good)
         explained = []
         for method, found in maps.items():

@@ -53,7 +53,7 @@ class Substitute:
 
 class Deletion(NamedTuple):
     """auc: mean over the deleted share t of (S(t) - S(1)) / (S(0) - S(1)), trapezoids; lower is more faithful, 0.5 a
-    straight fall. curve: the steps + 1 values of it. None where the image filled all over scores no lower than before."""
+    straight fall. curve: the steps + 1 values of it. None where the image filled all over scores no lower than before, or a score is not a number."""
 
     auc: float
     curve: list[float]
@@ -133,7 +133,7 @@ def _curve(
     between = inputs + deleted * (filled.filling - inputs)
     scores = [filled.score, *_scores(score, between), filled.filled]
     curve = [(each - filled.filled) / span for each in scores]
-    return Deletion(_area(curve), curve)
+    return Deletion(_area(curve), curve) if all(map(math.isfinite, curve)) else None
 
 
 def _area(curve: list[float]) -> float:

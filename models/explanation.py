@@ -6,6 +6,7 @@ score_features(features(inputs)).score; a detector is explained in float32, what
 
 import copy
 import difflib
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
-from captum.attr import GuidedBackprop, GuidedGradCam, LayerAttribution, LayerGradCam, Saliency
+from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Saliency
 from torch import Tensor, nn
 
 from models.activations import NotGuided, guide_only, separate_rectifiers
@@ -23,6 +24,8 @@ from models.detector import Detector, Scored
 Method = Literal["gradient", "guided_backprop", "grad_cam", "guided_grad_cam", "cam"]
 METHODS: tuple[Method, ...] = get_args(Method)
 DEEPEST = "deepest tap"
+NEAR_PX = 9
+EPSILON = 1e-6
 
 
 class ExplanationError(ValueError):
@@ -41,8 +44,9 @@ class Explainer:
         arXiv:1412.6806). In the head gradients stay plain: a flow's score rises on either side of the mean, so there
         the sign does not tell evidence for from evidence against.
     grad_cam: ReLU(sum_c a_c A_c), a_c the mean over places of dS/dA_c, of one layer's maps A (Selvaraju et al. 2017,
-        arXiv:1610.02391, eq. 1 and 2), enlarged bilinearly; added up where the layer runs once a pyramid level.
-    guided_grad_cam: guided_backprop times grad_cam.
+        arXiv:1610.02391, eq. 1 and 2), enlarged bilinearly. A layer that runs several times, on the levels of a pyramid or
+        on turned copies, has a map for each, brought back to where it looked at and added up; each costs a pass.
+    guided_grad_cam: guided_backprop, with its signs, times grad_cam.
     cam: sum_c w_c A_c, signed, for a score that is b + sum_c w_c mean(A_c), A the only level of `features` (Zhou et al.
         2016, arXiv:1512.04150). A detector says so by a method pooled_weights() -> (C,) float32 or None.
     """
@@ -60,10 +64,10 @@ class Explainer:
         self._model = _Score(copy.deepcopy(detector).eval().requires_grad_(False))
         separate_rectifiers(self._model)
         self._guided = False
-        # The backbone; of a detector without a timm backbone, what it calls features.
-        self._part: nn.Module = _backbone(self._detector) or self._model.features
+        # The backbone; a detector without a timm backbone is taken as a whole.
+        self._part: nn.Module = _backbone(self._detector) or self._model
         self.layer = layer or DEEPEST
-        self._module = layers(self._detector)[layer] if layer else self._part
+        self._module = layers(self._detector)[layer] if layer else _backbone(self._detector) or self._model.features
 
     @property
     def _detector(self) -> Detector:
@@ -94,7 +98,8 @@ class Explainer:
         Raises:
             ExplanationError, NotGuided: the method or the layer is not defined for this detector.
         """
-        return torch.cat([self._one(image[None], method) for image in images])
+        with torch.inference_mode(False), torch.enable_grad():  # whoever scores may have switched gradients off
+            return torch.cat([self._one(image[None], method) for image in images])
 
     def _one(self, image: Tensor, method: Method) -> Tensor:
         inputs = self._detector.prepare(image).detach().requires_grad_()
@@ -114,54 +119,68 @@ class Explainer:
                 found = Saliency(self._model).attribute(inputs)
             elif method == "guided_backprop":
                 found = GuidedBackprop(self._model).attribute(inputs)
-            elif method in ("grad_cam", "guided_grad_cam"):
-                with self._places(inputs) as places:
-                    found = sum(self._at(place, inputs, method) for place in places)
+            elif method == "grad_cam":
+                found = self._grad_cam(inputs)
+            elif method == "guided_grad_cam":
+                found = GuidedBackprop(self._model).attribute(inputs) * self._grad_cam(inputs)
             else:
                 raise ExplanationError(f"method must be one of {', '.join(METHODS)}; got {method!r}. Choose one of them.")
         return found.detach().abs().amax(1)  # (1, H, W)
 
-    def _at(self, place: nn.Module, inputs: Tensor, method: Method) -> Tensor:
-        """The (1, 1 or 3, H, W) attribution of one call of the layer."""
-        if method == "guided_grad_cam":
-            return GuidedGradCam(self._model, place).attribute(inputs, interpolate_mode="bilinear")
-        cells = LayerGradCam(self._model, place).attribute(inputs, relu_attributions=True)
-        return LayerAttribution.interpolate(cells, tuple(inputs.shape[2:]), "bilinear")
+    def _grad_cam(self, inputs: Tensor) -> Tensor:
+        """(1, 1, H, W), never negative."""
+        with self._places(inputs) as places:
+            found = [
+                _back(LayerGradCam(self._model, place.module).attribute(inputs, relu_attributions=True), place.seen, inputs)
+                for place in places
+            ]
+        return torch.stack(found).sum(0)
 
     @contextmanager
-    def _places(self, inputs: Tensor) -> Iterator[list[nn.Module]]:
-        """Modules through which the layer's maps go, one a call, so that captum can tell the calls from each other."""
-        places: list[nn.Module] = []
-        call = 0
+    def _places(self, inputs: Tensor) -> Iterator[list["_Place"]]:
+        """The calls of the layer; while the context is open, its maps go through their modules."""
+        places: list[_Place] = []
+        seen = inputs
+        calls: Iterator[_Place] | None = None  # None while the calls are being counted
+
+        def enter(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            nonlocal seen
+            seen = arguments[0]
 
         def through(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            nonlocal call
             maps = _deepest(output) if isinstance(output, list | tuple) else output
-            if not isinstance(maps, Tensor) or maps.ndim != 4:
-                shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-                raise ExplanationError(
-                    f"layer must give maps (B, C, h, w); {self.layer!r} gives {shape}. Choose a convolutional layer, or "
-                    "none for the deepest tap."
-                )
-            if counting:
-                places.append(nn.Identity())
-            placed = places[call % len(places)](maps)
-            call += 1
+            self._check_maps(maps, inputs)
+            if calls is None:
+                places.append(_Place(nn.Identity(), seen))
+                return None
+            placed = next(calls).module(maps)
             return [placed if part is maps else part for part in output] if isinstance(output, list | tuple) else placed
 
-        handle = self._module.register_forward_hook(through)
+        handles = [self._part.register_forward_pre_hook(enter), self._module.register_forward_hook(through)]
         try:
-            counting = True
-            with torch.no_grad():
-                self._model(inputs)
-            counting, call = False, 0
+            self._model(inputs)
             if not places:
                 raise ExplanationError(
                     f"layer must be one that the score passes through; {self.layer!r} is not run. Choose a shallower one."
                 )
+            calls = itertools.cycle(places)
             yield places
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+
+    def _check_maps(self, maps: Any, inputs: Tensor) -> None:
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise ExplanationError(
+                f"layer must give maps (B, C, h, w); {self.layer!r} gives {shape}. Choose a convolutional layer, or none for "
+                "the deepest tap."
+            )
+        if maps is inputs:
+            leaves = [name for name, module in layers(self._detector).items() if not len(list(module.children()))]
+            raise ExplanationError(
+                f"layer must be given for a detector whose features are the pixels; got none. Its layers: {', '.join(leaves)}."
+            )
 
     @torch.no_grad()
     def _cam(self, inputs: Tensor) -> Tensor:
@@ -214,6 +233,28 @@ def _backbone(detector: Detector) -> Backbone | None:
     return next((module for module in detector.modules() if isinstance(module, Backbone)), None)
 
 
+class _Place(NamedTuple):
+    """One call of a layer. module: what its maps go through, so that captum can tell the calls from each other. seen:
+    (1, 3, H', W'), what the backbone looked at in that call, with its graph from the inputs."""
+
+    module: nn.Module
+    seen: Tensor
+
+
+def _back(cells: Tensor, seen: Tensor, inputs: Tensor) -> Tensor:
+    """A layer's (1, 1, h, w) at the inputs' pixels, (1, 1, H, W), by the adjoint of how the inputs became what was seen.
+
+    That is linear for a pyramid or a rotation, up to a constant: each pixel gets the mean of the places that it went to.
+    """
+    shown = LayerAttribution.interpolate(cells.detach(), tuple(seen.shape[2:]), "bilinear").expand_as(seen)
+    parts = [torch.autograd.grad(seen, inputs, each, retain_graph=True)[0] for each in (shown, torch.ones_like(seen))]
+    total, weight = (part.mean(1, keepdim=True) for part in parts)  # (1, 1, H, W)
+    # Pixels that a nearest-neighbour pyramid leaves out take what their neighbours got.
+    near, near_weight = (F.avg_pool2d(part, NEAR_PX, 1, NEAR_PX // 2) for part in (total, weight))
+    filled = torch.where(near_weight > EPSILON, near / near_weight.clamp_min(EPSILON), 0.0)
+    return torch.where(weight > EPSILON, total / weight.clamp_min(EPSILON), filled)
+
+
 def _deepest(maps: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Of the maps of several taps the last one of the coarsest grid."""
     return min(reversed(maps), key=lambda x: x.shape[-1] * x.shape[-2])
@@ -229,11 +270,11 @@ class FlaggedMaps(NamedTuple):
 def explain_flagged(explainer: Explainer, images: Tensor, scored: Scored, threshold: float, method: Method) -> FlaggedMaps:
     """Explain the images whose anomaly map has a cell above the threshold; the others cost nothing.
 
-    Flagged means here that the image has at least one region. A verdict needs a calibration, which may come after
-    scoring, so it cannot decide this.
+    Flagged means here that the image has at least one region (of a padded image a cell of the padding counts too). A
+    verdict needs a calibration, which may come after scoring, so it cannot decide this.
 
     Args:
-        images: (N, H, W, 3) uint8. scored: of these images; threshold: ArtifactConfig.map_threshold, in map units.
+        images: (N, H, W, 3) uint8. scored: of these images. threshold: ArtifactConfig.map_threshold, in map units.
     """
     height, width = scored.anomaly_map.shape[1:]
     flagged = (scored.anomaly_map > threshold).any(dim=2).any(dim=1) & torch.isfinite(scored.score)

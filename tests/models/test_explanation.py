@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from captum.attr import GuidedGradCam
 from torch import Tensor, nn
 
 from models import registry
 from models.activations import NotGuided
-from models.backbones import BackboneConfig
+from models.backbones import Backbone, BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from models.detector import Detector, Maps, Scored
+from models.detector import Detector, FitRun, Maps, Scored
 from models.explanation import METHODS, Explainer, ExplanationError, explain_flagged, layers
 from models.preprocess import normalise
 
@@ -152,6 +153,57 @@ def test_grad_cam_of_any_layer_and_guided_grad_cam(levels: int) -> None:
         torch.testing.assert_close(Explainer(detector)(images, "grad_cam"), grad_cam(detector, images, detector.net))
 
 
+class Score(nn.Module):
+    def __init__(self, detector: Detector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.detector.score_features(self.detector.features(inputs)).score
+
+
+def test_guided_grad_cam_is_captums_where_the_layer_runs_once() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3, 2, padding=1), nn.ReLU())
+    detector = Toy(net, 6, linear=False).requires_grad_(False)
+    images = pictures(1)
+    inputs = detector.prepare(images).requires_grad_()
+    with pytest.warns(UserWarning, match="backward hooks"):
+        found = GuidedGradCam(Score(detector), net[2]).attribute(inputs, interpolate_mode="bilinear").abs().amax(1)
+    torch.testing.assert_close(Explainer(detector, "net.2")(images, "guided_grad_cam"), found.detach())
+
+
+class Copies(Toy):
+    """A backbone that looks at the image, at a quarter turn of it and at half its size."""
+
+    def __init__(self, downscale: str):
+        super().__init__(Backbone(network(), ("3",)), 8, linear=False)
+        self.downscale = downscale
+
+    def features(self, inputs: Tensor) -> Maps:
+        half = F.interpolate(inputs, scale_factor=0.5, mode=self.downscale)
+        return [self.net(x)[0] for x in (inputs, inputs.rot90(1, (2, 3)), half)]
+
+
+def test_maps_of_turned_and_smaller_copies_are_brought_back() -> None:
+    detector = Copies("area")
+    images = pictures(1)
+    seen = detector.features(detector.prepare(images).requires_grad_())
+    score = detector.score_features(seen).score
+    expected = torch.zeros(1, 1, SIZE, SIZE)
+    for i, (maps, gradient) in enumerate(zip(seen, torch.autograd.grad(score.sum(), seen), strict=True)):
+        cells = F.relu((gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True)).detach()
+        size = SIZE // 2 if i == 2 else SIZE
+        cells = F.interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)
+        expected += (cells, cells.rot90(-1, (2, 3)), F.interpolate(cells, size=(SIZE, SIZE)))[i]
+    torch.testing.assert_close(Explainer(detector)(images, "grad_cam"), expected[:, 0])
+    torch.testing.assert_close(Explainer(detector, "3")(images, "grad_cam"), expected[:, 0])
+    # Three of four pixels never reach a copy that leaves pixels out; of a smooth image its map has no holes there either.
+    ramp = torch.linspace(0, 255, SIZE).to(torch.uint8)[None, :, None, None].expand(1, SIZE, SIZE, 3)  # (1, H, W, 3)
+    whole, skipping = (Explainer(Copies(downscale))(ramp, "grad_cam") for downscale in ("area", "nearest"))
+    assert (skipping - whole).abs().mean() < 0.1 * whole.mean()
+
+
 def test_cam_is_grad_cam_without_its_rectifier_up_to_a_constant() -> None:
     detector = Toy(network(), 6)
     images = pictures()
@@ -235,6 +287,8 @@ def test_a_frozen_detector_on_a_timm_backbone(name: str, settings: dict[str, Any
     assert list(explainer.check(images[0])) == ["cam"]
     torch.testing.assert_close(explainer(images, "gradient"), gradients(detector, images).abs().amax(1))
     torch.testing.assert_close(explainer(images, "guided_backprop"), guided_gradients(detector, images).abs().amax(1))
+    with torch.inference_mode():
+        assert torch.equal(explainer(images.clone(), "grad_cam"), explainer(images, "grad_cam"))
     for method in METHODS[:-1]:
         both = explainer(images, method)
         assert both.shape == (2, 64, 64) and both.dtype == torch.float32 and both.amin() >= 0 and both.amax() > 0
@@ -263,6 +317,37 @@ def test_a_transformer_is_explained_by_the_maps_of_its_tap() -> None:
     assert Explainer(detector)(images, "grad_cam").shape == (1, 64, 64)
     with pytest.raises(ExplanationError, match="must give maps"):
         Explainer(detector, "blocks.2")(images, "grad_cam")
+
+
+class InMemory:
+    def __init__(self, detector: Detector, images: Tensor):
+        self.maps = detector.extract(images)
+
+    def read(self, positions: Tensor) -> Maps:
+        return [x[positions] for x in self.maps]
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_detector_can_be_explained(name: str) -> None:
+    config = ArtifactConfig(
+        name="t",
+        detector=name,
+        input=InputConfig(height=64, width=64),
+        backbone=BackboneConfig(name="test_resnet", weights="none"),
+    )
+    detector = registry.build(config)
+    settings = {"epochs": 1} if "epochs" in detector.Training.model_fields else {}
+    detector.fit(InMemory(detector, pictures(12, 64)), torch.arange(12), FitRun(detector.Training(**settings), 0))
+    explainer = Explainer(detector.freeze())
+    image = pictures(13, 64)[12]
+    faults = explainer.check(image)
+    pixels_only = {"guided_backprop": "got LeakyReLU", "grad_cam": "layer must be given", "guided_grad_cam": "LeakyReLU"}
+    expected = {"cam": "linear in pooled features"} | (pixels_only if detector.config.backbone is None else {})
+    assert set(faults) == set(expected) and all(part in faults[method] for method, part in expected.items())
+    for method in METHODS:
+        if method not in faults:
+            found = explainer(image[None], method)
+            assert found.shape == (1, 64, 64) and bool(torch.isfinite(found).all()) and found.amax() > 0
 
 
 def test_only_flagged_images_are_explained() -> None:
