@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models import backbones
+from models.backbone_taps import default_taps
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig
 from models.preprocess import normalise
@@ -24,13 +25,15 @@ class FeatureExtractor(nn.Module):
     def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,)):
         """Args:
         config: backbone, input size and precision are read.
-        default_reductions: the strides whose deepest features are tapped where the config names no taps.
+        default_reductions: the strides whose deepest features are tapped where the config names no taps and
+            `models.backbone_taps` knows none of the detector's original for this backbone.
         """
         super().__init__()
         if config.backbone is None:
             raise ValueError(f"backbone must be given for the detector {config.detector}; got none. Name a timm model.")
         height, width = config.input.height, config.input.width
-        self.config = backbones.resolve(config.backbone, default_reductions)
+        taps = config.backbone.taps or default_taps(config.detector, config.backbone.name) or ()
+        self.config = backbones.resolve(config.backbone.model_copy(update={"taps": taps}), default_reductions)
         assert self.config.mean is not None and self.config.std is not None
         self.mean, self.std = self.config.mean, self.config.std
         self.precision = config.precision

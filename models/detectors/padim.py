@@ -14,7 +14,6 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.backbone_taps import default_taps
 from models.channel_choice import choose, draw_channels
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step
@@ -63,7 +62,7 @@ class Padim(Detector):
     def __init__(self, config: ArtifactConfig):
         super().__init__()
         hyper = PadimConfig.model_validate(config.hyperparameters)
-        self.backbone = FeatureExtractor(_with_taps(config), REDUCTIONS)
+        self.backbone = FeatureExtractor(config, REDUCTIONS)
         total = sum(self.backbone.channels)
         self.hyper = hyper = hyper.model_copy(update={"dims": min(hyper.dims, total)})
         rows, columns = max(self.backbone.grids, key=lambda grid: grid[0] * grid[1])
@@ -113,11 +112,3 @@ class Padim(Detector):
         super().freeze()
         self.gaussian.freeze()
         return self
-
-
-def _with_taps(config: ArtifactConfig) -> ArtifactConfig:
-    """With the originals' layers where the config names none and they are known."""
-    if config.backbone is None or config.backbone.taps:
-        return config
-    taps = default_taps(config.detector, config.backbone.name) or ()
-    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"taps": taps})})
