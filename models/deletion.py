@@ -53,7 +53,9 @@ class Substitute:
 
 class Deletion(NamedTuple):
     """auc: mean over the deleted share t of (S(t) - S(1)) / (S(0) - S(1)), trapezoids; lower is more faithful, 0.5 a
-    straight fall. curve: the steps + 1 values of it. None where the image filled all over scores no lower than before, or a score is not a number."""
+    straight fall. curve: the steps + 1 values of it. There is none where the image filled all over scores no lower than
+    before, or a score is not a finite number.
+    """
 
     auc: float
     curve: list[float]
