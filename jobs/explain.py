@@ -1,0 +1,209 @@
+"""Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.config import load
+from jobs.entry import run
+from jobs.errors import UsageError
+from jobs.explanation_picture import draw
+from models import artifact
+from models.artifact import Artifact
+from models.deletion import Deletion, DeletionConfig, compare
+from models.detector import Detector
+from pipeline.decode import DecodeConfig, decode_image
+from pipeline.image_file import Undecodable
+from pipeline.keys import ignored
+from pipeline.scorer import resolve_device
+from pipeline.storage import local_copy
+
+ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
+GOODS = 8
+JSON_NAME = "explanations.json"
+DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
+
+
+class ExplainSettings(BaseModel):
+    """Settings of `flowscore explain`. limit: images of a folder, in the order of their names. good: good images of
+    the same product, which the deletion test fills deleted places with; of a folder the first GOODS. deletion: of the test.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    input: Path
+    output: Path
+    method: Literal["gradient", "guided_backprop", "grad_cam", "guided_grad_cam", "cam", "all"] = "all"
+    layer: str | None = None
+    limit: int = Field(16, ge=1)
+    good: Path | None = None
+    device: str = "auto"
+    cache_dir: Path = Path("~/.cache/flowscore")
+    deletion: DeletionConfig = DeletionConfig()
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One map of one image, as explanations.json lists it. deletion_auc: lower is more faithful; random_auc: what deleting
+    in random order gets; null where the test says nothing. low, high: map values of the first and the last colour."""
+
+    method: str
+    layer: str | None
+    picture: str
+    low: float
+    high: float
+    deletion_auc: float | None
+    random_auc: float | None
+
+
+def explain(settings: ExplainSettings) -> dict[str, Any]:
+    """Explain every image, print a line a map, write the pictures and the JSON, and return what that holds."""
+    paths, good_paths = _images("--input", settings.input), _images("--good", settings.good) if settings.good else []
+    if len(paths) > settings.limit:
+        print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
+    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    size = opened.config.input
+    decode = DecodeConfig(height=size.height, width=size.width, resize=size.resize)
+    images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
+    good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
+    work = _Work(opened, settings, images[0][1], [pixels for _, pixels in good])
+    settings.output.mkdir(parents=True, exist_ok=True)
+    report = {
+        "model": opened.config.name,
+        "model_digest": opened.model_digest,
+        "layer": work.explainer.layer,
+        "not_defined": work.not_defined,
+        "deletion": {"meaning": DELETION_AUC, **settings.deletion.model_dump(mode="json")},
+        "unreadable": unreadable,
+        "images": [work.image(number, name, image) for number, (name, image) in enumerate(images)],
+    }
+    document = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    (settings.output / JSON_NAME).write_text(document, encoding="utf-8")
+    return report
+
+
+class _Work:
+    """The loaded detector with the methods that are defined for it."""
+
+    def __init__(self, opened: Artifact, settings: ExplainSettings, probe: torch.Tensor, good: list[torch.Tensor]):
+        # captum and matplotlib behind it are worth loading only once the input is known to be sound.
+        from models.explanation import METHODS, Explainer, ExplanationError
+
+        if opened.config.precision != "float32":
+            print(f"the model scores in {opened.config.precision}; its explanations and their scores are computed in float32")
+            opened = replace(opened, config=opened.config.model_copy(update={"precision": "float32"}))
+        self.settings, self.device = settings, resolve_device(settings.device)
+        self.detector: Detector = artifact.load(opened, self.device)
+        self.good = self.detector.prepare(torch.stack(good).to(self.device)) if good else None
+        self.explainer = Explainer(self.detector, settings.layer)
+        chosen = METHODS if settings.method == "all" else (settings.method,)
+        self.not_defined = {str(method): fault for method, fault in self.explainer.check(probe.to(self.device), chosen).items()}
+        self.methods = [method for method in chosen if method not in self.not_defined]
+        if not self.methods:
+            raise ExplanationError(next(iter(self.not_defined.values())))
+        for method, fault in self.not_defined.items():
+            print(f"{method} left out: {fault}")
+
+    def image(self, number: int, name: str, pixels: torch.Tensor) -> dict[str, Any]:
+        """Explain one image, (H, W, 3) uint8: its entry in the JSON."""
+        image = pixels[None].to(self.device)
+        inputs = self.detector.prepare(image)
+        with torch.no_grad():
+            scored = self.detector.score_features(self.detector.features(inputs))
+        score = float(scored.score)
+        if not torch.isfinite(scored.score).all():
+            print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
+            return {"image": name, "score": None, "score_deleted": None, "filling": None, "maps": []}
+        maps = {method: self.explainer(image, method)[0] for method in self.methods}
+        cells = F.interpolate(scored.anomaly_map[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)
+        maps = {ANOMALY_MAP: cells[0, 0], **maps}  # (H, W) each
+        for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
+            print(f"{name}  score {score:.4g}  {method} left out: the map is not finite everywhere")
+            del maps[method]
+        filled, tested, random = compare(self._score, inputs[0], maps, self.settings.deletion, self.good)
+        explained = []
+        for method, found in maps.items():
+            layer = self.explainer.layer if method.endswith("grad_cam") else None
+            picture = f"{number:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.{method}.png"
+            title = [f"{name}   score {score:.4g}", f"{method}{f' of {layer}' if layer else ''}"]
+            title.append(_figures(tested[method], random, self.good is not None))
+            drawn, scale = draw(pixels.numpy(), found.cpu().numpy(), title)
+            drawn.save(self.settings.output / picture)
+            areas = [each.auc if each else None for each in (tested[method], random)]
+            explained.append(Explained(method, layer, picture, scale.low, scale.high, *areas))
+            print(f"{name}  score {score:.4g}  {method}: {title[-1]}  {self.settings.output / picture}", flush=True)
+        return {
+            "image": name,
+            "score": score,
+            "score_deleted": filled.filled,
+            "filling": filled.name,
+            "maps": [asdict(each) for each in explained],
+        }
+
+    def _score(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.detector.score_features(self.detector.features(inputs)).score
+
+
+def _figures(found: Deletion | None, random: Deletion | None, with_good: bool) -> str:
+    if found is None or random is None:
+        advice = "" if with_good else "; good images (--good) make a better filling"
+        return f"no deletion test, since no filling scores below the image{advice}"
+    return f"deletion AUC {found.auc:.3f} (random order {random.auc:.3f}; lower is more faithful)"
+
+
+def _images(flag: str, root: Path) -> list[Path]:
+    """The file, or every file below the folder, by name."""
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise UsageError(flag, "an image or a folder of images", str(root), "Check the path.")
+    found = sorted(path for path in root.rglob("*") if path.is_file() and not ignored(path.relative_to(root).as_posix()))
+    if not found:
+        raise UsageError(flag, "an image or a folder of images", str(root), "It holds no images.")
+    return found
+
+
+def _decoded(
+    flag: str, paths: list[Path], decode: DecodeConfig, root: Path
+) -> tuple[list[tuple[str, torch.Tensor]], dict[str, str]]:
+    """Names below the root with (H, W, 3) uint8 pixels, and why the other images could not be read."""
+    images, unreadable = [], {}
+    for path in paths:
+        name = path.name if path == root else path.relative_to(root).as_posix()
+        try:
+            images.append((name, torch.tensor(decode_image(path.read_bytes(), decode).pixels)))
+        except (Undecodable, OSError) as fault:
+            unreadable[name] = str(fault)
+            print(f"{name} left out: {fault}")
+    if not images:
+        name, why = next(iter(unreadable.items()))
+        raise UsageError(flag, "an image or a folder of images that can be read", name, f"The first fault: {why}.")
+    return images, unreadable
+
+
+def main(
+    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
+    input: Annotated[Path | None, typer.Option(help="an image, or a folder of them")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder for the pictures and explanations.json")] = None,
+    method: Annotated[str | None, typer.Option(help="gradient, guided_backprop, grad_cam, guided_grad_cam, cam or all")] = None,
+    layer: Annotated[str | None, typer.Option(help="layer of the backbone for Grad-CAM; default the deepest tap")] = None,
+    limit: Annotated[int | None, typer.Option(help="images of a folder, the first by name; default 16")] = None,
+    good: Annotated[Path | None, typer.Option(help="good image or folder: fills deleted places in the test")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
+) -> None:
+    """Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
+    flags = {"model": model, "input": input, "output": output, "method": method, "layer": layer, "limit": limit}
+    explain(load(ExplainSettings, config, **flags, good=good, device=device))
+
+
+if __name__ == "__main__":
+    run(main)

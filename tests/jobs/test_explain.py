@@ -1,0 +1,123 @@
+"""`flowscore explain` as a user calls it: drawn surfaces with a spot, a small model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import ndimage
+
+from jobs.entry import run
+from jobs.explain import main
+from jobs.train import main as train_main
+
+SMALL = {
+    "weights": "none",
+    "backbone": "test_resnet",
+    "image_size": 64,
+    "hyperparameters": {"hidden": 8, "whiten_dims": 8, "kernels": [3]},
+    "training": {"epochs": 1, "batch_size": 4},
+    "precision": "bf16",
+    "device": "cpu",
+    "selection_share": 0,
+    "calibration_share": 0,
+}
+METHODS = ["gradient", "guided_backprop", "grad_cam", "guided_grad_cam"]
+
+
+def surface(seed: int, spot: bool) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = ndimage.gaussian_filter(rng.standard_normal((72, 80)), 2) * 150 + 128
+    if spot:
+        pixels[20:36, 40:60] = 255
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("explain")
+    for folder, count in (("good", 12), ("bad", 3)):
+        (root / folder / "a").mkdir(parents=True)
+        for number in range(count):
+            surface(number + 100 * (folder == "bad"), folder == "bad").save(root / folder / "a" / f"{number}.png")
+    (root / "train.yaml").write_text(yaml.safe_dump(SMALL))
+    flags = ["--input", str(root / "good"), "--model-out", str(root / "m"), "--config", str(root / "train.yaml")]
+    with pytest.raises(SystemExit) as ended:
+        run(train_main, flags)
+    assert not ended.value.code
+    return root
+
+
+def explain(place: Path, source: str, output: Path, *flags: str) -> int:
+    arguments = ["--model", str(place / "m"), "--input", str(place / source), "--output", str(output), *flags]
+    with pytest.raises(SystemExit) as ended:
+        run(main, arguments)
+    return int(ended.value.code or 0)
+
+
+def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
+    (place / "bad" / "notes.png").write_text("no image")
+    assert explain(place, "bad", tmp_path / "out", "--good", str(place / "good")) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "the model scores in bf16; its explanations and their scores are computed in float32" in shown
+    assert any(line.startswith("cam left out: method must suit the detector") for line in shown)
+    assert any(line.startswith("notes.png left out: the bytes are no JPEG") for line in shown)
+    lines = [line for line in shown if "  score " in line]
+    assert len(lines) == 3 * (1 + len(METHODS)) and lines[0].startswith("a/0.png  score ") and "anomaly_map: " in lines[0]
+    report = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert report["layer"] == "deepest tap" and list(report["not_defined"]) == ["cam"]
+    assert list(report["unreadable"]) == ["notes.png"]
+    assert [image["image"] for image in report["images"]] == ["a/0.png", "a/1.png", "a/2.png"]
+    for image in report["images"]:
+        assert image["filling"].startswith("good image") and image["score_deleted"] < image["score"]
+        assert image["maps"][0]["deletion_auc"] < image["maps"][0]["random_auc"]
+        assert [each["method"] for each in image["maps"]] == ["anomaly_map", *METHODS]
+        assert len({each["random_auc"] for each in image["maps"]}) == 1
+        for each in image["maps"]:
+            assert (each["deletion_auc"] is None) == (image["score"] <= image["score_deleted"])
+            assert each["low"] <= each["high"]
+            with Image.open(tmp_path / "out" / each["picture"]) as picture:
+                assert picture.width > 2 * 320 and picture.height > 320
+    pictures = {each["picture"] for image in report["images"] for each in image["maps"]}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == pictures | {"explanations.json"}
+    assert "000-a_0.png.grad_cam.png" in pictures
+
+
+def test_one_image_one_method_one_layer(place: Path, tmp_path: Path, capsys) -> None:
+    source = "bad/a/1.png"
+    assert explain(place, source, tmp_path / "deep" / "out", "--method", "grad_cam", "--layer", "layer1.0.conv1") == 0
+    assert "grad_cam" in capsys.readouterr().out
+    report = json.loads((tmp_path / "deep" / "out" / "explanations.json").read_text())
+    (image,) = report["images"]
+    assert image["image"] == "1.png" and [each["method"] for each in image["maps"]] == ["anomaly_map", "grad_cam"]
+    assert image["maps"][1]["layer"] == "layer1.0.conv1" and image["maps"][0]["layer"] is None
+    assert image["filling"] in ("blur 1/32", "blur 1/8", "mean colour")
+
+
+def test_a_limit_takes_the_first_by_name(place: Path, tmp_path: Path, capsys) -> None:
+    settings = tmp_path / "explain.yaml"
+    settings.write_text(yaml.safe_dump({"deletion": {"steps": 3, "random_orders": 1}, "method": "gradient"}))
+    assert explain(place, "good", tmp_path / "out", "--limit", "2", "--config", str(settings)) == 0
+    assert "12 files; the first 2 by name" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "explanations.json").read_text())
+    assert [image["image"] for image in report["images"]] == ["a/0.png", "a/1.png"]
+    assert report["deletion"]["steps"] == 3
+
+
+def test_what_cannot_work_is_one_sentence(place: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    for source, flags, message in (
+        ("none", (), "--input must be an image or a folder"),
+        (str(tmp_path / "empty"), (), "It holds no images"),
+        ("train.yaml", (), "can be read"),
+        ("bad/a", ("--method", "lime"), "method must be 'gradient'"),
+        ("bad/a", ("--method", "cam"), "cam needs a score that is linear"),
+        ("bad/a", ("--good", str(place / "none")), "--good must be an image or a folder"),
+        ("bad/a", ("--layer", "layer9"), "layer must be one of the backbone's; got 'layer9'"),
+        ("bad/a", ("--limit", "0"), "limit must be"),
+    ):
+        assert explain(place, source, tmp_path / "out", *flags) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
