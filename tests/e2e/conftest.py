@@ -21,6 +21,6 @@ def model(tmp_path_factory):
     command(
         *("train", "--detector", "csflow", "--input", folder / "good", "--model-out", folder / "model"),
         *("--backbone", "mobilenetv1_100", "--weights", "none", "--image-size", "64", "--epochs", "1"),
-        *("--calibration-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
+        *("--calibration-share", "0", "--selection-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
     )
     return folder / "model"
