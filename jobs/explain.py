@@ -2,10 +2,11 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
@@ -19,14 +20,16 @@ from models import artifact
 from models.artifact import Artifact
 from models.deletion import Deletion, DeletionConfig, compare
 from models.detector import Detector
-from pipeline.decode import DecodeConfig, decode_image
+from models.explanation_methods import METHODS, Method
+from pipeline.decode import DecodeConfig, cut_tiles, decode_image
 from pipeline.image_file import Undecodable
 from pipeline.keys import ignored
-from pipeline.scorer import resolve_device
+from pipeline.scorer import resolve_device, tiling
 from pipeline.storage import local_copy
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
-GOODS = 8
+Corner = tuple[int, int]  # (top, left), px
+GOODS = 8  # of an image that is scored by tiles, the middle one
 JSON_NAME = "explanations.json"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
 
@@ -41,7 +44,7 @@ class ExplainSettings(BaseModel):
     model: str
     input: Path
     output: Path
-    method: Literal["gradient", "guided_backprop", "grad_cam", "guided_grad_cam", "cam", "all"] = "all"
+    method: Literal[Method, "all"] = "all"
     layer: str | None = None
     limit: int = Field(16, ge=1)
     good: Path | None = None
@@ -65,16 +68,19 @@ class Explained:
 
 
 def explain(settings: ExplainSettings) -> dict[str, Any]:
-    """Explain every image, print a line a map, write the pictures and the JSON, and return what that holds."""
+    """Explain every image, print a line a map, write the pictures and the JSON, and return what that holds.
+
+    Of an image that the model scores by tiles the worst tile is explained: the image's score is that tile's.
+    """
     paths, good_paths = _images("--input", settings.input), _images("--good", settings.good) if settings.good else []
     if len(paths) > settings.limit:
         print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     size = opened.config.input
-    decode = DecodeConfig(height=size.height, width=size.width, resize=size.resize)
+    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
-    work = _Work(opened, settings, images[0][1], [pixels for _, pixels in good])
+    work = _Work(opened, settings, [pixels for _, pixels in good])
     settings.output.mkdir(parents=True, exist_ok=True)
     report = {
         "model": opened.config.name,
@@ -93,35 +99,63 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
 class _Work:
     """The loaded detector with the methods that are defined for it."""
 
-    def __init__(self, opened: Artifact, settings: ExplainSettings, probe: torch.Tensor, good: list[torch.Tensor]):
+    def __init__(self, opened: Artifact, settings: ExplainSettings, good: list[np.ndarray]):
         # captum and matplotlib behind it are worth loading only once the input is known to be sound.
-        from models.explanation import METHODS, Explainer, ExplanationError
+        from models.explanation import Explainer, ExplanationError
 
         if opened.config.precision != "float32":
             print(f"the model scores in {opened.config.precision}; its explanations and their scores are computed in float32")
-            opened = replace(opened, config=opened.config.model_copy(update={"precision": "float32"}))
+            opened = artifact.in_float32(opened)
         self.settings, self.device = settings, resolve_device(settings.device)
         self.detector: Detector = artifact.load(opened, self.device)
-        self.good = self.detector.prepare(torch.stack(good).to(self.device)) if good else None
+        self.tiling, self.size = tiling(opened.config), (opened.config.input.height, opened.config.input.width)
+        middles = [self._tile(each, self._corners(each)[len(self._corners(each)) // 2]) for each in good]
+        self.good = self.detector.prepare(torch.from_numpy(np.stack(middles)).to(self.device)) if good else None
         self.explainer = Explainer(self.detector, settings.layer)
         chosen = METHODS if settings.method == "all" else (settings.method,)
-        self.not_defined = {str(method): fault for method, fault in self.explainer.check(probe.to(self.device), chosen).items()}
+        blank = torch.zeros(*self.size, 3, dtype=torch.uint8, device=self.device)
+        self.not_defined = {str(method): fault for method, fault in self.explainer.check(blank, chosen).items()}
         self.methods = [method for method in chosen if method not in self.not_defined]
         if not self.methods:
             raise ExplanationError(next(iter(self.not_defined.values())))
         for method, fault in self.not_defined.items():
             print(f"{method} left out: {fault}")
 
-    def image(self, number: int, name: str, pixels: torch.Tensor) -> dict[str, Any]:
-        """Explain one image, (H, W, 3) uint8: its entry in the JSON."""
-        image = pixels[None].to(self.device)
+    def _tile(self, pixels: np.ndarray, corner: Corner) -> np.ndarray:
+        """The tile (H, W, 3) uint8 of an image that starts at (top, left)."""
+        tile = np.empty((1, *self.size, 3), np.uint8)
+        cut_tiles(pixels, [corner], self.size, tile)
+        return tile[0]
+
+    def _corners(self, pixels: np.ndarray) -> list[Corner]:
+        """Where an image's tiles start; one at the corner where images are brought to the input's size instead."""
+        if self.tiling is None:
+            return [(0, 0)]
+        return [(int(top), int(left)) for top, left in self.tiling.grid((pixels.shape[0], pixels.shape[1])).origins]
+
+    @torch.no_grad()
+    def _worst(self, pixels: np.ndarray) -> Corner:
+        """The corner of the tile with the highest score."""
+        corners = self._corners(pixels)
+        if len(corners) == 1:
+            return corners[0]
+        tiles = (torch.from_numpy(self._tile(pixels, corner))[None].to(self.device) for corner in corners)
+        return corners[int(np.argmax([float(self._score(self.detector.prepare(tile))) for tile in tiles]))]
+
+    def image(self, number: int, name: str, pixels: np.ndarray) -> dict[str, Any]:
+        """Explain one image, (H, W, 3) uint8, or the worst of its tiles: its entry in the JSON."""
+        top, left = self._worst(pixels)
+        pixels = self._tile(pixels, (top, left))
+        about = {"image": name, "tile": None if self.tiling is None else [left, top]}
+        name += "" if self.tiling is None else f" tile at {left},{top}"
+        image = torch.tensor(pixels)[None].to(self.device)
         inputs = self.detector.prepare(image)
         with torch.no_grad():
             scored = self.detector.score_features(self.detector.features(inputs))
         score = float(scored.score)
         if not torch.isfinite(scored.score).all():
             print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
-            return {"image": name, "score": None, "score_deleted": None, "filling": None, "maps": []}
+            return {**about, "score": None, "score_deleted": None, "filling": None, "maps": []}
         maps = {method: self.explainer(image, method)[0] for method in self.methods}
         cells = F.interpolate(scored.anomaly_map[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)
         maps = {ANOMALY_MAP: cells[0, 0], **maps}  # (H, W) each
@@ -135,13 +169,13 @@ class _Work:
             picture = f"{number:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.{method}.png"
             title = [f"{name}   score {score:.4g}", f"{method}{f' of {layer}' if layer else ''}"]
             title.append(_figures(tested[method], random, self.good is not None))
-            drawn, scale = draw(pixels.numpy(), found.cpu().numpy(), title)
+            drawn, scale = draw(pixels, found.cpu().numpy(), title)
             drawn.save(self.settings.output / picture)
             areas = [each.auc if each else None for each in (tested[method], random)]
             explained.append(Explained(method, layer, picture, scale.low, scale.high, *areas))
             print(f"{name}  score {score:.4g}  {method}: {title[-1]}  {self.settings.output / picture}", flush=True)
         return {
-            "image": name,
+            **about,
             "score": score,
             "score_deleted": filled.filled,
             "filling": filled.name,
@@ -173,13 +207,14 @@ def _images(flag: str, root: Path) -> list[Path]:
 
 def _decoded(
     flag: str, paths: list[Path], decode: DecodeConfig, root: Path
-) -> tuple[list[tuple[str, torch.Tensor]], dict[str, str]]:
-    """Names below the root with (H, W, 3) uint8 pixels, and why the other images could not be read."""
+) -> tuple[list[tuple[str, np.ndarray]], dict[str, str]]:
+    """Names below the root with (H, W, 3) uint8 pixels, of the input's size unless it is a tile's; and why the other images
+    could not be read."""
     images, unreadable = [], {}
     for path in paths:
         name = path.name if path == root else path.relative_to(root).as_posix()
         try:
-            images.append((name, torch.tensor(decode_image(path.read_bytes(), decode).pixels)))
+            images.append((name, np.array(decode_image(path.read_bytes(), decode).pixels)))
         except (Undecodable, OSError) as fault:
             unreadable[name] = str(fault)
             print(f"{name} left out: {fault}")

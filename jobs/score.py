@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +14,8 @@ from jobs.entry import run
 from jobs.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.progress import Progress
 from models import artifact
+from models.artifact import Artifact
+from models.explanation_methods import Method
 from pipeline.cluster import Engine, Resources
 from pipeline.decode import DecodeConfig
 from pipeline.finalize import TooManyErrors
@@ -26,7 +29,11 @@ from schemas.version import VERSION
 
 
 class ScoreSettings(BaseModel):
-    """Settings of `flowscore score`: the keys of its YAML file."""
+    """Settings of `flowscore score`: the keys of its YAML file.
+
+    explain: how images with a region are explained, in the maps table; another method is another run. The images flagged
+    here are those with a region, since verdicts need a calibration, which may come later.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +46,7 @@ class ScoreSettings(BaseModel):
     cache_dir: Path = Path("~/.cache/flowscore")
     max_image_pixels: int | None = Field(None, gt=0)
     timezone: str | None = None
+    explain: Method | None = None
     resources: Resources = Resources()
     limits: RunLimits = RunLimits()
 
@@ -70,6 +78,7 @@ def main(
     image_id: Annotated[str | None, typer.Option(help="uri, key or content: what names an image")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default RAY_ADDRESS, else this machine")] = None,
+    explain: Annotated[str | None, typer.Option(help="method by which images with a region are explained")] = None,
     max_error_share: Annotated[float | None, typer.Option(help="above it nothing is published (exit 3)")] = None,
     accept_errors: Annotated[bool | None, typer.Option("--accept-errors", help="publish whatever the share")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with these and all other settings")] = None,
@@ -83,6 +92,7 @@ def main(
         run_id=run_id,
         device=device,
         address=address,
+        explain=explain,
         source={"key_pattern": key_pattern, "date": date, "image_id": image_id},
         limits={"max_error_share": max_error_share, "accept_errors": accept_errors},
     )
@@ -125,6 +135,8 @@ def run_job(job: Job, settings: ScoreSettings, engine: Engine, on_progress: OnPr
 def prepare(settings: ScoreSettings) -> Job:
     """Open the model and the storage of both ends; every fault a user can mend is found here."""
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    if settings.explain is not None:
+        _check_explanation(opened, settings.explain)
     limits = {"max_image_pixels": settings.max_image_pixels, "timezone": settings.timezone}
     scoring = ScoringConfig(
         model=opened.config.name,
@@ -134,6 +146,7 @@ def prepare(settings: ScoreSettings) -> Job:
             **opened.config.input.model_dump(exclude={"overlap"}),
             **{name: value for name, value in limits.items() if value is not None},
         ),
+        explain=settings.explain,
     )
     output_uri = open_store(settings.output).uri
     if f"{output_uri}/".startswith(f"{scoring.source.input_uri}/"):
@@ -143,6 +156,19 @@ def prepare(settings: ScoreSettings) -> Job:
     next(iter(open_store(settings.source.input_uri).list()), None)
     check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
     return Job(state, scoring, opened.config.model_dump(mode="json"))
+
+
+def _check_explanation(opened: Artifact, method: Method) -> None:
+    """Raises UsageError for a model without regions, ExplanationError where the method is not defined for it."""
+    if opened.config.map_threshold is None:
+        fix = "Leave it out, or train with a selection share, which sets the threshold."
+        raise UsageError("--explain", "left out for a model without a map threshold, which finds no regions", method, fix)
+    from models.explanation import Explainer, ExplanationError  # captum takes seconds that most runs need not wait
+
+    size = opened.config.input
+    blank = torch.zeros(size.height, size.width, 3, dtype=torch.uint8)
+    for fault in Explainer(artifact.load(artifact.in_float32(opened))).check(blank, (method,)).values():
+        raise ExplanationError(fault)
 
 
 class ScoringProgress(Progress):

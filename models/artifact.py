@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,11 @@ def read(directory: Path) -> Artifact:
             "Use the version that trained it, or train again."
         ) from error
     return Artifact(directory, config, *found)
+
+
+def in_float32(artifact: Artifact) -> Artifact:
+    """The same weights to be loaded for arithmetic in float32: for explanations, whose gradients bf16 would blur."""
+    return replace(artifact, config=artifact.config.model_copy(update={"precision": "float32"}))
 
 
 def load(artifact: Artifact, device: str = "cpu") -> Detector:

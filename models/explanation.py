@@ -10,7 +10,7 @@ import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from models.activations import NotGuided, guide_only, separate_rectifiers
 from models.backbones import Backbone
 from models.detector import Detector, Scored
+from models.explanation_methods import METHODS, Method
 
-Method = Literal["gradient", "guided_backprop", "grad_cam", "guided_grad_cam", "cam"]
-METHODS: tuple[Method, ...] = get_args(Method)
 DEEPEST = "deepest tap"
 NEAR_PX = 9
 EPSILON = 1e-6

@@ -9,12 +9,14 @@ import pyarrow as pa
 from models.regions import find_regions
 from pipeline.commits import write_commit
 from pipeline.decode import DecodeConfig
-from pipeline.envelope import left_open, unpack, unpack_maps
+from pipeline.envelope import left_open, unpack, unpack_explanations, unpack_maps
 from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
 from pipeline.storage import Denied, Unreachable
 from schemas import commit as commit_schema
+
+EXPLANATION = ("explanation", "explanation_scale", "explanation_offset", "explanation_method")
 
 
 def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
@@ -67,6 +69,7 @@ def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
         finite = np.frombuffer(unit["finite"][0].as_buffer(), bool)
         scores = np.frombuffer(unit["scores"][0].as_buffer(), np.float32)
         maps = unpack_maps(unit, count)
+        explanations = unpack_explanations(unit, maps)
         embeddings = np.frombuffer(unit["embeddings"][0].as_buffer(), np.float16).reshape(count, -1)  # (N, 32)
         for i in np.flatnonzero(~failed):
             if not finite[i]:
@@ -80,6 +83,10 @@ def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
             if threshold is not None:
                 found = find_regions(maps[i], threshold, placement(sizes[i], decode))
                 columns["regions"][i], columns["region_count"][i] = [r._asdict() for r in found.regions], found.count
+                if found.count and i in explanations:
+                    packed = (*quantise(explanations[i]), unit["explanation_method"][0].as_py())
+                    for name, cell in zip(EXPLANATION, packed, strict=True):
+                        columns[name][i] = cell
     arrays = {name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()}
     return pa.table(
         {name: arrays.get(name, rows[name] if name in rows.column_names else None) for name in commit_schema.SCHEMA.names}

@@ -39,6 +39,35 @@ def unpack_maps(unit: pa.Table, count: int) -> list[np.ndarray]:
     return [cells[start : start + h * w].reshape(h, w) for start, (h, w) in zip(ends[:-1], shapes, strict=True)]  # (h, w)
 
 
+def pack_explanations(explanations: dict[int, np.ndarray], method: str | None) -> dict[str, object]:
+    """Columns `explanations`, `explained` and `explanation_method` of maps (h, w) float32 by position; none without a method.
+
+    They have the shapes of the images' anomaly maps.
+    """
+    if method is None:
+        return {}
+    cells = b"".join(np.ascontiguousarray(each).tobytes() for each in explanations.values())
+    positions = np.array(list(explanations), np.int64).tobytes()
+    return {"explanations": cells, "explained": positions, "explanation_method": method}
+
+
+def unpack_explanations(unit: pa.Table, maps: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+    """The maps that `pack_explanations` wrote, by position, reading the buffer in place.
+
+    Args:
+        maps: anomaly maps of all images of the unit.
+    """
+    if "explained" not in unit.column_names:
+        return {}
+    cells = np.frombuffer(unit["explanations"][0].as_buffer(), np.float32)
+    found, start = {}, 0
+    for position in np.frombuffer(unit["explained"][0].as_buffer(), np.int64).tolist():
+        like = maps[position]
+        found[position] = cells[start : start + like.size].reshape(like.shape)  # (h, w)
+        start += like.size
+    return found
+
+
 def envelope(**columns: object) -> pa.Table:
     """A table of one row; bytes, memoryviews and Arrow buffers become large_binary, other values keep Arrow's choice."""
     arrays: dict[str, pa.Array] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode_tiles import InChild, TiledUnit, ahead
-from pipeline.envelope import envelope, left_open, pack, pack_maps, unpack
+from pipeline.envelope import envelope, left_open, pack, pack_explanations, pack_maps, unpack
 from pipeline.scorer import Scorer, UnitScores
 from pipeline.stage_config import StageConfig
 from pipeline.storage import local_copy
@@ -22,7 +22,7 @@ class ScoreStage:
 
     def __init__(self, config: StageConfig) -> None:
         directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-        self._scorer = Scorer(directory, config.device, config.threads)
+        self._scorer = Scorer(directory, config.device, config.threads, config.scoring.explain)
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
         self._decoder = InChild(self._decode, config.decode_timeout_s)
@@ -41,6 +41,7 @@ class ScoreStage:
                 "embeddings": scores.embedding.tobytes(),
                 "map_threshold": self._scorer.map_threshold,
                 **pack_maps(scores.anomaly_map),
+                **pack_explanations(scores.explanations, self._scorer.explain),
             }
         return envelope(
             **columns,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import torch
 
 from models import artifact
 from models.config import ArtifactConfig
+from models.detector import Scored
 from models.embedding import EMBEDDING_SIZE
-from models.tiling import TileScores, Tiling
+from models.explanation_methods import Method
+from models.tiling import Mosaic, TileScores, Tiling
 from pipeline.decode_tiles import TileBatch
 
 
@@ -21,12 +23,13 @@ class UnitScores:
     """What the detector says of a unit's N images, in unit order; rows of images without pixels are undefined.
 
     score: (N,) float32.  anomaly_map: N of (h, w) float32, all of one size unless scored by tiles.
-    embedding: (N, 32) float16.
+    embedding: (N, 32) float16.  explanations: by position, of the images that have one, (h, w) float32 on the map's cells.
     """
 
     score: np.ndarray
     anomaly_map: Sequence[np.ndarray]
     embedding: np.ndarray
+    explanations: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class Scorer:
@@ -34,9 +37,14 @@ class Scorer:
 
     Every batch has the artifact's batch size: a bad image leaves its slot blank and the last batch is filled up with
     blanks, so that an image's arithmetic depends on its slot only, never on what else could be read.
+
+    explain: also explain the images whose map has a cell above the model's map threshold; each takes a few passes forward
+    and back in float32. Of an image in tiles those tiles are explained that have such a cell; the others count as 0.
     """
 
-    def __init__(self, directory: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, device: str = "auto", threads: int | None = None, explain: Method | None = None
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = resolve_device(device)
@@ -46,6 +54,11 @@ class Scorer:
         self.label = f"{self.device.split(':')[0]}-{opened.config.precision}"
         self._detector = artifact.load(opened, self.device)
         self.tiling = tiling(opened.config)
+        self.explain = explain if self.map_threshold is not None else None
+        if self.explain is not None:
+            from models.explanation import Explainer  # captum and what it brings take seconds that most runs need not wait
+
+            self._explainer = Explainer(artifact.load(artifact.in_float32(opened), self.device))
 
     def __call__(self, pixels: np.ndarray) -> UnitScores:
         """Args:
@@ -54,7 +67,11 @@ class Scorer:
         starts = range(0, len(pixels), self.batch_size)
         parts = [self._batch(pixels[start : start + self.batch_size]) for start in starts]
         score, anomaly_map, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return UnitScores(score, anomaly_map, embedding)
+        explanations: dict[int, np.ndarray] = {}
+        for start, part in zip(starts, parts, strict=True):
+            found = self._explained(pixels[start : start + self.batch_size], part)
+            explanations |= {start + position: cells for position, cells in found.items()}
+        return UnitScores(score, anomaly_map, embedding, explanations)
 
     def by_tiles(self, batches: Iterable[TileBatch], count: int) -> UnitScores:
         """Score the images of a unit of `count` by their tiles; never more than a batch of them at once.
@@ -64,16 +81,27 @@ class Scorer:
         scores = np.zeros(count, np.float32)
         embeddings = np.zeros((count, EMBEDDING_SIZE), np.float16)
         maps = [np.zeros((0, 0), np.float32)] * count
+        explanations: dict[int, np.ndarray] = {}
         for position, parts in groupby(batches, key=lambda batch: batch.position):
-            gathered, left = None, 0
+            gathered, explained, any_explained, left = None, None, False, 0
             for _, grid, pixels in parts:
                 if gathered is None:
                     gathered, left = TileScores(grid), len(grid.origins)
-                gathered.add(*self._batch(pixels))
+                    explained = Mosaic(grid) if self.explain is not None else None
+                part = self._batch(pixels)
+                gathered.add(*part)
                 left -= len(pixels)
+                if explained is not None:
+                    cells = np.zeros_like(part[1])
+                    for tile, found in self._explained(pixels, part).items():
+                        cells[tile], any_explained = found, True
+                    explained.add(cells)
             if gathered is not None and not left:
                 scores[position], maps[position], embeddings[position] = gathered.result()
-        return UnitScores(scores, maps, embeddings)
+                # What a tile shows at its rim only may be gone once the tiles are blended.
+                if explained is not None and any_explained and (maps[position] > self.map_threshold).any():
+                    explanations[position] = explained.result()
+        return UnitScores(scores, maps, embeddings, explanations)
 
     def finite(self, scores: UnitScores) -> np.ndarray:
         """(N,) bool: score and whole map are finite numbers."""
@@ -86,6 +114,18 @@ class Scorer:
         with torch.inference_mode():
             scored = self._detector.score(torch.from_numpy(slots).to(self.device))
         return [part[: len(pixels)].cpu().numpy() for part in scored]
+
+    def _explained(self, pixels: np.ndarray, scored: list[np.ndarray]) -> dict[int, np.ndarray]:
+        """Explanations of the flagged ones of at most a batch, by position in it, (h, w); those not finite are left out."""
+        if self.explain is None or self.map_threshold is None:
+            return {}
+        from models.explanation import explain_flagged
+
+        results = Scored(*(torch.from_numpy(part) for part in scored))
+        images = torch.tensor(pixels).to(self.device)
+        found = explain_flagged(self._explainer, images, results, self.map_threshold, self.explain)
+        maps = zip(found.positions.tolist(), found.maps.cpu().numpy(), strict=True)
+        return {position: cells for position, cells in maps if np.isfinite(cells).all()}
 
 
 def tiling(config: ArtifactConfig) -> Tiling | None:

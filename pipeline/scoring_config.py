@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from models.explanation_methods import Method
 from pipeline.decode import DecodeConfig
 from pipeline.sources.config import SourceConfig
 
@@ -17,7 +18,10 @@ NOT_IN_ANY_ROW = {"read_threads"}
 
 
 class ScoringConfig(BaseModel):
-    """Everything that decides which images are scored and what their rows hold. Same config, same run."""
+    """Everything that decides which images are scored and what their rows hold. Same config, same run.
+
+    explain: how images with a region are explained; None explains none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,11 +29,13 @@ class ScoringConfig(BaseModel):
     model_digest: str
     source: SourceConfig
     decode: DecodeConfig
+    explain: Method | None = None
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         unused = {"scale"} if self.decode.resize != "tile" else set()
-        settings = self.model_dump(mode="json", exclude={"source": NOT_IN_ANY_ROW, "decode": unused})
+        exclude = {"source": NOT_IN_ANY_ROW, "decode": unused} | ({"explain": True} if self.explain is None else {})
+        settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 
     def run_id(self) -> str:

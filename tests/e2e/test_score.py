@@ -24,8 +24,10 @@ from e2e_archives import (
     write_tars,
 )
 
+from jobs.errors import UsageError
 from jobs.score import prepare
 from models import artifact
+from models.explanation import ExplanationError
 from models.regions import Region, find_regions, threshold_of
 from pipeline import plan
 from pipeline.decode import decode_unit
@@ -77,6 +79,44 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
     assert run == alone
 
 
+def with_threshold(model, copy, threshold):
+    """A copy of the model that marks regions above the threshold."""
+    marking = shutil.copytree(model, copy)
+    config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
+    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
+    artifact.write_digests(marking)
+    return marking
+
+
+def test_images_with_regions_are_explained(uninterrupted, model, tmp_path):
+    maxima = "select m.map_offset + 255 * m.map_scale from maps m"
+    highest = [value for (value,) in connect(str(uninterrupted / "out")).connection.execute(maxima).fetchall()]
+    marking = with_threshold(model, tmp_path / "model", threshold_of(highest, share=0.3))
+    run_score(marking, uninterrupted / "in", tmp_path / "out", explain="grad_cam")
+    assert scores(tmp_path / "out") == scores(uninterrupted / "out")
+    rows = connect(str(tmp_path / "out")).connection.execute(
+        "select regions, map_height * map_width, octet_length(explanation), explanation_scale, explanation_offset, "
+        "explanation_method from maps join scores using (image_id)"
+    )
+    counts = 0
+    for regions, cells, length, scale, offset, method in rows.fetchall():
+        assert (length, method) == ((cells, "grad_cam") if regions else (None, None))
+        assert (scale is None) == (offset is None) == (not regions)
+        counts += bool(regions)
+    assert counts > 5
+
+
+def test_an_explanation_that_cannot_be_is_refused_before_anything_starts(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    plain = settings(with_threshold(model, tmp_path / "none", None), tmp_path / "in", tmp_path / "out", explain="gradient")
+    with pytest.raises(UsageError, match="left out for a model without a map threshold"):
+        prepare(plain)
+    marking = with_threshold(model, tmp_path / "model", 1.0)
+    with pytest.raises(ExplanationError, match="cam needs a score that is linear"):
+        prepare(settings(marking, tmp_path / "in", tmp_path / "out", explain="cam"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_path):
     """Three of ten images have regions, in any process the same; what the scores and maps are does not change."""
     prepared = prepare(settings(model, uninterrupted / "in", tmp_path / "out"))
@@ -87,11 +127,8 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
         found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
         maps |= dict(zip(table["image_id"].to_pylist(), found.anomaly_map, strict=True))
-    marking = shutil.copytree(model, tmp_path / "model")
     threshold = threshold_of([anomaly_map.max() for anomaly_map in maps.values()], share=0.3)
-    config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
-    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
-    artifact.write_digests(marking)
+    marking = with_threshold(model, tmp_path / "model", threshold)
     run_score(marking, uninterrupted / "in", tmp_path / "out")
     assert scores(tmp_path / "out") == scores(uninterrupted / "out")
     tables = connect(str(tmp_path / "out")).connection

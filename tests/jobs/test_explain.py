@@ -106,6 +106,26 @@ def test_a_limit_takes_the_first_by_name(place: Path, tmp_path: Path, capsys) ->
     assert report["deletion"]["steps"] == 3
 
 
+def test_of_tiles_the_worst_is_explained(place: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "tiles.yaml").write_text(yaml.safe_dump(SMALL | {"aspect": "tile", "precision": "float32"}))
+    flags = ["--input", str(place / "good"), "--model-out", str(tmp_path / "m"), "--config", str(tmp_path / "tiles.yaml")]
+    with pytest.raises(SystemExit) as ended:
+        run(train_main, flags)
+    assert not ended.value.code
+    pixels = np.asarray(surface(7, False).resize((180, 150))).copy()
+    pixels[90:110, 150:170] = np.random.default_rng(0).integers(0, 255, (20, 20))
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    flags = ["--model", str(tmp_path / "m"), "--input", str(tmp_path / "large.png"), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        run(main, [*flags, "--method", "gradient", "--good", str(place / "good")])
+    assert not ended.value.code
+    (image,) = json.loads((tmp_path / "out" / "explanations.json").read_text())["images"]
+    left, top = image["tile"]
+    assert left < 170 and 150 < left + 64 and top < 110 and 90 < top + 64
+    assert f"large.png tile at {left},{top}  score " in capsys.readouterr().out
+    assert image["maps"][1]["picture"] == f"000-large.png_tile_at_{left}_{top}.gradient.png"
+
+
 def test_what_cannot_work_is_one_sentence(place: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     for source, flags, message in (

@@ -14,7 +14,8 @@ from models.activations import NotGuided
 from models.backbones import Backbone, BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Maps, Scored
-from models.explanation import METHODS, Explainer, ExplanationError, explain_flagged, layers
+from models.explanation import Explainer, ExplanationError, explain_flagged, layers
+from models.explanation_methods import METHODS
 from models.preprocess import normalise
 
 SIZE = 32

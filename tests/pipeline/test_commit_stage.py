@@ -12,8 +12,9 @@ from models.regions import MAX_REGIONS, find_regions
 from pipeline.commit_stage import commit, commit_rows
 from pipeline.commits import footer_of
 from pipeline.decode import DecodeConfig
-from pipeline.envelope import envelope, pack, unpack
+from pipeline.envelope import envelope, pack, pack_explanations, unpack
 from pipeline.placement import placement
+from pipeline.quantise import dequantise
 from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources.config import SourceConfig
@@ -25,7 +26,7 @@ N, H, W = 6, 3, 4
 DECODE = DecodeConfig(height=12, width=16)
 
 
-def scored_unit(score, anomaly_map, failed=(), map_threshold=None):
+def scored_unit(score, anomaly_map, failed=(), map_threshold=None, explanations=None):
     names = set(encoded_schema.SCHEMA.names) - {"encoded"}
     rows = [
         {"position": i, "image_id": f"{i:032x}", "uri": "file:///x", "key": str(i), "keys": [], "bytes": 9}
@@ -53,6 +54,7 @@ def scored_unit(score, anomaly_map, failed=(), map_threshold=None):
         embeddings=np.ones((N, 32), np.float16).tobytes(),
         map_shape=list(anomaly_map.shape[1:]),
         map_threshold=map_threshold,
+        **pack_explanations(explanations or {}, None if explanations is None else "grad_cam"),
     )
 
 
@@ -95,6 +97,21 @@ def test_rows_hold_the_regions_of_the_unquantised_map(values, resize):
     assert rows["regions"][3].as_py() == [] and rows["region_count"][3].as_py() == 0
     assert (np.sum(where.shown(anomaly_map[2]) > threshold) > 0) == (rows["region_count"][2].as_py() > 0)
     assert rows.schema.field("regions").type == commit_schema.SCHEMA.field("regions").type
+
+
+def test_rows_hold_explanations_of_images_with_a_region(values):
+    score, anomaly_map = values[0], values[1].astype(np.float32)
+    anomaly_map[3] = -9.0
+    rng = np.random.default_rng(1)
+    given = {i: rng.random((H, W)).astype(np.float32) for i in (1, 2, 3)}
+    unit = scored_unit(score, anomaly_map, failed={1}, map_threshold=float(anomaly_map[2].max()) - 1e-3, explanations=given)
+    rows = commit_rows(unit, DECODE)
+    assert rows["explanation_method"].to_pylist() == [None, None, "grad_cam", None, None, None], "3 has no region, 1 an error"
+    row = rows.to_pylist()[2]
+    back = dequantise(row["explanation"], H, W, row["explanation_scale"], row["explanation_offset"])
+    assert np.abs(back - given[2]).max() <= np.ptp(given[2]) / 510 + 1e-6
+    for name in ("explanation", "explanation_scale", "explanation_offset"):
+        assert [cell is not None for cell in rows[name].to_pylist()] == [i == 2 for i in range(N)]
 
 
 def test_regions_past_the_limit_are_counted(values):

@@ -34,6 +34,7 @@ class Counting:
 def scorer():
     made = object.__new__(Scorer)
     made.device, made.batch_size, made.tiling, made._detector = "cpu", SLOTS, TILING, Counting()
+    made.explain, made.map_threshold = None, 100.0
     return made
 
 
@@ -76,6 +77,41 @@ def test_memory_does_not_grow_with_the_image(scorer):
     assert peak(1600) < peak(800) + 600_000  # its pixels have 5.8 MB more, its stored map in float64 and float32 0.4 MB
 
 
+class Explaining:
+    """Explains a tile by its own brightness, pixel by pixel."""
+
+    def __call__(self, images, method):
+        assert method == "gradient"
+        return images.float().mean(3)
+
+
+def test_flagged_images_are_explained_and_no_others(scorer):
+    scorer.explain, scorer.map_threshold, scorer._explainer = "gradient", 100.0, Explaining()
+    pixels = np.full((6, SIDE, SIDE, 3), 10, np.uint8)
+    pixels[1, :8, :8], pixels[5, 24:, 24:] = 200, 250  # one cell each; 5 is of the second batch
+    found = scorer(pixels)
+    assert list(found.explanations) == [1, 5]
+    for position, cells in found.explanations.items():
+        assert cells.tolist() == found.anomaly_map[position].tolist()
+
+
+def test_of_a_tiled_image_the_flagged_tiles_are_explained(scorer):
+    def both():
+        yield from batches(0, 100, 70, lambda top, left: 200 if (top, left) == (48, 24) else 10)
+        yield from batches(1, 100, 70)
+
+    plain = scorer.by_tiles(both(), 2)
+    scorer.explain, scorer.map_threshold, scorer._explainer = "gradient", 100.0, Explaining()
+    found = scorer.by_tiles(both(), 2)
+    assert [cells.tolist() for cells in found.anomaly_map] == [cells.tolist() for cells in plain.anomaly_map]
+    assert list(found.explanations) == [0]
+    cells = found.explanations[0]
+    assert cells.shape == found.anomaly_map[0].shape and cells.max() == pytest.approx(200)
+    assert cells[0, 0] == 0, "of another tile"
+    scorer.map_threshold = 200.0
+    assert scorer.by_tiles(both(), 2).explanations == {}
+
+
 def test_an_artifact_says_how_it_is_cut(tmp_path):
     config = ArtifactConfig(
         name="tiny",
@@ -86,6 +122,7 @@ def test_an_artifact_says_how_it_is_cut(tmp_path):
     detector = registry.build(config)
     artifact.save(tmp_path / "model", config, detector, "")
     assert Scorer(tmp_path / "model", "cpu").tiling == Tiling((64, 96), (8, 12), 0.5)
+    assert Scorer(tmp_path / "model", "cpu", explain="gradient").explain is None, "without a threshold nothing is flagged"
     squashed = config.model_copy(update={"input": InputConfig(height=64, width=96)})
     artifact.save(tmp_path / "other", squashed, registry.build(squashed), "")
     assert Scorer(tmp_path / "other", "cpu").tiling is None

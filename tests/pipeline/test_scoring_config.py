@@ -14,3 +14,12 @@ def canonical(**decode):
 def test_the_scale_names_a_run_only_where_it_changes_a_score():
     assert "scale" not in canonical() and "scale" not in canonical(resize="pad", scale=0.5)
     assert canonical(resize="tile", scale=0.5)["scale"] == 0.5
+
+
+def test_how_images_are_explained_names_a_run_and_its_units():
+    source = SourceConfig(input_uri="file:///in")
+    plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
+    assert "explain" not in json.loads(plain.canonical()), "runs of before keep their ids"
+    unit = {"objects": [], "row_start": 0, "row_count": 0, "source": "files", "date": "none"}
+    configs = [plain, *(plain.model_copy(update={"explain": method}) for method in ("gradient", "grad_cam"))]
+    assert len({config.run_id() for config in configs}) == len({config.unit_id(unit) for config in configs}) == 3

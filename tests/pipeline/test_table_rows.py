@@ -44,6 +44,15 @@ def test_commits_of_version_1_have_no_regions():
     assert region_rows(given, SAME).num_rows == 0
 
 
+def test_commits_of_version_2_have_no_explanations():
+    names = ("explanation", "explanation_scale", "explanation_offset", "explanation_method")
+    explained = dict(zip(names, (b"12", 0.5, 1.0, "grad_cam"), strict=True))
+    (kept,) = map_rows(rows(scored("a", 1.0, **explained)), SAME).to_pylist()
+    assert {name: kept[name] for name in names} == explained
+    (old,) = map_rows(rows(scored("a", 1.0)).drop_columns(names), SAME).to_pylist()
+    assert {name: old[name] for name in names} == dict.fromkeys(names)
+
+
 def test_regions_are_numbered_within_their_image():
     given = rows(
         scored("a", 1.0, regions=[region(1), region(2), region(3)]),
