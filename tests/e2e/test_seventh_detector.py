@@ -1,5 +1,6 @@
 """A new detector is one file: a toy one, dropped into models/detectors, trains, scores and is evaluated by the commands."""
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from e2e_archives import ROOT, encoded, write_files
+from e2e_archives import ROOT, encoded, picture, write_files
 
 from models import registry
 
@@ -67,12 +68,21 @@ def copy(tmp_path):
     return root
 
 
+def marked(seed):
+    """A surface with a white square over an eighth of it, as PNG bytes."""
+    image = picture(7 * seed + 3)
+    image.paste((255, 255, 255), (20, 20, 44, 44))
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return sink.getvalue()
+
+
 def test_one_file_is_all_that_a_detector_needs(copy, tmp_path):
     assert "toy" not in registry.names()
     goods = write_files(tmp_path / "good", {f"{i:03d}.png": encoded(7 * i + 1) for i in range(24)})
     tree = tmp_path / "tree"
     write_files(tree / "test" / "good", {f"{i:03d}.png": encoded(7 * i + 3) for i in range(100, 106)})
-    write_files(tree / "test" / "scratch", {f"{i:03d}.png": encoded(7 * i) for i in range(100, 106)})
+    write_files(tree / "test" / "scratch", {f"{i:03d}.png": marked(i) for i in range(100, 106)})
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)}
 
     def command(*arguments):
