@@ -12,7 +12,7 @@ from models.detector import Detector, Features, FitRun, Scored
 from models.embedding import embedding
 from models.feature_extractor import FeatureExtractor
 from models.flows.cross_scale import CrossScaleFlow
-from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
+from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means, top_mean
 from models.preprocess import pyramid
 from models.training import TrainingConfig, train
 from models.whitening import Moments, Whitening, moments_of
@@ -24,8 +24,9 @@ class CsFlowConfig(BaseModel):
     """Hyper-parameters.
 
     whiten_dims: components kept, at most the channels of the taps. kernels: one coupling block each.
-    score: mean of z^2 / 2 over all elements (the original's), max of the map, or scales: the mean over scales of
-    (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images.
+    score: top, the mean of the map's largest cells, top_share of them; mean of z^2 / 2 over all elements (the original's);
+    max of the map; or scales: the mean over scales of (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from
+    held-out good images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +38,8 @@ class CsFlowConfig(BaseModel):
     hidden: int = Field(128, ge=1)
     kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 3, 3, 3), min_length=1)
     clamp: float = 3.0
-    score: Literal["mean", "max", "scales"] = "mean"
+    score: Literal["top", "mean", "max", "scales"] = "top"
+    top_share: float = Field(0.04, gt=0, le=1)
 
 
 def build(config: ArtifactConfig) -> "CsFlow":
@@ -130,7 +132,9 @@ class CsFlow(Detector):
         whitened = self.whitening(maps)
         latents = self.flow.latents(whitened)
         cells = anomaly_map(latents)
-        if self.hyper.score == "mean":
+        if self.hyper.score == "top":
+            score = top_mean(cells, self.hyper.top_share)
+        elif self.hyper.score == "mean":
             score = mean_score(latents)
         elif self.hyper.score == "max":
             score = cells.amax(dim=(1, 2))

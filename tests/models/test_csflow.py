@@ -51,13 +51,16 @@ def test_features_are_whitened(images):
 
 
 def test_score_modes(images):
-    detector = make(images)
+    detector = make(images, score="mean")
     latents = detector.flow.latents(detector.whitening(detector.extract(images)))
     mean = torch.cat([z.flatten(1) for z in latents], 1).square().mean(1) / 2
     torch.testing.assert_close(detector.score(images).score, mean)
     largest = make(images, score="max").score(images)
     torch.testing.assert_close(largest.score, anomaly_map(latents).amax((1, 2)))
     torch.testing.assert_close(largest.anomaly_map, anomaly_map(latents))
+    top = make(images, top_share=0.05).score(images)  # 4 of 80 cells
+    highest = anomaly_map(latents).flatten(1).sort(1).values[:, -4:]
+    torch.testing.assert_close(top.score, highest.mean(1))
     by_scale = make(images, score="scales")
     means = scale_means(latents)
     by_scale.fit_scales(means.detach())
