@@ -42,12 +42,18 @@ class CsFlowConfig(BaseModel):
     top_share: float = Field(0.04, gt=0, le=1)
 
 
+class CsFlowTraining(TrainingConfig):
+    """The original: 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on features as they are."""
+
+    epochs: int = Field(10, ge=1)
+
+
 def build(config: ArtifactConfig) -> "CsFlow":
     return CsFlow(config)
 
 
 class CsFlow(Detector):
-    Training = TrainingConfig
+    Training = CsFlowTraining
     scale_log_mean: Tensor
     scale_log_std: Tensor
 
@@ -104,7 +110,7 @@ class CsFlow(Detector):
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flow by maximum likelihood."""
-        assert isinstance(run.training, TrainingConfig)
+        assert isinstance(run.training, CsFlowTraining)
         self.fit_whitening(moments_of(features, positions))
         self.flow = self._new_flow(run.seed).to(run.device)
         train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, features, positions, run.training, run)
