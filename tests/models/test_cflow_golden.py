@@ -1,31 +1,26 @@
 """CFLOW's head against arrays that the authors' code produced. Shapes and hyper-parameters come from the file."""
 
 import math
-import os
 import re
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_arrays import DTYPES, close, load, needed
 
 from models.flows.position_flows import PositionFlows, log_prob_per_dim, sigmoid_loss
 from models.flows.reference_maps import reference_maps
 from models.position_code import position_code
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "cflow.npz"
-pytestmark = pytest.mark.skipif(not (ASSETS and PATH.is_file()), reason="golden/cflow.npz is not there: set FLOWSCORE_ASSETS")
-DTYPES = {"f32": torch.float32, "f64": torch.float64}
+pytestmark = needed("cflow")
 # Not in the file: the original's optimiser and schedule (golden/NOTES.md section 3).
 LEARNING_RATE, LEAST_SHARE, WARM_EPOCHS, WARM_SHARE, META_EPOCHS = 2e-4, 1e-3, 2, 0.1, 25
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("cflow")
 
 
 def levels(golden) -> range:
@@ -63,21 +58,6 @@ def make_flows(golden, dtype: torch.dtype) -> PositionFlows:
         for level, code in enumerate(flows.codes()):
             code.copy_(torch.from_numpy(golden[f"pe/level{level}"]).flatten(1).T)  # (cells, P)
     return flows
-
-
-def close(actual, expected, kind: str, name: str) -> None:
-    """NOTES' tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
-    absolute, relative = {
-        "z": (2e-5, 0.0),
-        "log_det": (1e-3, 0.0),
-        "score": (0.0, 1e-5),
-        "gradient": (1e-5 * np.abs(expected).max(), 1e-5),
-        "trace": (0.0, 1e-4),
-    }[kind]
-    if expected.dtype == np.float64 and kind != "trace":
-        absolute, relative = 1e-10, 1e-10
-    actual = actual.detach().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual)
-    np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute, err_msg=name)
 
 
 def test_position_codes(golden):

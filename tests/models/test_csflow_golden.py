@@ -1,28 +1,23 @@
 """CS-Flow against arrays that the authors' code produced. Shapes and hyper-parameters come from the file."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_arrays import DTYPES, close, group, load, needed
 
 from models.flows.coupling import CLAMP_CONSTANT, legacy_permutations
 from models.flows.cross_scale import LEAKY_SLOPE, CrossScaleFlow
 from models.flows.likelihood import anomaly_map, mean_score, nll_loss
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "csflow.npz"
-pytestmark = pytest.mark.skipif(not (ASSETS and PATH.is_file()), reason="golden/csflow.npz is not there: set FLOWSCORE_ASSETS")
-DTYPES = {"f32": torch.float32, "f64": torch.float64}
+pytestmark = needed("csflow")
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("csflow")
 
 
 def scale_count(golden) -> int:
@@ -56,10 +51,6 @@ def our_name(golden, original: str) -> tuple[str, int | None]:
     raise AssertionError(f"unknown parameter {original}")
 
 
-def group(golden, prefix: str) -> dict[str, np.ndarray]:
-    return {key[len(prefix) :]: value for key, value in golden.items() if key.startswith(prefix)}
-
-
 def ours(golden, tensors: dict[str, torch.Tensor], original: str) -> torch.Tensor:
     name, element = our_name(golden, original)
     return tensors[name] if element is None else tensors[name][element : element + 1]
@@ -83,21 +74,6 @@ def make_flow(golden, dtype: torch.dtype) -> CrossScaleFlow:
     assert sum(counts.values()) == sum(value.size for value in parameters.values())
     flow.load_state_dict(state | filled)
     return flow
-
-
-def close(actual, expected, kind: str, name: str) -> None:
-    """NOTES' tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
-    absolute, relative = {
-        "z": (2e-5, 0.0),
-        "log_det": (1e-3, 0.0),
-        "score": (0.0, 1e-5),
-        "gradient": (1e-5 * max(np.abs(expected).max(), 1e-30), 1e-5),
-        "trace": (0.0, 1e-4),
-    }[kind]
-    if expected.dtype == np.float64 and kind != "trace":
-        absolute, relative = 1e-10, 1e-10
-    actual = actual.detach().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual)
-    np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute, err_msg=name)
 
 
 def test_constants(golden):

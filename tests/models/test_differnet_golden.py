@@ -1,14 +1,13 @@
 """DifferNet against arrays that the authors' code produced. Shapes and hyper-parameters come from the file."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
+from golden_arrays import DTYPES, close, group, load, needed
 from PIL import Image
 
 from models.detectors.differnet import smoothed
@@ -18,12 +17,7 @@ from models.flows.real_nvp import RealNvp
 from models.preprocess import normalise, pyramid
 from models.rotation import rotate, rotation_index
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "differnet.npz"
-pytestmark = pytest.mark.skipif(
-    not (ASSETS and PATH.is_file()), reason="golden/differnet.npz is not there: set FLOWSCORE_ASSETS"
-)
-DTYPES = {"f32": torch.float32, "f64": torch.float64}
+pytestmark = needed("differnet")
 # The file does not hold these; golden/NOTES.md section 2 does.
 CLAMP = 3.0
 ADAM = {"lr": 2e-4, "betas": (0.8, 0.8), "eps": 1e-4, "weight_decay": 1e-5}
@@ -34,18 +28,13 @@ LAYERS = ("fc1", "fc2", "fc2b", "fc3")
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("differnet")
 
 
 def module_numbers(golden) -> list[int]:
     """The original's numbering of its coupling blocks, in order."""
     found = {re.match(r"param/module_list\.(\d+)\.", key) for key in golden}
     return sorted({int(match.group(1)) for match in found if match})
-
-
-def group(golden, prefix: str) -> dict[str, np.ndarray]:
-    return {key[len(prefix) :]: value for key, value in golden.items() if key.startswith(prefix)}
 
 
 def parameters_of(golden, prefix: str) -> dict[str, np.ndarray]:
@@ -94,21 +83,6 @@ def pooled(golden, inputs: torch.Tensor) -> torch.Tensor:
         x = F.relu(F.conv2d(x, weights["features.2.weight"], weights["features.2.bias"], padding=1))
         means.append(x.mean((2, 3)))
     return torch.cat(means, 1)  # (rows, F)
-
-
-def close(actual, expected, kind: str, name: str) -> None:
-    """NOTES' tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
-    absolute, relative = {
-        "z": (2e-5, 0.0),
-        "log_det": (1e-3, 0.0),
-        "score": (0.0, 1e-5),
-        "gradient": (1e-5 * max(np.abs(expected).max(), 1e-30), 1e-5),
-        "trace": (0.0, 1e-4),
-    }[kind]
-    if expected.dtype == np.float64 and kind != "trace":
-        absolute, relative = 1e-10, 1e-10
-    actual = actual.detach().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual)
-    np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute, err_msg=name)
 
 
 @pytest.mark.parametrize("precision", DTYPES)

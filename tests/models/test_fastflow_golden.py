@@ -1,22 +1,16 @@
 """FastFlow's head against arrays of the unofficial code. Shapes and hyper-parameters come from the file."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_arrays import DTYPES, close, group, load, needed
 
 from models.flows.level_flows import LevelFlows, likelihood_map
 from models.flows.likelihood import elements, nll_loss
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "fastflow.npz"
-pytestmark = pytest.mark.skipif(
-    not (ASSETS and PATH.is_file()), reason="golden/fastflow.npz is not there: set FLOWSCORE_ASSETS"
-)
-DTYPES = {"f32": torch.float32, "f64": torch.float64}
+pytestmark = needed("fastflow")
 VARIANTS = ("A", "B")
 # Not in the file: the original's optimiser (golden/NOTES.md section 4).
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-5
@@ -24,8 +18,7 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-5
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("fastflow")
 
 
 def level_count(golden) -> int:
@@ -38,10 +31,6 @@ def step_count(golden, variant: str) -> int:
 
 def inputs(golden, dtype: torch.dtype, images=slice(None)) -> list[torch.Tensor]:
     return [torch.from_numpy(golden[f"in/feat{i}"][images]).to(dtype) for i in range(level_count(golden))]
-
-
-def group(golden, prefix: str) -> dict[str, np.ndarray]:
-    return {key[len(prefix) :]: value for key, value in golden.items() if key.startswith(prefix)}
 
 
 def our_name(original: str) -> str:
@@ -71,22 +60,6 @@ def make_flows(golden, variant: str, dtype: torch.dtype) -> LevelFlows:
             state[f"flows.{level}.blocks.{step}.perm_idx"] = torch.from_numpy(golden[f"{variant}/perm_idx/l{level}/step{step}"])
     flows.load_state_dict(state)
     return flows.to(dtype)
-
-
-def close(actual, expected, kind: str, name: str) -> None:
-    """NOTES' tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
-    absolute, relative = {
-        "z": (2e-5, 0.0),
-        "log_det": (1e-3, 0.0),
-        "score": (0.0, 1e-5),
-        "map": (1e-5 * np.abs(expected).max(), 1e-5),
-        "gradient": (1e-5 * max(np.abs(expected).max(), 1e-30), 1e-5),
-        "trace": (0.0, 1e-4),
-    }[kind]
-    if expected.dtype == np.float64 and kind != "trace":
-        absolute, relative = 1e-10, 1e-10
-    actual = actual.detach().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual)
-    np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute, err_msg=name)
 
 
 def reference_loss(latents, log_det_jac) -> torch.Tensor:

@@ -1,21 +1,17 @@
 """PaDiM's parts against golden/padim.npz; NOTES section 5 says how its arrays were made."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_arrays import load, needed
 from scipy.ndimage import gaussian_filter
 
 from models.channel_choice import choose, draw_channels, stack
 from models.map_smoothing import enlarge_and_smooth, enlarging_matrix, gaussian_kernel, smoothing_matrix
 from models.position_gaussian import PositionGaussian, PositionMoments, inverse_factors, mahalanobis
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "padim.npz"
-pytestmark = pytest.mark.skipif(not (ASSETS and PATH.is_file()), reason="golden/padim.npz is not there: set FLOWSCORE_ASSETS")
+pytestmark = needed("padim")
 # Constants of the original and of anomalib, which the file does not hold.
 REGULARISATION, SIGMA, SEED = 0.01, 4.0, 1024
 ANOMALIB_EXTRA = 1e-5
@@ -24,8 +20,7 @@ TOTALS = {"orig_idx_resnet18": 64 + 128 + 256, "orig_idx_wrn50": 256 + 512 + 102
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("padim")
 
 
 @pytest.fixture(scope="module")

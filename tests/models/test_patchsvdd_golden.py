@@ -1,11 +1,9 @@
 """Patch SVDD against arrays that the authors' code produced. Shapes and hyper-parameters come from the file."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_arrays import load, needed
 
 from models.nearest import nearest
 from models.patch_encoder import LARGE, LARGE_STRIDE, SMALL, EncoderHier
@@ -13,11 +11,7 @@ from models.patch_maps import distribute
 from models.patch_pairs import jittered, neighbours
 from models.patch_training import PatchTasks, normalised
 
-ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
-PATH = Path(ASSETS) / "golden" / "patchsvdd.npz"
-pytestmark = pytest.mark.skipif(
-    not (ASSETS and PATH.is_file()), reason="golden/patchsvdd.npz is not there: set FLOWSCORE_ASSETS"
-)
+pytestmark = needed("patchsvdd")
 STRIDE = 4  # of the small patches
 DIST_EX = (10, 7)  # patch and stride of the group dist_ex, from NOTES
 SEED = 7  # of the samplers, from NOTES
@@ -27,8 +21,7 @@ EMBEDDINGS = {"rtol": 0, "atol": 1e-5}  # NOTES: 2e-5 for latents
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(PATH) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return load("patchsvdd")
 
 
 def tensor(golden, key: str) -> torch.Tensor:
