@@ -15,8 +15,7 @@ from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
 from pipeline.storage import Denied, Unreachable
 from schemas import commit as commit_schema
-
-EXPLANATION = ("explanation", "explanation_scale", "explanation_offset", "explanation_method")
+from schemas.explanation import EXPLANATION
 
 
 def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
@@ -85,8 +84,8 @@ def commit_rows(unit: pa.Table, decode: DecodeConfig) -> pa.Table:
                 columns["regions"][i], columns["region_count"][i] = [r._asdict() for r in found.regions], found.count
                 if found.count and i in explanations:
                     packed = (*quantise(explanations[i]), unit["explanation_method"][0].as_py())
-                    for name, cell in zip(EXPLANATION, packed, strict=True):
-                        columns[name][i] = cell
+                    for column, cell in zip(EXPLANATION, packed, strict=True):
+                        columns[column.name][i] = cell
     arrays = {name: pa.array(cells, commit_schema.SCHEMA.field(name).type) for name, cells in {**columns, **faults}.items()}
     return pa.table(
         {name: arrays.get(name, rows[name] if name in rows.column_names else None) for name in commit_schema.SCHEMA.names}

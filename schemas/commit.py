@@ -6,6 +6,7 @@ What the whole unit shares stands in the file's footer (`FOOTER`), not in column
 import pyarrow as pa
 
 from schemas.encoded import FAILURE, IDENTITY
+from schemas.explanation import EXPLANATION
 from schemas.field import field
 
 VERSION = 3
@@ -46,15 +47,7 @@ SCHEMA = pa.schema(
         field("map_scale", pa.float32(), "map value per byte step"),
         field("map_offset", pa.float32(), "map value of byte 0"),
         field("embedding", pa.binary(), "32 float16: pooled whitened features"),
-        field(
-            "explanation",
-            pa.binary(),
-            "how much each cell of the map matters for the score, row-major uint8 of the map's size; value = "
-            "explanation_offset + explanation_scale * byte; null unless asked for and the image has a region",
-        ),
-        field("explanation_scale", pa.float32(), "explanation's value per byte step"),
-        field("explanation_offset", pa.float32(), "explanation's value of byte 0"),
-        field("explanation_method", pa.string(), "gradient, guided_backprop, grad_cam, guided_grad_cam or cam"),
+        *EXPLANATION,
         field("regions", pa.list_(REGION), "the up to 64 regions of the highest peaks, highest first; null when not computed"),
         field("region_count", pa.int32(), "all connected areas of the map above threshold; null when not computed", "regions"),
         *FAILURE,

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from schemas.explanation import EXPLANATION
 from schemas.field import field
 
 VERSION = 2
@@ -21,14 +22,6 @@ SCHEMA = pa.schema(
         field("map_scale", pa.float32(), "map value per byte step"),
         field("map_offset", pa.float32(), "map value of byte 0"),
         field("embedding", pa.binary(), "32 float16, little-endian: pooled whitened features"),
-        field(
-            "explanation",
-            pa.binary(),
-            "how much each cell of the map matters for the score, row-major uint8 of the map's size; value = "
-            "explanation_offset + explanation_scale * byte; null unless asked for and the image has a region",
-        ),
-        field("explanation_scale", pa.float32(), "explanation's value per byte step"),
-        field("explanation_offset", pa.float32(), "explanation's value of byte 0"),
-        field("explanation_method", pa.string(), "gradient, guided_backprop, grad_cam, guided_grad_cam or cam"),
+        *EXPLANATION,
     ]
 )
