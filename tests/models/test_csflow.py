@@ -58,7 +58,7 @@ def test_score_modes(images):
     largest = make(images, score="max").score(images)
     torch.testing.assert_close(largest.score, anomaly_map(latents).amax((1, 2)))
     torch.testing.assert_close(largest.anomaly_map, anomaly_map(latents))
-    top = make(images, top_share=0.05).score(images)  # 4 of 80 cells
+    top = make(images, score="top", top_share=0.05).score(images)  # 4 of 80 cells
     highest = anomaly_map(latents).flatten(1).sort(1).values[:, -4:]
     torch.testing.assert_close(top.score, highest.mean(1))
     by_scale = make(images, score="scales")
