@@ -1,4 +1,4 @@
-"""Which layers of a backbone the originals read, where that is not given by a layer's reduction.
+"""Which layers of a backbone a detector reads where the config names none and a layer's reduction does not say it.
 
 EfficientNet-B5 has 39 blocks in 7 stages: 0-2, 3-7, 8-12, 13-19, 20-26, 27-35, 36-38, at reductions 2, 4, 8, 16, 16, 32, 32;
 timm's `blocks.i` is stage i, its output that of the stage's last block.
@@ -12,7 +12,15 @@ timm's `blocks.i` is stage i, its output that of the stage's last block.
 # 20 is the 20th block), 344 channels, as public re-implementations do.
 EFFICIENTNET_B5 = {"csflow": ("blocks.5",), "padim": ("blocks.1", "blocks.3", "blocks.4")}
 
-TAPS = {"efficientnet_b5": EFFICIENTNET_B5, "tf_efficientnet_b5": EFFICIENTNET_B5}
+# Chosen without test labels on the magnetic tiles (docs/accuracy.md). `blocks.4.0` is at reduction 32, and the last layer that
+# the weights file of the tests has.
+MOBILENET_V1 = {
+    "fastflow": ("blocks.3", "blocks.4.0"),
+    "cflow": ("blocks.3", "blocks.4.0"),
+    "padim": ("blocks.2", "blocks.3", "blocks.4.0"),
+}
+
+TAPS = {"mobilenetv1_100": MOBILENET_V1, "efficientnet_b5": EFFICIENTNET_B5, "tf_efficientnet_b5": EFFICIENTNET_B5}
 
 
 def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:

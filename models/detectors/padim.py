@@ -5,8 +5,9 @@ describes: maps and scores are raw distances (there they are min-max scaled over
 score depends on the others), and the covariance's factor is stored, not its inverse.
 
 Zero padding makes the features of border cells special; statistics per position absorb that, but they also need the
-parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 84 MB for
-256 x 256 images and 100 dims, 333 MB for 200; see models/position_gaussian.py for the memory of fitting and scoring.
+parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 83 MB for
+a finest grid of 32 x 32 and 200 dims, 333 MB for one of 64 x 64; see models/position_gaussian.py for the memory of
+fitting and scoring.
 """
 
 from typing import Self
@@ -36,7 +37,7 @@ class PadimConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dims: int = Field(100, ge=1)
+    dims: int = Field(200, ge=1)
     channel_seed: int = 1024
     regularisation: float = Field(0.01, gt=0)
     smoothing_sigma: float = Field(4.0, ge=0)

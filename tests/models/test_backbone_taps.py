@@ -5,26 +5,29 @@ from models import registry
 from models.backbone_taps import TAPS, default_taps
 from models.backbones import Backbone, BackboneConfig, create
 
-# Channels and reduction of every tap, from the papers' EfficientNet-B5.
-EXPECTED = {"csflow": ((304, 32),), "padim": ((40, 4), (128, 16), (176, 16))}
+# Channels and reduction of every tap; EfficientNet-B5's from the papers.
+EXPECTED = {
+    "efficientnet_b5": {"csflow": ((304, 32),), "padim": ((40, 4), (128, 16), (176, 16))},
+    "mobilenetv1_100": {
+        "fastflow": ((512, 16), (1024, 32)),
+        "cflow": ((512, 16), (1024, 32)),
+        "padim": ((256, 8), (512, 16), (1024, 32)),
+    },
+}
 
 
-@pytest.fixture(scope="module")
-def efficientnet_b5() -> dict[str, torch.Tensor]:
-    """The map of every tap that is named here, of one random network."""
-    taps = tuple(sorted({tap for detector in EXPECTED for tap in default_taps(detector, "efficientnet_b5") or ()}))
+@pytest.mark.parametrize("backbone", EXPECTED)
+def test_channels_and_reductions(backbone):
+    detectors = EXPECTED[backbone]
+    taps = tuple(sorted({tap for detector in detectors for tap in default_taps(detector, backbone) or ()}))
     config = BackboneConfig(
-        name="efficientnet_b5", taps=taps, weights="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fold_batch_norms=False
+        name=backbone, taps=taps, weights="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fold_batch_norms=False
     )
     network: Backbone = create(config, 64, 64)
-    return dict(zip(taps, network(torch.rand(1, 3, 64, 64)), strict=True))
-
-
-@pytest.mark.parametrize("detector", EXPECTED)
-def test_channels_and_reductions(detector, efficientnet_b5):
-    taps = default_taps(detector, "efficientnet_b5")
-    maps = [efficientnet_b5[tap] for tap in taps]
-    assert tuple((x.shape[1], 64 // x.shape[2]) for x in maps) == EXPECTED[detector]
+    maps = dict(zip(taps, network(torch.rand(1, 3, 64, 64)), strict=True))
+    for detector, expected in detectors.items():
+        found = [maps[tap] for tap in default_taps(detector, backbone) or ()]
+        assert tuple((x.shape[1], 64 // x.shape[2]) for x in found) == expected
 
 
 def test_weights_tags_and_ports_share_the_layers():
