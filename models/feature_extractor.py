@@ -9,6 +9,7 @@ from models import backbones
 from models.backbone_taps import default_taps
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig
+from models.exact_layers import keep_float32
 from models.preprocess import normalise
 
 CPU_PIXELS_PER_PASS = 4 * 256 * 256
@@ -38,6 +39,8 @@ class FeatureExtractor(nn.Module):
         self.mean, self.std = self.config.mean, self.config.std
         self.precision = config.precision
         self.network = backbones.create(self.config, height, width)
+        if self.precision == "bf16":
+            keep_float32(self.network, height, width)
         with torch.no_grad():
             maps = self(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
         self.channels = [x.shape[1] for x in maps]

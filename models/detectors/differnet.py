@@ -4,8 +4,11 @@ The original turns its copies at random, unseeded, in testing too, so that its s
 copies are turned by fixed angles, i * 360 / transforms degrees, in fitting and scoring alike.
 """
 
+import tempfile
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +19,7 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
 from models.embedding import embedding
 from models.feature_extractor import FeatureExtractor
+from models.features import StoredRows
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
 from models.preprocess import pyramid
@@ -70,13 +74,13 @@ def build(config: ArtifactConfig) -> "DifferNet":
 
 
 class _Rows:
-    """What the flow reads of the training images, in memory: they are small, and the store also holds every cell."""
+    """What the flow reads of the training images, on disk by itself: the detector's features also hold every cell."""
 
-    def __init__(self, rows: Tensor):
-        self.rows = rows
+    def __init__(self, folder: str, shape: tuple[int, ...]):
+        self.rows = StoredRows(Path(folder) / "rows.bin", shape, np.float32)
 
     def read(self, positions: Tensor) -> Maps:
-        return [self.rows[positions]]
+        return [self.rows.read(positions)]
 
 
 class DifferNet(Detector):
@@ -163,12 +167,12 @@ class DifferNet(Detector):
         self.cell_mean.copy_(upright / len(positions))
         if self.whitening is not None:
             self.whitening.fit([moments], self.hyper.whiten_floor)
-        device = self.cell_mean.device
-        with torch.no_grad():
-            parts = [self._whitened(features.read(part)[0].to(device)).cpu() for part in positions.split(READ_IMAGES)]
-        rows = _Rows(torch.cat(parts))
         self.flow = self._new_flow(run.seed).to(run.device)
-        train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
+        with tempfile.TemporaryDirectory(prefix="flowscore-rows-") as folder:
+            rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, self.hyper.transforms, 1))
+            for part in positions.split(READ_IMAGES):
+                rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
+            train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
 
     def _loss(self, maps: Maps) -> Tensor:
         latents, log_det_jac = self.flow(_rows(maps[0]))

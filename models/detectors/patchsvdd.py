@@ -143,10 +143,14 @@ class PatchSvdd(Detector):
 
     @torch.no_grad()
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
-        """Both banks: as many vectors of every image, drawn at random, and of all these the bank's rows."""
+        """Both banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more images than
+        vectors are drawn, as many at random, so that time and memory have a bound."""
         size = self.hyper.bank_size
-        each = -(-size * (POOL if self.hyper.bank == "coreset" else 1) // len(positions))
+        wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
+        each = -(-wanted // len(positions))
         generator = torch.Generator().manual_seed(seed)
+        if len(positions) > wanted:
+            positions = positions[torch.randperm(len(positions), generator=generator)[:wanted]]
         drawn: tuple[list[Tensor], list[Tensor]] = ([], [])
         for batch in positions.split(READ_IMAGES):
             for pool, maps in zip(drawn, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
