@@ -5,6 +5,7 @@ Differences from the authors' code (golden/NOTES.md section 3; models/flows/refe
   of training images, measured at the end of fit, so that an image's score does not depend on the others.
 - One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.
 - Features are PCA-whitened first unless whiten_dims is None, and untrained flows are rotations.
+- By default a cell's anomaly is the length of its latent vector, without the log-determinant of the likelihood.
 """
 
 from dataclasses import replace
@@ -33,10 +34,12 @@ class CFlowConfig(BaseModel):
     position_channels, 8 steps, clamp 1.9, map likelihood, score max.
 
     whiten_dims: components kept per level, at most its channels; None reads the features as they are.
-    map: energy, the mean over levels of (e - m_l) / s_l with e = -log p / C of a cell and m_l, s_l its mean and standard
-    deviation over cells of training images; or likelihood, 1 less the mean over levels of exp(t_l - e), t_l the training
-    cells' least e. Levels are interpolated to the finest. score: the map's mean, which one cell that is merely rare does not
-    decide, or its max.
+    map: latents, the mean over levels of (e - m_l) / s_l with e = |z|^2 / 2 C of a cell and m_l, s_l its mean and standard
+    deviation over cells of training images; density, the same with e = -log p / C; or likelihood, 1 less the mean over
+    levels of exp(t_l - e), e = -log p / C and t_l the training cells' least e. The log-determinant says how thinly a
+    neighbourhood is populated, and rare texture is not a defect: without it defects stand out more (docs/accuracy.md).
+    Levels are interpolated to the finest. score: the map's mean, which one cell that is merely rare does not decide, or
+    its max.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +49,7 @@ class CFlowConfig(BaseModel):
     position_channels: int = Field(32, ge=4, multiple_of=4)
     steps: int = Field(8, ge=1)
     clamp: float = Field(1.9, gt=0)
-    map: Literal["energy", "likelihood"] = "energy"
+    map: Literal["latents", "density", "likelihood"] = "latents"
     score: Literal["mean", "max"] = "mean"
 
 
@@ -106,9 +109,13 @@ class CFlow(Detector):
         return maps if self.whitening is None else self.whitening(maps)
 
     def energies(self, whitened: Maps) -> Maps:
-        """-log p / C of every cell, per level (B, h_l, w_l), nats per dimension; higher is more anomalous."""
-        log_probs = self.flows([_rows(x) for x in whitened])
-        return [-x.unflatten(1, grid) for x, grid in zip(log_probs, self.grids, strict=True)]  # (B, h, w)
+        """e of every cell, per level (B, h_l, w_l), nats per dimension; higher is more anomalous."""
+        rows = [_rows(x) for x in whitened]
+        if self.hyper.map == "latents":
+            found = [0.5 * z.square().mean(2) for z in self.flows.latents(rows)]
+        else:
+            found = [-x for x in self.flows(rows)]
+        return [x.unflatten(1, grid) for x, grid in zip(found, self.grids, strict=True)]  # (B, h, w)
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, the flows by gradient steps, then the levels' constants."""
@@ -161,7 +168,7 @@ class CFlow(Detector):
         """(B, h, w) on the finest level's grid."""
         raised = []
         for level, energy in enumerate(energies):
-            if self.hyper.map == "energy":
+            if self.hyper.map != "likelihood":
                 cells = (energy - self.energy_mean[level]) / self.energy_std[level]
             else:
                 cells = 1 - torch.exp(self.energy_least[level] - energy)

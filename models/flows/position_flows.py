@@ -76,6 +76,13 @@ class PositionFlows(nn.Module):
         for flow in self.flows:
             flow.freeze()
 
+    def latents(self, rows: Rows) -> Rows:
+        """z of every cell of the grids, per level (B, cells_l, C_l), without the log-determinant."""
+        return [
+            flow.latents(x.flatten(0, 1), code).unflatten(0, x.shape[:2])  # (B, cells, C)
+            for flow, x, code in zip(self.flows, rows, self.codes(), strict=True)
+        ]
+
     def forward(self, rows: Rows, cells: Rows | None = None) -> Rows:
         """log p / C of every cell, per level (B, n_l), nats per dimension; higher is more usual.
 

@@ -1,5 +1,7 @@
 """What is CFLOW's own: levels, maps and their constants, and that a score needs no other image."""
 
+import copy
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -9,6 +11,7 @@ from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.cflow import CFlow, CFlowConfig, CFlowTraining
+from models.flows.position_flows import log_prob_per_dim
 from models.flows.reference_maps import reference_maps
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
@@ -69,11 +72,12 @@ def test_taps_in_any_order(images, detector):
 
 def test_published_scores_depend_on_the_other_images_and_ours_do_not(images, detector):
     """The same detector's likelihoods, once by the published rule and once by ours."""
+    density = make(images, map="density").freeze()
     images = images.clone()
     images[7:] = 255 - images[7:] // 8
 
     def published(chosen: slice) -> torch.Tensor:
-        return reference_maps([-x for x in energies(detector, images[chosen])], (64, 80)).score
+        return reference_maps([-x for x in energies(density, images[chosen])], (64, 80)).score
 
     assert (published(slice(None))[:3] - published(slice(3))).abs().max() > 1e-3
     for part, alone in zip(detector.score(images), detector.score(images[:3]), strict=True):
@@ -87,7 +91,21 @@ def test_constants_are_those_of_the_training_cells(images, detector):
         torch.testing.assert_close(detector.energy_least[level], energy.min(), rtol=1e-5, atol=0)
 
 
-def test_energy_map(images, detector):
+def test_energies_are_without_the_log_determinant_or_with_it(images, detector):
+    rows = [x.flatten(2).transpose(1, 2) for x in detector.whitened(detector.extract(images))]  # (B, cells, k)
+    density = copy.deepcopy(detector)
+    density.hyper = detector.hyper.model_copy(update={"map": "density"})
+    found = zip(energies(detector, images), energies(density, images), detector.flows.flows, rows, strict=True)
+    for level, (length, surprise, flow, x) in enumerate(found):
+        with torch.no_grad():
+            z, log_det_jac = flow(x.flatten(0, 1), detector.flows.codes()[level])
+        torch.testing.assert_close(length.flatten(), z.square().mean(1) / 2)
+        torch.testing.assert_close(surprise.flatten(), -log_prob_per_dim(z, log_det_jac))
+
+
+@pytest.mark.parametrize("kind", ["latents", "density"])
+def test_standardised_map(images, kind):
+    detector = make(images, map=kind).freeze()
     fine, coarse = (
         (energy - detector.energy_mean[level]) / detector.energy_std[level]
         for level, energy in enumerate(energies(detector, images))
