@@ -64,7 +64,8 @@ class DifferNetTraining(TrainingConfig):
     limit of the gradient, no averaging.
     """
 
-    epochs: int = Field(48, ge=1)
+    epochs: int = Field(30, ge=1)
+    noise: float = Field(0.3, ge=0)
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
 
