@@ -28,7 +28,7 @@ FLOWS = {
 }
 BRIEF = {"epochs": 1, "batch_size": 64}
 BANK = 40
-PATCH_IMAGES = (250, 1_000)  # four draws of 64 pixels are 0.3 MB an image
+PATCH_IMAGES = (500, 2_000)  # pixels are 48 KB an image, its draws 240 KB
 PATCH_SIZE = 64
 
 
