@@ -10,7 +10,7 @@ a finest grid of 32 x 32 and 200 dims, 333 MB for one of 64 x 64; see models/pos
 fitting and scoring.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -20,6 +20,7 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step
 from models.embedding import EMBEDDING_SIZE, embedding
 from models.feature_extractor import FeatureExtractor
+from models.flows.likelihood import top_mean
 from models.map_smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
 from models.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
 
@@ -32,7 +33,9 @@ class PadimConfig(BaseModel):
 
     dims: channels drawn at random from all taps, at most as many as there are. channel_seed: of that draw, in the order
     of Python's random.sample. regularisation: added to every variance, in squared units of the features.
-    smoothing_sigma: of the Gaussian filter, in pixels of the image as the backbone reads it; 0 for none.
+    smoothing_sigma: of the Gaussian filter, in pixels of the image as the backbone reads it; 0 for none. score: top, the
+    mean of the highest top_share of the map, or max, the original's, which one stain on an otherwise good piece decides and
+    which an image of something else entirely need not exceed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,8 @@ class PadimConfig(BaseModel):
     channel_seed: int = 1024
     regularisation: float = Field(0.01, gt=0)
     smoothing_sigma: float = Field(4.0, ge=0)
+    score: Literal["top", "max"] = "top"
+    top_share: float = Field(0.2, gt=0, le=1)
 
 
 class PadimTraining(BaseModel):
@@ -102,12 +107,13 @@ class Padim(Detector):
         self.gaussian.freeze()  # scores are taken between fit and freeze too
 
     def score_features(self, maps: Maps) -> Scored:
-        """The map: distances enlarged to the image's size and smoothed, (B, H, W). The score: its maximum, before it is
+        """The map: distances enlarged to the image's size and smoothed, (B, H, W). The score is taken from it before it is
         brought to the artifact's map size."""
         whitened = self.gaussian(maps[0])
         distances = mahalanobis(whitened)
         smooth = enlarge_and_smooth(distances, self.smooth_rows, self.smooth_columns)
-        return Scored(smooth.amax(dim=(1, 2)), smooth, embedding(whitened[:, :EMBEDDING_SIZE]))
+        score = smooth.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(smooth, self.hyper.top_share)
+        return Scored(score, smooth, embedding(whitened[:, :EMBEDDING_SIZE]))
 
     def freeze(self) -> Self:
         super().freeze()

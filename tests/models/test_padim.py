@@ -49,7 +49,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def fitted(images) -> Padim:
-    detector = build(dims=13)
+    detector = build(dims=13, score="max")
     detector.fit(Computed(detector, images), torch.arange(len(images)), FitRun(PadimTraining()))
     return detector
 
@@ -102,6 +102,14 @@ def test_maps_and_scores_are_the_papers(fitted, images):
     np.testing.assert_allclose(scored.score, expected.max((1, 2)), rtol=1e-4)
 
 
+def test_the_default_score_is_the_mean_of_the_highest_fifth_of_the_map(fitted):
+    detector = build(dims=13)
+    detector.load_state_dict(fitted.state_dict())
+    scored = detector.score_features(detector.extract(drawn(3, seed=4)))
+    highest = scored.anomaly_map.flatten(1).sort(1, descending=True).values[:, : round(0.2 * SIZE[0] * SIZE[1])]
+    torch.testing.assert_close(scored.score, highest.mean(1))
+
+
 def test_the_map_that_is_kept_has_the_finest_taps_cells(fitted):
     images = drawn(3, seed=3)
     own, kept = fitted.score_features(fitted.extract(images)).anomaly_map, fitted.score(images).anomaly_map
@@ -111,7 +119,7 @@ def test_the_map_that_is_kept_has_the_finest_taps_cells(fitted):
 
 
 def test_without_smoothing_the_score_is_the_largest_enlarged_distance(fitted):
-    detector = build(dims=13, smoothing_sigma=0.0)
+    detector = build(dims=13, smoothing_sigma=0.0, score="max")
     detector.load_state_dict(fitted.state_dict())
     maps = detector.extract(drawn(3, seed=4))
     cells = torch.linalg.vector_norm(detector.gaussian(maps[0]), dim=1)
