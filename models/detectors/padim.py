@@ -5,11 +5,11 @@ describes: maps and scores are raw distances (there they are min-max scaled over
 score depends on the others), and the covariance's factor is stored, not its inverse.
 
 Zero padding makes the features of border cells special; statistics per position absorb that, but they also need the
-parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 83 MB for
-a finest grid of 32 x 32 and 200 dims, 333 MB for one of 64 x 64; see models/position_gaussian.py for the memory of
-fitting and scoring.
+parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 330 MB by
+default; see models/position_gaussian.py for the memory of fitting and scoring.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,12 +26,14 @@ from models.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, Positio
 
 Maps = list[Tensor]
 REDUCTIONS = (4, 8, 16)  # layer1 to layer3 of a ResNet
+STATISTICS_BYTES = 335e6
 
 
 class PadimConfig(BaseModel):
-    """Hyper-parameters; the original's are 100 dims for ResNet-18 and 550 for Wide ResNet-50-2, else the defaults here.
+    """Hyper-parameters; the original's are 100 dims for ResNet-18 and 550 for Wide ResNet-50-2, and the score max.
 
-    dims: channels drawn at random from all taps, at most as many as there are. channel_seed: of that draw, in the order
+    dims: channels drawn at random from all taps, at most as many as there are; None: as many sixteens as give statistics
+    of at most 335 MB, 400 for a finest grid of 32 x 32 and 192 for one of 64 x 64. channel_seed: of that draw, in the order
     of Python's random.sample. regularisation: added to every variance, in squared units of the features.
     smoothing_sigma: of the Gaussian filter, in pixels of the image as the backbone reads it; 0 for none. score: top, the
     mean of the highest top_share of the map, or max, the original's, which one stain on an otherwise good piece decides and
@@ -40,12 +42,18 @@ class PadimConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dims: int = Field(200, ge=1)
+    dims: int | None = Field(None, ge=1)
     channel_seed: int = 1024
     regularisation: float = Field(0.01, gt=0)
     smoothing_sigma: float = Field(4.0, ge=0)
     score: Literal["top", "max"] = "top"
     top_share: float = Field(0.2, gt=0, le=1)
+
+
+def default_dims(cells: int) -> int:
+    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES."""
+    values = STATISTICS_BYTES / 4 / cells  # dims (dims + 3) / 2
+    return max(16, int(math.sqrt(2 * values + 2.25) - 1.5) // 16 * 16)
 
 
 class PadimTraining(BaseModel):
@@ -70,8 +78,9 @@ class Padim(Detector):
         hyper = PadimConfig.model_validate(config.hyperparameters)
         self.backbone = FeatureExtractor(config, REDUCTIONS)
         total = sum(self.backbone.channels)
-        self.hyper = hyper = hyper.model_copy(update={"dims": min(hyper.dims, total)})
         rows, columns = max(self.backbone.grids, key=lambda grid: grid[0] * grid[1])
+        dims = min(total, hyper.dims or default_dims(rows * columns))
+        self.hyper = hyper = hyper.model_copy(update={"dims": dims})
         self.config = config.model_copy(
             update={
                 "backbone": self.backbone.config,
@@ -80,8 +89,8 @@ class Padim(Detector):
                 "map_width": config.map_width or columns,
             }
         )
-        self.register_buffer("channels", draw_channels(total, hyper.dims, hyper.channel_seed))
-        self.gaussian = PositionGaussian(rows * columns, hyper.dims)
+        self.register_buffer("channels", draw_channels(total, dims, hyper.channel_seed))
+        self.gaussian = PositionGaussian(rows * columns, dims)
         for name, cells, size in (("smooth_rows", rows, config.input.height), ("smooth_columns", columns, config.input.width)):
             matrix = smoothing_matrix(size, hyper.smoothing_sigma) @ enlarging_matrix(cells, size)
             self.register_buffer(name, matrix.float(), persistent=False)

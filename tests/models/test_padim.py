@@ -12,7 +12,7 @@ from models.backbones import BackboneConfig
 from models.channel_choice import draw_channels, stack
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun, Step
-from models.detectors.padim import Padim, PadimTraining
+from models.detectors.padim import STATISTICS_BYTES, Padim, PadimTraining, default_dims
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
 SIZE = (64, 96)
@@ -108,6 +108,12 @@ def test_the_default_score_is_the_mean_of_the_highest_fifth_of_the_map(fitted):
     scored = detector.score_features(detector.extract(drawn(3, seed=4)))
     highest = scored.anomaly_map.flatten(1).sort(1, descending=True).values[:, : round(0.2 * SIZE[0] * SIZE[1])]
     torch.testing.assert_close(scored.score, highest.mean(1))
+
+
+@pytest.mark.parametrize(("cells", "dims"), [(32 * 32, 400), (64 * 64, 192), (10**9, 16)])
+def test_default_dims_bound_the_artifact(cells, dims):
+    assert default_dims(cells) == dims
+    assert dims == 16 or 4 * cells * dims * (dims + 3) / 2 <= STATISTICS_BYTES < 4 * cells * (dims + 16) * (dims + 19) / 2
 
 
 def test_the_map_that_is_kept_has_the_finest_taps_cells(fitted):
