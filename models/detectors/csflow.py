@@ -46,7 +46,6 @@ class CsFlowTraining(TrainingConfig):
     """The original: 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on features as they are."""
 
     epochs: int = Field(12, ge=1)
-    noise: float = Field(0.3, ge=0)
 
 
 def build(config: ArtifactConfig) -> "CsFlow":
