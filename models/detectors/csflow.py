@@ -24,9 +24,9 @@ class CsFlowConfig(BaseModel):
     """Hyper-parameters.
 
     whiten_dims: components kept, at most the channels of the taps. kernels: one coupling block each.
-    score: mean of z^2 / 2 over all elements (the original's); top, the mean of the map's largest cells, top_share of
-    them; max of the map; or scales: the mean over scales of (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from
-    held-out good images.
+    score: mean of z^2 / 2 over all elements (the original's), in which a small defect drowns; top, the mean of the map's
+    largest cells, top_share of them; mean_top, the geometric mean of these two; max of the map; or scales: the mean over
+    scales of (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +38,7 @@ class CsFlowConfig(BaseModel):
     hidden: int = Field(128, ge=1)
     kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 3, 3, 3), min_length=1)
     clamp: float = 3.0
-    score: Literal["mean", "top", "max", "scales"] = "mean"
+    score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean_top"
     top_share: float = Field(0.04, gt=0, le=1)
 
 
@@ -138,10 +138,12 @@ class CsFlow(Detector):
         whitened = self.whitening(maps)
         latents = self.flow.latents(whitened)
         cells = anomaly_map(latents)
-        if self.hyper.score == "top":
-            score = top_mean(cells, self.hyper.top_share)
-        elif self.hyper.score == "mean":
+        if self.hyper.score == "mean":
             score = mean_score(latents)
+        elif self.hyper.score == "top":
+            score = top_mean(cells, self.hyper.top_share)
+        elif self.hyper.score == "mean_top":
+            score = (mean_score(latents) * top_mean(cells, self.hyper.top_share)).sqrt()
         elif self.hyper.score == "max":
             score = cells.amax(dim=(1, 2))
         else:

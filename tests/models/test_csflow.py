@@ -61,6 +61,8 @@ def test_score_modes(images):
     top = make(images, score="top", top_share=0.05).score(images)  # 4 of 80 cells
     highest = anomaly_map(latents).flatten(1).sort(1).values[:, -4:]
     torch.testing.assert_close(top.score, highest.mean(1))
+    both = make(images, top_share=0.05).score(images)  # the default
+    torch.testing.assert_close(both.score, (mean * highest.mean(1)).sqrt())
     by_scale = make(images, score="scales")
     means = scale_means(latents)
     by_scale.fit_scales(means.detach())
