@@ -23,6 +23,22 @@ STRIDES = (2, 4, 8, 16)  # between the small ones
 EMBEDDING = 64
 WIDTHS = (3, 32, 64, 128, 128, 64, 32, 32, EMBEDDING)
 LEAKY_SLOPE = 0.1
+FIRST_SPREAD = 0.5  # of the embeddings' last layers, so that tanh does not saturate at first
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights that keep the variance from layer to layer, biases 0. torch's own let it fall by a factor of thousands through
+    the encoder's ten layers, and embeddings start all but equal. Source: He et al. 2015, equation 10, arXiv:1502.01852."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=LEAKY_SLOPE)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for layer in module.modules():
+        if isinstance(layer, EncoderHier):
+            with torch.no_grad():
+                layer.deep.convolutions[-1].weight.mul_(FIRST_SPREAD)
+                layer.mix.weight.mul_(FIRST_SPREAD)
 
 
 class EncoderDeep(nn.Module):

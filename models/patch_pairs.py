@@ -35,10 +35,10 @@ def neighbours(random: np.random.RandomState, height: int, width: int, patch: in
     return Pair(first, _inside((first[0] + down, first[1] + right), height, width, patch), side)
 
 
-def jittered(random: np.random.RandomState, height: int, width: int, patch: int) -> Pair:
-    """Two patches at an offset of at most patch / 32 pixels along either axis, not both 0."""
+def jittered(random: np.random.RandomState, height: int, width: int, patch: int, reach_sizes: float = 1 / 32) -> Pair:
+    """Two patches at an offset of at most patch * reach_sizes pixels along either axis, not both 0. 1/32 is the original's."""
     first = _place(random, height, width, patch)
-    reach = patch // 32
+    reach = int(patch * reach_sizes)
     down = right = 0
     while down == 0 and right == 0:
         down, right = random.randint(-reach, reach + 1), random.randint(-reach, reach + 1)

@@ -1,11 +1,14 @@
-"""Training of Patch SVDD's encoder from scratch: neighbours' positions and the distance of nearly equal patches.
+"""Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
 
 Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
 original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
-for the four pairs of a draw, and the first epoch trains too.
+for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
+where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
+short training has, and the embeddings collapse (docs/accuracy.md). So by default the distance is relative to that of
+other images' patches: `contrast`.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from models.patch_encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHi
 from models.patch_pairs import SIDES, cut, distorted, jittered, neighbours
 
 Maps = list[Tensor]
+PAIR_REACH = 0.5
+SHARPNESS = 10.0  # of the contrast, per mean distance of patches of different images
 
 
 class PatchTraining(BaseModel):
@@ -24,9 +29,10 @@ class PatchTraining(BaseModel):
 
     pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
     batch_size: draws (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
-    constant; the first embeddings are nearly equal, and in so few steps 1e-4 does not part them).
-    svdd_weight: lambda. distortion: standard deviation of colour shift and noise, of a value range of 1.
-    exam_images: how many images the bank is made of while training goes on and the detector is only examined.
+    constant). svdd_weight: lambda. pair_loss: contrast, or distance, the original's. pair_reach: how far the second of
+    two close patches may be along either axis, in patch sizes (original: 1/32). distortion: standard deviation of colour
+    shift and noise, of a value range of 1. exam_images: how many images the bank is made of while training goes on and the
+    detector is only examined.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +44,8 @@ class PatchTraining(BaseModel):
     gradient_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
     svdd_weight: float = Field(1.0, ge=0)
+    pair_loss: Literal["contrast", "distance"] = "contrast"
+    pair_reach: float = Field(PAIR_REACH, ge=1 / 32, le=1)
     distortion: float = Field(0.02, ge=0)
     exam_images: int = Field(200, ge=1)
 
@@ -73,7 +81,8 @@ def normalised(weight: Tensor) -> Tensor:
 
 
 class Losses(NamedTuple):
-    """Means over the draws: cross entropies of the positions in nats, Euclidean distances of the jittered pairs."""
+    """Means over the draws: cross entropies of the positions in nats, and of the close pairs the contrast, in nats too, or
+    the Euclidean distance."""
 
     position_large: Tensor
     position_small: Tensor
@@ -87,8 +96,9 @@ class Losses(NamedTuple):
 class PatchTasks(nn.Module):
     """The encoder and the two classifiers that only training needs."""
 
-    def __init__(self, encoder: EncoderHier, conv_dtype: torch.dtype | None = None):
+    def __init__(self, encoder: EncoderHier, conv_dtype: torch.dtype | None = None, pair_loss: str = "contrast"):
         super().__init__()
+        self.pair_loss = contrast if pair_loss == "contrast" else mean_distance
         self.encoder = encoder
         self.large_positions = PositionClassifier()
         self.small_positions = PositionClassifier()
@@ -97,7 +107,7 @@ class PatchTasks(nn.Module):
     def forward(self, patches: Maps) -> Losses:
         """Args:
         patches: neighbours (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32), their sides (B, 2) int64, large and small; jittered
-            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). float32, centred, scaled to a range of 1.
+            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). float32.
         """
         near_large, near_small, sides, jittered_large, jittered_small = patches
         first, second, one, other = self._embed(self.encoder, near_large, jittered_large)
@@ -105,8 +115,8 @@ class PatchTasks(nn.Module):
         return Losses(
             F.cross_entropy(self.large_positions(first, second), sides[:, 0]),
             F.cross_entropy(self.small_positions(first_small, second_small), sides[:, 1]),
-            torch.linalg.vector_norm(one - other, dim=1).mean(),
-            torch.linalg.vector_norm(one_small - other_small, dim=1).mean(),
+            self.pair_loss(one, other),
+            self.pair_loss(one_small, other_small),
         )
 
     def _embed(self, encoder: nn.Module, near: Tensor, close: Tensor) -> tuple[Tensor, ...]:
@@ -117,21 +127,44 @@ class PatchTasks(nn.Module):
             return encoder(patches).flatten(1).chunk(4)
 
 
-class Draws:
-    """From whole images to what PatchTasks reads, at random but reproducibly."""
+def mean_distance(one: Tensor, other: Tensor) -> Tensor:
+    """Of pairs (B, 64), Euclidean; a scalar. Yi and Yoon 2020, equation 3."""
+    return torch.linalg.vector_norm(one - other, dim=1).mean()
 
-    def __init__(self, distortion: float, seed: int):
+
+def contrast(one: Tensor, other: Tensor) -> Tensor:
+    """How surely an embedding's partner is told from the partners of other images' embeddings by its distance.
+
+    Cross entropy of the partner under softmax(-SHARPNESS d / s), d the distances to all B candidates and s the mean
+    distance between images, taken as given, so that neither shrinking nor growing the embeddings lowers it. It depends on which
+    images stand together in a shard. Source: the form is InfoNCE, van den Oord et al. 2018, equation 4, arXiv:1807.03748.
+
+    Args:
+        one, other: (B, 64), row i of both from image i.
+    Returns:
+        nats, a scalar; log B where nothing is told, 0 for one image.
+    """
+    distances = torch.linalg.vector_norm(one[:, None] - other[None], dim=2)  # (B, B)
+    between = torch.linalg.vector_norm(one[:, None] - one[None], dim=2).detach()
+    scale = between.sum() / max(len(one) * (len(one) - 1), 1)
+    logits = -SHARPNESS * distances / scale.clamp(min=1e-6)
+    return F.cross_entropy(logits, torch.arange(len(one), device=one.device))
+
+
+class Draws:
+    """From whole images to what PatchTasks reads, at random but reproducibly. distortion: in the images' unit."""
+
+    def __init__(self, distortion: float, seed: int, pair_reach: float = PAIR_REACH):
         self.distortion = distortion
+        self.pair_reach = pair_reach
         self.random = np.random.RandomState(seed % 2**32)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, images: Tensor) -> Maps:
-        """(B, 3, H, W), float32, centred and scaled to a range of 1, H and W at least 64."""
+        """(B, 3, H, W), float32, H and W at least 64."""
         height, width = images.shape[2:]
-        near, close = (
-            {size: [draw(self.random, height, width, size) for _ in images] for size in (LARGE, SMALL)}
-            for draw in (neighbours, jittered)
-        )
+        near = {size: [neighbours(self.random, height, width, size) for _ in images] for size in (LARGE, SMALL)}
+        close = {size: [jittered(self.random, height, width, size, self.pair_reach) for _ in images] for size in (LARGE, SMALL)}
         sides = torch.tensor([[near[size][i].side for size in (LARGE, SMALL)] for i in range(len(images))])  # (B, 2)
         large, small = (distorted(cut(images, near[size], size), self.distortion, self.generator) for size in (LARGE, SMALL))
         return [large, small, sides.to(images.device), *(cut(images, close[size], size) for size in (LARGE, SMALL))]

@@ -13,8 +13,9 @@ from torch import Tensor
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
 from models.embedding import embedding
+from models.flows.likelihood import top_mean
 from models.nearest import filled, nearest, spread
-from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier
+from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
 from models.patch_maps import distribute
 from models.patch_training import Draws, PatchTasks, PatchTraining
 from models.training import TrainingConfig, train
@@ -27,16 +28,23 @@ READ_IMAGES = 16
 class PatchSvddConfig(BaseModel):
     """Hyper-parameters.
 
-    stride: between the 32-pixel patches, and the side of a map's cell, pixels; between the 64-pixel ones it is 16 (both as
-    the original). bank_size: vectors kept of either patch size (the original keeps all). bank: coreset chooses by greedy
-    k-centre from a random POOL times as many, random takes the first drawn.
+    map: large, the distances of the 64-pixel patches, or product, the original's, these times those of the 32-pixel ones,
+    whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original: 4);
+    between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. bank_size: vectors kept of
+    either patch size (the original keeps all). bank: coreset chooses by greedy k-centre from a random POOL times as many,
+    random takes the first drawn. exposure: removed takes an image's own mean colour away, or kept, the original's.
+    score: the mean of the highest top_share of the map, or max, the original's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    map: Literal["large", "product"] = "large"
     stride: Literal[2, 4, 8, 16] = 4
     bank_size: int = Field(10_000, ge=1)
     bank: Literal["coreset", "random"] = "coreset"
+    exposure: Literal["removed", "kept"] = "removed"
+    score: Literal["top", "max"] = "top"
+    top_share: float = Field(0.2, gt=0, le=1)
 
 
 def build(config: ArtifactConfig) -> "PatchSvdd":
@@ -48,6 +56,7 @@ class PatchSvdd(Detector):
     # Features are the pixels: to read them again costs no more than to store them a second time.
     reads_often = False
     mean_image: Tensor
+    pixel_std: Tensor
     small_bank: Tensor
     large_bank: Tensor
 
@@ -55,23 +64,28 @@ class PatchSvdd(Detector):
         super().__init__()
         self.hyper = hyper = PatchSvddConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
+        # Large patches are made of small ones, which are needed at every stride pixels.
+        self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
         self.config = config.model_copy(
             update={
                 "backbone": None,
                 "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or -(-height // hyper.stride),
-                "map_width": config.map_width or -(-width // hyper.stride),
+                "map_height": config.map_height or -(-height // stride),
+                "map_width": config.map_width or -(-width // stride),
             }
         )
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
-        self.register_buffer("small_bank", torch.zeros(hyper.bank_size, EMBEDDING))
+        self.register_buffer("pixel_std", torch.tensor(255.0))
+        self.register_buffer("small_bank", torch.zeros(hyper.bank_size if hyper.map == "product" else 0, EMBEDDING))
         self.register_buffer("large_bank", torch.zeros(hyper.bank_size, EMBEDDING))
 
     def _new_encoder(self, seed: int) -> EncoderHier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return EncoderHier().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            encoder = EncoderHier()
+            initialise(encoder)
+        return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, 0 to 255 as they are: the mean image is known only after fit."""
@@ -81,13 +95,17 @@ class PatchSvdd(Detector):
         return [inputs]
 
     def _centred(self, pixels: Tensor) -> Tensor:
-        """Pixels minus the mean image, scaled to a range of 1, the last row and column repeated up to a multiple of 16.
+        """Pixels minus the mean image and their own mean colour, scaled to variance 1 over the training images (original: to
+        a range of 1), the last row and column repeated up to a multiple of 16.
 
         The original's patches leave up to 15 pixels at those borders unseen where the size is no such multiple.
         """
         height, width = pixels.shape[2:]
         rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
-        centred = (pixels - self.mean_image) / 255
+        centred = pixels - self.mean_image
+        if self.hyper.exposure == "removed":
+            centred = centred - centred.mean((2, 3), keepdim=True)
+        centred = centred / self.pixel_std
         if len(rows) > height:
             centred = centred[:, :, rows]
         return centred[:, :, :, columns] if len(columns) > width else centred
@@ -98,22 +116,25 @@ class PatchSvdd(Detector):
         # On a CPU one image a pass: its activations stay in the cache, and nothing depends on the batch.
         parts = images.split(1) if images.device.type == "cpu" else [images]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            found = [self.encoder.dense(part, self.hyper.stride) for part in parts]
+            found = [self.encoder.dense(part, self.stride) for part in parts]
         small, large = (torch.cat(maps) for maps in zip(*found, strict=True))
         return small, large
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Mean image, encoder, then the bank. For after_epoch the bank is made of at most exam_images images."""
+        """Mean image and scale, encoder, then the bank. For after_epoch the bank is made of at most exam_images images."""
         settings = run.training
         assert isinstance(settings, PatchTraining)
         self.to(run.device)
-        self._fit_mean(features, positions)
+        self._fit_pixels(features, positions)
         self.encoder = self._new_encoder(run.seed).to(run.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             dtype = torch.bfloat16 if self.config.precision == "bf16" else None
-            tasks = PatchTasks(self.encoder, dtype).to(run.device)
-        draws = Draws(settings.distortion, run.seed)
+            tasks = PatchTasks(self.encoder, dtype, settings.pair_loss)
+            initialise(tasks.large_positions)
+            initialise(tasks.small_positions)
+        tasks.to(run.device)
+        draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach)
         after_epoch = run.after_epoch
         if after_epoch is not None:
             examined = positions[:: -(-len(positions) // settings.exam_images)]
@@ -135,11 +156,21 @@ class PatchSvdd(Detector):
         self._fit_banks(features, positions, run.seed)
 
     @torch.no_grad()
-    def _fit_mean(self, features: Features, positions: Tensor) -> None:
-        total = torch.zeros_like(self.mean_image, dtype=torch.float64)
+    def _fit_pixels(self, features: Features, positions: Tensor) -> None:
+        """Mean image, and the standard deviation of what _centred leaves, in one pass in float64."""
+        total = torch.zeros_like(self.mean_image, dtype=torch.float64)  # (3, H, W)
+        squares, exposures = total.new_zeros(()), total.new_zeros(())
         for batch in positions.split(READ_IMAGES):
-            total += features.read(batch)[0].to(total.device).sum(0, dtype=torch.float64)
-        self.mean_image.copy_(total / len(positions))
+            pixels = features.read(batch)[0].to(total.device, torch.float64)
+            total += pixels.sum(0)
+            squares += pixels.square().sum()
+            exposures += pixels.mean((2, 3)).square().sum()
+        mean = total / len(positions)
+        variance = squares / (len(positions) * mean.numel()) - mean.square().mean()
+        if self.hyper.exposure == "removed":  # an image's mean colour less the mean image's is the mean of their difference
+            variance -= exposures / (len(positions) * len(mean)) - mean.mean((1, 2)).square().mean()
+        self.mean_image.copy_(mean)
+        self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # a grey level where the images are all alike
 
     @torch.no_grad()
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
@@ -159,6 +190,8 @@ class PatchSvdd(Detector):
                     order = torch.randperm(len(of_image), generator=generator)[:each]
                     pool.append(of_image[order.to(of_image.device)])
         for bank, pool in zip((self.small_bank, self.large_bank), drawn, strict=True):
+            if not len(bank):
+                continue
             vectors = torch.cat(pool)
             vectors = vectors[torch.randperm(len(vectors), generator=generator).to(vectors.device)]
             if self.hyper.bank == "coreset":
@@ -166,16 +199,17 @@ class PatchSvdd(Detector):
             bank.copy_(filled(vectors, size))
 
     def score_features(self, maps: Maps) -> Scored:
-        """The score is the largest value of the map, the map the product of the patch sizes' maps of Euclidean distances,
-        each cell's averaged over the patches that cover it. The cells are stride x stride pixels."""
-        stride = self.hyper.stride
+        """A patch's anomaly is its Euclidean distance to the bank, a cell's the mean of the patches' that cover it."""
+        stride = self.stride
         height, width = maps[0].shape[2:]
         small, large = self.encode(maps[0])
         size = _padded(height) // stride, _padded(width) // stride
-        near = distribute(_distances(small, self.small_bank), SMALL // stride, 1, *size)
-        far = distribute(_distances(large, self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
-        cells = (near * far)[:, : -(-height // stride), : -(-width // stride)]
-        return Scored(cells.amax(dim=(1, 2)), cells, embedding(large))
+        cells = distribute(_distances(large, self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
+        if self.hyper.map == "product":
+            cells = cells * distribute(_distances(small, self.small_bank), SMALL // stride, 1, *size)
+        cells = cells[:, : -(-height // stride), : -(-width // stride)]
+        score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
+        return Scored(score, cells, embedding(large))
 
 
 def _padded(size: int) -> int:

@@ -1,9 +1,10 @@
 """The two tasks; their losses and gradients are in test_patchsvdd_golden.py."""
 
+import pytest
 import torch
 
-from models.patch_encoder import EncoderHier
-from models.patch_training import Draws, PatchTasks, PositionClassifier
+from models.patch_encoder import EncoderHier, initialise
+from models.patch_training import SHARPNESS, Draws, PatchTasks, PositionClassifier, contrast, mean_distance
 
 
 def test_draws_depend_on_the_seed_alone():
@@ -15,9 +16,9 @@ def test_draws_depend_on_the_seed_alone():
 
 
 def test_losses_are_means_over_the_draws():
-    """So that a batch may be taken by shards."""
+    """So that a batch may be taken by shards. (The contrast is a shard's own.)"""
     torch.manual_seed(0)
-    tasks = PatchTasks(EncoderHier()).double()
+    tasks = PatchTasks(EncoderHier(), pair_loss="distance").double()
     patches = [x.double() if x.is_floating_point() else x for x in Draws(0.02, 0)(torch.rand(6, 3, 64, 96))]
     halves = [tasks([x[part] for x in patches]).total(0.5) for part in (slice(0, 3), slice(3, 6))]
     torch.testing.assert_close(tasks(patches).total(0.5), (halves[0] + halves[1]) / 2)
@@ -30,9 +31,43 @@ def test_the_last_layer_projects_onto_fixed_directions():
     assert trained == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "bias"}
 
 
-def test_bf16_changes_little():
+def test_the_contrast_is_of_partners_among_other_images_partners():
+    one = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])
+    other = torch.tensor([[0.0, 1.0], [3.0, 4.0], [0.0, 5.0]])
+    scale = (5 + 8 + 5) / 3  # between images: 5 (0 to 1), 8 (0 to 2), 5 (1 to 2)
+    distances = torch.tensor([[1.0, 5.0, 5.0], [18**0.5, 0.0, 10**0.5], [7.0, 5.0, 3.0]])
+    expected = -torch.log_softmax(-SHARPNESS * distances / scale, dim=1).diagonal().mean()
+    torch.testing.assert_close(contrast(one, other), expected)
+    torch.testing.assert_close(contrast(1e-3 * one, 1e-3 * other), expected)  # shrinking gains nothing
+    torch.testing.assert_close(contrast(one[:1], other[:1]), torch.tensor(0.0))
+    alike = torch.ones(4, 64)
+    torch.testing.assert_close(contrast(alike, alike), torch.tensor(4.0).log())  # a collapse tells nothing
+
+
+def test_shrinking_the_embeddings_lowers_the_distance_but_not_the_contrast():
+    """Why short training collapses on the original's loss."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.rand(8, 64, generator=generator)
+    other = one + 0.1 * torch.rand(8, 64, generator=generator)
+    assert mean_distance(0.1 * one, 0.1 * other) < 0.11 * mean_distance(one, other)
+    torch.testing.assert_close(contrast(0.1 * one, 0.1 * other), contrast(one, other))
+
+
+def test_first_embeddings_have_a_spread():
     torch.manual_seed(0)
-    tasks = PatchTasks(EncoderHier())
+    encoder = EncoderHier()
+    patches = torch.randn(32, 3, 64, 64)
+    before = encoder(patches).flatten(1).std(0).mean()
+    initialise(encoder)
+    after = encoder(patches).flatten(1).std(0).mean()
+    assert before < 0.01 < 0.05 < after
+
+
+@pytest.mark.parametrize("pair_loss", ["contrast", "distance"])
+def test_bf16_changes_little(pair_loss):
+    torch.manual_seed(0)
+    tasks = PatchTasks(EncoderHier(), pair_loss=pair_loss)
+    initialise(tasks)
     patches = Draws(0.02, 0)(torch.rand(4, 3, 64, 64))
     exact = tasks(patches)
     tasks.conv_dtype = torch.bfloat16

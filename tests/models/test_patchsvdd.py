@@ -7,8 +7,8 @@ from torch import Tensor
 from models import registry
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
-from models.detectors.patchsvdd import PatchSvdd
-from models.patch_encoder import LARGE, LARGE_STRIDE, SMALL
+from models.detectors.patchsvdd import PatchSvdd, _distances
+from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL
 from models.patch_maps import distribute
 from models.patch_training import PatchTraining
 
@@ -47,19 +47,24 @@ def fit(detector: PatchSvdd, goods: Tensor, **fields) -> PatchSvdd:
 
 
 def test_the_backbone_is_none_whatever_was_given():
-    detector = build((64, 80), stride=8)
+    detector = build((64, 80), stride=8, map="product")
     assert detector.config.backbone is None
     assert (detector.config.map_height, detector.config.map_width) == (8, 10)
     assert not any(key.startswith("backbone") for key in detector.state_dict())
 
 
 @pytest.mark.parametrize(("stride", "bank"), [(4, "coreset"), (8, "random")])
-def test_scores_against_patches_that_are_cut_out(stride, bank):
-    """The whole way for an image in pixels: cut, embed, all distances, average, multiply."""
+@pytest.mark.parametrize("exposure", ["removed", "kept"])
+def test_scores_against_patches_that_are_cut_out(stride, bank, exposure):
+    """The original's way for an image in pixels: cut, embed, all distances, average, multiply."""
     size = (80, 96)
-    detector = fit(build(size, stride=stride, bank_size=50, bank=bank), images(3, size)).freeze()
+    settings = {"map": "product", "score": "max", "exposure": exposure}
+    detector = fit(build(size, stride=stride, bank_size=50, bank=bank, **settings), images(3, size)).freeze()
     image = images(1, size, seed=1)
-    inputs = (detector.prepare(image) - detector.mean_image) / 255
+    inputs = detector.prepare(image) - detector.mean_image
+    if exposure == "removed":
+        inputs = inputs - inputs.mean((2, 3), keepdim=True)
+    inputs = inputs / detector.pixel_std
     maps = []
     for patch, step, encoder, rows in (
         (SMALL, stride, detector.encoder.deep, detector.small_bank),
@@ -79,18 +84,37 @@ def test_scores_against_patches_that_are_cut_out(stride, bank):
 def test_a_bank_with_room_for_all_patches_finds_training_images_at_distance_zero():
     size = (64, 64)
     goods = images(5, size)
-    detector = fit(build(size, bank_size=5 * 9 * 9 + 3), goods)
-    fresh = build(size, bank_size=5 * 9 * 9 + 3)
+    settings = {"map": "product", "bank_size": 5 * 9 * 9 + 3}
+    detector = fit(build(size, **settings), goods)
+    fresh = build(size, **settings)
     fresh.load_state_dict(detector.state_dict())
     assert (fresh.freeze().score(goods).score == 0).all()
     assert (fresh.score(images(2, size, seed=1)).score > 0).all()
 
 
-def test_the_mean_image_is_that_of_the_training_images():
+def test_the_map_of_large_patches_alone():
+    size = (80, 96)
+    goods = images(3, size)
+    both = fit(build(size, map="product", stride=16, bank_size=40, score="max"), goods).freeze()
+    large = build(size, bank_size=40).freeze()
+    state = both.state_dict() | {"small_bank": torch.zeros(0, EMBEDDING)}
+    large.load_state_dict(state)
+    image = images(1, size, seed=1)
+    near = distribute(_distances(both.encode(both.prepare(image))[0], both.small_bank), SMALL // 16, 1, 5, 6)
+    scored = large.score(image)
+    assert scored.anomaly_map.shape == (1, 5, 6)
+    torch.testing.assert_close(scored.anomaly_map * near, both.score(image).anomaly_map)
+    torch.testing.assert_close(scored.score, scored.anomaly_map.flatten(1).sort(1).values[:, -6:].mean(1))  # a fifth of 30
+
+
+@pytest.mark.parametrize("exposure", ["removed", "kept"])
+def test_mean_image_and_scale_are_those_of_the_training_images(exposure):
     size = (64, 80)
     goods = images(5, size)
-    detector = fit(build(size, bank_size=20), goods)
+    goods[0] //= 2  # a darker exposure
+    detector = fit(build(size, bank_size=20, exposure=exposure), goods)
     torch.testing.assert_close(detector.mean_image, goods.float().mean(0).permute(2, 0, 1))
+    torch.testing.assert_close(detector._centred(detector.prepare(goods)).square().mean(), torch.tensor(1.0))
     assert detector.extract(goods)[0].half().equal(detector.extract(goods)[0])  # a float16 store loses nothing
 
 
@@ -103,7 +127,7 @@ def test_after_every_epoch_it_can_score_and_the_first_epoch_trains():
 
     def after_epoch(epoch: int) -> bool:
         scores.append(detector.score(images(3, size, seed=1)).score)
-        banks.append(detector.small_bank.clone())
+        banks.append(detector.large_bank.clone())
         return epoch == 1
 
     settings = PatchTraining(epochs=5, pairs_per_image=2, batch_size=4, exam_images=3)
@@ -111,13 +135,13 @@ def test_after_every_epoch_it_can_score_and_the_first_epoch_trains():
     assert [(step.epoch, step.step) for step in steps] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert all(torch.isfinite(score).all() for score in scores)
     assert not torch.equal(scores[0], scores[1])
-    assert detector.small_bank.shape == banks[1].shape and not torch.equal(detector.small_bank, banks[1])
+    assert detector.large_bank.shape == banks[1].shape and not torch.equal(detector.large_bank, banks[1])
     assert any(not torch.equal(value, initial[key]) for key, value in detector.encoder.state_dict().items())
 
 
 def test_every_pixel_is_seen_where_patches_do_not_fit():
     size = (70, 83)
-    detector = fit(build(size, bank_size=50), images(3, size)).freeze()
+    detector = fit(build(size, map="product", exposure="kept", bank_size=50), images(3, size)).freeze()
     image = images(1, size, seed=1)
     clean = detector.score(image).anomaly_map
     assert clean.shape == (1, 18, 21) and (clean > 0).all()
@@ -130,7 +154,7 @@ def test_images_smaller_than_a_patch_are_filled_up():
     size = (32, 48)
     detector = fit(build(size, bank_size=20), images(4, size)).freeze()
     scored = detector.score(images(2, size, seed=1))
-    assert torch.isfinite(scored.score).all() and scored.anomaly_map.shape == (2, 8, 12)
+    assert torch.isfinite(scored.score).all() and scored.anomaly_map.shape == (2, 2, 3)
 
 
 def test_settings_that_do_not_exist_are_refused():

@@ -47,7 +47,7 @@ def our_name(original: str) -> str:
 
 @pytest.fixture
 def tasks(golden) -> PatchTasks:
-    tasks = PatchTasks(EncoderHier())
+    tasks = PatchTasks(EncoderHier(), pair_loss="distance")
     state = {our_name(key): value for key, value in group(golden, "param/").items()}
     for key in [key for key in state if key.endswith("directions")]:
         state[key] = normalised(state[key])
