@@ -4,7 +4,8 @@ Differences from the authors' code (golden/NOTES.md section 3; models/flows/refe
 - Their maps are relative to the largest likelihood of the whole test set. Here every level's likelihoods are relative to those
   of training images, measured at the end of fit, so that an image's score does not depend on the others.
 - One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.
-- Features are PCA-whitened first unless whiten_dims is None, and untrained flows are rotations.
+- A cell's features are averaged with its neighbours' (Roth et al. 2022, PatchCore, section 3.1, arXiv:2106.08265) and
+  PCA-whitened first, unless neighbourhood is (1,) and whiten_dims None; untrained flows are rotations.
 - By default a cell's anomaly is the length of its latent vector, without the log-determinant of the likelihood.
 """
 
@@ -33,6 +34,8 @@ class CFlowConfig(BaseModel):
     """Hyper-parameters. The original: taps at reductions 8, 16, 32 of a WideResNet-50, whiten_dims None, 128
     position_channels, 8 steps, clamp 1.9, map likelihood, score max.
 
+    neighbourhood: side of the square of cells that a cell's features are the mean of, per level from the finest on; the last
+    one holds for all further levels.
     whiten_dims: components kept per level, at most its channels; None reads the features as they are.
     map: latents, the mean over levels of (e - m_l) / s_l with e = |z|^2 / 2 C of a cell and m_l, s_l its mean and standard
     deviation over cells of training images; density, the same with e = -log p / C; or likelihood, 1 less the mean over
@@ -44,7 +47,8 @@ class CFlowConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    whiten_dims: int | None = Field(96, ge=2)
+    neighbourhood: tuple[Literal[1, 3, 5, 7], ...] = Field((5, 3), min_length=1)
+    whiten_dims: int | None = Field(256, ge=2)
     whiten_floor: float = Field(1e-3, gt=0)
     position_channels: int = Field(32, ge=4, multiple_of=4)
     steps: int = Field(8, ge=1)
@@ -101,8 +105,12 @@ class CFlow(Detector):
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """Backbone features before whitening, per level (B, C_l, h_l, w_l)."""
-        return self.backbone(inputs)
+        """Backbone features before whitening, averaged over neighbours, per level (B, C_l, h_l, w_l)."""
+        sides = self.hyper.neighbourhood
+        return [
+            F.avg_pool2d(x, side, 1, side // 2, count_include_pad=False)
+            for x, side in zip(self.backbone(inputs), sides + sides[-1:] * len(self.grids), strict=False)
+        ]
 
     def whitened(self, maps: Maps) -> Maps:
         """What the flows read, per level (B, k_l, h_l, w_l)."""

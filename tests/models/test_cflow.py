@@ -116,6 +116,18 @@ def test_standardised_map(images, kind):
     torch.testing.assert_close(scored.score, scored.anomaly_map.mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
+def test_features_are_means_over_a_neighbourhood(images):
+    plain, wide = make(images, neighbourhood=(1,)), make(images, neighbourhood=(5, 3))
+    own, found = plain.extract(images[:2]), wide.extract(images[:2])
+    assert all(torch.equal(x, y) for x, y in zip(own, plain.backbone(plain.prepare(images[:2])), strict=True))
+    for level, reach in ((0, 2), (1, 1)):
+        x = own[level]
+        torch.testing.assert_close(found[level][:, :, 2, 3], x[:, :, 2 - reach : 3 + reach, 3 - reach : 4 + reach].mean((2, 3)))
+        torch.testing.assert_close(
+            found[level][:, :, 0, 0], x[:, :, : 1 + reach, : 1 + reach].mean((2, 3))
+        )  # those that are there
+
+
 def test_likelihood_map_and_the_largest_cell(images, detector):
     other = make(images, map="likelihood", score="max").freeze()
     scored = other.score(images)
@@ -171,7 +183,10 @@ def test_features_as_they_are(images):
     assert torch.isfinite(scored.score).all()
 
 
-@pytest.mark.parametrize("wrong", [{"position_channels": 6}, {"whiten_dims": 1}, {"map": "sum"}, {"score": "sum"}, {"P": 128}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"position_channels": 6}, {"whiten_dims": 1}, {"map": "sum"}, {"score": "sum"}, {"P": 128}, {"neighbourhood": [2]}],
+)
 def test_hyperparameters_are_validated(wrong):
     with pytest.raises(ValidationError):
         CFlowConfig(**wrong)
