@@ -1,17 +1,18 @@
 """Compare settings of detectors without test labels, on good magnetic tiles and synthetic defects made of them.
 
-    python docs/benchmarks/accuracy/candidates.py FOLDER CANDIDATES.yaml [NAME ...]
+    python docs/benchmarks/accuracy/candidates.py FOLDER CANDIDATES.yaml [--wide] [NAME ...]
 
 train/good is split by tile into images to fit, 151 images of other tiles, and 90 images whose tiles are fitted too: the
 second set tells how a setting does on new pieces, the third imitates the published split. Six families of synthetic
 defects are drawn once on both, at 512 x 512 pixels, their severity set by a Gaussian on CS-Flow's full-size features, so
-that all candidates, whatever their size, meet the same defects. A candidate is fitted once; the criterion (the mean
-logit-AUROC over families, models/selection.py) is printed for both sets after some epochs, for the detector's score and for
-two that are read off its map: the mean of the highest 4 % of the cells, and the highest. A YAML entry:
+that all candidates, whatever their size, meet the same defects; --wide takes the families of wide_defects.py. A candidate is
+fitted once; the criterion (the mean logit-AUROC over families, models/selection.py) is printed for both sets after some
+epochs, for the detector's score and for two that are read off its map: the mean of the highest 4 % of the cells, and the
+highest. A YAML entry:
 
     NAME: {detector: csflow, size: 256, taps: [blocks.3], flips: [h], hyperparameters: {}, training: {}, every: 4, seed: 0}
 
-All but `detector` may be left out. Images and features are kept in FOLDER. Needs FLOWSCORE_ASSETS.
+All but `detector` may be left out. Images and features are kept in FOLDER, one for either kind. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -20,13 +21,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import wide_defects  # beside this file
 import yaml
 from torch import Tensor
 
@@ -47,7 +49,7 @@ TOP_SHARE = 0.04
 BATCH = 16
 
 
-def draw(folder: Path) -> None:
+def draw(folder: Path, families: Mapping[str, synthetic.Family]) -> None:
     """Write the pixels of every set as FOLDER/images/SET.npy, (N, 512, 512, 3) uint8."""
     if (folder / "images.json").is_file():
         return
@@ -75,16 +77,16 @@ def draw(folder: Path) -> None:
     few = pixels[other[::3]]
     good = score(few)
     severities = {}
-    for family in synthetic.FAMILIES:
+    for family in families:
 
         def of_severity(severity: float, family: str = family) -> np.ndarray:
-            return score(synthetic.make(family, few, severity, 0))
+            return score(synthetic.make(family, few, severity, 0, families))
 
         severities[family] = choose_severity(family, of_severity, good)
     for name, chosen in (("other", other), ("seen", np.array(seen))):
         np.save(images / f"{name}.npy", pixels[chosen])
         for family, severity in severities.items():
-            np.save(images / f"{name}-{family}.npy", synthetic.make(family, pixels[chosen], severity, 1))
+            np.save(images / f"{name}-{family}.npy", synthetic.make(family, pixels[chosen], severity, 1, families))
     (folder / "images.json").write_text(json.dumps({"severities": severities}), encoding="utf-8")
 
 
@@ -211,11 +213,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("candidates", type=Path)
     parser.add_argument("name", nargs="*")
+    parser.add_argument("--wide", action="store_true", help="defects of all sizes")
     asked = parser.parse_args()
     entries = yaml.safe_load(asked.candidates.read_text(encoding="utf-8"))
-    draw(asked.folder)
+    folder = asked.folder / ("wide" if asked.wide else "usual")
+    draw(folder, wide_defects.FAMILIES if asked.wide else synthetic.FAMILIES)
     for name in asked.name or entries:
-        examine(name, entries[name], asked.folder)
+        examine(name, entries[name], folder)
 
 
 if __name__ == "__main__":
