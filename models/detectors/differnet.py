@@ -49,7 +49,7 @@ class DifferNetConfig(BaseModel):
     transforms: int = Field(4, ge=1)
     scales: int = Field(3, ge=1)
     downscale: Literal["area", "nearest"] = "area"
-    whiten_dims: int | None = Field(128, ge=2)
+    whiten_dims: int | None = Field(256, ge=2)
     whiten_floor: float = Field(1e-3, gt=0)
     blocks: int = Field(8, ge=1)
     hidden: int = Field(256, ge=1)
@@ -64,8 +64,8 @@ class DifferNetTraining(TrainingConfig):
     limit of the gradient, no averaging.
     """
 
-    epochs: int = Field(30, ge=1)
-    noise: float = Field(0.3, ge=0)
+    epochs: int = Field(24, ge=1)
+    noise: float = Field(0.6, ge=0)
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
 
