@@ -83,7 +83,8 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> Non
     folder = folder / "models"
     tree, model = tree_of(source, split, folder.parent), folder / f"{detector}-{split}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / f"{detector}.yaml"
+    # Files of this run's own: several runs may share the folder.
+    settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
     baseline = detector == "gaussian"
     # PaDiM's only chance is its draw of channels, which is a hyper-parameter; the Gaussian has none.
     special = {"gaussian": {"training": UNTRAINED}, "padim": {"hyperparameters": {"channel_seed": 1024 + seed}}}
@@ -101,7 +102,6 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> Non
     started = time.monotonic()
     _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}")
     trained_s = time.monotonic() - started
-    report = folder / "report.json"
     _command("evaluate", "--model", f"{model}", "--input", f"{tree}", "--groups", f"{tree}/tiles.csv", "--json", f"{report}")
     found = json.loads(report.read_text(encoding="utf-8"))
     found |= {"input": split, "trained_s": round(trained_s, 1), "images_per_s": round(_speed(model), 2)}
