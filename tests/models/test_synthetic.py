@@ -1,5 +1,8 @@
 """Synthetic defects: reproducible, visible, stronger with severity, on any shape of image."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -36,3 +39,19 @@ def test_severity_changes_more_pixels_or_changes_them_more(family: str) -> None:
 
     low, high = (change(severity) for severity in (synthetic.SEVERITY_LADDER[0], synthetic.SEVERITY_LADDER[-1]))
     assert high > 1.5 * low
+
+
+def test_wide_defects_are_of_many_sizes():
+    """The families that docs/benchmarks/accuracy/candidates.py draws with --wide."""
+    path = Path(__file__).parents[2] / "docs" / "benchmarks" / "accuracy" / "wide_defects.py"
+    spec = importlib.util.spec_from_file_location("wide_defects", path)
+    assert spec is not None and spec.loader is not None
+    wide = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(wide)
+    assert list(wide.FAMILIES) == list(synthetic.FAMILIES)
+    goods = np.random.default_rng(0).integers(80, 160, (24, 96, 128, 3)).astype(np.uint8)
+    for family in set(wide.FAMILIES) - {"uneven"}:
+        made = synthetic.make(family, goods, 1.0, 0, wide.FAMILIES)
+        assert made.shape == goods.shape and np.array_equal(made, synthetic.make(family, goods, 1.0, 0, wide.FAMILIES))
+        areas = (made != goods).any(3).mean((1, 2))
+        assert 0 < areas.min() and areas.max() > 4 * np.quantile(areas, 0.1), family

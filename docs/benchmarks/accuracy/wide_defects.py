@@ -68,11 +68,4 @@ def spot(image: Image, other: Image, severity: float, rng: np.random.Generator) 
     return blend(image, image.astype(np.float32) + shift, np.exp(-(((rows**2 + columns**2) / radius**2) ** 2)))
 
 
-FAMILIES: dict[str, Family] = {
-    "cutpaste": cutpaste,
-    "scar": scar,
-    "soft_patch": soft_patch,
-    "perlin": perlin,
-    "spot": spot,
-    "uneven": uneven,
-}
+FAMILIES: dict[str, Family] = {family.__name__: family for family in (cutpaste, scar, soft_patch, perlin, spot, uneven)}
