@@ -55,11 +55,7 @@ def scar(image: Image, other: Image, severity: float, rng: np.random.Generator) 
     side = min(image.shape[:2])
     length = rng.uniform(0.15, 0.5) * side * severity**0.5
     thickness = max(1.5, rng.uniform(0.012, 0.04) * side * severity**0.5)
-    rows, columns = from_centre(image, rng)
-    angle = rng.uniform(0, np.pi)
-    along = np.abs(columns * np.cos(angle) + rows * np.sin(angle))
-    across = np.abs(rows * np.cos(angle) - columns * np.sin(angle))
-    alpha = np.clip((length - 2 * along) / 2 + 1, 0, 1) * np.clip((thickness - 2 * across) / 2 + 0.5, 0, 1)
+    alpha = strip_alpha(image, length, thickness, rng)
     strip = np.roll(image, rng.integers(1, side), axis=int(rng.integers(2))).astype(np.float32)
     shift = rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.5) * image.std()
     return blend(image, strip + shift, alpha)
@@ -68,10 +64,8 @@ def scar(image: Image, other: Image, severity: float, rng: np.random.Generator) 
 def soft_patch(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
     """A soft-edged patch of another good image. Source: Schlueter et al. 2022, NSA, arXiv:2109.15222."""
     height, width = patch_size(image, 0.25 * severity**0.5, rng)
-    rows, columns = from_centre(image, rng)
-    radius = np.sqrt((2 * rows / height) ** 2 + (2 * columns / width) ** 2)
-    patch = np.roll(other, (rng.integers(image.shape[0]), rng.integers(image.shape[1])), axis=(0, 1)).astype(np.float32)
-    return blend(image, patch + (float(image.mean()) - float(patch.mean())) * 0.5, np.clip(1.5 * (1.3 - radius), 0, 1))
+    alpha = ellipse_alpha(image, height, width, rng)
+    return blend(image, borrowed(image, other, rng), alpha)
 
 
 def perlin(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
@@ -82,8 +76,7 @@ def perlin(image: Image, other: Image, severity: float, rng: np.random.Generator
     near = from_centre(image, rng)
     noise = noise - (near[0] ** 2 + near[1] ** 2) / (0.25 * min(shape)) ** 2
     mask = ndimage.gaussian_filter((noise > np.quantile(noise, 1 - share)).astype(np.float32), 1.0)
-    texture = np.rot90(other, k=2) if shape[0] != shape[1] else np.rot90(other, k=int(rng.integers(1, 4)))
-    return blend(image, texture.astype(np.float32), mask * rng.uniform(0.5, 1.0))
+    return blend(image, turned(other, rng), mask * rng.uniform(0.5, 1.0))
 
 
 def spot(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
@@ -124,6 +117,34 @@ def blend(image: Image, texture: NDArray[np.float32], alpha: NDArray[np.floating
     """The image (H, W, 3), with a share alpha (H, W) of the texture (H, W, 3)."""
     mixed = image + alpha[..., None] * (texture - image)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def strip_alpha(image: Image, length: float, thickness: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(H, W): 1 in a strip of a random place and angle, sizes in pixels, with ends and edges of about a pixel."""
+    rows, columns = from_centre(image, rng)
+    angle = rng.uniform(0, np.pi)
+    along = np.abs(columns * np.cos(angle) + rows * np.sin(angle))
+    across = np.abs(rows * np.cos(angle) - columns * np.sin(angle))
+    return np.clip((length - 2 * along) / 2 + 1, 0, 1) * np.clip((thickness - 2 * across) / 2 + 0.5, 0, 1)
+
+
+def ellipse_alpha(image: Image, height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(H, W): 1 in a soft-edged ellipse of a random place, sizes in pixels."""
+    rows, columns = from_centre(image, rng)
+    radius = np.sqrt((2 * rows / height) ** 2 + (2 * columns / width) ** 2)
+    return np.clip(1.5 * (1.3 - radius), 0, 1)
+
+
+def borrowed(image: Image, other: Image, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The other image, moved at random, halfway to this one's brightness."""
+    patch = np.roll(other, (rng.integers(image.shape[0]), rng.integers(image.shape[1])), axis=(0, 1)).astype(np.float32)
+    return patch + (float(image.mean()) - float(patch.mean())) * 0.5
+
+
+def turned(image: Image, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The image turned by a half, or where it is square by a random number of quarters."""
+    quarters = 2 if image.shape[0] != image.shape[1] else int(rng.integers(1, 4))
+    return np.rot90(image, k=quarters).astype(np.float32)
 
 
 def patch_size(image: Image, share_of_side: float, rng: np.random.Generator) -> tuple[int, int]:

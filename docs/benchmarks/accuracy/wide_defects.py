@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.synthetic import Family, blend, corner, from_centre, patch_size, smooth_noise, uneven
+from models.synthetic import (
+    Family,
+    blend,
+    borrowed,
+    corner,
+    ellipse_alpha,
+    from_centre,
+    patch_size,
+    smooth_noise,
+    strip_alpha,
+    turned,
+    uneven,
+)
 
 Image = NDArray[np.uint8]
 
@@ -31,22 +43,15 @@ def cutpaste(image: Image, other: Image, severity: float, rng: np.random.Generat
 def scar(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
     side = min(image.shape[:2])
     length, thickness = log_uniform(rng, 0.1, 1) * side, max(1.5, log_uniform(rng, 0.008, 0.06) * side)
-    rows, columns = from_centre(image, rng)
-    angle = rng.uniform(0, np.pi)
-    along = np.abs(columns * np.cos(angle) + rows * np.sin(angle))
-    across = np.abs(rows * np.cos(angle) - columns * np.sin(angle))
-    alpha = np.clip((length - 2 * along) / 2 + 1, 0, 1) * np.clip((thickness - 2 * across) / 2 + 0.5, 0, 1)
+    alpha = strip_alpha(image, length, thickness, rng)
     shift = rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.5) * severity * image.std()
     return blend(image, image.astype(np.float32) + shift, alpha)
 
 
 def soft_patch(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
     height, width = patch_size(image, log_uniform(rng, 0.1, 0.9), rng)
-    rows, columns = from_centre(image, rng)
-    radius = np.sqrt((2 * rows / height) ** 2 + (2 * columns / width) ** 2)
-    patch = np.roll(other, (rng.integers(image.shape[0]), rng.integers(image.shape[1])), axis=(0, 1)).astype(np.float32)
-    patch += (float(image.mean()) - float(patch.mean())) * 0.5
-    return blend(image, patch, min(1, severity) * np.clip(1.5 * (1.3 - radius), 0, 1))
+    alpha = min(1, severity) * ellipse_alpha(image, height, width, rng)
+    return blend(image, borrowed(image, other, rng), alpha)
 
 
 def perlin(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
@@ -56,8 +61,7 @@ def perlin(image: Image, other: Image, severity: float, rng: np.random.Generator
     rows, columns = from_centre(image, rng)
     noise = noise - (rows**2 + columns**2) / ((0.5 * share**0.5 + 0.1) * min(shape)) ** 2
     mask = ndimage.gaussian_filter((noise > np.quantile(noise, 1 - share)).astype(np.float32), 1.0)
-    texture = np.rot90(other, k=2) if shape[0] != shape[1] else np.rot90(other, k=int(rng.integers(1, 4)))
-    return blend(image, texture.astype(np.float32), mask * min(1, severity) * rng.uniform(0.5, 1.0))
+    return blend(image, turned(other, rng), mask * min(1, severity) * rng.uniform(0.5, 1.0))
 
 
 def spot(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
