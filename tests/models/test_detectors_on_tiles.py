@@ -99,9 +99,10 @@ def listed() -> dict[str, list[str]]:
     """Paths of the good images to fit to, of good images of other tiles, and of defects."""
     with open(TILES / "tiles.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    goods = [row for row in rows if Path(row["path"]).parts[1] == "good"]  # a defect has its tile's fold, or none
     return {
-        "fit": evenly([row["path"] for row in rows if row["fold"] not in ("", HELD_OUT_FOLD)], FIT_IMAGES),
-        "goods": [row["path"] for row in rows if row["fold"] == HELD_OUT_FOLD],
+        "fit": evenly([row["path"] for row in goods if row["fold"] != HELD_OUT_FOLD], FIT_IMAGES),
+        "goods": [row["path"] for row in goods if row["fold"] == HELD_OUT_FOLD],
         "defects": [row["path"] for row in rows if row["fold"] == ""][::DEFECT_STEP],
     }
 

@@ -50,7 +50,8 @@ def tree_of(source: Path, split: str, folder: Path) -> Path:
     fold = int(split.removeprefix("fold-"))
     with open(source / "tiles.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    goods = [row for row in rows if row["fold"] != ""]
+    # A defect whose tile also stands among the good images has the fold of its tile, and is a defect all the same.
+    goods = [row for row in rows if Path(row["path"]).parts[1] == "good"]
     trained = {row["tile"] for row in goods if int(row["fold"]) != fold}
     shutil.rmtree(tree, ignore_errors=True)
     listed = []

@@ -1,0 +1,68 @@
+"""The tile-disjoint splits of docs/benchmarks/accuracy/protocol.py."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = (
+    ("train/good/a.jpg", "1", "0"),
+    ("test/good/a.jpg", "1", "0"),
+    ("train/good/b.jpg", "2", "1"),
+    ("train/good/c.jpg", "3", "2"),
+    ("test/crack/own.jpg", "9", ""),
+    ("test/crack/of_tile_1.jpg", "1", "0"),  # its tile stands among the good images too
+)
+
+
+@pytest.fixture(scope="module")
+def protocol():
+    spec = importlib.util.spec_from_file_location("protocol", ROOT / "docs/benchmarks/accuracy/protocol.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    folder = tmp_path / "source"
+    for path, *_ in ROWS:
+        name = Path(path)
+        for file in (name, Path("ground_truth", name.parts[1], f"{name.stem}.png")):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(path)
+    with open(folder / "tiles.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "tile", "fold"), *ROWS])
+    return folder
+
+
+def held(tree: Path, below: str) -> set[str]:
+    return {str(path.relative_to(tree)) for path in tree.glob(below)}
+
+
+def test_the_published_split_is_the_source(protocol, source, tmp_path):
+    assert protocol.tree_of(source, "published", tmp_path) == source
+
+
+@pytest.mark.parametrize(
+    ("fold", "trained", "good", "defects"),
+    [
+        (0, {"b", "c"}, {"train-a", "test-a"}, {"own", "of_tile_1"}),
+        (1, {"train-a", "test-a", "c"}, {"b"}, {"own"}),
+        (2, {"train-a", "test-a", "b"}, {"c"}, {"own"}),
+    ],
+)
+def test_no_tile_and_no_defect_is_on_the_wrong_side(protocol, source, tmp_path, fold, trained, good, defects):
+    tree = protocol.tree_of(source, f"fold-{fold}", tmp_path)
+    named = {"b": "train-b", "c": "train-c"}
+    assert held(tree, "train/*/*") == {f"train/good/{named.get(name, name)}.jpg" for name in trained}
+    assert held(tree, "test/good/*") == {f"test/good/{named.get(name, name)}.jpg" for name in good}
+    assert held(tree, "test/crack/*") == {f"test/crack/{name}.jpg" for name in defects}
+    assert held(tree, "ground_truth/*/*") == {f"ground_truth/crack/{name}.png" for name in defects}
+    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
+        tiles = {row["path"]: row["tile"] for row in csv.DictReader(file)}
+    assert set(tiles) == held(tree, "train/*/*") | held(tree, "test/*/*")
+    sides = [{tile for path, tile in tiles.items() if path.startswith(side)} for side in ("train", "test")]
+    assert not sides[0] & sides[1]
