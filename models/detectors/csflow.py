@@ -24,9 +24,9 @@ class CsFlowConfig(BaseModel):
     """Hyper-parameters.
 
     whiten_dims: components kept, at most the channels of the taps. kernels: one coupling block each.
-    score: mean of z^2 / 2 over all elements (the original's), in which a small defect drowns; top, the mean of the map's
-    largest cells, top_share of them; mean_top, the geometric mean of these two; max of the map; or scales: the mean over
-    scales of (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images.
+    score: mean of z^2 / 2 over all elements, the original's; top, the mean of the map's largest cells, top_share of them;
+    mean_top, the geometric mean of these two; max of the map; or scales: the mean over scales of (log m_s - a_s) / b_s with
+    m_s the scale's mean and a_s, b_s from held-out good images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,14 +38,15 @@ class CsFlowConfig(BaseModel):
     hidden: int = Field(128, ge=1)
     kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 3, 3, 3), min_length=1)
     clamp: float = 3.0
-    score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean_top"
+    score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean"
     top_share: float = Field(0.04, gt=0, le=1)
 
 
 class CsFlowTraining(TrainingConfig):
     """The original: 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on features as they are."""
 
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(6, ge=1)
+    least_steps: int = Field(200, ge=0)
 
 
 def build(config: ArtifactConfig) -> "CsFlow":

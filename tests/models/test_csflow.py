@@ -51,7 +51,7 @@ def test_features_are_whitened(images):
 
 
 def test_score_modes(images):
-    detector = make(images, score="mean")
+    detector = make(images)
     latents = detector.flow.latents(detector.whitening(detector.extract(images)))
     mean = torch.cat([z.flatten(1) for z in latents], 1).square().mean(1) / 2
     torch.testing.assert_close(detector.score(images).score, mean)
@@ -61,7 +61,7 @@ def test_score_modes(images):
     top = make(images, score="top", top_share=0.05).score(images)  # 4 of 80 cells
     highest = anomaly_map(latents).flatten(1).sort(1).values[:, -4:]
     torch.testing.assert_close(top.score, highest.mean(1))
-    both = make(images, top_share=0.05).score(images)  # the default
+    both = make(images, score="mean_top", top_share=0.05).score(images)
     torch.testing.assert_close(both.score, (mean * highest.mean(1)).sqrt())
     by_scale = make(images, score="scales")
     means = scale_means(latents)

@@ -52,6 +52,29 @@ def test_the_loss_falls_and_steps_are_told(store: FeatureStore) -> None:
     assert len(steps) == 4 * 5 and steps[-1].epoch == 3 and steps[-1].step == 4 and steps[0].steps == 5
 
 
+@pytest.mark.parametrize(
+    ("settings", "images", "epochs"),
+    [
+        ({}, 40, 12),
+        ({"least_steps": 60}, 40, 30),  # 2 steps an epoch
+        ({"least_steps": 61}, 47, 31),
+        ({"least_steps": 60}, 5, 60),
+        ({"least_steps": 60}, 1600, 12),
+        ({"least_steps": 60, "epochs": 3}, 40, 3),
+    ],
+)
+def test_few_images_are_gone_through_oftener_unless_the_epochs_are_given(settings, images, epochs):
+    config = TrainingConfig(**settings)
+    assert config.epochs_over(images) == epochs
+    assert config.model_copy(update={"epochs": 2}).epochs_over(images) == 2
+
+
+def test_least_steps_are_taken(store: FeatureStore) -> None:
+    steps = list[Step]()
+    train(flow(), same, store, torch.arange(40), TrainingConfig(batch_size=8, least_steps=68), on_step=steps.append)
+    assert len(steps) == 70 and {step.epochs for step in steps} == {14}
+
+
 def test_same_seed_same_weights_and_another_seed_others(store: FeatureStore) -> None:
     found = []
     for seed in (0, 0, 1):
