@@ -37,16 +37,17 @@ class DifferNetConfig(BaseModel):
     """Hyper-parameters.
 
     transforms: turned copies of an image, each of which passes the backbone (original: 4 in training, 64 in testing); four
-    of a square image lose nothing and have no black corners. downscale: nearest is the original's. whiten_dims: components
-    kept of the pooled features of all scales; None: the pooled features themselves, the original's. hidden: width of the
-    sub-networks (original: 2048). map: contribution, what every place adds to the score, to first order; or gradient, the
-    original's, which takes a backward pass through the backbone for every copy of every image, at every epoch of a
-    selection too.
+    of a square image lose nothing and have no black corners. mirrored: each copy's mirror image is a copy too (not in the
+    original). downscale: nearest is the original's. whiten_dims: components kept of the pooled features of all scales;
+    None: the pooled features themselves, the original's. hidden: width of the sub-networks (original: 2048). map:
+    contribution, what every place adds to the score, to first order; or gradient, the original's, which takes a backward
+    pass through the backbone for every copy of every image, at every epoch of a selection too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     transforms: int = Field(4, ge=1)
+    mirrored: bool = True
     scales: int = Field(3, ge=1)
     downscale: Literal["area", "nearest"] = "area"
     whiten_dims: int | None = Field(256, ge=2)
@@ -58,7 +59,7 @@ class DifferNetConfig(BaseModel):
 
 
 class DifferNetTraining(TrainingConfig):
-    """How the flow is fitted; an image is transforms * F numbers, so that epochs are cheap.
+    """How the flow is fitted; an image is T * F numbers, so that epochs are cheap.
 
     Original: 192 epochs of 24 images, Adam at the constant rate 2e-4 with betas 0.8, eps 1e-4, weight decay 1e-5, no
     limit of the gradient, no averaging.
@@ -109,9 +110,12 @@ class DifferNet(Detector):
                 "map_width": config.map_width or grid[1],
             }
         )
-        angles = [360 * i / hyper.transforms for i in range(hyper.transforms)]
+        turns = [rotation_index(height, width, 360 * i / hyper.transforms) for i in range(hyper.transforms)]
+        if hyper.mirrored:
+            turns += [x.view(height, width).flip(1).flatten() for x in turns]
+        self.copies = len(turns)
         # Both follow from the config, so a state dict need not hold them.
-        self.register_buffer("turns", torch.stack([rotation_index(height, width, x) for x in angles]), persistent=False)
+        self.register_buffer("turns", torch.stack(turns), persistent=False)
         black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
         self.register_buffer("black", torch.tensor(black), persistent=False)
         self.whitening = None if hyper.whiten_dims is None else Whitening(1, self.pooled_features, hyper.whiten_dims)
@@ -134,13 +138,13 @@ class DifferNet(Detector):
         """Pooled features of every copy, and what the map is made from.
 
         Returns:
-            (B, F, transforms, 1): the spatial means of all taps at full size, then at 1/2, 1/4 ... of it; the copies are
-            the cells. Then, for the map: the cells of the full-size upright image, per tap (B, C_t, h_t, w_t); or, for
-            the map `gradient`, the inputs.
+            (B, F, T, 1): the spatial means of all taps at full size, then at 1/2, 1/4 ... of it; the T copies, turned ones
+            and then their mirror images, are the cells. Then, for the map: the cells of the full-size upright image, per
+            tap (B, C_t, h_t, w_t); or, for the map `gradient`, the inputs.
         """
         pooled = []
         cells: Maps = []
-        for turn in range(self.hyper.transforms):
+        for turn in range(self.copies):
             means, maps = self._pooled(inputs, turn)
             pooled.append(means)
             cells = cells or maps
@@ -170,7 +174,7 @@ class DifferNet(Detector):
             self.whitening.fit([moments], self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
         with tempfile.TemporaryDirectory(prefix="flowscore-rows-") as folder:
-            rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, self.hyper.transforms, 1))
+            rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, self.copies, 1))
             for part in positions.split(READ_IMAGES):
                 rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
             train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
@@ -220,13 +224,13 @@ class DifferNet(Detector):
         by splines; here autograd does, which sends every value to the very pixel that was read.
         """
         total = inputs.new_zeros(len(inputs), *inputs.shape[2:])
-        for turn in range(self.hyper.transforms):
+        for turn in range(self.copies):
             with torch.inference_mode(False), torch.enable_grad():
                 pixels = inputs.clone().detach().requires_grad_()
                 whitened = self._whitened(self._pooled(pixels, turn)[0][..., None, None])
                 (gradient,) = torch.autograd.grad(self._loss([whitened]) * len(pixels), pixels)
             total = total + smoothed(gradient).abs().mean(1)  # (B, H, W)
-        return (total / self.hyper.transforms).square()
+        return (total / self.copies).square()
 
 
 def smoothed(maps: Tensor) -> Tensor:

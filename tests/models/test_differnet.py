@@ -69,12 +69,29 @@ def test_features_are_the_means_of_turned_copies():
     images = surfaces(3)
     detector = build(images, transforms=8, scales=2)
     pooled, cells = detector.extract(images)
-    assert pooled.shape == (3, 2 * cells.shape[1], 8, 1)
+    assert pooled.shape == (3, 2 * cells.shape[1], 16, 1)
     torch.testing.assert_close(pooled[:, : cells.shape[1], 0, 0], cells.mean((2, 3)))
-    for i in range(8):
-        turned = np.stack([np.asarray(Image.fromarray(x.numpy()).rotate(45 * i)) for x in images])
+    for i in range(16):
+        turned = np.stack([np.asarray(Image.fromarray(x.numpy()).rotate(45 * (i % 8))) for x in images])
+        turned = turned if i < 8 else turned[:, :, ::-1].copy()
         copies = detector.extract(torch.from_numpy(turned))[0]
         torch.testing.assert_close(pooled[:, :, i], copies[:, :, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_without_mirror_images_there_are_the_turned_copies_alone():
+    images = surfaces(2)
+    turned = build(images, mirrored=False).extract(images)[0]
+    assert turned.shape[2] == 4
+    assert torch.equal(turned, build(images).extract(images)[0][:, :, :4])
+
+
+def test_all_copies_of_a_square_image_are_the_images_own_symmetries():
+    """So that an image, turned or mirrored, has the same score."""
+    images = surfaces(3)
+    detector = fitted(images)
+    expected = detector.score(images).score
+    for other in (images.flip(1), images.flip(2), images.transpose(1, 2).contiguous()):
+        torch.testing.assert_close(detector.score(other).score, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_copies_keep_the_canvas():
@@ -128,7 +145,7 @@ def test_cells_add_up_to_the_first_order_part_of_the_score():
 def test_the_map_of_a_gaussian_is_twice_its_score():
     """With one copy, one scale and a flow that only permutes, the score is quadratic about the typical cell."""
     images = surfaces(20)
-    detector = build(images, transforms=1, scales=1)
+    detector = build(images, transforms=1, mirrored=False, scales=1)
     fit(detector, images)
     detector.flow = detector._new_flow(0)
     scored = detector.score(images)
@@ -164,7 +181,7 @@ def test_several_taps_share_the_first_ones_grid():
 def test_the_gradient_map_is_the_originals():
     """By quarter turns of a square, where the original's splines are exact, against the original's steps with scipy."""
     images = surfaces(2)
-    detector = fitted(surfaces(20, seed=2), map="gradient")
+    detector = fitted(surfaces(20, seed=2), mirrored=False, map="gradient")
     copies = np.stack([np.rot90(images.numpy(), turn, (1, 2)) for turn in range(4)], 1)  # (B, T, H, W, 3)
     inputs = detector.prepare(torch.from_numpy(copies.reshape(8, 64, 64, 3))).requires_grad_()  # (B * T, 3, H, W)
     whitened = detector._whitened(detector._pooled(inputs, 0)[0][..., None, None])
