@@ -21,7 +21,7 @@ from models.patch_pairs import SIDES, cut, distorted, jittered, neighbours
 
 Maps = list[Tensor]
 PAIR_REACH = 0.5
-SHARPNESS = 10.0  # of the contrast, per mean distance of patches of different images
+SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 
 
 class PatchTraining(BaseModel):
@@ -135,8 +135,8 @@ def mean_distance(one: Tensor, other: Tensor) -> Tensor:
 def contrast(one: Tensor, other: Tensor) -> Tensor:
     """How surely an embedding's partner is told from the partners of other images' embeddings by its distance.
 
-    Cross entropy of the partner under softmax(-SHARPNESS d / s), d the distances to all B candidates and s the mean
-    distance between images, taken as given, so that neither shrinking nor growing the embeddings lowers it. It depends on which
+    Cross entropy of the partner under softmax(-SHARPNESS d), d the distances to all B candidates. Embeddings that come closer
+    together tell less, so a collapse does not lower it, and tanh keeps them from growing without end. It depends on which
     images stand together in a shard. Source: the form is InfoNCE, van den Oord et al. 2018, equation 4, arXiv:1807.03748.
 
     Args:
@@ -145,10 +145,7 @@ def contrast(one: Tensor, other: Tensor) -> Tensor:
         nats, a scalar; log B where nothing is told, 0 for one image.
     """
     distances = torch.linalg.vector_norm(one[:, None] - other[None], dim=2)  # (B, B)
-    between = torch.linalg.vector_norm(one[:, None] - one[None], dim=2).detach()
-    scale = between.sum() / max(len(one) * (len(one) - 1), 1)
-    logits = -SHARPNESS * distances / scale.clamp(min=1e-6)
-    return F.cross_entropy(logits, torch.arange(len(one), device=one.device))
+    return F.cross_entropy(-SHARPNESS * distances, torch.arange(len(one), device=one.device))
 
 
 class Draws:

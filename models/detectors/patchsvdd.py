@@ -19,6 +19,7 @@ from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderH
 from models.patch_maps import distribute
 from models.patch_training import Draws, PatchTasks, PatchTraining
 from models.training import TrainingConfig, train
+from models.whitening import Moments, Whitening
 
 Maps = list[Tensor]
 POOL = 4  # a bank chosen for its spread is chosen from so many times its rows
@@ -30,9 +31,11 @@ class PatchSvddConfig(BaseModel):
 
     map: large, the distances of the 64-pixel patches, or product, the original's, these times those of the 32-pixel ones,
     whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original: 4);
-    between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. bank_size: vectors kept of
-    either patch size (the original keeps all). bank: coreset chooses by greedy k-centre from a random POOL times as many,
-    random takes the first drawn. exposure: removed takes an image's own mean colour away, or kept, the original's.
+    between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. whiten_floor: the least
+    eigenvalue that embeddings are whitened by before they are compared (models/whitening.py); None, the original's: as they
+    are. bank_size: vectors kept of either patch size (the original keeps all). bank: random, of all patches of the training
+    images, or coreset, chosen by greedy k-centre from a random POOL times as many; its time grows as the square of bank_size,
+    which should then be some 10,000. exposure: removed takes an image's own mean colour away, or kept, the original's.
     score: the mean of the highest top_share of the map, or max, the original's.
     """
 
@@ -40,8 +43,9 @@ class PatchSvddConfig(BaseModel):
 
     map: Literal["large", "product"] = "large"
     stride: Literal[2, 4, 8, 16] = 4
-    bank_size: int = Field(10_000, ge=1)
-    bank: Literal["coreset", "random"] = "coreset"
+    whiten_floor: float | None = Field(0.3, gt=0)
+    bank_size: int = Field(100_000, ge=1)
+    bank: Literal["coreset", "random"] = "random"
     exposure: Literal["removed", "kept"] = "removed"
     score: Literal["top", "max"] = "top"
     top_share: float = Field(0.2, gt=0, le=1)
@@ -77,8 +81,18 @@ class PatchSvdd(Detector):
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))
+        self.whitening = None if hyper.whiten_floor is None else Whitening(len(self._sizes), EMBEDDING, EMBEDDING)
         self.register_buffer("small_bank", torch.zeros(hyper.bank_size if hyper.map == "product" else 0, EMBEDDING))
         self.register_buffer("large_bank", torch.zeros(hyper.bank_size, EMBEDDING))
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """The patch sizes whose distances make the map."""
+        return (LARGE, SMALL) if self.hyper.map == "product" else (LARGE,)
+
+    @property
+    def _banks(self) -> tuple[Tensor, ...]:
+        return (self.large_bank, self.small_bank)[: len(self._sizes)]
 
     def _new_encoder(self, seed: int) -> EncoderHier:
         with torch.random.fork_rng(devices=[]):
@@ -110,18 +124,24 @@ class PatchSvdd(Detector):
             centred = centred[:, :, rows]
         return centred[:, :, :, columns] if len(columns) > width else centred
 
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of all patches: (B, 3, H, W) pixels to small (B, 64, h, w) and large (B, 64, h', w'), float32."""
+    def encode(self, pixels: Tensor) -> Maps:
+        """Embeddings of all patches of the sizes in use: (B, 3, H, W) pixels to large (B, 64, h, w) and, for the map
+        `product`, small (B, 64, h', w'), float32, before whitening."""
         images = self._centred(pixels).contiguous(memory_format=torch.channels_last)
         # On a CPU one image a pass: its activations stay in the cache, and nothing depends on the batch.
         parts = images.split(1) if images.device.type == "cpu" else [images]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             found = [self.encoder.dense(part, self.stride) for part in parts]
         small, large = (torch.cat(maps) for maps in zip(*found, strict=True))
-        return small, large
+        return [large, small][: len(self._sizes)]
+
+    def compared(self, pixels: Tensor) -> Maps:
+        """The same as they are compared with the banks."""
+        maps = self.encode(pixels)
+        return maps if self.whitening is None else self.whitening(maps)
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Mean image and scale, encoder, then the bank. For after_epoch the bank is made of at most exam_images images."""
+        """Mean image and scale, encoder, then whitening and banks, for after_epoch of at most exam_images images."""
         settings = run.training
         assert isinstance(settings, PatchTraining)
         self.to(run.device)
@@ -174,26 +194,33 @@ class PatchSvdd(Detector):
 
     @torch.no_grad()
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
-        """Both banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more images than
-        vectors are drawn, as many at random, so that time and memory have a bound."""
+        """Whitening and banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more
+        images than vectors are drawn, as many at random, so that time and memory have a bound."""
         size = self.hyper.bank_size
         wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
         each = -(-wanted // len(positions))
         generator = torch.Generator().manual_seed(seed)
         if len(positions) > wanted:
             positions = positions[torch.randperm(len(positions), generator=generator)[:wanted]]
-        drawn: tuple[list[Tensor], list[Tensor]] = ([], [])
+        pools: list[list[Tensor]] = [[] for _ in self._sizes]
         for batch in positions.split(READ_IMAGES):
-            for pool, maps in zip(drawn, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
-                vectors = maps.flatten(2).transpose(1, 2)  # (B, patches, 64)
-                for of_image in vectors:
+            for pool, maps in zip(pools, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
+                for of_image in maps.flatten(2).transpose(1, 2):  # (patches, 64)
                     order = torch.randperm(len(of_image), generator=generator)[:each]
                     pool.append(of_image[order.to(of_image.device)])
-        for bank, pool in zip((self.small_bank, self.large_bank), drawn, strict=True):
-            if not len(bank):
-                continue
-            vectors = torch.cat(pool)
-            vectors = vectors[torch.randperm(len(vectors), generator=generator).to(vectors.device)]
+        drawn = []
+        for pool in pools:
+            vectors = torch.cat(pool)  # (N, 64)
+            drawn.append(vectors[torch.randperm(len(vectors), generator=generator).to(vectors.device)])
+        if self.whitening is not None:
+            cells = [vectors.T[None, :, :, None] for vectors in drawn]  # (1, 64, N, 1) each
+            moments = [Moments(EMBEDDING) for _ in cells]
+            for moment, x in zip(moments, cells, strict=True):
+                moment.update(x)
+            assert self.hyper.whiten_floor is not None
+            self.whitening.fit(moments, self.hyper.whiten_floor)
+            drawn = [x[0, :, :, 0].T.contiguous() for x in self.whitening(cells)]
+        for bank, vectors in zip(self._banks, drawn, strict=True):
             if self.hyper.bank == "coreset":
                 vectors = vectors[spread(vectors[: POOL * size], size, seed)]
             bank.copy_(filled(vectors, size))
@@ -202,14 +229,14 @@ class PatchSvdd(Detector):
         """A patch's anomaly is its Euclidean distance to the bank, a cell's the mean of the patches' that cover it."""
         stride = self.stride
         height, width = maps[0].shape[2:]
-        small, large = self.encode(maps[0])
+        found = self.compared(maps[0])
         size = _padded(height) // stride, _padded(width) // stride
-        cells = distribute(_distances(large, self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
+        cells = distribute(_distances(found[0], self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
         if self.hyper.map == "product":
-            cells = cells * distribute(_distances(small, self.small_bank), SMALL // stride, 1, *size)
+            cells = cells * distribute(_distances(found[1], self.small_bank), SMALL // stride, 1, *size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
         score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
-        return Scored(score, cells, embedding(large))
+        return Scored(score, cells, embedding(found[0]))
 
 
 def _padded(size: int) -> int:

@@ -34,23 +34,21 @@ def test_the_last_layer_projects_onto_fixed_directions():
 def test_the_contrast_is_of_partners_among_other_images_partners():
     one = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])
     other = torch.tensor([[0.0, 1.0], [3.0, 4.0], [0.0, 5.0]])
-    scale = (5 + 8 + 5) / 3  # between images: 5 (0 to 1), 8 (0 to 2), 5 (1 to 2)
     distances = torch.tensor([[1.0, 5.0, 5.0], [18**0.5, 0.0, 10**0.5], [7.0, 5.0, 3.0]])
-    expected = -torch.log_softmax(-SHARPNESS * distances / scale, dim=1).diagonal().mean()
+    expected = -torch.log_softmax(-SHARPNESS * distances, dim=1).diagonal().mean()
     torch.testing.assert_close(contrast(one, other), expected)
-    torch.testing.assert_close(contrast(1e-3 * one, 1e-3 * other), expected)  # shrinking gains nothing
     torch.testing.assert_close(contrast(one[:1], other[:1]), torch.tensor(0.0))
     alike = torch.ones(4, 64)
     torch.testing.assert_close(contrast(alike, alike), torch.tensor(4.0).log())  # a collapse tells nothing
 
 
-def test_shrinking_the_embeddings_lowers_the_distance_but_not_the_contrast():
+def test_shrinking_the_embeddings_lowers_the_distance_and_raises_the_contrast():
     """Why short training collapses on the original's loss."""
     generator = torch.Generator().manual_seed(0)
     one = torch.rand(8, 64, generator=generator)
     other = one + 0.1 * torch.rand(8, 64, generator=generator)
     assert mean_distance(0.1 * one, 0.1 * other) < 0.11 * mean_distance(one, other)
-    torch.testing.assert_close(contrast(0.1 * one, 0.1 * other), contrast(one, other))
+    assert contrast(0.1 * one, 0.1 * other) > contrast(one, other) + 0.5
 
 
 def test_first_embeddings_have_a_spread():

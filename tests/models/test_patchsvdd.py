@@ -54,11 +54,11 @@ def test_the_backbone_is_none_whatever_was_given():
 
 
 @pytest.mark.parametrize(("stride", "bank"), [(4, "coreset"), (8, "random")])
-@pytest.mark.parametrize("exposure", ["removed", "kept"])
-def test_scores_against_patches_that_are_cut_out(stride, bank, exposure):
+@pytest.mark.parametrize(("exposure", "whiten_floor"), [("removed", None), ("kept", None), ("removed", 0.3)])
+def test_scores_against_patches_that_are_cut_out(stride, bank, exposure, whiten_floor):
     """The original's way for an image in pixels: cut, embed, all distances, average, multiply."""
     size = (80, 96)
-    settings = {"map": "product", "score": "max", "exposure": exposure}
+    settings = {"map": "product", "score": "max", "exposure": exposure, "whiten_floor": whiten_floor}
     detector = fit(build(size, stride=stride, bank_size=50, bank=bank, **settings), images(3, size)).freeze()
     image = images(1, size, seed=1)
     inputs = detector.prepare(image) - detector.mean_image
@@ -66,12 +66,14 @@ def test_scores_against_patches_that_are_cut_out(stride, bank, exposure):
         inputs = inputs - inputs.mean((2, 3), keepdim=True)
     inputs = inputs / detector.pixel_std
     maps = []
-    for patch, step, encoder, rows in (
-        (SMALL, stride, detector.encoder.deep, detector.small_bank),
-        (LARGE, LARGE_STRIDE, detector.encoder, detector.large_bank),
+    for level, patch, step, encoder, rows in (
+        (1, SMALL, stride, detector.encoder.deep, detector.small_bank),
+        (0, LARGE, LARGE_STRIDE, detector.encoder, detector.large_bank),
     ):
         patches = inputs[0].unfold(1, patch, step).unfold(2, patch, step).permute(1, 2, 0, 3, 4)  # (h, w, 3, patch, patch)
         embeddings = encoder(patches.flatten(0, 1)).flatten(1)  # (h * w, 64)
+        if detector.whitening is not None:
+            embeddings = embeddings @ detector.whitening.weight[level].T + detector.whitening.bias[level]
         distances = torch.cdist(embeddings.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist").amin(1)
         maps.append(distribute(distances.view(1, *patches.shape[:2]), patch, step, *size))
     pixels = (maps[0] * maps[1])[0]
@@ -81,26 +83,37 @@ def test_scores_against_patches_that_are_cut_out(stride, bank, exposure):
     torch.testing.assert_close(shown.double(), pixels, rtol=1e-4, atol=0)
 
 
-def test_a_bank_with_room_for_all_patches_finds_training_images_at_distance_zero():
+@pytest.mark.parametrize(("whiten_floor", "most"), [(None, 0), (0.3, 1e-6)])
+def test_a_bank_with_room_for_all_patches_finds_training_images_at_distance_zero(whiten_floor, most):
     size = (64, 64)
     goods = images(5, size)
-    settings = {"map": "product", "bank_size": 5 * 9 * 9 + 3}
+    settings = {"map": "product", "bank_size": 5 * 9 * 9 + 3, "whiten_floor": whiten_floor}
     detector = fit(build(size, **settings), goods)
     fresh = build(size, **settings)
     fresh.load_state_dict(detector.state_dict())
-    assert (fresh.freeze().score(goods).score == 0).all()
-    assert (fresh.score(images(2, size, seed=1)).score > 0).all()
+    others = fresh.freeze().score(images(2, size, seed=1)).score
+    assert (fresh.score(goods).score <= most * others.min()).all()
+    assert (others > 0).all()
+
+
+def test_whitened_embeddings_of_training_images_have_no_directions():
+    size = (80, 96)
+    goods = images(20, size)
+    detector = fit(build(size, bank_size=10_000, whiten_floor=1e-9), goods)
+    vectors = detector.compared(detector.prepare(goods))[0].permute(0, 2, 3, 1).flatten(0, 2)  # (patches, 64)
+    assert len(vectors) > EMBEDDING
+    torch.testing.assert_close(vectors.T.cov(), torch.eye(EMBEDDING), atol=0.02, rtol=0)
 
 
 def test_the_map_of_large_patches_alone():
     size = (80, 96)
     goods = images(3, size)
-    both = fit(build(size, map="product", stride=16, bank_size=40, score="max"), goods).freeze()
-    large = build(size, bank_size=40).freeze()
+    both = fit(build(size, map="product", stride=16, bank_size=40, score="max", whiten_floor=None), goods).freeze()
+    large = build(size, bank_size=40, whiten_floor=None).freeze()
     state = both.state_dict() | {"small_bank": torch.zeros(0, EMBEDDING)}
     large.load_state_dict(state)
     image = images(1, size, seed=1)
-    near = distribute(_distances(both.encode(both.prepare(image))[0], both.small_bank), SMALL // 16, 1, 5, 6)
+    near = distribute(_distances(both.encode(both.prepare(image))[1], both.small_bank), SMALL // 16, 1, 5, 6)
     scored = large.score(image)
     assert scored.anomaly_map.shape == (1, 5, 6)
     torch.testing.assert_close(scored.anomaly_map * near, both.score(image).anomaly_map)
