@@ -13,33 +13,32 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.patch_encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
 from models.patch_pairs import SIDES, cut, distorted, jittered, neighbours
+from models.training import Schedule
 
 Maps = list[Tensor]
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 
 
-class PatchTraining(BaseModel):
+class PatchTraining(Schedule):
     """How the encoder and the bank are made.
 
     pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
-    batch_size: draws (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
+    batch_size: draws, not images (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
     constant). svdd_weight: lambda. pair_loss: contrast, or distance, the original's. pair_reach: how far the second of
     two close patches may be along either axis, in patch sizes (original: 1/32). distortion: standard deviation of colour
     shift and noise, of a value range of 1. exam_images: how many images the bank is made of while training goes on and the
     detector is only examined.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     epochs: int = Field(6, ge=1)
+    least_steps: int = Field(1000, ge=0)
     pairs_per_image: int = Field(6, ge=1)
-    batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     gradient_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
@@ -48,6 +47,9 @@ class PatchTraining(BaseModel):
     pair_reach: float = Field(PAIR_REACH, ge=1 / 32, le=1)
     distortion: float = Field(0.02, ge=0)
     exam_images: int = Field(200, ge=1)
+
+    def steps_over(self, images: int) -> int:
+        return super().steps_over(images * self.pairs_per_image)
 
 
 class PositionClassifier(nn.Module):

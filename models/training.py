@@ -16,13 +16,11 @@ Maps = list[Tensor]
 SHARD_IMAGES = 8
 
 
-class TrainingConfig(BaseModel):
-    """How a flow is fitted.
+class Schedule(BaseModel):
+    """How long a fit takes.
 
     epochs: how often the images are gone through. Where it is not given, few images are gone through oftener, for at least
-    least_steps steps in all. learning_rate: the peak of a one-cycle schedule, which also sets Adam's first beta. ema: decay
-    of the averaged weights, which are the ones kept. noise: standard deviation added to prepared features at first,
-    falling linearly to 0.
+    least_steps steps in all. batch_size: images a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,11 +28,6 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(12, ge=1)
     least_steps: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    gradient_norm: float = Field(1.0, gt=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    noise: float = Field(0.0, ge=0)
 
     def epochs_over(self, images: int) -> int:
         """The epochs of a fit to so many images, at least 1."""
@@ -45,6 +38,20 @@ class TrainingConfig(BaseModel):
     def steps_over(self, images: int) -> int:
         """Steps an epoch: the rest of its order is dropped, so that every batch has the same size."""
         return images // min(self.batch_size, images)
+
+
+class TrainingConfig(Schedule):
+    """How a flow is fitted.
+
+    learning_rate: the peak of a one-cycle schedule, which also sets Adam's first beta. ema: decay of the averaged
+    weights, which are the ones kept. noise: standard deviation added to prepared features at first, falling linearly to 0.
+    """
+
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    noise: float = Field(0.0, ge=0)
 
 
 class TrainingError(ValueError):

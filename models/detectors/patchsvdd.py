@@ -170,7 +170,9 @@ class PatchSvdd(Detector):
             lambda maps: draws(self._centred(maps[0])),
             features,
             positions.repeat(settings.pairs_per_image),
-            TrainingConfig.model_validate(settings.model_dump(include=set(TrainingConfig.model_fields))),
+            TrainingConfig.model_validate(
+                settings.model_dump(include=set(TrainingConfig.model_fields)) | {"epochs": settings.epochs_over(len(positions))}
+            ),
             run,
         )
         self._fit_banks(features, positions, run.seed)

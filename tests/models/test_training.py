@@ -9,6 +9,7 @@ from models.detector import FitRun, Step
 from models.features import FeatureStore
 from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import nll_loss
+from models.patch_training import PatchTraining
 from models.training import AveragedWeights, Gradients, TrainingConfig, TrainingError
 from models.training import train as train_module
 
@@ -67,6 +68,12 @@ def test_few_images_are_gone_through_oftener_unless_the_epochs_are_given(setting
     config = TrainingConfig(**settings)
     assert config.epochs_over(images) == epochs
     assert config.model_copy(update={"epochs": 2}).epochs_over(images) == 2
+
+
+def test_patch_svdds_steps_are_of_draws() -> None:
+    config = PatchTraining(pairs_per_image=6, least_steps=1000)
+    assert config.steps_over(160) == 60 and config.epochs_over(160) == 17
+    assert config.epochs_over(761) == 6 and config.epochs_over(1) == 1000
 
 
 def test_least_steps_are_taken(store: FeatureStore) -> None:
