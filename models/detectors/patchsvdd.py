@@ -35,8 +35,8 @@ class PatchSvddConfig(BaseModel):
     eigenvalue that embeddings are whitened by before they are compared (models/whitening.py); None, the original's: as they
     are. bank_size: vectors kept of either patch size (the original keeps all). bank: random, of all patches of the training
     images, or coreset, chosen by greedy k-centre from a random POOL times as many; its time grows as the square of bank_size,
-    which should then be some 10,000. exposure: removed takes an image's own mean colour away, or kept, the original's.
-    score: the mean of the highest top_share of the map, or max, the original's.
+    which should then be some 10,000. exposure: removed takes an image's own mean away, the same of all colours, or kept, the
+    original's. score: the mean of the highest top_share of the map, or max, the original's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,7 +109,7 @@ class PatchSvdd(Detector):
         return [inputs]
 
     def _centred(self, pixels: Tensor) -> Tensor:
-        """Pixels minus the mean image and their own mean colour, scaled to variance 1 over the training images (original: to
+        """Pixels minus the mean image and the mean of what is left, scaled to variance 1 over the training images (original: to
         a range of 1), the last row and column repeated up to a multiple of 16.
 
         The original's patches leave up to 15 pixels at those borders unseen where the size is no such multiple.
@@ -118,7 +118,7 @@ class PatchSvdd(Detector):
         rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
         centred = pixels - self.mean_image
         if self.hyper.exposure == "removed":
-            centred = centred - centred.mean((2, 3), keepdim=True)
+            centred = centred - centred.mean((1, 2, 3), keepdim=True)
         centred = centred / self.pixel_std
         if len(rows) > height:
             centred = centred[:, :, rows]
@@ -186,11 +186,11 @@ class PatchSvdd(Detector):
             pixels = features.read(batch)[0].to(total.device, torch.float64)
             total += pixels.sum(0)
             squares += pixels.square().sum()
-            exposures += pixels.mean((2, 3)).square().sum()
+            exposures += pixels.mean((1, 2, 3)).square().sum()
         mean = total / len(positions)
         variance = squares / (len(positions) * mean.numel()) - mean.square().mean()
-        if self.hyper.exposure == "removed":  # an image's mean colour less the mean image's is the mean of their difference
-            variance -= exposures / (len(positions) * len(mean)) - mean.mean((1, 2)).square().mean()
+        if self.hyper.exposure == "removed":  # an image's mean less the mean image's is the mean of their difference
+            variance -= exposures / len(positions) - mean.mean().square()
         self.mean_image.copy_(mean)
         self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # a grey level where the images are all alike
 

@@ -63,7 +63,7 @@ def test_scores_against_patches_that_are_cut_out(stride, bank, exposure, whiten_
     image = images(1, size, seed=1)
     inputs = detector.prepare(image) - detector.mean_image
     if exposure == "removed":
-        inputs = inputs - inputs.mean((2, 3), keepdim=True)
+        inputs = inputs - inputs.mean((1, 2, 3), keepdim=True)
     inputs = inputs / detector.pixel_std
     maps = []
     for level, patch, step, encoder, rows in (
