@@ -47,6 +47,6 @@ def untrained(directory: Path, image_size: int, precision: str) -> Path:
     generator = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "noise") as images:
         images.append(torch.randint(0, 256, (IMAGES, image_size, image_size, 3), generator=generator, dtype=torch.uint8))
-        detector.fit(images, torch.arange(IMAGES), FitRun(detector.Training(**{"epochs": 1})))
+        detector.fit(images, torch.arange(IMAGES), FitRun(detector.Training(**{"epochs": 1, "epoch_steps": 0})))
     artifact.save(directory, config, detector, "# Untrained model, for measuring speed only\n")
     return directory

@@ -13,7 +13,6 @@ from models import synthetic
 from models.detector import Detector, Features, FitRun, Step
 from models.features import ImageFeatures
 from models.selection import Criterion, EarlyStop, ExamScores, choose_severity
-from models.training import Schedule
 from models.whitening import LevelWhitening, moments_of
 
 Maps = list[Tensor]
@@ -68,9 +67,6 @@ def fit(
         workspace: a directory for the features of the synthetic defects.
         on_step: called with "selection" or "training" and the step.
     """
-    if isinstance(run.training, Schedule) and len(fit_positions):
-        found = {"epochs": run.training.epochs_over(len(fit_positions))}
-        run = replace(run, training=run.training.model_copy(update=found))
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     if not len(selection):

@@ -4,8 +4,8 @@ Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden
 original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
 for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
 where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
-short training has, and the embeddings collapse (docs/accuracy.md). So by default the distance is relative to that of
-other images' patches: `contrast`.
+short training has, and the embeddings collapse (docs/accuracy.md). So by default a close patch is told from other images'
+patches by its distance: `contrast`.
 """
 
 from typing import Literal, NamedTuple
@@ -13,32 +13,34 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.patch_encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
 from models.patch_pairs import SIDES, cut, distorted, jittered, neighbours
-from models.training import Schedule
 
 Maps = list[Tensor]
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 
 
-class PatchTraining(Schedule):
+class PatchTraining(BaseModel):
     """How the encoder and the bank are made.
 
     pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
-    batch_size: draws, not images (original: 64). learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4,
-    constant). svdd_weight: lambda. pair_loss: contrast, or distance, the original's. pair_reach: how far the second of
-    two close patches may be along either axis, in patch sizes (original: 1/32). distortion: standard deviation of colour
-    shift and noise, of a value range of 1. exam_images: how many images the bank is made of while training goes on and the
-    detector is only examined.
+    epoch_steps: the least steps an epoch has; of few images it draws oftener. batch_size: draws (original: 64).
+    learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4, constant). svdd_weight: lambda. pair_loss:
+    contrast, or distance, the original's. pair_reach: how far the second of two close patches may be along either axis, in
+    patch sizes (original: 1/32). distortion: standard deviation of colour shift and noise, of a value range of 1.
+    exam_images: how many images whitening and bank are made of while training goes on and the detector is only examined.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     epochs: int = Field(6, ge=1)
-    least_steps: int = Field(1000, ge=0)
+    epoch_steps: int = Field(170, ge=0)
     pairs_per_image: int = Field(6, ge=1)
+    batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     gradient_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
@@ -47,9 +49,6 @@ class PatchTraining(Schedule):
     pair_reach: float = Field(PAIR_REACH, ge=1 / 32, le=1)
     distortion: float = Field(0.02, ge=0)
     exam_images: int = Field(200, ge=1)
-
-    def steps_over(self, images: int) -> int:
-        return super().steps_over(images * self.pairs_per_image)
 
 
 class PositionClassifier(nn.Module):

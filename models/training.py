@@ -16,37 +16,19 @@ Maps = list[Tensor]
 SHARD_IMAGES = 8
 
 
-class Schedule(BaseModel):
-    """How long a fit takes.
+class TrainingConfig(BaseModel):
+    """How a flow is fitted.
 
-    epochs: how often the images are gone through. Where it is not given, few images are gone through oftener, for at least
-    least_steps steps in all. batch_size: images a step.
+    epoch_steps: the least steps an epoch has; of few images it goes over them several times. learning_rate: the peak of a
+    one-cycle schedule, which also sets Adam's first beta. ema: decay of the averaged weights, which are the ones kept.
+    noise: standard deviation added to prepared features at first, falling linearly to 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(12, ge=1)
-    least_steps: int = Field(0, ge=0)
+    epoch_steps: int = Field(0, ge=0)
     batch_size: int = Field(16, ge=1)
-
-    def epochs_over(self, images: int) -> int:
-        """The epochs of a fit to so many images, at least 1."""
-        if "epochs" in self.model_fields_set:
-            return self.epochs
-        return max(self.epochs, -(-self.least_steps // self.steps_over(images)))
-
-    def steps_over(self, images: int) -> int:
-        """Steps an epoch: the rest of its order is dropped, so that every batch has the same size."""
-        return images // min(self.batch_size, images)
-
-
-class TrainingConfig(Schedule):
-    """How a flow is fitted.
-
-    learning_rate: the peak of a one-cycle schedule, which also sets Adam's first beta. ema: decay of the averaged
-    weights, which are the ones kept. noise: standard deviation added to prepared features at first, falling linearly to 0.
-    """
-
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     gradient_norm: float = Field(1.0, gt=0)
@@ -155,16 +137,17 @@ def train(
     if not len(positions):
         raise TrainingError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     generator = torch.Generator().manual_seed(run.seed)
+    positions = positions.repeat(max(1, -(-config.epoch_steps * config.batch_size // len(positions))))
     size = min(config.batch_size, len(positions))
-    steps, epochs = config.steps_over(len(positions)), config.epochs_over(len(positions))
+    steps = len(positions) // size  # the rest of an epoch's order is dropped: every batch has the same size
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    total = steps * epochs
+    total = steps * config.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(total, 4))
     averaged = AveragedWeights(module, config.ema)
     gradients = Gradients(loss, parameters, run.device)
     module.train()
-    for epoch in range(epochs):
+    for epoch in range(config.epochs):
         order = positions[torch.randperm(len(positions), generator=generator)]
         for step in range(steps):
             batch = order[step * size : (step + 1) * size]
@@ -184,7 +167,7 @@ def train(
             optimizer.step()
             schedule.step()
             averaged.update()
-            run.on_step(Step(epoch, epochs, step, steps, value))
+            run.on_step(Step(epoch, config.epochs, step, steps, value))
         if run.after_epoch is not None:
             with averaged.in_place():
                 if run.after_epoch(epoch):

@@ -46,7 +46,7 @@ class CsFlowTraining(TrainingConfig):
     """The original: 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on features as they are."""
 
     epochs: int = Field(6, ge=1)
-    least_steps: int = Field(200, ge=0)
+    epoch_steps: int = Field(34, ge=0)
 
 
 def build(config: ArtifactConfig) -> "CsFlow":

@@ -1,7 +1,7 @@
 """DifferNet: a RealNVP on spatial means of backbone features of turned copies (Rudolph et al. 2021, arXiv:2008.12577).
 
 The original turns its copies at random, unseeded, in testing too, so that its scores change from run to run. Here the
-copies are turned by fixed angles, i * 360 / transforms degrees, in fitting and scoring alike.
+copies are turned by fixed angles, i * 360 / transforms degrees, in fitting and scoring alike, with their mirror images.
 """
 
 import tempfile
@@ -36,12 +36,12 @@ SMOOTHING_KERNEL_PX = 25  # four standard deviations to either side
 class DifferNetConfig(BaseModel):
     """Hyper-parameters.
 
-    transforms: turned copies of an image, each of which passes the backbone (original: 4 in training, 64 in testing); four
-    of a square image lose nothing and have no black corners. mirrored: each copy's mirror image is a copy too (not in the
-    original). downscale: nearest is the original's. whiten_dims: components kept of the pooled features of all scales;
-    None: the pooled features themselves, the original's. hidden: width of the sub-networks (original: 2048). map:
-    contribution, what every place adds to the score, to first order; or gradient, the original's, which takes a backward
-    pass through the backbone for every copy of every image, at every epoch of a selection too.
+    transforms: turned copies of an image, each of which passes the backbone, as do mirror images (original: 4 in training,
+    64 in testing); four of a square image lose nothing and have no black corners. mirrored: each copy's mirror image is a
+    copy too (not in the original). downscale: nearest is the original's. whiten_dims: components kept of the pooled
+    features of all scales; None: the pooled features themselves, the original's. hidden: width of the sub-networks
+    (original: 2048). map: contribution, what every place adds to the score, to first order; or gradient, the original's,
+    which takes a backward pass through the backbone for every copy of every image, at every epoch of a selection too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +59,7 @@ class DifferNetConfig(BaseModel):
 
 
 class DifferNetTraining(TrainingConfig):
-    """How the flow is fitted; an image is T * F numbers, so that epochs are cheap.
+    """How the flow is fitted; an image is a few thousand numbers a copy, so that epochs are cheap.
 
     Original: 192 epochs of 24 images, Adam at the constant rate 2e-4 with betas 0.8, eps 1e-4, weight decay 1e-5, no
     limit of the gradient, no averaging.

@@ -23,6 +23,7 @@ from models.whitening import Moments, Whitening
 
 Maps = list[Tensor]
 POOL = 4  # a bank chosen for its spread is chosen from so many times its rows
+BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
 READ_IMAGES = 16
 
 
@@ -33,10 +34,10 @@ class PatchSvddConfig(BaseModel):
     whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original: 4);
     between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. whiten_floor: the least
     eigenvalue that embeddings are whitened by before they are compared (models/whitening.py); None, the original's: as they
-    are. bank_size: vectors kept of either patch size (the original keeps all). bank: random, of all patches of the training
-    images, or coreset, chosen by greedy k-centre from a random POOL times as many; its time grows as the square of bank_size,
-    which should then be some 10,000. exposure: removed takes an image's own mean away, the same of all colours, or kept, the
-    original's. score: the mean of the highest top_share of the map, or max, the original's.
+    are. bank_size: vectors kept of either patch size, None: BANK_SIZES (the original keeps all); the search for the map
+    `product` at 100,000 costs four times the encoder. bank: random, of all patches of the training images, or coreset,
+    chosen by greedy k-centre from a random POOL times as many. exposure: removed takes an image's own mean away, the same
+    of all colours, or kept, the original's. score: the mean of the highest top_share of the map, or max, the original's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +45,7 @@ class PatchSvddConfig(BaseModel):
     map: Literal["large", "product"] = "large"
     stride: Literal[2, 4, 8, 16] = 4
     whiten_floor: float | None = Field(0.3, gt=0)
-    bank_size: int = Field(100_000, ge=1)
+    bank_size: int | None = Field(None, ge=1)
     bank: Literal["coreset", "random"] = "random"
     exposure: Literal["removed", "kept"] = "removed"
     score: Literal["top", "max"] = "top"
@@ -66,7 +67,9 @@ class PatchSvdd(Detector):
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
-        self.hyper = hyper = PatchSvddConfig.model_validate(config.hyperparameters)
+        hyper = PatchSvddConfig.model_validate(config.hyperparameters)
+        self.bank_size = hyper.bank_size or BANK_SIZES[hyper.bank]
+        self.hyper = hyper = hyper.model_copy(update={"bank_size": self.bank_size})
         height, width = config.input.height, config.input.width
         # Large patches are made of small ones, which are needed at every stride pixels.
         self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
@@ -82,8 +85,8 @@ class PatchSvdd(Detector):
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))
         self.whitening = None if hyper.whiten_floor is None else Whitening(len(self._sizes), EMBEDDING, EMBEDDING)
-        self.register_buffer("small_bank", torch.zeros(hyper.bank_size if hyper.map == "product" else 0, EMBEDDING))
-        self.register_buffer("large_bank", torch.zeros(hyper.bank_size, EMBEDDING))
+        self.register_buffer("small_bank", torch.zeros(self.bank_size if hyper.map == "product" else 0, EMBEDDING))
+        self.register_buffer("large_bank", torch.zeros(self.bank_size, EMBEDDING))
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -170,9 +173,7 @@ class PatchSvdd(Detector):
             lambda maps: draws(self._centred(maps[0])),
             features,
             positions.repeat(settings.pairs_per_image),
-            TrainingConfig.model_validate(
-                settings.model_dump(include=set(TrainingConfig.model_fields)) | {"epochs": settings.epochs_over(len(positions))}
-            ),
+            TrainingConfig.model_validate(settings.model_dump(include=set(TrainingConfig.model_fields))),
             run,
         )
         self._fit_banks(features, positions, run.seed)
@@ -198,7 +199,7 @@ class PatchSvdd(Detector):
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
         """Whitening and banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more
         images than vectors are drawn, as many at random, so that time and memory have a bound."""
-        size = self.hyper.bank_size
+        size = self.bank_size
         wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
         each = -(-wanted // len(positions))
         generator = torch.Generator().manual_seed(seed)

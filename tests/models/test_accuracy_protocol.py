@@ -66,3 +66,14 @@ def test_no_tile_and_no_defect_is_on_the_wrong_side(protocol, source, tmp_path, 
     assert set(tiles) == held(tree, "train/*/*") | held(tree, "test/*/*")
     sides = [{tile for path, tile in tiles.items() if path.startswith(side)} for side in ("train", "test")]
     assert not sides[0] & sides[1]
+
+
+def test_a_tree_of_other_rows_is_made_anew(protocol, source, tmp_path):
+    tree = protocol.tree_of(source, "fold-1", tmp_path)
+    stale = tree / "train/good/test-of_tile_1.jpg"
+    stale.write_text("a defect")
+    assert protocol.tree_of(source, "fold-1", tmp_path) == tree and stale.exists()  # the same rows: left as it is
+    with open(tree / "tiles.csv", "a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(("train/good/test-of_tile_1.jpg", "1"))
+    protocol.tree_of(source, "fold-1", tmp_path)
+    assert not stale.exists()

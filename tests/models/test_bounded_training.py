@@ -77,7 +77,7 @@ def fit_flow(name: str, count: int) -> int:
 def fit_patches(count: int) -> int:
     detector = build("patchsvdd", PATCH_SIZE, {"bank_size": BANK})
     images = Generated([(3, PATCH_SIZE, PATCH_SIZE)], 255)
-    run = FitRun(detector.Training(epochs=1, pairs_per_image=1), on_step=lambda step: images.look())
+    run = FitRun(detector.Training(epochs=1, epoch_steps=0, pairs_per_image=1), on_step=lambda step: images.look())
     detector.fit(images, torch.arange(count), run)
     images.look()
     return images.peak_kb

@@ -41,7 +41,8 @@ def build(name: str, size: tuple[int, int] = SIZES[0], precision: str = "float32
 
 
 def fit(detector: Detector, images: Tensor, seed: int = 0) -> Detector:
-    settings = {"epochs": 1} if "epochs" in detector.Training.model_fields else {}
+    brief = {"epochs": 1, "epoch_steps": 0}
+    settings = {name: value for name, value in brief.items() if name in detector.Training.model_fields}
     run = FitRun(detector.Training(**settings), seed)
     detector.fit(InMemory(detector, images), torch.arange(len(images)), run)
     return detector

@@ -337,7 +337,8 @@ def test_every_detector_can_be_explained(name: str) -> None:
         backbone=BackboneConfig(name="test_resnet", weights="none"),
     )
     detector = registry.build(config)
-    settings = {"epochs": 1} if "epochs" in detector.Training.model_fields else {}
+    brief = {"epochs": 1, "epoch_steps": 0}
+    settings = {name: value for name, value in brief.items() if name in detector.Training.model_fields}
     detector.fit(InMemory(detector, pictures(12, 64)), torch.arange(12), FitRun(detector.Training(**settings), 0))
     explainer = Explainer(detector.freeze())
     image = pictures(13, 64)[12]

@@ -63,12 +63,6 @@ def test_without_selection_the_schedule_is_run_to_its_end(images: ImageFeatures,
     assert found.epochs == 3 and not found.history and not len(found.held_out_maxima)
 
 
-def test_the_epochs_that_few_images_are_given_are_told(images: ImageFeatures, tmp_path: Path) -> None:
-    model = detector()
-    run = FitRun(model.Training(batch_size=4, least_steps=28))
-    assert fit(model, images, torch.arange(16), torch.arange(0), [], run, 2, tmp_path).epochs == 7
-
-
 def test_images_of_neither_set_are_never_read(images: ImageFeatures, tmp_path: Path) -> None:
     read: set[int] = set()
     assert images.stored is not None

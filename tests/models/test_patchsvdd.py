@@ -12,7 +12,7 @@ from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL
 from models.patch_maps import distribute
 from models.patch_training import PatchTraining
 
-QUICK = PatchTraining(epochs=1, pairs_per_image=1, batch_size=4)
+QUICK = PatchTraining(epochs=1, epoch_steps=0, pairs_per_image=1, batch_size=4)
 
 
 class Stored:
@@ -143,7 +143,7 @@ def test_after_every_epoch_it_can_score_and_the_first_epoch_trains():
         banks.append(detector.large_bank.clone())
         return epoch == 1
 
-    settings = PatchTraining(epochs=5, pairs_per_image=2, batch_size=4, exam_images=3)
+    settings = PatchTraining(epochs=5, epoch_steps=0, pairs_per_image=2, batch_size=4, exam_images=3)
     fit(detector, goods, training=settings, seed=0, on_step=steps.append, after_epoch=after_epoch)
     assert [(step.epoch, step.step) for step in steps] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert all(torch.isfinite(score).all() for score in scores)

@@ -9,7 +9,6 @@ from models.detector import FitRun, Step
 from models.features import FeatureStore
 from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import nll_loss
-from models.patch_training import PatchTraining
 from models.training import AveragedWeights, Gradients, TrainingConfig, TrainingError
 from models.training import train as train_module
 
@@ -53,33 +52,26 @@ def test_the_loss_falls_and_steps_are_told(store: FeatureStore) -> None:
     assert len(steps) == 4 * 5 and steps[-1].epoch == 3 and steps[-1].step == 4 and steps[0].steps == 5
 
 
-@pytest.mark.parametrize(
-    ("settings", "images", "epochs"),
-    [
-        ({}, 40, 12),
-        ({"least_steps": 60}, 40, 30),  # 2 steps an epoch
-        ({"least_steps": 61}, 47, 31),
-        ({"least_steps": 60}, 5, 60),
-        ({"least_steps": 60}, 1600, 12),
-        ({"least_steps": 60, "epochs": 3}, 40, 3),
-    ],
-)
-def test_few_images_are_gone_through_oftener_unless_the_epochs_are_given(settings, images, epochs):
-    config = TrainingConfig(**settings)
-    assert config.epochs_over(images) == epochs
-    assert config.model_copy(update={"epochs": 2}).epochs_over(images) == 2
+@pytest.mark.parametrize(("images", "steps"), [(40, 15), (5, 13), (1, 13)])  # 40 images three times are 15 batches of 8
+def test_of_few_images_an_epoch_has_epoch_steps(store: FeatureStore, images, steps) -> None:
+    taken = list[Step]()
+    config = TrainingConfig(epochs=2, batch_size=8, epoch_steps=13)
+    train(flow(), same, store, torch.arange(images), config, on_step=taken.append)
+    assert len(taken) == 2 * steps and {step.steps for step in taken} == {steps}
 
 
-def test_patch_svdds_steps_are_of_draws() -> None:
-    config = PatchTraining(pairs_per_image=6, least_steps=1000)
-    assert config.steps_over(160) == 60 and config.epochs_over(160) == 17
-    assert config.epochs_over(761) == 6 and config.epochs_over(1) == 1000
+def test_of_many_images_an_epoch_goes_over_each_once(store: FeatureStore) -> None:
+    read, taken = [], list[Step]()
 
+    class Watched:
+        def read(self, positions):
+            read.extend(positions.tolist())
+            return store.read(positions)
 
-def test_least_steps_are_taken(store: FeatureStore) -> None:
-    steps = list[Step]()
-    train(flow(), same, store, torch.arange(40), TrainingConfig(batch_size=8, least_steps=68), on_step=steps.append)
-    assert len(steps) == 70 and {step.epochs for step in steps} == {14}
+    train(
+        flow(), same, Watched(), torch.arange(40), TrainingConfig(epochs=1, batch_size=8, epoch_steps=5), on_step=taken.append
+    )
+    assert sorted(read) == list(range(40)) and len(taken) == 5
 
 
 def test_same_seed_same_weights_and_another_seed_others(store: FeatureStore) -> None:

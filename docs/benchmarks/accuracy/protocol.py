@@ -1,4 +1,4 @@
-"""The whole accuracy protocol on the magnetic tiles: every detector, split and seed, then the table of docs/accuracy.md.
+"""The whole accuracy protocol on the magnetic tiles: every detector, split and seed, then the tables of docs/accuracy.md.
 
     python docs/benchmarks/accuracy/protocol.py FOLDER [--detector NAME ...] [--split NAME ...] [--seed N ...]
     python docs/benchmarks/accuracy/protocol.py FOLDER --table
@@ -46,34 +46,37 @@ def tree_of(source: Path, split: str, folder: Path) -> Path:
     if split == "published":
         return source
     tree = folder / split
-    if (tree / "tiles.csv").is_file():
-        return tree
     fold = int(split.removeprefix("fold-"))
     with open(source / "tiles.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # A defect whose tile also stands among the good images has the fold of its tile, and is a defect all the same.
     goods = [row for row in rows if Path(row["path"]).parts[1] == "good"]
     trained = {row["tile"] for row in goods if int(row["fold"]) != fold}
-    shutil.rmtree(tree, ignore_errors=True)
-    listed = []
+    copies: list[tuple[Path, Path]] = []  # from, to
+    listed = [["path", "tile"]]
     for row in rows:
-        path = Path(row["path"])
+        path = target = Path(row["path"])
         if row in goods:
             side = "test" if int(row["fold"]) == fold else "train"
             target = Path(side, "good", f"{path.parts[0]}-{path.name}")
         elif row["tile"] in trained:
             continue
         else:
-            target = path
             mask = Path("ground_truth", path.parts[1], f"{path.stem}.png")
             mask = mask if (source / mask).is_file() else mask.with_name(f"{path.stem}_mask.png")
-            (tree / mask).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / mask, tree / mask)
+            copies.append((mask, mask))
+        copies.append((path, target))
+        listed.append([str(target), row["tile"]])
+    if (tree / "tiles.csv").is_file():
+        with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
+            if list(csv.reader(file)) == listed:
+                return tree
+    shutil.rmtree(tree, ignore_errors=True)
+    for path, target in copies:
         (tree / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, tree / target)
-        listed.append((str(target), row["tile"]))
     with open(tree / "tiles.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "tile"), *listed])
+        csv.writer(file).writerows(listed)
     return tree
 
 
@@ -168,8 +171,8 @@ def kinds() -> str:
             means = [100 * np.mean([figures[kind]["image_auroc"]["value"] for figures in found]) for kind in KINDS]
             rest = f"{100 * np.mean([_without_known(report) for report in reports]):.1f}" if split == "published" else "-"
             named = "published" if split == "published" else "tile-disjoint"
-            rows.append(" | ".join([detector, named, *(f"{mean:.1f}" for mean in means), rest]))
-    header = [f"detector | split | {' | '.join(KINDS)} | without known tiles", "|".join(["---"] * (len(KINDS) + 3))]
+            rows.append(" | ".join([detector, named, f"{len(reports)}", *(f"{mean:.1f}" for mean in means), rest]))
+    header = [f"detector | split | runs | {' | '.join(KINDS)} | without known tiles", "|".join(["---"] * (len(KINDS) + 4))]
     return "\n".join(f"| {line} |" for line in [*header, *rows])
 
 
@@ -196,8 +199,8 @@ def _cell(reports: dict[str, Any], figure: str) -> str:
     if not means:
         return "-"
     spread = f" [{min(means):.1f}, {max(means):.1f}]" if len(means) > 1 else ""
-    splits = max(len(found) for found in _seeds(reports).values())
-    partial = f", {splits} of 5 folds" if any("fold" in key for key in reports) and splits < len(FOLDS) else ""
+    wanted = len(FOLDS) * len(means)
+    partial = f", {len(reports)} of {wanted} runs" if any("fold" in key for key in reports) and len(reports) < wanted else ""
     return f"{np.mean(means):.1f}{spread}{partial}"
 
 
