@@ -113,7 +113,6 @@ class DifferNet(Detector):
         turns = [rotation_index(height, width, 360 * i / hyper.transforms) for i in range(hyper.transforms)]
         if hyper.mirrored:
             turns += [x.view(height, width).flip(1).flatten() for x in turns]
-        self.copies = len(turns)
         # Both follow from the config, so a state dict need not hold them.
         self.register_buffer("turns", torch.stack(turns), persistent=False)
         black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
@@ -144,7 +143,7 @@ class DifferNet(Detector):
         """
         pooled = []
         cells: Maps = []
-        for turn in range(self.copies):
+        for turn in range(len(self.turns)):
             means, maps = self._pooled(inputs, turn)
             pooled.append(means)
             cells = cells or maps
@@ -174,7 +173,7 @@ class DifferNet(Detector):
             self.whitening.fit([moments], self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
         with tempfile.TemporaryDirectory(prefix="flowscore-rows-") as folder:
-            rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, self.copies, 1))
+            rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, len(self.turns), 1))
             for part in positions.split(READ_IMAGES):
                 rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
             train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
@@ -224,13 +223,13 @@ class DifferNet(Detector):
         by splines; here autograd does, which sends every value to the very pixel that was read.
         """
         total = inputs.new_zeros(len(inputs), *inputs.shape[2:])
-        for turn in range(self.copies):
+        for turn in range(len(self.turns)):
             with torch.inference_mode(False), torch.enable_grad():
                 pixels = inputs.clone().detach().requires_grad_()
                 whitened = self._whitened(self._pooled(pixels, turn)[0][..., None, None])
                 (gradient,) = torch.autograd.grad(self._loss([whitened]) * len(pixels), pixels)
             total = total + smoothed(gradient).abs().mean(1)  # (B, H, W)
-        return (total / self.copies).square()
+        return (total / len(self.turns)).square()
 
 
 def smoothed(maps: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ class PatchSvdd(Detector):
     def __init__(self, config: ArtifactConfig):
         super().__init__()
         hyper = PatchSvddConfig.model_validate(config.hyperparameters)
-        self.bank_size = hyper.bank_size or BANK_SIZES[hyper.bank]
-        self.hyper = hyper = hyper.model_copy(update={"bank_size": self.bank_size})
+        bank_size = hyper.bank_size or BANK_SIZES[hyper.bank]
+        self.hyper = hyper = hyper.model_copy(update={"bank_size": bank_size})
         height, width = config.input.height, config.input.width
         # Large patches are made of small ones, which are needed at every stride pixels.
         self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
@@ -85,8 +85,8 @@ class PatchSvdd(Detector):
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))
         self.whitening = None if hyper.whiten_floor is None else Whitening(len(self._sizes), EMBEDDING, EMBEDDING)
-        self.register_buffer("small_bank", torch.zeros(self.bank_size if hyper.map == "product" else 0, EMBEDDING))
-        self.register_buffer("large_bank", torch.zeros(self.bank_size, EMBEDDING))
+        self.register_buffer("small_bank", torch.zeros(bank_size if hyper.map == "product" else 0, EMBEDDING))
+        self.register_buffer("large_bank", torch.zeros(bank_size, EMBEDDING))
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -199,7 +199,7 @@ class PatchSvdd(Detector):
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
         """Whitening and banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more
         images than vectors are drawn, as many at random, so that time and memory have a bound."""
-        size = self.bank_size
+        size = len(self.large_bank)
         wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
         each = -(-wanted // len(positions))
         generator = torch.Generator().manual_seed(seed)
