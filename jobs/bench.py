@@ -21,13 +21,13 @@ from jobs.entry import run
 from jobs.errors import UsageError
 from jobs.score import Job, ScoreSettings, prepare, run_job
 from pipeline import plan
-from pipeline.cluster import Engine
 from pipeline.measure import PeakMemory, Rate, encoded_units, model_alone, one_process
 from pipeline.query import connect
 from pipeline.run import RunProgress
 from pipeline.run_state import RunState
 from pipeline.scorer import Scorer
 from pipeline.storage import local_copy, open_store
+from pipeline.streaming import RayEngine
 from schemas.version import VERSION
 
 MIB = 1 << 20
@@ -69,7 +69,7 @@ def measure(settings: ScoreSettings, in_memory: int) -> tuple[dict[str, Any], st
     The one-process case is measured before and after the run: their spread says how quiet the machine was.
     """
     job = prepare(settings)
-    engine = Engine(settings.address, settings.resources, settings.device)
+    engine = RayEngine(settings.address, settings.resources, settings.device)
     resources = engine.start()
     scorer = Scorer(local_copy(settings.model, settings.cache_dir.expanduser()), settings.device, resources.threads)
     encoded = _in_memory(job, in_memory)
@@ -121,7 +121,7 @@ def _in_memory(job: Job, images: int) -> list[pa.Table]:
     return tables
 
 
-def _whole_run(job: Job, settings: ScoreSettings, engine: Engine) -> tuple[Rate, RunProgress, PeakMemory]:
+def _whole_run(job: Job, settings: ScoreSettings, engine: RayEngine) -> tuple[Rate, RunProgress, PeakMemory]:
     last = RunProgress()
 
     def remember(progress: RunProgress) -> None:

@@ -16,15 +16,16 @@ from jobs.progress import Progress
 from models import artifact
 from models.artifact import Artifact
 from models.explanation_methods import Method
-from pipeline.cluster import Engine, Resources
+from pipeline.cluster import Resources
 from pipeline.decode import DecodeConfig
 from pipeline.finalize import TooManyErrors
 from pipeline.lease import LeaseHeld, LeaseLost
-from pipeline.run import OnProgress, RunLimits, RunProgress, RunResult, score_archive
+from pipeline.run import Engine, OnProgress, RunLimits, RunProgress, RunResult, score_archive
 from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import check_conditional_put, local_copy, open_store
+from pipeline.streaming import RayEngine
 from schemas.version import VERSION
 
 
@@ -99,14 +100,14 @@ def main(
     report(score(settings))
 
 
-def score(settings: ScoreSettings) -> RunResult:
-    """Check everything, then run.
+def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
+    """Check everything, then run, on Ray unless another engine is given.
 
     Raises:
         ErrorShareError: exit 3.  PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
     """
     job = prepare(settings)
-    engine = Engine(settings.address, settings.resources, settings.device)
+    engine = engine or RayEngine(settings.address, settings.resources, settings.device)
     with ScoringProgress() as progress:
         try:
             return run_job(job, settings, engine, progress)

@@ -40,30 +40,6 @@ class Resources(BaseModel):
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
 
-class Engine:
-    """Ray when it is needed: a run that finds nothing to score never starts it."""
-
-    def __init__(self, address: str | None, resources: Resources, device: str) -> None:
-        self._address, self._wanted, self._device = address, resources, device
-        self._resources: Resources | None = None
-
-    @property
-    def started(self) -> bool:
-        return self._resources is not None
-
-    def start(self) -> Resources:
-        """Connect, once, and say in one line how the cluster is shared; returns what every stage gets."""
-        if self._resources is None:
-            connect(self._address)
-            got = self._resources = self._wanted.resolved(self._device)
-            print(
-                f"scoring on {got.scorers} process(es) of {got.threads} thread(s), "
-                f"{got.scorer_cpus:g} CPU and {got.scorer_gpus:g} GPU each",
-                flush=True,
-            )
-        return self._resources
-
-
 def connect(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

@@ -72,7 +72,7 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
     if not units:
         return
     done: dict[int, list[tuple[int, str]]] = {
-        number: [(part, key) for _, part, key in group]
+        number: [(part, entry.key) for _, part, entry in group]
         for number, group in groupby(
             state.commits(slice_number, units[0]["number"], units[-1]["number"] + 1), key=lambda commit: commit[0]
         )

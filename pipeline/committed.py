@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline import plan
 from pipeline.commits import footer_of
 from pipeline.run_state import RunState
-from pipeline.storage import Store
+from pipeline.storage import Object, Store
 
 READ_AHEAD = 8
 
@@ -39,9 +39,9 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
     Raises:
         IncompleteSlice: when the first unit is met of which something is missing.
     """
-    keys = ((number, key) for number, _, key in state.commits(slice_number, first, end))
+    listed = ((number, entry) for number, _, entry in state.commits(slice_number, first, end))
     store = state.store
-    by_number = groupby(_ahead(lambda named: _read(store, *named), keys), key=lambda commit: commit.number)
+    by_number = groupby(_ahead(lambda named: _read(store, *named), listed), key=lambda commit: commit.number)
     for unit in plan.units(state, slice_number, first, end, columns=["number", "images"]):
         number, parts = next(by_number, (None, iter(())))
         rows, after = 0, ""
@@ -57,8 +57,8 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
             )
 
 
-def _read(store: Store, number: int, key: str) -> Commit:
-    file = pq.ParquetFile(io.BytesIO(store.get(key)))
+def _read(store: Store, number: int, entry: Object) -> Commit:
+    file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)))
     return Commit(number, footer_of(file.metadata.metadata), file.read())
 
 

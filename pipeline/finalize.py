@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,9 +20,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from pipeline import plan
+from pipeline.delta_faults import reading
 from pipeline.partition import PartitionFiles, PartitionJob, discard, write_partition
 from pipeline.run_state import RunState
-from pipeline.storage import Gone
+from pipeline.storage import Gone, retry
 from pipeline.table_files import PartitionWriter
 from pipeline.tables import (
     TABLES,
@@ -152,7 +154,7 @@ def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Count
     if pending == PARTITIONED:
         _check_error_share(state, run, counts, written.values())
     for name in pending:
-        _commit(state, run, name, written, rewrite=lambda dates, name=name: write(dates, (name,), newest()))
+        retry(partial(_commit, state, run, name, written, lambda dates, name=name: write(dates, (name,), newest())))
     return counts
 
 
@@ -163,22 +165,25 @@ def _commit(
     written: dict[str, PartitionFiles],
     rewrite: Callable[[list[str]], None],
 ) -> None:
-    """Commit one table; what another writer has changed in the meantime is written anew first."""
+    """Commit one table; what another writer has changed in the meantime is written anew first.
+
+    Repeatable: a commit whose answer was lost is found in the table's log, however often this is called.
+    """
     while True:
         added = [file for files in written.values() for file in files.added[name]]
         removed = [file for files in written.values() for file in files.removed[name]]
         if not added and not removed:
             return
-        table = open_or_create(state.output_uri, name, _schema(run, name))
-        if is_committed(table, run.run_id, run.slice):
-            return
-        current = active_files(table, run.model, written)
-        stale = [date for date, files in written.items() if files.existing[name] != current[date]]
-        if stale:
-            check_partitions(state.output_uri, run.model, run.model_digest, stale)
-            rewrite(stale)
-            continue
         try:
+            table = open_or_create(state.output_uri, name, _schema(run, name))
+            if is_committed(table, run.run_id, run.slice):
+                return
+            current = active_files(table, run.model, written)
+            stale = [date for date, files in written.items() if files.existing[name] != current[date]]
+            if stale:
+                check_partitions(state.output_uri, run.model, run.model_digest, stale)
+                rewrite(stale)
+                continue
             replace_files(name, table, state.store, run.run_id, run.slice, added, removed)
             return
         except CommitFailedError:
@@ -284,12 +289,17 @@ def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
         stem = f"{run.run_id}-{run.slice:06d}"
         with PartitionWriter(state.store, "runs", runs.SCHEMA, {}, stem, Path(folder)) as writer:
             writer.write(pa.Table.from_pylist([row], schema=runs.SCHEMA))
+    retry(partial(_commit_run, state, run, writer.files))
+
+
+def _commit_run(state: RunState, run: RunInfo, files: list[DataFile]) -> None:
+    """Add the slice's row to the runs table; repeatable as `_commit` is."""
     while True:
-        table = open_or_create(state.output_uri, "runs", runs.SCHEMA)
-        if is_committed(table, run.run_id, run.slice):
-            return
         try:
-            replace_files("runs", table, state.store, run.run_id, run.slice, writer.files, [])
+            table = open_or_create(state.output_uri, "runs", runs.SCHEMA)
+            if is_committed(table, run.run_id, run.slice):
+                return
+            replace_files("runs", table, state.store, run.run_id, run.slice, files, [])
             return
         except CommitFailedError:
             continue  # another writer was first: look again
@@ -299,6 +309,7 @@ def _recorded(output_uri: str, run: RunInfo) -> Counts:
     """The counts in the slice's row of the runs table."""
     table = open_table(output_uri, "runs")
     assert table is not None
-    (row,) = table.to_pyarrow_table(filters=[("run_id", "=", run.run_id), ("slice", "=", run.slice)]).to_pylist()
+    of_slice = [("run_id", "=", run.run_id), ("slice", "=", run.slice)]
+    (row,) = reading(table.to_pyarrow_table)(filters=of_slice).to_pylist()
     row["stage_seconds"] = json.loads(row["stage_seconds"])
     return Counts(**{name: row[name] for name in Counts.__dataclass_fields__})

@@ -48,9 +48,12 @@ class LocalStore:
         if not top or self._is_inside(directory):
             yield from self._walk(directory, f"{top}/" if top else "", prefix, start_after or "")
 
-    def get(self, key: str, etag: str | None = None) -> bytes:
-        """The whole object. Raises Gone, Changed (when `etag` is given and differs), Denied, Unreachable."""
-        return self._read(key, 0, None, etag)[0]
+    def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
+        """The whole object. Raises Gone, Changed (when `etag` or `size` is given and differs), Denied, Unreachable."""
+        body = self._read(key, 0, None, etag)[0]
+        if size not in (None, len(body)):
+            raise Changed(f"{key!r} below {self.uri} was changed since it was listed: {len(body)} bytes instead of {size}")
+        return body
 
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Errors as for `get`."""

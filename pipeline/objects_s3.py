@@ -7,6 +7,7 @@ cannot name keys with control characters; so it only fetches whole objects (pipe
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -64,7 +65,7 @@ class S3Store:
         if last:
             request["StartAfter"] = self._base + last
         while True:
-            page = self._call(prefix, lambda: self._client.list_objects_v2(**request))
+            page = self._call(prefix, lambda: self._page(request))
             for entry in page.get("Contents", []):
                 key = entry["Key"][len(self._base) :]
                 if key and key <= last:
@@ -76,11 +77,18 @@ class S3Store:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    def get(self, key: str, etag: str | None = None) -> bytes:
-        """The whole object in one request. Raises Gone, Changed (`etag` given and different), Denied, Unreachable."""
+    def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
+        """The whole object in one request; `size` is what the listing said. Raises Gone, Changed (`etag` given and
+        different), Denied, Unreachable.
+
+        An answer's length is never taken for the object's: it is held against `size`, or against the whole size that the
+        answer to a range states.
+        """
+        if size is None:
+            return self._request(key, etag, start=0)[0]
         body = direct_get(self._direct, self._base + key, etag) if self._direct else None
-        if body is None:
-            body = self._request(key, etag)[0]
+        if body is None or len(body) != size:
+            body = self._request(key, etag, size=size)[0]
             if not self._direct_works:  # an endpoint or a network that only botocore is told how to reach
                 self._direct = None
         else:
@@ -89,12 +97,11 @@ class S3Store:
 
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Errors as for `get`."""
-        return self._request(key, etag, Range=f"bytes={start}-{start + length - 1}")[0] if length > 0 else b""
+        return self._request(key, etag, start, start + length)[0] if length > 0 else b""
 
     def get_tail(self, key: str, length: int, etag: str | None = None) -> tuple[bytes, int]:
         """The last `length` bytes (all of a smaller object) and the object's size. Errors as for `get`."""
-        body, size = self._request(key, etag, Range=f"bytes=-{length}")
-        return body, size
+        return self._request(key, etag, start=-length)
 
     def open_stream(self, key: str, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
         """The object from byte `start` on, in pieces of at most 16 MiB, each a request of its own (a fault in one is
@@ -145,10 +152,14 @@ class S3Store:
             self._direct = open_direct(self.bucket, None if unsigned else credentials, connection.endpoint, connection.region)
         self._direct_works = False
 
-    def _request(self, key: str, etag: str | None, **options: str) -> tuple[bytes, int]:
-        """Bytes of one GET, and the size of the whole object."""
-        if etag is not None:
-            options["IfMatch"] = f'"{etag}"'
+    def _request(
+        self, key: str, etag: str | None, start: int | None = None, end: int | None = None, size: int = 0
+    ) -> tuple[bytes, int]:
+        """Bytes of one GET, and the size of the whole object; at most those from `start` (negative: from the end) to `end`,
+        or the whole object, which has `size` bytes."""
+        options = {} if etag is None else {"IfMatch": f'"{etag}"'}
+        if start is not None:
+            options["Range"] = f"bytes={start}" if start < 0 else f"bytes={start}-{'' if end is None else end - 1}"
 
         def call() -> tuple[bytes, int]:
             try:
@@ -156,13 +167,28 @@ class S3Store:
             except ClientError as error:
                 if _status(error) == 416:  # the range starts at or beyond the end
                     return b"", 0
+                if _status(error) in (404, 412) and etag is not None and self._is_listed(key, etag):
+                    raise Unreachable(f"{self.uri}/{key}: {_status(error)}, but it is listed as it was") from error
                 raise
             with contextlib.closing(answer["Body"]) as body:
                 content = body.read()  # raises when bytes are missing
-            size = answer.get("ContentRange", "").rpartition("/")[2]
-            return content, int(size) if size.isdigit() else len(content)
+            stated = answer.get("ContentRange", "")
+            if start is None:
+                first, last, whole = 0, size, size
+            elif (start, end, stated) == (0, None, ""):  # a server without ranges gives the whole object, as it may
+                first, last, whole = 0, len(content), len(content)
+            else:
+                first, last, whole = _content_range(stated)
+            if len(content) != last - first:
+                what = f"{len(content)} of {last - first} bytes came, though the answer said that these were all"
+                raise Unreachable(f"{self.uri}/{key}: {what}")
+            return content, whole
 
         return self._call(key, call)
+
+    def _is_listed(self, key: str, etag: str) -> bool:
+        found = next(self.list(key), None)
+        return found is not None and (found.key, found.etag) == (key, etag)
 
     def _create(self, key: str, call: Callable[[], Any]) -> bool:
         try:
@@ -170,6 +196,14 @@ class S3Store:
         except Changed:
             return False
         return True
+
+    def _page(self, request: dict[str, str]) -> dict[str, Any]:
+        try:
+            return self._client.list_objects_v2(**request)
+        except ClientError as error:  # there is always a list, if an empty one
+            if _status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
+                raise Unreachable(f"{self.uri}/{request['Prefix']}: the listing was answered with 404") from error
+            raise
 
     def _call(self, key: str, call: Callable[[], Result]) -> Result:
         def once() -> Result:
@@ -198,6 +232,15 @@ class S3Store:
         if status == 412:
             return Changed(what)
         return Gone(what) if status == 404 else Denied(what)
+
+
+def _content_range(header: str) -> tuple[int, int, int]:
+    """First byte, end and whole size of `bytes 0-99/1000`. Raises Unreachable where a range is not answered with one."""
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", header)
+    if found is None:
+        raise Unreachable(f"a request for a range was answered without one: Content-Range {header!r}")
+    first, last, whole = map(int, found.groups())
+    return first, last + 1, whole
 
 
 def _status(error: ClientError) -> int:

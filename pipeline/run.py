@@ -1,14 +1,13 @@
 """A scoring run: finish the open slices, plan what is new, score it, publish it. Repeating it goes on where it stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import plan
-from pipeline.cluster import Engine
 from pipeline.commits import WorkItem, pending
 from pipeline.finalize import Counts, RunInfo, finalize_slice
 from pipeline.keys import key_pattern
@@ -17,7 +16,6 @@ from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.stage_config import StageConfig
 from pipeline.storage import Store, open_store
-from pipeline.streaming import ray_map, stream
 from pipeline.tables import check_partitions
 
 
@@ -65,6 +63,18 @@ class RunResult:
     run_id: str
     published: dict[int, Counts]
     open: dict[int, str]
+
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What moves work items through the stages and maps finalize's jobs; pipeline.streaming.RayEngine is the one of a run."""
+
+    def start(self) -> object: ...
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]: ...
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterable[Result]: ...
 
 
 OnProgress = Callable[[RunProgress], None]
@@ -119,7 +129,7 @@ def score_archive(
                 key_columns=key_columns(scoring),
                 artifact=artifact,
             )
-            published[number] = finalize_slice(state.output_uri, info, ray_map if engine.started else map)
+            published[number] = finalize_slice(state.output_uri, info, engine.map)
     return RunResult(state.run_id, published, still_open)
 
 
@@ -183,9 +193,9 @@ def _score_window(
 ) -> None:
     if not items:
         return
-    resources = engine.start()
+    engine.start()
     on_progress(progress)
-    for outcome in stream(items, replace(config, threads=resources.threads), resources):
+    for outcome in engine.stream(items, config):
         progress.take(outcome)
         on_progress(progress)
     lease.check()

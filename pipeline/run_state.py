@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.scoring_config import ScoringConfig
-from pipeline.storage import Gone, Store, open_store
+from pipeline.storage import Gone, Object, Store, open_store
 
 
 class RunConflict(ValueError):
@@ -72,15 +72,15 @@ class RunState:
         """Numbers of the slices that finalize has finished."""
         return {int(o.key[-11:-5]) for o in self.store.list(f"{self.prefix}/published/")}
 
-    def commits(self, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[tuple[int, int, str]]:
-        """(number, part, key) of the commits of units first <= number < end, ascending; one streamed listing."""
+    def commits(self, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[tuple[int, int, Object]]:
+        """(number, part, object) of the commits of units first <= number < end, ascending; one streamed listing."""
         prefix = self.commits_prefix(slice_number)
         start_after = f"{prefix}{first - 1:08d}-999999.parquet" if first else None
         for entry in self.store.list(prefix, start_after=start_after):
             number, part = (int(piece) for piece in entry.key[len(prefix) : -len(".parquet")].split("-"))
             if end is not None and number >= end:
                 return
-            yield number, part, entry.key
+            yield number, part, entry
 
 
 def run_ids(output_uri: str) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable
+from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable, retry
 from pipeline.objects_local import LocalStore
 from pipeline.objects_s3 import S3Store
 from pipeline.s3_connection import connect
@@ -31,9 +31,14 @@ __all__ = [
     "filesystem",
     "local_copy",
     "open_store",
+    "retry",
     "storage_options",
     "upload_directory",
 ]
+
+
+DELTA_RETRIES = "3"
+"""Of a request of the Delta library, within a second; what lasts longer is tried again as every other request is."""
 
 
 class Store(Protocol):
@@ -42,7 +47,7 @@ class Store(Protocol):
     uri: str
 
     def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]: ...
-    def get(self, key: str, etag: str | None = None) -> bytes: ...
+    def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes: ...
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes: ...
     def get_tail(self, key: str, length: int, etag: str | None = None) -> tuple[bytes, int]: ...
     def open_stream(self, key: str, start: int = 0, etag: str | None = None) -> Iterator[bytes]: ...
@@ -96,7 +101,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
         if not path.is_relative_to(partial.resolve()):
             raise StorageError(f"{store.uri}/{entry.key} cannot be copied: its key leads outside the directory")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(store.get(entry.key, entry.etag))
+        path.write_bytes(store.get(entry.key, entry.etag, entry.size))
     try:
         partial.rename(target)
     except OSError:
@@ -136,7 +141,7 @@ def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
     if isinstance(open_store(uri), LocalStore):
         return {}
     connection = connect()
-    options = {"AWS_REGION": connection.region}
+    options = {"AWS_REGION": connection.region, "max_retries": DELTA_RETRIES}
     if connection.endpoint:
         options["AWS_ENDPOINT_URL"] = connection.endpoint
         options["AWS_ALLOW_HTTP"] = str(connection.endpoint.startswith("http://")).lower()

@@ -3,13 +3,14 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from pipeline.cluster import Resources
+from pipeline.cluster import Resources, connect
 from pipeline.commit_stage import commit
 from pipeline.commits import WorkItem
 from pipeline.read_stage import read_and_decode
@@ -22,47 +23,69 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[dict]:
-    """Run the items through read, score and commit on the connected cluster.
+class RayEngine:
+    """Ray when it is needed: a run that finds nothing to score never starts it."""
 
-    Args:
-        resources: with every field set.
-    Yields:
-        One dict a finished unit, in no order: number, part, scored, errors, new, bytes_read, message.
-    """
-    _configure()
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
-    blocks = [_block(items[i : i + per_task]) for i in range(0, len(items), per_task)]
-    whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    units = (
-        ray.data.from_blocks(blocks)
-        .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
-        .map_batches(
-            ScoreStage,
-            fn_constructor_kwargs={"config": config},
-            compute=ActorPoolStrategy(min_size=1, max_size=resources.scorers, initial_size=resources.scorers),
-            num_cpus=resources.scorer_cpus,
-            num_gpus=resources.scorer_gpus or None,
-            **whole,
+    def __init__(self, address: str | None, resources: Resources, device: str) -> None:
+        self._address, self._wanted, self._device = address, resources, device
+        self._resources: Resources | None = None
+
+    def start(self) -> Resources:
+        """Connect, once, and say in one line how the cluster is shared; returns what every stage gets, every field set."""
+        if self._resources is None:
+            connect(self._address)
+            got = self._resources = self._wanted.resolved(self._device)
+            print(
+                f"scoring on {got.scorers} process(es) of {got.threads} thread(s), "
+                f"{got.scorer_cpus:g} CPU and {got.scorer_gpus:g} GPU each",
+                flush=True,
+            )
+        return self._resources
+
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+        """Run the items through read, score and commit.
+
+        Yields:
+            One dict a finished unit, in no order: number, part, scored, errors, new, bytes_read, message.
+        """
+        resources = self.start()
+        _configure()
+        config = replace(config, threads=resources.threads)
+        cpus = ray.cluster_resources().get("CPU", 1.0)
+        per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
+        blocks = [_block(items[i : i + per_task]) for i in range(0, len(items), per_task)]
+        whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+        units = (
+            ray.data.from_blocks(blocks)
+            .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
+            .map_batches(
+                ScoreStage,
+                fn_constructor_kwargs={"config": config},
+                compute=ActorPoolStrategy(min_size=1, max_size=resources.scorers, initial_size=resources.scorers),
+                num_cpus=resources.scorer_cpus,
+                num_gpus=resources.scorer_gpus or None,
+                **whole,
+            )
+            .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, **whole)
         )
-        .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, **whole)
-    )
-    for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+        for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from batch.to_pylist()
 
-
-def ray_map(function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """The function's results, in the jobs' order, each job a Ray task; at most one task a core is under way."""
-    remote = ray.remote(function).options(num_cpus=1)
-    ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting: deque[ray.ObjectRef] = deque()
-    for job in jobs:
-        waiting.append(remote.remote(job))
-        if len(waiting) >= ahead:
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """The function's results, in the jobs' order, each job a Ray task; at most one task a core is under way. Without Ray
+        when it was not needed so far."""
+        if self._resources is None:
+            yield from map(function, jobs)
+            return
+        remote = ray.remote(function).options(num_cpus=1)
+        ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting: deque[ray.ObjectRef] = deque()
+        for job in jobs:
+            waiting.append(remote.remote(job))
+            if len(waiting) >= ahead:
+                yield ray.get(waiting.popleft())
+        while waiting:
             yield ray.get(waiting.popleft())
-    while waiting:
-        yield ray.get(waiting.popleft())
 
 
 def _configure() -> None:

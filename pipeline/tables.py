@@ -18,6 +18,7 @@ from deltalake import DeltaTable, Field
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
+from pipeline.delta_faults import named, reading
 from pipeline.ranged import open_ranged
 from pipeline.storage import StorageError, Store, open_store, storage_options
 from schemas import errors, lots, maps, regions, runs, scores
@@ -63,8 +64,9 @@ def _plain(uri: str) -> str:
     return uri.removeprefix("file://")
 
 
+@reading
 def open_table(output_uri: str, name: str) -> DeltaTable | None:
-    """The table's newest version, or None when nothing was published to it yet."""
+    """The table's newest version, or None when nothing was published to it yet. Raises Denied, Unreachable."""
     try:
         return DeltaTable(table_uri(output_uri, name), storage_options=storage_options(output_uri))
     except TableNotFoundError:
@@ -76,9 +78,15 @@ def open_or_create(output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
 
     Raises:
         TableConflict: the table has other partitions, another type for a column, or a newer schema version.
+        Denied, Unreachable: repeat it.
     """
-    module = TABLES[name]
     table = open_table(output_uri, name)
+    with named():
+        return _created_and_widened(table, output_uri, name, schema)
+
+
+def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
+    module = TABLES[name]
     if table is None:
         table = DeltaTable.create(
             table_uri(output_uri, name),
@@ -163,7 +171,7 @@ def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> 
     found: dict[str, list[DataFile]] = {date: [] for date in dates}
     if table is None:
         return found
-    actions = pa.table(table.get_add_actions(flatten=True))
+    actions = _actions(table)
     columns = ("path", "size_bytes", "partition.model", "partition.date")
     for path, size, of_model, date in zip(*(actions[name].to_pylist() for name in columns), strict=True):
         if of_model == model and date in found:
@@ -171,11 +179,19 @@ def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> 
     return {date: sorted(files, key=lambda file: file.path) for date, files in found.items()}
 
 
+@reading
+def _actions(table: DeltaTable) -> pa.Table:
+    """A row a current file: path, size, partition, statistics."""
+    return pa.table(table.get_add_actions(flatten=True))
+
+
+@reading
 def table_files(table: DeltaTable | None) -> list[str]:
     """Paths of all current files below the table, in order."""
     return sorted(unquote(path) for path in pa.table(table.get_add_actions())["path"].to_pylist()) if table else []
 
 
+@reading
 def lacks_columns(table: DeltaTable) -> bool:
     """Whether some file may be without some column: it was written before that was added, or by another program."""
     actions = pa.table(table.get_add_actions(flatten=True))
@@ -195,7 +211,7 @@ def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iter
     if table is None:
         return
     touched = set(dates)
-    actions = pa.table(table.get_add_actions(flatten=True))
+    actions = _actions(table)
     bounds = [
         actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows
         for name in ("min.model_digest", "max.model_digest")
@@ -252,6 +268,7 @@ def _bound(value: object) -> object:
     return value.isoformat(timespec="microseconds").replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
+@reading
 def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bool:
     """Whether the slice (or a later one) of the run is in the table."""
     version = table.transaction_version(run_id) if table is not None else None
@@ -265,6 +282,7 @@ def replace_files(
 
     Raises:
         CommitFailedError: another commit was first; load the table and look again.
+        Denied, Unreachable: perhaps committed; load the table and look.
         StorageError: an added file is not there with its size.
     """
     for file in added:
@@ -277,17 +295,18 @@ def replace_files(
         RemoveAction(file.path, True, now_ms, size=file.size, partition_values=dict(file.partition)) for file in removed
     ]
     actions += [AddAction(file.path, file.size, file.partition, now_ms, True, file.stats) for file in added]
-    table.create_write_transaction(
-        actions,
-        mode="append",
-        schema=table.schema(),
-        partition_by=table.metadata().partition_columns,
-        commit_properties=CommitProperties(
-            max_commit_retries=0,
-            app_transactions=[Transaction(run_id, slice_number, now_ms)],
-            custom_metadata={"flowscore.run_id": run_id, "flowscore.slice": str(slice_number)},
-        ),
-    )
+    with named():
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            partition_by=table.metadata().partition_columns,
+            commit_properties=CommitProperties(
+                max_commit_retries=0,
+                app_transactions=[Transaction(run_id, slice_number, now_ms)],
+                custom_metadata={"flowscore.run_id": run_id, "flowscore.slice": str(slice_number)},
+            ),
+        )
 
 
 def clean(output_uri: str) -> dict[str, int]:

@@ -83,9 +83,9 @@ def module_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     return f"{new_bucket()}/some/prefix"
 
 
-def new_bucket() -> str:
+def new_bucket(endpoint: str | None = None) -> str:
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    botocore.session.get_session().create_client("s3").create_bucket(Bucket=bucket)
+    botocore.session.get_session().create_client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
 
 

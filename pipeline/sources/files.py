@@ -39,7 +39,7 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
         if entry["size"] > config.max_member_bytes:
             return Fault("too_large", f"the image has {entry['size']} bytes; the limit is {config.max_member_bytes}")
         try:
-            return store.get(entry["key"], entry["etag"])
+            return store.get(entry["key"], entry["etag"], entry["size"])
         except Gone:
             return Fault("gone", "the object no longer exists; it did when the run was planned")
         except Changed:

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from PIL import Image
 
 from jobs.config import load
 from jobs.score import ScoreSettings, score
+from models import artifact
 from pipeline.query import connect
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,15 @@ def scores(output, by="image_id"):
     found = {name: tuple(rest) for name, *rest in rows}
     assert len(found) == len(rows), f"a {by} occurs twice"
     return found
+
+
+def with_threshold(model, copy, threshold):
+    """A copy of the model that marks regions above the threshold."""
+    marking = shutil.copytree(model, copy)
+    config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
+    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
+    artifact.write_digests(marking)
+    return marking
 
 
 def tree_hash(folder):

@@ -19,6 +19,7 @@ from e2e_archives import (
     settings,
     tree_hash,
     upload,
+    with_threshold,
     write_files,
     write_parquet,
     write_tars,
@@ -26,7 +27,6 @@ from e2e_archives import (
 
 from jobs.errors import UsageError
 from jobs.score import prepare
-from models import artifact
 from models.explanation import ExplanationError
 from models.regions import Region, find_regions, threshold_of
 from pipeline import plan
@@ -77,15 +77,6 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
         alone |= dict(zip(table["image_id"].to_pylist(), found.score.tolist(), strict=True))
     run = {image_id: score for image_id, (score, *_) in scores(uninterrupted / "out").items()}
     assert run == alone
-
-
-def with_threshold(model, copy, threshold):
-    """A copy of the model that marks regions above the threshold."""
-    marking = shutil.copytree(model, copy)
-    config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
-    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
-    artifact.write_digests(marking)
-    return marking
 
 
 def test_images_with_regions_are_explained(uninterrupted, model, tmp_path):

@@ -85,7 +85,7 @@ def test_what_storage_does_not_answer_is_no_row(archive, monkeypatch, error):
     (unit,) = files.plan(archive.list(), config, archive)
     real = type(archive).get
 
-    def get(store, key, etag=None):
+    def get(store, key, etag=None, size=None):
         if key == "A/d/07.jpg":
             raise error("no")
         return real(store, key, etag)

@@ -1,0 +1,53 @@
+"""`--chaos-points`, `--chaos-seed`, `--chaos-report`: how many fault points, which, and a file with a line for each."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from e2e_archives import command, encoded, with_threshold, write_files
+
+MAP_THRESHOLD = 3.0  # of the untrained features: a third of the images have regions
+
+
+def pytest_addoption(parser):
+    parser.addoption("--chaos-points", type=int, default=100)
+    parser.addoption("--chaos-seed", type=int, default=0)
+    parser.addoption("--chaos-report", type=Path)
+
+
+def pytest_generate_tests(metafunc):
+    if "point_number" in metafunc.fixturenames:
+        metafunc.parametrize("point_number", range(metafunc.config.getoption("--chaos-points")))
+
+
+@pytest.fixture(scope="session")
+def marking_model(tmp_path_factory):
+    """A CS-Flow of one epoch that finds regions."""
+    folder = tmp_path_factory.mktemp("model")
+    write_files(folder / "good", {f"{i:03d}.png": encoded(7 * i + 1) for i in range(40)})
+    command(
+        *("train", "--detector", "csflow", "--input", folder / "good", "--model-out", folder / "plain"),
+        *("--backbone", "mobilenetv1_100", "--weights", "none", "--image-size", "64", "--epochs", "1"),
+        *("--calibration-share", "0", "--selection-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
+    )
+    return str(with_threshold(folder / "plain", folder / "model", MAP_THRESHOLD))
+
+
+@pytest.fixture(scope="session")
+def record(request):
+    """Writes a line of the report: what was done, what was seen."""
+    path = request.config.getoption("--chaos-report")
+    if path is None:
+        yield lambda *cells: None
+        return
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["point", "what", "exits", "struck", "requests", "result"])
+
+        def write(number, what, outcome):
+            result = "; ".join(fault.splitlines()[0] for fault in outcome.faults) or "as uninterrupted"
+            exits, requests = (" ".join(map(str, numbers)) for numbers in (outcome.exits, outcome.requests))
+            writer.writerow([number, str(what), exits, outcome.struck, requests, result])
+            file.flush()
+
+        yield write

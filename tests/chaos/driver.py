@@ -1,0 +1,74 @@
+"""One `flowscore score` in a process that can be killed, forked from one that has everything imported."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+START = multiprocessing.get_context("forkserver")
+TIMEOUT_S = 120
+
+
+def prepare() -> None:
+    """Start the process that drivers are forked from; it imports in advance only what PYTHONPATH leads to."""
+    START.set_forkserver_preload(["driver_imports"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    forkserver.ensure_running()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+class Driver:
+    """A run of the command. `log` holds what it printed, `code` its exit code, negative for a signal."""
+
+    def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self._process: ForkServerProcess = START.Process(target=_main, args=(settings, environment, str(log)))
+        self._process.start()
+
+    def kill(self) -> None:
+        """SIGKILL, at any point; back when the process is gone."""
+        assert self._process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+
+    def wait(self) -> int:
+        """The exit code; AssertionError when it does not end."""
+        self._process.join(TIMEOUT_S)
+        code = self._process.exitcode
+        if code is None:
+            self.kill()
+            raise AssertionError(f"the driver did not end within {TIMEOUT_S} s:\n{self.log.read_text()}")
+        return code
+
+
+def _main(settings: dict[str, Any], environment: dict[str, str], log: str) -> None:
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= environment
+    import torch
+    from inline_engine import InlineEngine
+
+    from jobs.config import load
+    from jobs.entry import run
+    from jobs.score import ScoreSettings, report, score
+
+    torch.set_num_threads(1)
+
+    def main() -> None:
+        """One run."""
+        report(score(load(ScoreSettings, None, **settings), InlineEngine()))
+
+    run(main, [])

@@ -1,0 +1,168 @@
+"""One experiment: a run that something is done to, the same command again, and whether nothing came of it."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import chaos_archive
+from driver import Driver, prepare
+from fault_proxy import Fault, FaultProxy, Request
+from points import Point
+
+from pipeline import plan
+from pipeline.commits import pending
+from pipeline.run_state import RunState, run_ids
+from pipeline.storage import Store, open_store
+
+SCENARIOS = ("first", "later")
+FORESEEN = {0, 2, 5, -9}
+"""Exit codes of a driver that was harmed: done, refused, partial, killed. 1 is a traceback: nobody foresaw that."""
+
+
+@dataclass
+class Outcome:
+    """What was seen of one experiment; `faults` is empty when all is as it must be."""
+
+    exits: list[int] = field(default_factory=list)
+    struck: int = 0
+    requests: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run: its requests and the rows that it published."""
+
+    requests: list[Request]
+    rows: dict[str, list[tuple]]
+
+
+class Laboratory:
+    """Archives on the S3 server, a model, and what uninterrupted runs make of them.
+
+    Scenario `first` scores an archive into an empty output. Scenario `later` scores what was added to one and changed in it,
+    into a copy of the output that a run before has left.
+    """
+
+    def __init__(self, proxy: FaultProxy, bucket: str, model: str, folder: Path) -> None:
+        self.proxy, self.bucket, self.model, self.folder = proxy, bucket, model, folder
+        self.environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        self.environment["AWS_ENDPOINT_URL"] = proxy.url
+        prepare()
+        for scenario in SCENARIOS:
+            chaos_archive.fill(open_store(f"{bucket}/in-{scenario}"))
+        self._must_end_well("later", f"{bucket}/before")
+        self._before = {
+            entry.key: open_store(f"{bucket}/before").get(entry.key) for entry in open_store(f"{bucket}/before").list()
+        }
+        chaos_archive.add(open_store(f"{bucket}/in-later"))
+        self.whole = {scenario: self._uninterrupted(scenario) for scenario in SCENARIOS}
+        found = {scenario: [len(whole.rows[name]) for name in ("scores", "errors")] for scenario, whole in self.whole.items()}
+        first = [chaos_archive.IMAGES - chaos_archive.BAD, chaos_archive.BAD]
+        later = [chaos_archive.IMAGES_LATER - chaos_archive.BAD_LATER, chaos_archive.BAD_LATER]
+        assert found == {"first": first, "later": later}, found
+        assert all(whole.rows["regions"] for whole in self.whole.values())
+
+    def experiment(self, name: str, point: Point) -> Outcome:
+        """Do it and look."""
+        output = self._output(point.scenario, name)
+        outcome = Outcome()
+        commands = [point.fault, *([point.then] if point.then else []), None]
+        finished: dict[str, int] = {}
+        for fault in commands:
+            code, requests, log = self.run(point.scenario, output, fault)
+            outcome.exits.append(code)
+            outcome.requests.append(len(requests))
+            outcome.struck += self.proxy.struck if fault else 0
+            if code not in (FORESEEN if fault else {0}):
+                outcome.faults.append(f"exit {code} of command {len(outcome.exits)}:\n{log[-3000:]}")
+            reads = [request for request in requests if self._reads(request, point.scenario, finished)]
+            outcome.faults += [f"read again: {r.method} {r.key} {r.range}" for r in reads]
+            outcome.faults += self._read_after_commit(point.scenario, output, requests)
+            finished = self._finished(output)
+        if outcome.exits[-1] == 0:
+            found = chaos_archive.published(output)
+            wanted = self.whole[point.scenario].rows
+            outcome.faults += [
+                f"{name}: {_difference(found[name], rows)}" for name, rows in wanted.items() if found[name] != rows
+            ]
+        return outcome
+
+    def run(self, scenario: str, output: str, fault: Fault | None) -> tuple[int, list[Request], str]:
+        """Exit code, the requests, and what was printed."""
+        driver: list[Driver] = []
+        self.proxy.arm(fault, kill=lambda: driver[0].kill())
+        log = self.folder / f"{output.rpartition('/')[2]}.log"
+        log.unlink(missing_ok=True)
+        settings = chaos_archive.settings(self.model, f"{self.bucket}/in-{scenario}", output)
+        driver.append(Driver(settings, self.environment, log))
+        code = driver[0].wait()
+        return code, self.proxy.passed, log.read_text()
+
+    def _output(self, scenario: str, name: str) -> str:
+        output = f"{self.bucket}/{name}"
+        if scenario == "later":
+            store: Store = open_store(output)
+            for key, body in self._before.items():
+                store.put(key, body)
+        return output
+
+    def _uninterrupted(self, scenario: str) -> Whole:
+        output = self._output(scenario, f"whole-{scenario}")
+        requests = self._must_end_well(scenario, output)
+        return Whole(requests, chaos_archive.published(output))
+
+    def _must_end_well(self, scenario: str, output: str) -> list[Request]:
+        code, requests, log = self.run(scenario, output, None)
+        assert code == 0, log
+        return requests
+
+    def _finished(self, output: str) -> dict[str, int]:
+        """Objects of the input that are not to be read again below the given byte: all of whose units are committed, or, of
+        a tar, what comes before the part that is next."""
+        found: dict[str, int] = {}
+        for run_id in run_ids(output):
+            state = RunState(output, run_id)
+            for number in state.slices():
+                units = list(plan.units(state, number))
+                left = {item.number: item for item in pending(state, number, units)}
+                for unit in units:
+                    for entry in unit["objects"]:
+                        if unit["number"] not in left:
+                            found[entry["key"]] = entry["size"]
+                        elif unit["images"] is None and not entry["key"].endswith(".gz"):
+                            found[entry["key"]] = left[unit["number"]].offset
+                for number in left:
+                    for entry in units[number]["objects"]:
+                        if units[number]["images"] is not None or entry["key"].endswith(".gz"):
+                            found.pop(entry["key"], None)
+        return found
+
+    def _reads(self, request: Request, scenario: str, finished: dict[str, int]) -> bool:
+        prefix = f"{self.bucket.removeprefix('s3://')}/in-{scenario}/"
+        until = finished.get(request.key.removeprefix(prefix))
+        if request.method != "GET" or request.listing or not request.key.startswith(prefix) or until is None:
+            return False
+        start = request.range.removeprefix("bytes=").partition("-")[0]
+        return not start.isdigit() or int(start) < until
+
+    def _read_after_commit(self, scenario: str, output: str, requests: list[Request]) -> list[str]:
+        """Reads of loose images that came after the commit of their unit was done."""
+        commits = {r.key: r.number for r in requests if "/commits/" in r.key and r.method == "PUT" and r.done}
+        found = []
+        for run_id in run_ids(output):
+            state = RunState(output, run_id)
+            for number in state.slices():
+                for unit in plan.units(state, number):
+                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit['number'], 0)}"
+                    if unit["source"] == "files" and key in commits:
+                        ends = {entry["key"]: entry["size"] for entry in unit["objects"]}
+                        late = [r for r in requests if r.number > commits[key] and self._reads(r, scenario, ends)]
+                        found += [f"read after its commit: {r.key}" for r in late]
+        return found
+
+
+def _difference(found: list[tuple], wanted: list[tuple]) -> str:
+    missing = [row for row in wanted if row not in found]
+    surplus = [row for row in found if row not in wanted]
+    return f"{len(missing)} rows missing, {len(surplus)} too many; first: {str((missing + surplus)[:1])[:600]}"

@@ -1,0 +1,31 @@
+"""The stages of a run one after another in the driver's process: everything of a run but Ray, in a second."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+
+from pipeline import decode
+from pipeline import read_stage as reading
+from pipeline.commit_stage import commit
+from pipeline.commits import WorkItem
+from pipeline.score_stage import ScoreStage
+from pipeline.stage_config import StageConfig
+
+
+class InlineEngine:
+    """As pipeline.streaming.RayEngine, for one process; images are decoded in it too, not in a child."""
+
+    def __init__(self) -> None:
+        self._scorer: ScoreStage | None = None
+        reading.decode_in_child = lambda table, config, timeout_s: decode.decode_unit(table, config)
+
+    def start(self) -> None:
+        pass
+
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+        self._scorer = self._scorer or ScoreStage(config)
+        for unit in reading.read_and_decode(pa.Table.from_pylist([vars(item) for item in items]), config):
+            yield from commit(self._scorer(unit), config).to_pylist()
+
+    def map(self, function: Callable, jobs: Iterable) -> Iterator:
+        return map(function, jobs)

@@ -1,0 +1,27 @@
+"""Faults at seeded requests of a run: kills between any two storage calls, and every harm that a network can do."""
+
+import pytest
+from conftest import new_bucket
+from experiment import Laboratory
+from fault_proxy import FaultProxy
+from points import points
+
+
+@pytest.fixture(scope="session")
+def laboratory(s3, marking_model, tmp_path_factory):
+    with FaultProxy(s3) as proxy:
+        yield Laboratory(proxy, new_bucket(), marking_model, tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="session")
+def chosen(laboratory, pytestconfig):
+    requests = {scenario: whole.requests for scenario, whole in laboratory.whole.items()}
+    return points(requests, pytestconfig.getoption("--chaos-points"), pytestconfig.getoption("--chaos-seed"))
+
+
+@pytest.mark.slow
+def test_the_same_command_again_makes_it_whole(point_number, chosen, laboratory, record):
+    point = chosen[point_number]
+    outcome = laboratory.experiment(f"p{point_number:05d}", point)
+    record(point_number, point, outcome)
+    assert not outcome.faults, f"{point}: " + "\n".join(outcome.faults)
