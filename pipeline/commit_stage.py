@@ -9,7 +9,7 @@ import pyarrow as pa
 from models.regions import find_regions
 from pipeline.commits import write_commit
 from pipeline.decode import DecodeConfig
-from pipeline.envelope import left_open, unpack, unpack_explanations, unpack_maps
+from pipeline.envelope import nothing_to_score, unpack, unpack_explanations, unpack_maps
 from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
@@ -20,8 +20,9 @@ from schemas.explanation import EXPLANATION
 
 def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
     """Write a scored envelope as its commit; returns its counts (number, part, scored, errors, new, bytes_read, message)."""
-    if left_open(unit):
-        return _outcome(unit, message=unit["message"][0].as_py())
+    if nothing_to_score(unit):
+        known = {name: unit[name][0].as_py() for name in ("message", "scored", "errors") if name in unit.column_names}
+        return _outcome(unit, **known)
     clock = time.perf_counter()
     rows = commit_rows(unit, config.scoring.decode)
     number, part = unit["number"][0].as_py(), unit["part"][0].as_py()

@@ -99,6 +99,17 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
                 yield WorkItem(number, int(footer["next_offset"]), int(footer["part"]) + 1)
 
 
+def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[dict[str, str]]:
+    """Footers of the item's parts that were committed after it was made a work item, in order and without a gap.
+
+    There are some when a process or a node dies and its tasks run again, or when a second driver is at work: what they have
+    committed is not read a second time.
+    """
+    parts = [(part, key) for part, key in state.parts(slice_number, item.number) if part >= item.part]
+    keys = [key for expected, (part, key) in enumerate(parts, item.part) if part == expected]
+    return [read_footer(state.store, key) for key in keys]
+
+
 def _last_without_gap(parts: list[tuple[int, str]]) -> tuple[int, str] | None:
     last = None
     for expected, (part, key) in enumerate(parts):

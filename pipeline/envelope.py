@@ -79,9 +79,10 @@ def envelope(**columns: object) -> pa.Table:
     return pa.table(arrays)
 
 
-def left_open(unit: pa.Table) -> bool:
-    """Whether the envelope holds, instead of a unit, the message of why storage could not give it."""
-    return unit["message"][0].as_py() is not None
+def nothing_to_score(unit: pa.Table) -> bool:
+    """Whether the envelope holds, instead of a unit, why storage could not give it (`message`), or the counts of a commit that
+    is there already (`scored`, `errors`)."""
+    return "rows" not in unit.column_names
 
 
 def _large_binary(payload: pa.Buffer) -> pa.Array:

@@ -76,7 +76,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
     with tempfile.TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         scratch = Path(folder)
         added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64))
-        with sql.connect(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
+        with sql.connected(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
             duplicates = _duplicates(connection, scratch)
             if len(duplicates):
                 discard(job.state, added)

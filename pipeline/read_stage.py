@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline import plan
-from pipeline.commits import WorkItem, members_before
+from pipeline.commits import WorkItem, committed_since, members_before
 from pipeline.decode_process import decode_in_child
 from pipeline.envelope import envelope, pack
 from pipeline.scoring_config import part_id
@@ -27,10 +27,21 @@ def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
 
 
 def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
-    """The envelopes of one work item: one, or for a tar stream as many as it is cut into."""
+    """The envelopes of one work item: one, or for a tar stream as many as it is cut into.
+
+    Those that are committed already come first, with their counts only: as many and in the order of a first try, which Ray
+    needs of a task that it runs again.
+    """
     state = config.state
     part, offset = item.part, item.offset
     try:
+        for footer in committed_since(state, config.slice, item):
+            counts = {name: int(footer[name]) for name in ("scored", "errors")}
+            yield envelope(number=item.number, part=part, message=None, **counts)
+            if footer["next_offset"] == "end":
+                return
+            part, offset = part + 1, int(footer["next_offset"])
+        item = WorkItem(item.number, offset, part)
         (unit,) = plan.units(state, config.slice, item.number, item.number + 1)
         seen = members_before(state, config.slice, item) if item.part else {}
         source = registry.source(unit["source"])

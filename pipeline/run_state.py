@@ -82,6 +82,11 @@ class RunState:
                 return
             yield number, part, entry
 
+    def parts(self, slice_number: int, number: int) -> list[tuple[int, str]]:
+        """(part, key) of the commits of one unit, ascending; one request."""
+        prefix = f"{self.commits_prefix(slice_number)}{number:08d}-"
+        return [(int(entry.key[len(prefix) : -len(".parquet")]), entry.key) for entry in self.store.list(prefix)]
+
 
 def run_ids(output_uri: str) -> list[str]:
     """Ids of the runs that have state under an output, ascending."""

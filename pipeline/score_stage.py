@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode_tiles import InChild, TiledUnit, ahead
-from pipeline.envelope import envelope, left_open, pack, pack_explanations, pack_maps, unpack
+from pipeline.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
 from pipeline.scorer import Scorer, UnitScores
 from pipeline.stage_config import StageConfig
 from pipeline.storage import local_copy
@@ -28,7 +28,7 @@ class ScoreStage:
         self._decoder = InChild(self._decode, config.decode_timeout_s)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
-        if left_open(unit):
+        if nothing_to_score(unit):
             return unit
         clock = time.perf_counter()
         columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}

@@ -1,11 +1,15 @@
 """DuckDB over Parquet files of the output, on this machine or on S3, with bounded memory."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
-from pipeline.storage import filesystem
+from pipeline.objects_s3 import S3Store
+from pipeline.storage import open_store
+from pipeline.store_files import StoreFiles
 
 
 def connect(
@@ -18,6 +22,28 @@ def connect(
         memory_mb: limit of DuckDB's memory, MiB.
         threads: None takes one a core.
     """
+    return _connect(_files(uri), scratch, memory_mb, threads)
+
+
+@contextlib.contextmanager
+def connected(uri: str, scratch: Path, memory_mb: int = 1024) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The same while the block lasts. Raises what the storage of `uri` raised, where a query failed for it."""
+    files = _files(uri)
+    with _connect(files, scratch, memory_mb, None) as connection:
+        try:
+            yield connection
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if files is not None and files.fault is not None:
+                raise files.fault from error
+            raise
+
+
+def _files(uri: str) -> StoreFiles | None:
+    store = open_store(uri)
+    return StoreFiles(store) if isinstance(store, S3Store) else None
+
+
+def _connect(files: StoreFiles | None, scratch: Path | None, memory_mb: int, threads: int | None) -> duckdb.DuckDBPyConnection:
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_mb}MiB",
         "autoinstall_known_extensions": False,
@@ -29,8 +55,8 @@ def connect(
         settings["threads"] = threads
     connection = duckdb.connect(config=settings)
     connection.execute("set TimeZone = 'UTC'")
-    if "://" in uri and not uri.startswith("file://"):
-        connection.register_filesystem(filesystem(uri))
+    if files is not None:
+        connection.register_filesystem(files)
     return connection
 
 

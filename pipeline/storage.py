@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable, retry
 from pipeline.objects_local import LocalStore
@@ -28,7 +28,6 @@ __all__ = [
     "Store",
     "Unreachable",
     "check_conditional_put",
-    "filesystem",
     "local_copy",
     "open_store",
     "retry",
@@ -152,25 +151,3 @@ def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
     frozen = connection.credentials.get_frozen_credentials()
     options |= {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
     return options | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})
-
-
-def filesystem(uri: str | os.PathLike[str]) -> Any:
-    """An fsspec file system for the readers of DuckDB and pyarrow, from the same environment; nothing is cached."""
-    if isinstance(open_store(uri), LocalStore):
-        from fsspec.implementations.local import LocalFileSystem
-
-        return LocalFileSystem()
-    import s3fs  # slow to import, and not needed for local paths
-
-    connection = connect()
-    return s3fs.S3FileSystem(
-        anon=connection.unsigned,
-        endpoint_url=connection.endpoint,
-        client_kwargs={"region_name": connection.region},
-        config_kwargs={
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-            **({"s3": {"addressing_style": "path"}} if connection.endpoint else {}),
-        },
-        use_listings_cache=False,
-    )

@@ -79,7 +79,7 @@ class Laboratory:
             reads = [request for request in requests if self._reads(request, point.scenario, finished)]
             outcome.faults += [f"read again: {r.method} {r.key} {r.range}" for r in reads]
             outcome.faults += self._read_after_commit(point.scenario, output, requests)
-            finished = self._finished(output)
+            finished = self._finished(point.scenario, output)
         if outcome.exits[-1] == 0:
             found = chaos_archive.published(output)
             wanted = self.whole[point.scenario].rows
@@ -117,25 +117,26 @@ class Laboratory:
         assert code == 0, log
         return requests
 
-    def _finished(self, output: str) -> dict[str, int]:
+    def _finished(self, scenario: str, output: str) -> dict[str, int]:
         """Objects of the input that are not to be read again below the given byte: all of whose units are committed, or, of
-        a tar, what comes before the part that is next."""
+        a tar, what comes before the part that is next. Objects that were replaced since are to be read."""
+        now = {entry.key: entry.etag for entry in open_store(f"{self.bucket}/in-{scenario}").list()}
         found: dict[str, int] = {}
         for run_id in run_ids(output):
             state = RunState(output, run_id)
             for number in state.slices():
                 units = list(plan.units(state, number))
                 left = {item.number: item for item in pending(state, number, units)}
-                for unit in units:
-                    for entry in unit["objects"]:
-                        if unit["number"] not in left:
-                            found[entry["key"]] = entry["size"]
-                        elif unit["images"] is None and not entry["key"].endswith(".gz"):
-                            found[entry["key"]] = left[unit["number"]].offset
-                for number in left:
-                    for entry in units[number]["objects"]:
-                        if units[number]["images"] is not None or entry["key"].endswith(".gz"):
-                            found.pop(entry["key"], None)
+                of_objects = [
+                    (unit, entry) for unit in units for entry in unit["objects"] if now[entry["key"]] == entry["etag"]
+                ]
+                for unit, entry in of_objects:
+                    if unit["number"] not in left:
+                        found[entry["key"]] = entry["size"]
+                for unit, entry in of_objects:
+                    if unit["number"] in left:
+                        streams = unit["images"] is None and not entry["key"].endswith(".gz")
+                        found[entry["key"]] = left[unit["number"]].offset if streams else 0
         return found
 
     def _reads(self, request: Request, scenario: str, finished: dict[str, int]) -> bool:

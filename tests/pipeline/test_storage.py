@@ -156,8 +156,6 @@ def test_other_clients_read_by_the_same_environment(place):
     import deltalake
     import pyarrow as pa
 
-    open_store(place).put("x/y", b"content")
-    assert storage.filesystem(place).cat_file(f"{place.removeprefix('s3://')}/x/y") == b"content"
     uri = f"{place}/table"
     deltalake.write_deltalake(uri, pa.table({"a": [1]}), storage_options=storage.storage_options(uri))
     assert deltalake.DeltaTable(uri, storage_options=storage.storage_options(uri)).to_pyarrow_table().num_rows == 1
