@@ -130,10 +130,10 @@ class Laboratory:
                 of_objects = [
                     (unit, entry) for unit in units for entry in unit["objects"] if now[entry["key"]] == entry["etag"]
                 ]
-                for unit, entry in of_objects:
+                for unit, entry in current:
                     if unit["number"] not in left:
                         found[entry["key"]] = entry["size"]
-                for unit, entry in of_objects:
+                for unit, entry in current:
                     if unit["number"] in left:
                         streams = unit["images"] is None and not entry["key"].endswith(".gz")
                         found[entry["key"]] = left[unit["number"]].offset if streams else 0
