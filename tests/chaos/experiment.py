@@ -127,9 +127,8 @@ class Laboratory:
             for number in state.slices():
                 units = list(plan.units(state, number))
                 left = {item.number: item for item in pending(state, number, units)}
-                of_objects = [
-                    (unit, entry) for unit in units for entry in unit["objects"] if now[entry["key"]] == entry["etag"]
-                ]
+                planned = [(unit, entry) for unit in units for entry in unit["objects"]]
+                current = [(unit, entry) for unit, entry in planned if now[entry["key"]] == entry["etag"]]
                 for unit, entry in current:
                     if unit["number"] not in left:
                         found[entry["key"]] = entry["size"]
