@@ -4,7 +4,10 @@ import csv
 from pathlib import Path
 
 import pytest
+from conftest import new_bucket
 from e2e_archives import command, encoded, with_threshold, write_files
+from experiment import Laboratory
+from fault_proxy import FaultProxy
 
 MAP_THRESHOLD = 3.0  # of the untrained features: a third of the images have regions
 
@@ -31,6 +34,12 @@ def marking_model(tmp_path_factory):
         *("--calibration-share", "0", "--selection-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
     )
     return str(with_threshold(folder / "plain", folder / "model", MAP_THRESHOLD))
+
+
+@pytest.fixture(scope="session")
+def laboratory(s3, marking_model, tmp_path_factory):
+    with FaultProxy(s3) as proxy:
+        yield Laboratory(proxy, new_bucket(), marking_model, tmp_path_factory.mktemp("logs"))
 
 
 @pytest.fixture(scope="session")

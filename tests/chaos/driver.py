@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -29,16 +30,17 @@ def prepare() -> None:
 class Driver:
     """A run of the command. `log` holds what it printed, `code` its exit code, negative for a signal."""
 
-    def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path, host: str | None = None) -> None:
         self.log = log
-        self._process: ForkServerProcess = START.Process(target=_main, args=(settings, environment, str(log)))
+        self._process: ForkServerProcess = START.Process(target=_main, args=(settings, environment, str(log), host))
         self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
 
     def kill(self) -> None:
         """SIGKILL, at any point; back when the process is gone."""
-        assert self._process.pid is not None
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         self._process.join()
 
     def wait(self) -> int:
@@ -51,7 +53,7 @@ class Driver:
         return code
 
 
-def _main(settings: dict[str, Any], environment: dict[str, str], log: str) -> None:
+def _main(settings: dict[str, Any], environment: dict[str, str], log: str, host: str | None) -> None:
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -66,6 +68,8 @@ def _main(settings: dict[str, Any], environment: dict[str, str], log: str) -> No
     from jobs.score import ScoreSettings, report, score
 
     torch.set_num_threads(1)
+    if host is not None:
+        socket.gethostname = lambda: host
 
     def main() -> None:
         """One run."""

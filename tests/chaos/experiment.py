@@ -92,12 +92,16 @@ class Laboratory:
         """Exit code, the requests, and what was printed."""
         driver: list[Driver] = []
         self.proxy.arm(fault, kill=lambda: driver[0].kill())
-        log = self.folder / f"{output.rpartition('/')[2]}.log"
-        log.unlink(missing_ok=True)
-        settings = chaos_archive.settings(self.model, f"{self.bucket}/in-{scenario}", output)
-        driver.append(Driver(settings, self.environment, log))
+        driver.append(self.start(scenario, output, output.rpartition("/")[2]))
         code = driver[0].wait()
-        return code, self.proxy.passed, log.read_text()
+        return code, self.proxy.passed, driver[0].log.read_text()
+
+    def start(self, scenario: str, output: str, log: str, host: str | None = None) -> Driver:
+        """A driver under way; `host` is what it takes its machine's name to be."""
+        path = self.folder / f"{log}.log"
+        path.unlink(missing_ok=True)
+        settings = chaos_archive.settings(self.model, f"{self.bucket}/in-{scenario}", output)
+        return Driver(settings, self.environment, path, host)
 
     def _output(self, scenario: str, name: str) -> str:
         output = f"{self.bucket}/{name}"

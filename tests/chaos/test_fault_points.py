@@ -1,16 +1,7 @@
 """Faults at seeded requests of a run: kills between any two storage calls, and every harm that a network can do."""
 
 import pytest
-from conftest import new_bucket
-from experiment import Laboratory
-from fault_proxy import FaultProxy
 from points import points
-
-
-@pytest.fixture(scope="session")
-def laboratory(s3, marking_model, tmp_path_factory):
-    with FaultProxy(s3) as proxy:
-        yield Laboratory(proxy, new_bucket(), marking_model, tmp_path_factory.mktemp("logs"))
 
 
 @pytest.fixture(scope="session")
