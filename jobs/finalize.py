@@ -13,7 +13,7 @@ from pipeline.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
 from pipeline.keys import key_pattern
 from pipeline.lease import Lease, LeaseHeld
 from pipeline.plan import slice_counts
-from pipeline.run_state import RunState, read_config, run_ids
+from pipeline.run_state import RunState, drop_commits, read_config, run_ids
 from pipeline.storage import open_store
 
 
@@ -22,9 +22,13 @@ def main(
     run_id: Annotated[str | None, typer.Option(help="scoring run; default: every run under the output")] = None,
     max_error_share: Annotated[float, typer.Option(min=0, max=1, help="above it nothing is published (exit 3)")] = 0.05,
     accept_errors: Annotated[bool, typer.Option("--accept-errors", help="publish whatever the share of errors")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="also delete files that no version of the last 90 days needs")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="also delete what is not needed any more: see below")] = False,
 ) -> None:
-    """Publish slices whose work units are all scored. What is published already stays as it is."""
+    """Publish slices whose work units are all scored. What is published already stays as it is.
+
+    --clean deletes the commits of published slices, whose rows are in the tables, of all runs under the output; and of the
+    tables the files that no version of the last 90 days needs, those among them that a killed run has left.
+    """
     output_uri = open_store(output).uri
     known = run_ids(output_uri)
     if not known or run_id not in (None, *known):
@@ -38,6 +42,8 @@ def main(
     if not published:
         print("nothing to publish: every slice is in the tables already")
     if clean:
+        for each in known:
+            print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
         for name, deleted in tables.clean(output_uri).items():
             print(f"{name}: {deleted:,} files older than {tables.RETENTION_DAYS} days deleted")
 

@@ -9,10 +9,14 @@ published/000000.json                   finalize has finished the slice
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from pipeline.scoring_config import ScoringConfig
 from pipeline.storage import Gone, Object, Store, open_store
+
+DELETE_THREADS, DELETE_BATCH = 16, 1000
 
 
 class RunConflict(ValueError):
@@ -86,6 +90,18 @@ class RunState:
         """(part, key) of the commits of one unit, ascending; one request."""
         prefix = f"{self.commits_prefix(slice_number)}{number:08d}-"
         return [(int(entry.key[len(prefix) : -len(".parquet")]), entry.key) for entry in self.store.list(prefix)]
+
+
+def drop_commits(state: RunState) -> int:
+    """Delete the commits of published slices; how many there were. Their rows are in the tables, and nothing asks for them
+    again: the plan and the mark of publication stay."""
+    deleted = 0
+    with ThreadPoolExecutor(DELETE_THREADS) as pool:
+        for slice_number in sorted(state.published()):
+            keys = (entry.key for entry in state.store.list(state.commits_prefix(slice_number)))
+            while batch := list(islice(keys, DELETE_BATCH)):
+                deleted += len(list(pool.map(state.store.delete, batch)))
+    return deleted
 
 
 def run_ids(output_uri: str) -> list[str]:

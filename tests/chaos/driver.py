@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Driver:
         """SIGKILL, at any point; back when the process is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._process.join()
+        connection.wait([self._process.sentinel])  # not join: `wait` may be asking for the exit code at the same time
 
     def wait(self) -> int:
         """The exit code; AssertionError when it does not end."""

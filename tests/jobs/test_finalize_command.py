@@ -64,3 +64,17 @@ def test_published_slices_stay_as_they_are(tmp_path, finalize):
     before = sorted(path for path in tmp_path.rglob("*.parquet"))
     finalize(tmp_path)
     assert sorted(path for path in tmp_path.rglob("*.parquet")) == before
+
+
+def test_clean_deletes_the_commits_of_what_is_published_and_of_nothing_else(tmp_path, finalize):
+    for run_id in ("run1", "run2"):
+        write_slice(with_config(tmp_path, run_id), CONTENT, run_id=run_id)
+    states = [RunState(str(tmp_path), run_id) for run_id in ("run1", "run2")]
+    finalize(tmp_path, "--run-id", "run1", "--max-error-share", "0.5")
+    query = "select image_id, score, map_scale, unit_id from maps join scores using (image_id, unit_id) order by image_id"
+    before = connect(str(tmp_path)).connection.sql(query).fetchall()
+    shown = finalize(tmp_path, "--run-id", "run1", "--clean").out
+    assert "run run1: 1 commits" in shown and "run run2: 0 commits" in shown
+    assert [len(list(state.commits(0))) for state in states] == [0, 1]
+    assert "nothing to publish" in finalize(tmp_path, "--run-id", "run1").out
+    assert connect(str(tmp_path)).connection.sql(query).fetchall() == before
