@@ -132,20 +132,26 @@ def test_any_name_is_listed_and_read(tmp_path):
     assert [store.get(entry.key, entry.etag).decode() for entry in entries] == sorted(names)
 
 
-def nested(folder, name, depth):
-    """Directories in one another, `depth` deep, with a file in the last: made without naming the whole path."""
-    here = os.open(folder, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=here)
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
+@pytest.fixture
+def nested(tmp_path):
+    """Makes directories in one another with a file in the last, without naming the whole path, and removes them again."""
+
+    def make(name, depth):
+        here = os.open(tmp_path, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=here)
+            below = os.open(name, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(os.open("x.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=here))
         os.close(here)
-        here = below
-    os.close(os.open("x.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-    os.close(here)
+
+    yield make
+    subprocess.run(["rm", "-rf", tmp_path], check=True)  # Python's own removal calls itself for each directory
 
 
-def test_directories_nested_deeper_than_calls(tmp_path):
-    nested(tmp_path, "d", 1500)
+def test_directories_nested_deeper_than_calls(tmp_path, nested):
+    nested("d", 1500)
     (tmp_path / "z.jpg").touch()
     store = open_store(tmp_path)
     deep = "d/" * 1500 + "x.jpg"
@@ -153,15 +159,13 @@ def test_directories_nested_deeper_than_calls(tmp_path):
     assert [entry.key for entry in store.list(start_after="d/d/d")] == [deep, "z.jpg"]
     assert [entry.key for entry in store.list(start_after=deep)] == ["z.jpg"]
     assert store.get(deep) == b""
-    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # shutil calls itself for each
 
 
-def test_a_path_too_long_to_be_opened_is_left_out_with_a_warning(tmp_path, caplog):
-    nested(tmp_path, "d" * 200, 30)
+def test_a_path_too_long_to_be_opened_is_left_out_with_a_warning(tmp_path, nested, caplog):
+    nested("d" * 200, 30)
     (tmp_path / "z.jpg").touch()
     assert [entry.key for entry in open_store(tmp_path).list()] == ["z.jpg"]
     assert "not listed: the path of ddd" in caplog.text and "is too long" in caplog.text
-    subprocess.run(["rm", "-r", tmp_path / ("d" * 200)], check=True)
 
 
 def test_links_in_a_circle_and_things_that_are_no_files(tmp_path):
