@@ -46,6 +46,7 @@ class ScoreSettings(BaseModel):
     address: str | None = None
     cache_dir: Path = Path("~/.cache/flowscore")
     max_image_pixels: int | None = Field(None, gt=0)
+    max_decode_bytes: int | None = Field(None, gt=0)
     timezone: str | None = None
     explain: Method | None = None
     resources: Resources = Resources()
@@ -138,7 +139,7 @@ def prepare(settings: ScoreSettings) -> Job:
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
-    limits = {"max_image_pixels": settings.max_image_pixels, "timezone": settings.timezone}
+    limits = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "timezone")}
     scoring = ScoringConfig(
         model=opened.config.name,
         model_digest=opened.model_digest,

@@ -178,5 +178,5 @@ def _json(directory: Path, name: str) -> Any:
         raise ArtifactError(
             f"{path} must be there; it is missing. Check that {directory} is an artifact that was copied whole."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} must be JSON; {error}. Restore the artifact or train again.") from error

@@ -1,5 +1,6 @@
 """Frozen timm backbones cut after the deepest layer that is read."""
 
+import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # Arguments of timm's constructors that a weights file may state in its metadata, and how to read them.
 FILE_KWARGS = {"pad_type": str, "bn_eps": float, "act_layer": str}
+NOT_KWARGS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"}  # they name files and addresses to load
 KNOWN_FILES = {"mobilenetv1_100": "assets/weights/mobilenetv1_100_imagenet.safetensors"}  # below FLOWSCORE_ASSETS
 
 
@@ -52,6 +54,14 @@ class BackboneConfig(BaseModel):
             near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
             raise ValueError(f"backbone must be a timm model; got {name!r}. Models with a similar name: {near or 'none'}.")
         return name
+
+    @field_validator("kwargs")
+    @classmethod
+    def _load_nothing(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        refused = sorted(NOT_KWARGS & kwargs.keys())
+        if refused:
+            raise ValueError(f"kwargs must be arguments of the network; got {', '.join(refused)}. Give a file as weights.")
+        return kwargs
 
     @field_validator("taps")
     @classmethod

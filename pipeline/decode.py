@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.exif import SIDEWAYS, TURNS, captured_at, orientation
-from pipeline.image_file import FULL_16_BIT, Undecodable, load_8bit, open_image
+from pipeline.image_file import FULL_16_BIT, Undecodable, damaged, load_8bit, open_image
 from schemas.commit import DECODED
 from schemas.encoded import FAILURE, IDENTITY
 
@@ -27,6 +27,8 @@ class DecodeConfig(BaseModel):
     """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
     white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera).
     timezone: of EXIF times without an offset.
+    max_decode_bytes: memory of the decoder's process (pipeline/decode_child.py), of which it needs 0.1 GB itself; RGBA and
+        16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +37,8 @@ class DecodeConfig(BaseModel):
     width: Annotated[int, Field(ge=1, le=8192)]
     resize: Literal["squash", "pad", "tile"] = "squash"
     scale: Annotated[float, Field(gt=0, le=4)] = 1.0
-    max_image_pixels: Annotated[int, Field(ge=1)] = 1 << 27
+    max_image_pixels: Annotated[int, Field(ge=1, lt=1 << 31)] = 1 << 27
+    max_decode_bytes: Annotated[int, Field(ge=256 << 20)] = 4 << 30
     white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
     timezone: str = "UTC"
 
@@ -82,7 +85,7 @@ def decode_unit(table: pa.Table, config: DecodeConfig) -> Decoded:
 
 
 def decode_rows(
-    encoded: Iterable[bytes | None],
+    encoded: Iterable[bytes | memoryview | None],
     pixels: np.ndarray | list[np.ndarray | None],
     config: DecodeConfig,
     decode: Callable[[bytes, DecodeConfig], Picture] | None = None,
@@ -94,12 +97,19 @@ def decode_rows(
             yield {}
             continue
         try:
-            picture = (decode or decode_image)(content, config)
-        except Undecodable as fault:
-            yield {"stage": "decode", "error": fault.error, "message": str(fault)}
+            picture = (decode or decode_image)(bytes(content), config)
+        except Undecodable as fault:  # not kept: with it, its traceback keeps `pixels`, which may be shared memory
+            yield _failed(fault)
+            continue
+        except MemoryError as error:
+            yield _failed(damaged("image", error))
             continue
         pixels[index] = picture.pixels
         yield {field.name: getattr(picture, field.name) for field in DECODED}
+
+
+def _failed(fault: Undecodable) -> dict[str, Any]:
+    return {"stage": "decode", "error": fault.error, "message": str(fault)}
 
 
 def decoded_table(table: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
@@ -115,7 +125,7 @@ def decoded_table(table: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
-    """One image turned upright, reduced to 8-bit RGB and resized. Raises Undecodable."""
+    """One image turned upright, reduced to 8-bit RGB and resized. Raises Undecodable, and MemoryError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what becomes a fault or does not matter
         return _decode_image(encoded, config)

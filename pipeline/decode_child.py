@@ -3,7 +3,8 @@
 An image that is scored by tiles stays here as it is decoded; what goes back is tiles, some at a time, as they are asked for.
 
 It is started by pipeline/decode_handle.py and imports neither torch nor ray. It ends when the pipe of its parent closes;
-when it hangs, a watchdog ends it even if the parent is gone.
+when it hangs, a watchdog ends it even if the parent is gone. It may hold `max_decode_bytes` of memory of its own (what it
+shares with the parent is not counted): an image that takes more gets an error, and nothing is killed.
 """
 
 import faulthandler
@@ -11,6 +12,7 @@ import importlib
 import json
 import mmap
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -46,6 +48,7 @@ def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> No
         for line in requests:
             job = json.loads(line)
             config = DecodeConfig(**job["config"])
+            _limit_memory(config.max_decode_bytes)
             memory = mmap.mmap(memory_fd, job["size"])
             shape = (job["places"], config.height, config.width, 3)
             pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
@@ -68,12 +71,20 @@ def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> No
             responses.flush()
 
 
-def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[bytes]:
+def _limit_memory(max_bytes: int) -> None:
+    """Private memory, on Linux: a larger allocation fails."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard), hard))
+
+
+def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[memoryview]:
+    """The images where they lie: a copy may be more than the memory that there is, which is then a fault of the image."""
     armed = -REARM_S
     for index, length in enumerate(lengths):
         memory[:MARK_BYTES] = index.to_bytes(MARK_BYTES, "little")
         if time.monotonic() - armed >= REARM_S:  # each arming starts a thread
             armed = time.monotonic()
             faulthandler.dump_traceback_later(timeout_s + GRACE_S, exit=True)
-        yield memory[start : start + length]
+        with memoryview(memory) as shared, shared[start : start + length] as image:
+            yield image
         start += length

@@ -1,7 +1,6 @@
 """`decode_unit` in a child process, so that an image which crashes or hangs the decoder costs one row, not the job."""
 
 import atexit
-import os
 import threading
 from typing import Any
 
@@ -63,5 +62,5 @@ def _decoder(decode: str) -> Decoder:
 @atexit.register
 def _end_all() -> None:
     for decoder in _decoders.values():
-        if decoder.owner == os.getpid():
+        if decoder.usable():
             decoder.end()

@@ -18,11 +18,13 @@ OTHERS = {b"GIF8": "GIF", b"RIFF": "WebP", b"%PDF": "PDF", b"\0\0\0\x0cjP": "JPE
 ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 SIXTEEN_BIT = {"I;16", "I;16L", "I;16B"}
 FULL_16_BIT = 65535
+MESSAGE_LENGTH = 300  # of a library's message; some quote the file
 MIN_IS_WHITE, PHOTOMETRIC = 0, 262
 FAULTS = (  # what Pillow's plugins raise for damaged files, found by damaging files
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
     *(RuntimeError, ZeroDivisionError, MemoryError, AssertionError, struct.error, zlib.error),
 )
+NO_MEMORY = ("insufficient memory", "out of memory", "decoder error -9")  # libjpeg's, Pillow's and, for TIFF, Pillow's words
 HARMLESS = "extraneous bytes before marker 0xd9"  # padding that some cameras leave before the end marker
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on; half an image must not be scored
@@ -41,8 +43,8 @@ def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image
     """The image: checked and loaded, a JPEG by its header only (`load_8bit` may reduce it while it decodes it).
 
     Raises:
-        Undecodable: empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels, several_images,
-            unsupported_mode (colour of 16 bits with another `white_level` than 65535).
+        Undecodable: empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels, too_much_memory,
+            several_images, unsupported_mode (colour of 16 bits with another `white_level` than 65535).
     """
     if not encoded:
         raise Undecodable("empty", "the object has no bytes")
@@ -68,7 +70,7 @@ def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image
         if name != "JPEG":  # before anything asks for EXIF: a PNG's may stand behind the pixels
             image.load()
     except FAULTS as error:
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
     return image
 
 
@@ -81,7 +83,7 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
     Args:
         min_size: (width, height) that a JPEG may be reduced to while it is decoded, by eighths in the DCT.
     Raises:
-        Undecodable: truncated, corrupt, unsupported_mode.
+        Undecodable: truncated, corrupt, too_much_memory, unsupported_mode.
     """
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):  # MPO: a JPEG with further pictures behind it
         pixels = _load_jpeg(encoded, image.mode, min_size)
@@ -91,7 +93,7 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
         image.load()
         return _to_8bit(image, white_level)
     except FAULTS as error:
-        raise _damaged(image.format or "image", error) from error
+        raise damaged(image.format or "image", error) from error
 
 
 def _check_png(encoded: bytes) -> None:
@@ -122,7 +124,7 @@ def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> Image.Im
     except ValueError as error:
         if HARMLESS in str(error):
             return None
-        raise _damaged("JPEG", error) from error
+        raise damaged("JPEG", error) from error
     return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
 
 
@@ -147,8 +149,11 @@ def _grey_16bit(image: Image.Image, white_level: int) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8))
 
 
-def _damaged(name: str, error: BaseException) -> Undecodable:
-    reason = str(error) or type(error).__name__
+def damaged(name: str, error: BaseException) -> Undecodable:
+    """What an error of a library means for the image, by its type and words."""
+    reason = str(error)[:MESSAGE_LENGTH] or type(error).__name__
+    if isinstance(error, MemoryError) or any(words in reason.lower() for words in NO_MEMORY):
+        return Undecodable("too_much_memory", f"decoding the {name} takes more memory than the decoder may have")
     if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
         reason = "its header cannot be read"
     cut = any(word in reason.lower() for word in ("truncated", "premature end of jpeg", "eof"))

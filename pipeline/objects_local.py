@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import TypeVar
 
 from pipeline.objects import RANGE_BYTES, BadUri, Changed, Denied, Gone, Object, Unreachable, retry
@@ -16,16 +17,19 @@ Result = TypeVar("Result")
 
 PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")  # a byte of a name that its key cannot hold as it is
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP, errno.EEXIST}
 
 log = logging.getLogger(__name__)
 
 
 class LocalStore:
-    """Keys are paths below `root` with `/`; bytes of a file name that are not UTF-8 appear as `\\xNN`.
+    """Keys are paths below `root` with `/`; bytes of a file name that are not UTF-8 appear as `\\xNN`, and so does
+    the backslash of a name that reads like that by itself, so that no two names are one key.
 
-    Symbolic links to directories are not followed, links to files only where the target lies below the root. The etag
-    is modification time and size: neither inode (unstable on network mounts) nor change time (chmod alters it).
+    Symbolic links to directories are not followed, links to files only where the target lies below the root; these, and
+    paths too long to be opened, are left out of the listing with a warning. The etag is modification time and size:
+    neither inode (unstable on network mounts) nor change time (chmod alters it).
     """
 
     def __init__(self, root: str):
@@ -97,32 +101,44 @@ class LocalStore:
             self._attempt(key, lambda: os.unlink(self._path(key)))
 
     def _walk(self, directory: bytes, base: str, prefix: str, start_after: str) -> Iterator[Object]:
-        for name, entry in self._attempt(base, lambda: self._entries(directory)):
-            key = base + name
+        levels = [(base, iter(self._entries(directory, base)))]  # a stack: names may be nested deeper than calls
+        while levels:
+            base, entries = levels[-1]
+            name, entry = next(entries, (None, None))
+            if entry is None:
+                levels.pop()
+                continue
+            key = f"{base}{name}"
             if entry.is_dir(follow_symlinks=False):
                 below = key  # ends in "/"
                 passed = start_after > below and not start_after.startswith(below)
                 if not passed and (below.startswith(prefix) or prefix.startswith(below)):
-                    yield from self._walk(entry.path, below, prefix, start_after)
+                    levels.append((below, iter(self._entries(entry.path, below))))
             elif key.startswith(prefix) and key > start_after:
-                if entry.is_symlink() and not (self._is_inside(entry.path) and entry.is_file()):
+                if entry.is_symlink() and not (self._is_inside(entry.path) and os.path.isfile(entry.path)):
                     log.warning("not followed: link %s below %s (outside, a directory or broken)", key, self.uri)
                     continue
-                with contextlib.suppress(FileNotFoundError):  # deleted between listing and stat
-                    stat = entry.stat()
-                    yield Object(key, stat.st_size, _etag(stat))
+                with contextlib.suppress(Gone):  # deleted between listing and stat, or its path is too long
+                    found = self._attempt(key, entry.stat)
+                    yield Object(key, found.st_size, _etag(found))
 
-    def _entries(self, directory: bytes) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
+    def _entries(self, directory: bytes, base: str) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
         """Entries in the order of their keys: a directory counts with its slash (`a.txt` < `a/` < `a0`)."""
-        try:
+
+        def call() -> list[tuple[str, os.DirEntry[bytes]]]:
             with os.scandir(directory) as entries:
-                named = [
+                return [
                     (_text(entry.name) + "/" * entry.is_dir(follow_symlinks=False), entry)
                     for entry in entries
                     if not entry.name.endswith(PARTIAL.encode())
-                    and (entry.is_dir(follow_symlinks=False) or entry.is_file() or entry.is_symlink())
+                    and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())
                 ]
-        except (FileNotFoundError, NotADirectoryError):
+
+        try:
+            named = self._attempt(base, call)
+        except Gone as gone:
+            if isinstance(gone.__cause__, OSError) and gone.__cause__.errno == errno.ENAMETOOLONG:
+                log.warning("not listed: the path of %.80s... below %s is too long", base, self.uri)
             return []
         return sorted(named, key=lambda pair: pair[0])  # str order is code point order is UTF-8 byte order
 
@@ -133,20 +149,20 @@ class LocalStore:
         parts = key.split("/")
         if key and ("" in parts or "." in parts or ".." in parts or "\0" in key):
             raise Gone(f"{key!r} is no path below {self.uri}")
-        path = os.path.join(self.root, key) if key else self.root
-        if "\\x" in key and not os.path.lexists(path):
-            return os.fsdecode(re.sub(rb"\\x([89a-f][0-9a-f])", lambda m: bytes([int(m[1], 16)]), path.encode()))
-        return path
+        name = os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
+        return os.path.join(self.root, name) if key else self.root
 
     def _read(self, key: str, start: int, end: int | None, etag: str | None) -> tuple[bytes, int]:
         """Bytes from `start` (negative: from the end) to `end`, and the size of the whole file."""
 
         def call() -> tuple[bytes, int]:
-            path = self._path(key)
-            if not self._is_inside(os.fsencode(path)):
+            path = os.path.realpath(os.fsencode(self._path(key)))
+            if not path.startswith(self._real_root):
                 raise Gone(f"{key!r} leads outside {self.uri}")
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=_no_link_no_wait) as file:
                 stat = os.fstat(file.fileno())
+                if not S_ISREG(stat.st_mode):
+                    raise Gone(f"{key!r} below {self.uri} is no plain file")
                 first = start if start >= 0 else max(0, stat.st_size + start)
                 last = stat.st_size if end is None else min(end, stat.st_size)
                 body = bytearray()
@@ -212,4 +228,9 @@ def _etag(stat: os.stat_result) -> str:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+    return ESCAPED.sub(rb"\\x5cx\1", name).decode("utf-8", "backslashreplace")
+
+
+def _no_link_no_wait(path: bytes, flags: int) -> int:
+    """Opens what a link was put in place of, or a pipe that nobody writes to, as an error instead of following or waiting."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

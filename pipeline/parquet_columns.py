@@ -12,6 +12,10 @@ from pipeline.sources.config import SourceConfig
 FIX = "Set it, or move the file out of the input."
 
 
+class NoSuchColumn(ValueError):
+    """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Dotted paths of the leaf columns, as the Parquet footer writes them; id is None when rows go by their number."""
@@ -27,14 +31,19 @@ class Columns:
         images = _leaf(batch, self.image)
         ids = _leaf(batch, self.id) if self.id else [None] * len(images)
         for image, row_id in zip(images, ids, strict=True):
-            text = None if row_id is None or not row_id.is_valid else str(row_id.as_py())
-            yield image.as_py(), text
+            yield image.as_py(), None if row_id is None or not row_id.is_valid else id_text(row_id)
+
+
+def id_text(row_id: pa.Scalar) -> str:
+    """A row's id as its member name; bytes that are not UTF-8 appear as `\\xNN`."""
+    is_number = types.is_integer(row_id.type)
+    return str(row_id.as_py()) if is_number else row_id.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
 
 
 def find_columns(key: str, schema: pa.Schema, config: SourceConfig) -> Columns:
     """The columns that the config names, or the only one that can hold images.
 
-    Raises ValueError when a named one is missing or of another type, or when none or several could be meant.
+    Raises NoSuchColumn when a named one is missing or of another type, or when none or several could be meant.
     """
     return Columns(_image_column(key, schema, config.image_column), _id_column(key, schema, config.id_column))
 
@@ -43,7 +52,7 @@ def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
     if configured is not None:
         found = _images_in(configured, _type(schema, configured))
         if found is None:
-            raise ValueError(
+            raise NoSuchColumn(
                 f"image_column must name a binary column, or a struct with a binary field `bytes`, of {key!r}; "
                 f"got {configured!r}. Its columns are {_columns(schema)}"
             )
@@ -52,14 +61,14 @@ def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise ValueError(f"{key!r} must have a column of encoded images; got {_columns(schema)}. {FIX}")
-    raise ValueError(f"image_column must be one of {', '.join(candidates)} for {key!r}; got None. {FIX}")
+        raise NoSuchColumn(f"{key!r} must have a column of encoded images; got {_columns(schema)}. {FIX}")
+    raise NoSuchColumn(f"image_column must be one of {', '.join(candidates)} for {key!r}; got None. {FIX}")
 
 
 def _id_column(key: str, schema: pa.Schema, configured: str | None) -> str | None:
     dtype = _type(schema, configured) if configured else None
     if configured and not (dtype and (types.is_integer(dtype) or types.is_string(dtype) or types.is_large_string(dtype))):
-        raise ValueError(
+        raise NoSuchColumn(
             f"id_column must name a column of strings or integers of {key!r}; got {configured!r}. "
             f"Its columns are {_columns(schema)}"
         )

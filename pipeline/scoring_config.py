@@ -16,6 +16,9 @@ SCORING_VERSION = 2
 NOT_IN_ANY_ROW = {"read_threads"}
 """Source settings that change how fast a row is made, never what it holds."""
 
+LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
+"""Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
+
 
 class ScoringConfig(BaseModel):
     """Everything that decides which images are scored and what their rows hold. Same config, same run.
@@ -33,8 +36,8 @@ class ScoringConfig(BaseModel):
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        unused = {"scale"} if self.decode.resize != "tile" else set()
-        exclude = {"source": NOT_IN_ANY_ROW, "decode": unused} | ({"explain": True} if self.explain is None else {})
+        unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
+        exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 

@@ -82,7 +82,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     """The directory at `uri` as a local path; a local one is returned as it is.
 
     The copy's name is a hash of URI, keys and etags, so that a changed directory is copied anew, and it appears under
-    that name only when complete. Raises Gone when there is nothing at `uri`.
+    that name only when complete. Raises Gone when there is nothing at `uri`, StorageError for keys that are no file names.
     """
     store = open_store(uri)
     if isinstance(store, LocalStore):
@@ -95,19 +95,28 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     if target.is_dir():
         return target
     partial = target.with_name(f"{name}.{uuid.uuid4().hex}")
-    for entry in objects:
-        path = (partial / entry.key).resolve()
-        if not path.is_relative_to(partial.resolve()):
-            raise StorageError(f"{store.uri}/{entry.key} cannot be copied: its key leads outside the directory")
+    try:
+        for entry in objects:
+            _copy(store, entry, partial)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _copy(store: Store, entry: Object, folder: Path) -> None:
+    refused = f"{store.uri}/{entry.key} cannot be copied: its key"
+    if "\0" in entry.key or not (path := (folder / entry.key).resolve()).is_relative_to(folder.resolve()):
+        raise StorageError(f"{refused} leads outside the directory")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.get(entry.key, entry.etag, entry.size))
-    try:
-        partial.rename(target)
-    except OSError:
-        if not target.is_dir():  # otherwise another process was faster
-            raise
-        shutil.rmtree(partial)
-    return target
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise StorageError(f"{refused} is that of a directory too") from error
 
 
 def upload_directory(path: str | os.PathLike[str], uri: str | os.PathLike[str]) -> None:

@@ -5,17 +5,23 @@ end of the archive. A header that cannot be read is the end here too, since size
 Members may be tars themselves, so headers are never searched for.
 """
 
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.encoded_rows import Fault
 from pipeline.forward import CorruptStream, ForwardReader
+from pipeline.identity import content_hash
 from pipeline.keys import ignored
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
 MAX_EXTENDED_BYTES = 1 << 20  # of one extended header (long name, pax records)
+MAX_NAME_BYTES = 4096  # the longest path that Linux opens; rows hold a name four times
+NAME_ENDS = 200  # characters that are kept of each end of a longer one
+MAX_SIZE = (1 << 63) - 1  # what a column of sizes holds
+PAX_SIZE = re.compile(r"[0-9]{1,30}")
 SCAN_BYTES = 1 << 20
 PAX = {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
 EXTENDED = {*PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
@@ -42,6 +48,7 @@ class Unreadable(Exception):
 
 class Header(NamedTuple):
     name: str
+    name_bytes: int
     size: int
     type: bytes
     sparse: bool
@@ -50,9 +57,9 @@ class Header(NamedTuple):
 def members(reader: ForwardReader, start: int, max_member_bytes: int) -> Iterator[Member]:
     """Images from byte `start` on, the offset of a header; the reader stands at 0.
 
-    Directories, sidecars and hidden names are left out. Links, devices and sparse files, and members over
-    `max_member_bytes` (which are not read into memory), come with a fault. What ends the stream early is the last
-    member: with a name where one is cut, else without.
+    Directories, sidecars and hidden names are left out. Links, devices and sparse files, members over `max_member_bytes`
+    (which are not read into memory) and those with an endless name (whose middle becomes its hash) come with a fault.
+    What ends the stream early is the last member: with a name where one is cut, else without.
     """
     offset, header = start, None
     try:
@@ -78,6 +85,8 @@ def _content(reader: ForwardReader, header: Header, offset: int, max_member_byte
         fault = Fault("unsupported", "the member is a link, device or sparse file, not a plain file", offset)
     elif size > max_member_bytes:
         fault = Fault("too_large", f"the member has {size} bytes; the limit is {max_member_bytes}", offset)
+    elif header.name_bytes > MAX_NAME_BYTES:
+        fault = Fault("too_large", f"the member's name has {header.name_bytes} bytes; the limit is {MAX_NAME_BYTES}", offset)
     skipped = ignored(header.name)
     if fault or skipped:
         content = b""
@@ -118,16 +127,23 @@ def _header(reader: ForwardReader) -> Header | None:
             name = _text(body.split(b"\0", 1)[0])
     size = info.size
     if "size" in pax:
-        if not (pax["size"].isascii() and pax["size"].isdigit()):
-            raise Unreadable("corrupt_header", f"the header's size is {pax['size']!r}")
+        if not PAX_SIZE.fullmatch(pax["size"]):
+            raise Unreadable("corrupt_header", f"the header's size is {pax['size'][:40]!r}")
         size = int(pax["size"])
-    if size < 0:
+    if not 0 <= size <= MAX_SIZE:
         raise Unreadable("corrupt_header", f"the header's size is {size}")
     sparse = info.type == tarfile.GNUTYPE_SPARSE
     if sparse:
         _skip_sparse_map(reader, block)
     sparse = sparse or any(record.startswith("GNU.sparse.") for record in pax)
-    return Header(pax.get("path") or name or info.name, size, info.type, sparse)
+    name = pax.get("path") or name or info.name
+    return Header(_shortened(name), len(name.encode()), size, info.type, sparse)
+
+
+def _shortened(name: str) -> str:
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{name[:NAME_ENDS]}...{content_hash(name.encode())}...{name[-NAME_ENDS:]}"
 
 
 def _extended(reader: ForwardReader, size: int) -> bytes:
@@ -143,14 +159,15 @@ def _extended(reader: ForwardReader, size: int) -> bytes:
 def _pax(body: bytes) -> dict[str, str]:
     """Records `length keyword=value\\n` of a pax header."""
     records: dict[str, str] = {}
-    while body.rstrip(b"\0"):
-        length, space, _ = body[:20].partition(b" ")
-        end = int(length) if length.isdigit() else 0
-        keyword, equals, value = body[len(length) + 1 : max(end - 1, 0)].partition(b"=")
+    body, start = body.rstrip(b"\0"), 0
+    while start < len(body):
+        length, space, _ = body[start : start + 20].partition(b" ")
+        end = start + (int(length) if length.isdigit() else 0)
+        keyword, equals, value = body[start + len(length) + 1 : max(end - 1, start)].partition(b"=")
         if not (space and equals and body[end - 1 : end] == b"\n"):
             raise Unreadable("corrupt_header", "a pax record is malformed")
         records[_text(keyword)] = _text(value)
-        body = body[end:]
+        start = end
     return records
 
 

@@ -10,6 +10,8 @@ from pipeline.identity import Mode
 from pipeline.keys import key_pattern
 
 NO_DATE = "none"
+MAX_DATE_BYTES = 64
+"""Of a production day: it becomes the name of a folder, percent-encoded, and such names have at most 255 bytes."""
 MIB = 1 << 20
 
 
@@ -34,15 +36,26 @@ class SourceConfig(BaseModel):
             key_pattern(pattern)
         return pattern
 
+    @field_validator("date")
+    @classmethod
+    def _short(cls, date: str | None) -> str | None:
+        if date is not None and len(date.encode()) > MAX_DATE_BYTES:
+            raise ValueError(f"date must have at most {MAX_DATE_BYTES} bytes; got {date!r}. Shorten it.")
+        return date
+
     def object_date(self, key: str) -> str:
-        """Production day of a loose image: the pattern's `{date}`, else the configured date, else `none`."""
+        """Production day of a loose image: the pattern's `{date}`, else (also when that is no day: longer than
+        MAX_DATE_BYTES) the configured date, else `none`."""
         found = key_pattern(self.key_pattern).match(key) if self.key_pattern else None
-        return (found or {}).get("date") or self.date or NO_DATE
+        return self._date((found or {}).get("date"))
 
     def shard_date(self, key: str) -> str:
         """Production day of a shard: as for a loose image, from the shard's own path only."""
         found = key_pattern(self.key_pattern).shard_date(key) if self.key_pattern else None
-        return found or self.date or NO_DATE
+        return self._date(found)
+
+    def _date(self, found: str | None) -> str:
+        return found if found and len(found.encode()) <= MAX_DATE_BYTES else self.date or NO_DATE
 
     def keys(self, key: str, member: str | None = None) -> dict[str, str]:
         """Fields of the pattern by name: read from the key, in a shard from `key/member`, else from the key alone.

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 
 from pipeline.encoded_rows import EncodedRows, Fault
 from pipeline.keys import ignored
-from pipeline.parquet_columns import find_columns
+from pipeline.parquet_columns import NoSuchColumn, find_columns
 from pipeline.ranged import RangedFile, open_ranged
 from pipeline.sources.config import Part, SourceConfig, Start
 from pipeline.storage import Changed, Gone, Object, Store
 
 UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request
-DAMAGED = (pa.ArrowException, OSError)  # what pyarrow raises for bytes that are no Parquet; storage raises StorageError
+# What pyarrow raises for bytes that are no Parquet and for names that are no text; storage raises StorageError.
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def claims(key: str) -> bool:
@@ -28,19 +29,28 @@ def claims(key: str) -> bool:
 
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
-    """Plan rows by the footers alone; a shard whose footer cannot be read is one row of unknown count.
+    """Plan rows by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
+    is one row of unknown count.
 
-    Raises ValueError when a file has no column of images, or more than one and none is configured.
+    Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
     """
+    misfit, any_fits = None, False
     for entry in objects:
         row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
         try:
             with open_ranged(store, entry.key, entry.etag) as file:
                 groups = list(_group_sizes(_open(file), entry.key, config))
-        except (*DAMAGED, Gone, Changed):
+            if sum(stored for _, _, stored in groups) > entry.size:
+                raise pa.ArrowInvalid("the footer says more bytes than the file has")
+        except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
+            if isinstance(error, NoSuchColumn):
+                misfit = misfit or error
             yield row | {"row_start": 0, "row_count": UNKNOWN, "images": None, "size": entry.size}
             continue
+        any_fits = True
         yield from (row | unit for unit in _cut(groups, config))
+    if misfit and not any_fits:  # a mistake in the config; one stray file among shards is an error of that file
+        raise misfit
 
 
 def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
@@ -55,6 +65,7 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
     try:
         file = open_ranged(store, key, shard["etag"])
         parquet = _open(file)
+        find_columns(key, parquet.schema_arrow, config)
         total = parquet.metadata.num_rows if total == UNKNOWN else total
         for image, row_id in _cells(parquet, unit["row_start"], total, done, key, config):
             content = Fault("missing", "the image cell of the row is null") if image is None else image
@@ -74,6 +85,8 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
         fault = Fault("gone", "the shard was deleted since the run was planned")
     except Changed:
         fault = Fault("changed", "the shard was changed since the run was planned")
+    except NoSuchColumn as error:
+        fault = Fault("unsupported", str(error))
     except DAMAGED as error:
         fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
     bytes_read = file.bytes_read - fetched if file else 0
@@ -89,7 +102,13 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    """The file, whose footer is not believed to hold more rows than bytes: every lost row becomes a row of errors."""
+    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    footer = parquet.metadata
+    rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
+    if footer.num_rows != sum(rows) or min(rows, default=0) < 0 or footer.num_rows > file.size:
+        raise pa.ArrowInvalid(f"the footer says {footer.num_rows} rows, in groups of {rows[:8]}, in {file.size} bytes")
+    return parquet
 
 
 def _cells(
@@ -117,7 +136,9 @@ def _group_sizes(parquet: pq.ParquetFile, key: str, config: SourceConfig) -> Ite
     for index in range(parquet.metadata.num_row_groups):
         group = parquet.metadata.row_group(index)
         chunks = (group.column(column) for column in range(group.num_columns))
-        (chunk,) = (chunk for chunk in chunks if chunk.path_in_schema == image)
+        chunk = next((chunk for chunk in chunks if chunk.path_in_schema == image), None)
+        if chunk is None or min(chunk.total_compressed_size, chunk.total_uncompressed_size) < 0:
+            raise pa.ArrowInvalid(f"the footer contradicts itself about column {image!r}")
         yield group.num_rows, chunk.total_uncompressed_size, chunk.total_compressed_size
 
 

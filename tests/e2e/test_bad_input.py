@@ -36,6 +36,7 @@ def bad_files():
         "empty": [b"", b"", b""],
         "not_an_image": [b"hello", b"camera 3 offline\n" * 40, bytes(range(256)) * 4],
         "too_many_pixels": [saved(image, "PNG") for image in bomb],
+        "too_much_memory": [saved(Image.new(mode, (9000, 9000)), "PNG") for mode in ("RGB", "RGBA", "I;16")],
         "unsupported_mode": [saved(image, "TIFF") for image in floating],
         "corrupt": [png[:60] + b"\xff\x00" * 20 + png[100:] for png in pngs],
     }
@@ -55,7 +56,8 @@ def scored(output):
 def test_row_1_bad_files_become_errors_and_the_rest_is_scored(model, ray_here, tmp_path):
     bad = bad_files()
     write_files(tmp_path / "in", GOOD | {name: body for name, (body, _) in bad.items()})
-    run_score(model, tmp_path / "in", tmp_path / "out", limits={"max_error_share": 0.9}, max_image_pixels=100_000_000)
+    limits = {"limits": {"max_error_share": 0.9}, "max_image_pixels": 100_000_000, "max_decode_bytes": 256 << 20}
+    run_score(model, tmp_path / "in", tmp_path / "out", **limits)
     assert scored(tmp_path / "out") == (len(GOOD), len(GOOD))
     found = {uri.split("/in/")[1]: (stage, error) for uri, _, stage, error, message, _ in errors(tmp_path / "out") if message}
     assert found == {name: ("decode", kind) for name, (_, kind) in bad.items()}

@@ -1,5 +1,9 @@
+import io
 import json
+import os
+import pickle
 
+import joblib
 import pytest
 import timm
 import torch
@@ -155,3 +159,97 @@ def test_a_calibration_has_its_own_digest(saved):
     calibrated = artifact.read(saved.directory)
     assert calibrated.model_digest == saved.model_digest
     assert calibrated.calibration_digest is not None
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def hostile(saved, config=None, weights=None):
+    """The artifact with other content and the digests that go with it: a digest is no signature."""
+    if config is not None:
+        path = saved.directory / "config.json"
+        path.write_text(artifact.canonical_json(config(json.loads(path.read_text()))))
+    if weights is not None:
+        (saved.directory / "model.safetensors").write_bytes(weights)
+    artifact.write_digests(saved.directory)
+    return saved.directory
+
+
+@pytest.mark.parametrize("by", ["pickle", "torch", "torch, old", "joblib"])
+def test_weights_are_never_unpickled(saved, tmp_path, by):
+    bomb, sink = Bomb(tmp_path / "executed"), io.BytesIO()
+    if by == "pickle":
+        sink.write(pickle.dumps(bomb))
+    elif by == "joblib":
+        joblib.dump({"state_dict": bomb}, sink)
+    else:
+        torch.save({"state_dict": bomb}, sink, _use_new_zipfile_serialization=by == "torch")
+    opened = artifact.read(hostile(saved, weights=sink.getvalue()))
+    with pytest.raises(ArtifactError, match="model.safetensors must hold the weights"):
+        artifact.load(opened)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{" * 1000,
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16000000000]}}',
+        b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}',
+    ],
+)
+def test_weights_with_a_hostile_header(saved, header):
+    weights = len(header).to_bytes(8, "little") + header + bytes(16)
+    with pytest.raises(ArtifactError, match="model.safetensors must hold the weights"):
+        artifact.load(artifact.read(hostile(saved, weights=weights)))
+    with pytest.raises(ArtifactError, match="model.safetensors must hold the weights"):
+        artifact.load(artifact.read(hostile(saved, weights=(1 << 62).to_bytes(8, "little") + b"{}")))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"name": "hf-hub:somebody/model"}, "backbone must be a timm model"),
+        ({"name": "local-dir:/tmp/model"}, "backbone must be a timm model"),
+        ({"name": "../../model"}, "backbone must be a timm model"),
+        *(
+            ({"kwargs": {argument: "/tmp/x"}}, f"kwargs must be arguments of the network; got {argument}")
+            for argument in ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+        ),
+    ],
+)
+def test_a_config_that_would_load_something_else(saved, change, named):
+    directory = hostile(saved, lambda config: config | {"backbone": config["backbone"] | change})
+    with pytest.raises(ArtifactError, match=named):
+        artifact.read(directory)
+
+
+@pytest.mark.parametrize("name", ["../csflow", "os", "csflow.os", "models.detectors.csflow", "__init__", ""])
+def test_a_config_cannot_import_anything_but_a_detector(saved, name):
+    opened = artifact.read(hostile(saved, lambda config: config | {"detector": name}))
+    with pytest.raises(ValueError, match="detector must be one of"):
+        artifact.load(opened)
+
+
+def test_a_hub_or_file_that_a_config_names_for_weights_is_not_asked(saved, monkeypatch):
+    def refuse(*_args, **_fields):
+        raise AssertionError("not allowed")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    for weights in ("hub", "/etc/passwd", "https://example.com/x"):
+        directory = hostile(saved, lambda c, w=weights: c | {"backbone": c["backbone"] | {"weights": w}})
+        artifact.load(artifact.read(directory))
+
+
+def test_json_nested_without_end(saved):
+    (saved.directory / "digests.json").write_text("[" * 1_000_000)
+    with pytest.raises(ArtifactError, match="digests.json must be JSON"):
+        artifact.read(saved.directory)

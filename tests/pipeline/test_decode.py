@@ -1,5 +1,9 @@
 import io
+import os
+import pickle
 import random
+import struct
+import zlib
 from datetime import UTC, datetime
 
 import numpy as np
@@ -112,15 +116,7 @@ def test_sixteen_bits_are_scaled_linearly():
 
 def colour_16bit_png():
     """A PNG of one pixel, RGB of 16 bits (255, 128 * 257, 65535)."""
-    import struct
-    import zlib
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 255, 128 * 257, 65535))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return unusual_png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 255, 128 * 257, 65535))
 
 
 def test_colour_of_sixteen_bits_keeps_its_high_byte():
@@ -248,8 +244,6 @@ def lab():
 def bomb_png(width, height):
     content = bytearray(encoded(Image.new("L", (8, 8))))
     content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    import zlib
-
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     return bytes(content)
 
@@ -305,6 +299,123 @@ def test_row_1_one_bad_file_costs_one_row():
     assert all(rows[number]["error"] is None and rows[number]["width"] == 90 for number in good)
     assert (decoded.pixels[good] == reference(BASE)).all()
     assert not decoded.pixels[[number for number in range(len(contents)) if number not in good]].any()
+
+
+def unusual_png(width, height, depth=8, colour=0, body=b"", *, before=b""):
+    """A PNG that no program would write, with right checksums."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + before + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def unusual_tiff(**tags):
+    """A grey TIFF, 10 x 10 unless `tags` (numbers prefixed by _) say otherwise."""
+    known = {256: 10, 257: 10, 258: 8, 259: 1, 262: 1, 273: 400, 278: 10, 279: 100}
+    known |= {int(tag[1:]): number for tag, number in tags.items()}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in sorted(known.items()))
+    return (b"II*\0" + struct.pack("<IH", 8, len(known)) + entries + bytes(4)).ljust(600, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("error", "content"),
+    [
+        *(("corrupt", unusual_png(*size)) for size in ((0, 5), (5, 0), (0, 0))),
+        ("corrupt", unusual_tiff(_256=0)),
+        *(("too_many_pixels", unusual_tiff(_256=1 << 31, _257=height)) for height in (1, 1 << 31)),
+        ("too_much_memory", unusual_tiff(_259=5, _322=65520, _323=65520, _324=400, _325=25)),
+        ("corrupt", unusual_png(4, 4, body=bytes(20), before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))))),
+        ("corrupt", unusual_png(4, 4, body=bytes(20), before=chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(50_000_000))))),
+        ("truncated", unusual_png(4000, 4000, body=bytes(20))),
+        ("too_many_pixels", encoded(Image.new("1", (30_000, 30_000)))),
+    ],
+)
+def test_sizes_that_no_picture_has(error, content):
+    assert fault(content) == error
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "tile"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (30_000, 1), (1, 30_000)])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_the_smallest_and_the_thinnest(resize, size, form):
+    found = decode_image(encoded(Image.new("RGB", size, (9, 9, 9)), form), CONFIG.model_copy(update={"resize": resize}))
+    assert (found.width, found.height) == size and np.isfinite([found.brightness, found.contrast, found.sharpness]).all()
+    assert np.abs(found.pixels.astype(int) - 9).max() <= 1
+
+
+TENTHS = {"JPEG": JPEG, "PNG": PNG, "BMP": BMP, "TIFF": TIFF, "TIFF-LZW": LZW}
+
+
+@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("form", TENTHS)
+def test_truncated_at_every_tenth(form, tenth):
+    whole = TENTHS[form]
+    wanted = {"empty"} if tenth == 0 else {"truncated", "corrupt"}  # corrupt: the cut took what says where the picture is
+    assert fault(whole[: len(whole) * tenth // 10]) in wanted
+    if form in ("JPEG", "PNG") and tenth > 3:
+        assert fault(whole[: len(whole) * tenth // 10]) == "truncated"
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("/tmp/flowscore-test-executed",)
+
+
+@pytest.mark.parametrize(
+    ("error", "content"),
+    [
+        ("not_an_image", pickle.dumps(Bomb())),
+        ("not_an_image", b"\x93NUMPY\x01\0" + pickle.dumps(Bomb())),
+        ("not_an_image", b"!!python/object/apply:os.mkdir ['/tmp/flowscore-test-executed']"),
+        ("not_an_image", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
+        ("unsupported_format", b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
+        ("unsupported_format", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/flowscore-test-executed) (w) file\n"),
+        ("unsupported_format", b"%PDF-1.7\n1 0 obj << /OpenAction << /S /JavaScript /JS (app.alert(1)) >> >>"),
+        ("not_an_image", b"push graphic-context\nimage over 0,0 0,0 'https://example.com/x'\n"),
+        ("not_an_image", b"#!/bin/sh\nmkdir /tmp/flowscore-test-executed\n"),
+        ("unsupported_format", encoded(BASE, "GIF", save_all=True, append_images=[BASE.rotate(9)])),
+        ("unsupported_format", encoded(BASE, "WEBP", save_all=True, append_images=[BASE.rotate(9)])),
+    ],
+)
+def test_nothing_in_a_file_is_executed_or_fetched(error, content, monkeypatch):
+    def refuse(*_arguments, **_named):
+        raise AssertionError("not allowed")
+
+    for name in ("pickle.loads", "pickle.load", "subprocess.Popen.__init__", "socket.socket.connect", "os.system"):
+        monkeypatch.setattr(name, refuse)
+    assert fault(content) == error
+    assert not os.path.exists("/tmp/flowscore-test-executed")
+
+
+def test_only_four_formats_are_ever_opened(monkeypatch):
+    """Pillow knows 40, among them one that starts Ghostscript; a prefix decides which one a file is handed to."""
+    asked = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, formats: (asked.append(tuple(formats)), real(file, formats=formats))[1])
+    for content in (JPEG, PNG, BMP, TIFF):
+        decode_image(content, CONFIG)
+    assert asked == [("JPEG",), ("PNG",), ("BMP",), ("TIFF",)]
+
+
+def test_a_library_that_quotes_the_file_does_not_fill_the_table(monkeypatch):
+    def fail(*_arguments, **_named):
+        raise ValueError("unexpected " + "x" * 100_000)
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(Undecodable) as caught:
+        decode_image(PNG, CONFIG)
+    assert caught.value.error == "corrupt" and len(str(caught.value)) < 400
+
+
+def test_an_allocation_that_fails_is_a_fault_of_its_own(monkeypatch):
+    def fail(*_arguments, **_named):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    assert decode_unit(table(PNG, JPEG), CONFIG).table["error"].to_pylist() == ["too_much_memory"] * 2
 
 
 def test_half_an_image_is_never_filled_up():

@@ -136,6 +136,45 @@ def test_a_kill_from_outside_is_not_blamed_on_the_image_at_once(dangerous, tmp_p
     assert dangerous([picture(0), b"killed", picture(1)]).table["error"].to_pylist() == [None, "decoder_crashed", None]
 
 
+def large(side, form="PNG", mode="RGB"):
+    sink = io.BytesIO()
+    Image.new(mode, (side, side), 9).save(sink, form)
+    return sink.getvalue()
+
+
+LITTLE = CONFIG.model_copy(update={"max_decode_bytes": 256 << 20})
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("PNG", "L"), ("PNG", "RGBA"), ("PNG", "I;16"), ("BMP", "RGB"), ("TIFF", "RGB"), ("JPEG", "CMYK")],
+)
+def test_an_image_over_the_limit_of_memory_costs_one_row_and_nobody_dies(form, mode):
+    side = 16_000 if mode == "L" else 9_000  # 256 and 324 MB of pixels; the BMP's and TIFF's bytes are 243 MB themselves
+    config = LITTLE.model_copy(update={"max_image_pixels": side * side})
+    contents = [picture(0), large(side, form, mode), picture(1)]
+    decode_in_child(table([picture(2)]), config, 20)
+    pid = child_pid()
+    found = decode_in_child(table(contents), config, 60)
+    assert found.table["error"].to_pylist() == [None, "too_much_memory", None]
+    assert "takes more memory than the decoder may have" in found.table["message"][1].as_py()
+    assert (found.pixels[[0, 2]] == decode_unit(table([contents[0], contents[2]]), CONFIG).pixels).all()
+    assert child_pid() == pid
+
+
+def test_the_limit_of_memory_is_that_of_each_call():
+    contents = [large(6000, mode="RGBA")]
+    for config, error in ((LITTLE, "too_much_memory"), (CONFIG, None), (LITTLE, "too_much_memory")):
+        assert decode_in_child(table(contents), config, 60).table["error"].to_pylist() == [error]
+    assert decode_unit(table(contents), LITTLE).table["error"].to_pylist() == [None], "not in the caller's own process"
+
+
+def test_what_the_default_number_of_pixels_takes_fits_the_default_memory():
+    """25 bytes a pixel at most, plus what the process needs to live."""
+    fields = DecodeConfig.model_fields
+    assert fields["max_image_pixels"].default * 25 + (200 << 20) < fields["max_decode_bytes"].default
+
+
 def test_a_child_that_died_while_idle_is_replaced():
     decode_in_child(table([picture(0)]), CONFIG, 20)
     first = child_pid()
@@ -180,3 +219,19 @@ def test_the_child_ends_with_its_parent_and_imports_nothing_heavy():
         time.sleep(0.05)
     else:
         pytest.fail("the child outlives its parent")
+
+
+LAST = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import test_decode_process as t
+from pipeline.decode_process import decode_in_child
+print(decode_in_child(t.table([b"exit"]), t.CONFIG, 20, "last:decode").table["error"].to_pylist())
+"""
+
+
+def test_a_process_whose_last_image_ended_the_decoder_ends_without_a_word(tmp_path):
+    (tmp_path / "last.py").write_text(DECODER)
+    folders = [str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", LAST, *folders], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr, done.returncode) == ("['decoder_crashed']\n", "", 0)

@@ -178,3 +178,14 @@ def test_ahead_hands_errors_on():
 
     with pytest.raises(OSError, match="no memory"):
         list(ahead(batches(), 100))
+
+
+def test_an_image_over_the_limit_of_memory_costs_one_row():
+    content = io.BytesIO()
+    Image.new("RGB", (9000, 9000), (9, 9, 9)).save(content, "PNG")
+    config = CONFIG.model_copy(update={"max_decode_bytes": 256 << 20})
+    child = InChild(config, 20)
+    batches, rows = read([picture(0), content.getvalue(), picture(1)], child, config=config)
+    child.close()
+    assert rows["error"].to_pylist() == [None, "too_much_memory", None]
+    assert {batch.position for batch in batches} == {0, 2}

@@ -93,3 +93,13 @@ def test_what_storage_does_not_answer_is_no_row(archive, monkeypatch, error):
     monkeypatch.setattr(type(archive), "get", get)
     with pytest.raises(error):
         list(files.read(unit, archive, config, Start()))
+
+
+def test_a_day_too_long_to_name_a_folder_is_no_day():
+    objects = [Object(f"{day}/x.jpg", 10, "e") for day in ("d" * 64, "d" * 65, "é" * 32, "é" * 33)]
+    pattern = {"key_pattern": "{date}/{name}"}
+    assert [date for _, date, _ in cut(objects, **pattern)] == ["d" * 64, "none", "é" * 32, "none"]
+    assert cut(objects[1:2], date="2026-01-01", **pattern)[0][1] == "2026-01-01"
+    assert SourceConfig(input_uri="x", **pattern).shard_date("d" * 300 + "/s.tar") == "none"
+    with pytest.raises(ValueError, match="date must have at most 64 bytes"):
+        SourceConfig(input_uri="x", date="d" * 65)

@@ -391,3 +391,47 @@ def test_scratch_is_removed(tmp_path, monkeypatch):
     finalize_slice(str(tmp_path / "out"), info())
     assert not list((tmp_path / "scratch").iterdir())
     assert pa.total_allocated_bytes() < 100e6
+
+
+HOSTILE = [
+    *("../../escape.jpg", "/etc/x.jpg", "a\nb.jpg", "q'\"`;--.jpg", "'; drop table scores; --", "%2e%2e%2f.jpg", "a\\b.jpg"),
+    *("<script>alert(1)</script>.jpg", "{lot}.jpg", "$1 ${HOME} `id`.jpg", "\u202egpj.jpg", "é.jpg", "e\u0301.jpg", "😀.jpg"),
+    *("n" * 1000 + ".jpg", "nul\0.jpg", " ", "null", "NaN", "*?[].jpg", "\t\r\x7f\x01.jpg"),
+]
+
+
+def test_any_name_is_found_by_every_reader(tmp_path):
+    """A name is a value: as member, URI, lot and key column, in tables, statistics and queries."""
+    bad = [failed(f"bad {name}", uri=f"s3://line/bad {name}") for name in HOSTILE]
+    shard = [scored(name, 1.0, "s3://line/x.tar", lot=name, keys=[("line", name)]) for name in HOSTILE]
+    loose = [scored(f"loose {name}", 2.0, lot=name, keys=[("line", name)]) for name in HOSTILE]
+    write_slice(tmp_path, [("none", bad + shard + loose)])
+    counts = finalize_slice(str(tmp_path), info())
+    assert (counts.scored, counts.quarantined, counts.duplicates) == (2 * len(HOSTILE), len(HOSTILE), 0)
+    assert names_and_scores(tmp_path) == {n: 1.0 for n in HOSTILE} | {f"loose {n}": 2.0 for n in HOSTILE}
+    database = connect(str(tmp_path)).connection
+    delta = {name: DeltaTable(tmp_path / name) for name in ("scores", "errors")}
+    frame = delta["scores"].to_pandas()
+    for name in HOSTILE:
+        for table, column, value, count in (
+            ("scores", "member", name, 1),
+            ("scores", "uri", f"s3://line/loose {name}", 1),
+            ("scores", "line", name, 2),
+            ("scores", "lot", name, 2),
+            ("errors", "uri", f"s3://line/bad {name}", 1),
+        ):
+            found = database.execute(f"select count(*) from {table} where {column} = ?", [value]).fetchone()
+            assert found == (count,), (column, value)
+            assert delta[table].to_pyarrow_table(filters=[(column, "=", value)]).num_rows == count, (column, value)
+        assert (frame["member"] == name).sum() == 1
+
+
+@pytest.mark.parametrize("date", ["a\nb", "q'\"", "%2F", "..", "a=b", "a b", "é😀", "*", "d" * 64, "é" * 32, "\x7f", "none"])
+def test_any_day_names_a_partition_and_no_other_folder(tmp_path, date):
+    output = tmp_path / "deep" / "out"
+    write_slice(output, [(date, [scored("a", 1.0), failed("b")])])
+    finalize_slice(str(output), info())
+    assert names_and_scores(output, date) == {"a": 1.0}
+    assert connect(str(output)).connection.execute("select count(*) from errors where date = ?", [date]).fetchone() == (1,)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"] and [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
+    assert {path.name for path in output.iterdir()} == {"_flowscore", *tables.TABLES} - {"lots"}

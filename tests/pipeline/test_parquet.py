@@ -1,5 +1,6 @@
 import io
 import os
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +9,7 @@ import pytest
 from pipeline.sources import parquet
 from pipeline.sources.config import SourceConfig, Start
 from pipeline.storage import Denied, Object, Unreachable, open_store
+from pipeline.stored_images import Wanted, fetch
 from schemas import encoded
 
 
@@ -244,3 +246,94 @@ def test_what_storage_does_not_answer_is_no_row(put, monkeypatch, error):
         rows(store, config, units)
     with pytest.raises(error):
         list(parquet.plan(store.list(), config, store))
+
+
+# --- hostile files ---
+
+
+def with_footer(content, change):
+    """The file with its footer (thrift, bytes) changed."""
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    footer = change(content[start:-8])
+    return content[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def thrift_int(number):
+    """A thrift field header of an int64 that follows its predecessor, and the number."""
+    number, encoded = number << 1, b"\x16"
+    while number > 127:
+        encoded, number = encoded + bytes([number & 127 | 128]), number >> 7
+    return encoded + bytes([number])
+
+
+@pytest.mark.parametrize("rows_said", [10**12, 100_000, 38])
+def test_a_footer_is_not_believed_more_rows_than_bytes(put_locally, rows_said):
+    """Else each of them would become a row of errors."""
+    content = shard([b"i"] * 37)
+    assert content.count(thrift_int(37)) > 1
+    forged = with_footer(content, lambda footer: footer.replace(thrift_int(37), thrift_int(rows_said)))
+    store, config, units = put_locally(forged)
+    found = rows(store, config, units)
+    if rows_said == 38:  # believable: the missing one is listed
+        assert [r["error"] for r in found] in ([None] * 37 + ["corrupt_shard"], ["corrupt_shard"] * 38)
+    else:
+        assert [(r["member"], r["error"]) for r in found] == [(None, "corrupt_shard")]
+        assert f"the footer says {rows_said} rows" in found[0]["message"]
+
+
+def test_groups_that_contradict_the_file_are_one_error(put_locally):
+    content = shard([b"i"] * 37)
+
+    def first_only(footer):
+        at = footer.index(thrift_int(37))
+        return footer[:at] + thrift_int(5) + footer[at + len(thrift_int(37)) :]
+
+    assert [r["error"] for r in rows(*put_locally(with_footer(content, first_only)))] == ["corrupt_shard"]
+
+
+def test_a_bomb_of_equal_rows_is_one_error(put_locally):
+    content = io.BytesIO()
+    pq.write_table(pa.table({"image": pa.nulls(1_000_000, pa.binary())}), content)
+    assert len(content.getvalue()) < 10_000
+    assert [r["error"] for r in rows(*put_locally(content.getvalue()))] == ["corrupt_shard"]
+
+
+def test_ids_that_are_no_text(put_locally):
+    content = shard([b"1", b"2", b"3"], id=["r0", "r1", "r2"]).replace(b"r1", b"\xff1")
+    store, config, units = put_locally(content, id_column="id")
+    assert [r["member"] for r in rows(store, config, units)] == ["r0", "\\xff1", "r2"]
+    wanted = [Wanted(r["image_id"], r["uri"], r["member"], r["content_hash"]) for r in rows(store, config, units)]
+    assert fetch(wanted, config) == {image.image_id: bytes([49 + n]) for n, image in enumerate(wanted)}
+
+
+@pytest.mark.parametrize(
+    "stray", [{"label": [1, 2]}, {"image": ["text", "text"]}, {"a": [b"1", b"2"], "b": [b"3", b"4"]}, {"image": [1.5, 2.5]}]
+)
+@pytest.mark.parametrize("name", ["a.parquet", "z.parquet"])
+def test_a_stray_file_among_shards_is_its_own_error(put_locally, stray, name):
+    """What one file holds stops no run; that no file fits is a mistake in the config, and is said before anything starts."""
+    store, config, _ = put_locally(shard(images(3)), "m.parquet")
+    store.put(name, written(pa.table(stray)))
+    found = rows(store, config, list(parquet.plan(store.list(), config, store)))
+    assert sorted((r["key"].split("/")[0], r["error"] or "") for r in found) == sorted(
+        [("m.parquet", "")] * 3 + [(name, "unsupported")]
+    )
+    assert name in next(r["message"] for r in found if r["error"])
+    store.delete("m.parquet")
+    with pytest.raises(ValueError, match=name):
+        list(parquet.plan(store.list(), config, store))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_damage_never_escapes(put_locally, seed):
+    rng = random.Random(seed)
+    whole = shard([b"i" * 50] * 40, group=16, id=[f"r{n}" for n in range(40)])
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(rng.choice((1, 2, 5))):
+            content[rng.randrange(rng.choice((0, len(whole) - 700)), len(whole))] = rng.randrange(256)
+        try:
+            found = rows(*put_locally(bytes(content), id_column="id"))
+        except parquet.NoSuchColumn:  # the only shard: see above
+            continue
+        assert 0 < len(found) <= len(whole) and all(r["error"] or r["encoded"] for r in found)

@@ -16,6 +16,10 @@ def test_the_scale_names_a_run_only_where_it_changes_a_score():
     assert canonical(resize="tile", scale=0.5)["scale"] == 0.5
 
 
+def test_the_memory_of_a_decoder_names_no_run():
+    assert canonical(max_decode_bytes=1 << 30) == canonical() and "max_decode_bytes" not in canonical()
+
+
 def test_how_images_are_explained_names_a_run_and_its_units():
     source = SourceConfig(input_uri="file:///in")
     plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))

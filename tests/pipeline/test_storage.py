@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline import storage
-from pipeline.storage import Changed, Gone, Object, open_store
+from pipeline.storage import Changed, Gone, Object, StorageError, local_copy, open_store
 
 KEYS = [
     *("a", "a.jpg", "a/b.jpg", "a/b/c.jpg", "a0", "b c.png", "b%20c.png", "b%", "q'u\"o\\te.png", "new\nline.png"),
@@ -159,3 +159,32 @@ def test_other_clients_read_by_the_same_environment(place):
     uri = f"{place}/table"
     deltalake.write_deltalake(uri, pa.table({"a": [1]}), storage_options=storage.storage_options(uri))
     assert deltalake.DeltaTable(uri, storage_options=storage.storage_options(uri)).to_pyarrow_table().num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        (["config.json", "../outside"], "leads outside"),
+        (["/etc/outside"], "leads outside"),
+        (["a/../../outside"], "leads outside"),
+        (["nul\0"], "leads outside"),
+        (["a", "a/b"], "is that of a directory too"),
+        (["a/b", "a"], "is that of a directory too"),
+    ],
+)
+def test_a_hostile_key_is_not_copied(tmp_path, monkeypatch, keys, why):
+    class Bucket:
+        uri = "s3://bucket"
+
+        def list(self):
+            return iter([Object(key, 1, "e") for key in keys])
+
+        def get(self, key, etag=None):
+            return b"x"
+
+    monkeypatch.setattr(storage, "open_store", lambda uri: Bucket())
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(StorageError, match=why):
+        local_copy("s3://bucket", cache)
+    assert list(tmp_path.rglob("*")) == [cache], "nothing is left of it"

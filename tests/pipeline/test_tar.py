@@ -2,9 +2,12 @@ import gzip
 import io
 import random
 import tarfile
+import tracemalloc
+import zlib
 
 import pytest
 
+from pipeline import tar_members
 from pipeline.sources import tar
 from pipeline.sources.config import SourceConfig, Start
 from pipeline.storage import Changed, Gone, LocalStore, Unreachable, open_store
@@ -261,6 +264,113 @@ def test_random_damage_never_escapes_and_never_hides(read, seed):
     assert sum(row["encoded"] is not None for row in found) <= 12 + sum(row["error"] is not None for row in found)
 
 
+def pax_member(records, name="a.jpg", content=b"content"):
+    """A member with these pax records (bytes, bytes), as no tar program would write them."""
+    body = b""
+    for keyword, setting in records:
+        record = b" " + keyword + b"=" + setting + b"\n"
+        length = len(record) + 1
+        while len(str(length)) + len(record) != length:
+            length += 1
+        body += str(length).encode() + record
+    header = info("pax", type=tarfile.XHDTYPE, size=len(body)).tobuf(tarfile.USTAR_FORMAT)
+    return header + body + bytes(-len(body) % BLOCK) + archive([(name, content)], end=False)
+
+
+NAMES = [
+    *("../../escape.jpg", "/etc/escape.jpg", "..", "a/../../b.jpg", "a\nb.jpg", "q'\"`;--.jpg", "%2e%2e%2fx.jpg"),
+    *("a\\b.jpg", "<b>x</b>.jpg", "{lot}.jpg", "tab\t\r\x7f.jpg", "\u202egpj.jpg", "é.jpg", "e\u0301.jpg", "😀.jpg"),
+    *(" .jpg", "n" * 1000 + ".jpg", "n" * 4092 + ".jpg", "nul\0.jpg"),
+]
+
+
+def test_a_name_is_only_a_name(read, tmp_path):
+    """Nothing is written under it, nothing is looked up by it, and each image has its own identity."""
+    content = b"".join(pax_member([(b"path", name.encode())], content=name.encode()) for name in NAMES)
+    parts = read(content + bytes(2 * BLOCK), key_pattern="{shard}/{name}")
+    assert good(parts) == [(name, name.encode()) for name in NAMES] and not bad(parts)
+    assert len({row["image_id"] for row in rows(parts)}) == len(NAMES)
+    assert [dict(row["keys"]) for row in rows(parts)] == [{"shard": "shard.tar", "name": name} for name in NAMES]
+    assert [*tmp_path.rglob("*")] == [tmp_path / "shard.tar"] and not (tmp_path.parents[1] / "escape.jpg").exists()
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("length", [4097, 1_000_000])
+def test_an_endless_name_is_a_fault_and_is_not_kept(read, length, gz):
+    names = ["n" * (length - 4) + ".jpg", "n" * (length - 5) + "m.jpg"]
+    content = b"".join(pax_member([(b"path", name.encode())]) for name in names) + archive([("b.jpg", b"b")])
+    parts = read(gzip.compress(content, 1) if gz else content, name="s.tgz" if gz else "s.tar")
+    assert good(parts) == [("b.jpg", b"b")]
+    assert [error for _, error, _ in bad(parts)] == ["too_large"] * 2
+    found = [row["member"] for row in rows(parts)][:2]
+    assert all(len(name) < 500 and name.startswith("nnn") and name.endswith(".jpg") for name in found) and found[0] != found[1]
+    assert f"the member's name has {length} bytes; the limit is 4096" in rows(parts)[0]["message"]
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *(pax_member([(b"size", size)]) for size in (b"9" * 5000, b"9" * 25, str(1 << 63).encode(), b"-1", "٣".encode(), b"")),
+        bytes(1),
+    ],
+)
+def test_a_size_that_no_file_has(read, damaged, gz):
+    """Also sizes of which Python or a column of 64 bits would say that they are too many digits."""
+    if damaged == bytes(1):
+        header = bytearray(info("a.jpg").tobuf(tarfile.GNU_FORMAT))
+        header[124:136], header[148:156] = b"\x80" + (1 << 70).to_bytes(11, "big"), b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        damaged = bytes(header)
+    content = archive([("first.jpg", b"1")], end=False)
+    whole = content + damaged
+    parts = read(gzip.compress(whole) if gz else whole, name="s.tgz" if gz else "s.tar")
+    assert good(parts) == [("first.jpg", b"1")] and bad(parts) == [(None, "corrupt_header", len(content))]
+
+
+def test_a_size_beyond_the_shard_is_a_truncation(read):
+    parts = read(pax_member([(b"size", str((1 << 63) - 1).encode())]))
+    assert bad(parts) == [("a.jpg", "truncated", 0)] and rows(parts)[0]["bytes"] == (1 << 63) - 1
+
+
+def test_a_header_of_many_records_takes_work_in_proportion():
+    """Counted in bytes that are looked at: one header of 1 MiB once took 80 GB of copies."""
+    looked_at = []
+
+    class Body(bytes):
+        def __getitem__(self, index):
+            piece = Body(super().__getitem__(index))
+            looked_at.append(len(piece))
+            return piece
+
+        def rstrip(self, *characters):
+            return Body(super().rstrip(*characters))
+
+    body = b"6 a=b\n" * 20_000
+    assert tar_members._pax(Body(body)) == {"a": "b"}
+    assert sum(looked_at) < 10 * len(body)
+
+
+def test_duplicates_links_and_nested_archives_of_a_hostile_tar(read):
+    inner = archive([("deep.jpg", b"deep"), (info("up.jpg", type=tarfile.SYMTYPE, linkname="../../../up"), b"")])
+    members = [
+        *(("same.jpg", bytes([n])) for n in range(5)),
+        (info("same.jpg", type=tarfile.LNKTYPE, linkname="/etc/passwd"), b""),
+        (info("out.jpg", type=tarfile.SYMTYPE, linkname="/etc/passwd"), b""),
+        (info("self.jpg", type=tarfile.SYMTYPE, linkname="self.jpg"), b""),
+        (info("null.jpg", type=tarfile.CHRTYPE, devmajor=1, devminor=5), b""),
+        ("inner.tar", inner),
+        ("inner.tar.gz", gzip.compress(inner)),
+        ("last.jpg", b"last"),
+    ]
+    parts = read(archive(members))
+    assert good(parts) == [*members[:5], *members[-3:]], "a nested archive is one member, which no decoder takes for an image"
+    assert [(name, error) for name, error, _ in bad(parts)] == [
+        (name, "unsupported") for name in ("same.jpg", "out.jpg", "self.jpg", "null.jpg")
+    ]
+    assert len({row["image_id"] for row in rows(parts)}) == len(members)
+
+
 # --- gzip ---
 
 
@@ -286,6 +396,21 @@ def test_gzip_of_several_members_and_padding(read):
     content = archive(members)
     pieces = gzip.compress(content[:3000]) + gzip.compress(content[3000:]) + bytes(100)
     assert good(read(pieces, name="s.tar.gz")) == members
+
+
+def test_a_gzip_bomb_is_read_in_steps(read):
+    """A member of 200 MB in 200 KB is over the limit, so it is skipped and never held; what follows is read."""
+    deflate, million = zlib.compressobj(1, zlib.DEFLATED, 31), bytes(1_000_000)
+    pieces = [deflate.compress(info("bomb.jpg", size=200_000_000).tobuf(tarfile.GNU_FORMAT))]
+    pieces += [deflate.compress(million) for _ in range(200)]
+    pieces += [deflate.compress(archive([("b.jpg", b"b")])), deflate.flush()]
+    assert 200_000_000 % BLOCK == 0
+    tracemalloc.start()
+    parts = read(b"".join(pieces), name="s.tgz", max_member_bytes=1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert good(parts) == [("b.jpg", b"b")] and bad(parts) == [("bomb.jpg", "too_large", 0)]
+    assert peak < 40_000_000
 
 
 # --- storage under it ---
