@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.identity import canonical_uri, content_hash
-from pipeline.parquet_columns import find_columns
+from pipeline.parquet_columns import find_columns, id_text
 from pipeline.ranged import open_ranged
 from pipeline.sources import registry
 from pipeline.sources.config import SourceConfig, Start
@@ -95,7 +95,7 @@ def _from_parquet(store: Store, key: str, images: list[Wanted], config: SourceCo
                 names = {str(number) for number in numbers}
             else:
                 ids = parquet.read_row_group(group, columns=[columns.id]).flatten()
-                names = {str(value) for value in ids.column(0).to_pylist()}
+                names = {id_text(cell) for cell in ids.column(0)}
             if names.isdisjoint(by_member):
                 continue
             number = numbers.start

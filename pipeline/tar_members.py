@@ -5,6 +5,8 @@ end of the archive. A header that cannot be read is the end here too, since size
 Members may be tars themselves, so headers are never searched for.
 """
 
+import contextlib
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,6 +19,8 @@ BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
 MAX_EXTENDED_BYTES = 1 << 20  # of one extended header (long name, pax records)
 SCAN_BYTES = 1 << 20
+MAX_BYTES = (1 << 63) - 1  # of a member: what an int64 column holds; a header has room for more
+SIZE = re.compile(r"[0-9]{1,19}")  # decimal, as pax writes it
 PAX = {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
 EXTENDED = {*PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 NO_CONTENT = {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
@@ -87,7 +91,8 @@ def _content(reader: ForwardReader, header: Header, offset: int, max_member_byte
         there = len(content)
     if there < size:
         raise Unreadable("truncated", f"the shard ends {size - there} bytes before the end of member {header.name!r}")
-    reader.skip(-size % BLOCK)
+    with contextlib.suppress(CorruptStream):  # the member is whole; reading on meets the damage again
+        reader.skip(-size % BLOCK)
     return None if skipped else fault or content
 
 
@@ -118,10 +123,10 @@ def _header(reader: ForwardReader) -> Header | None:
             name = _text(body.split(b"\0", 1)[0])
     size = info.size
     if "size" in pax:
-        if not (pax["size"].isascii() and pax["size"].isdigit()):
-            raise Unreadable("corrupt_header", f"the header's size is {pax['size']!r}")
+        if not SIZE.fullmatch(pax["size"]):
+            raise Unreadable("corrupt_header", f"the header's size is {pax['size'][:100]!r}")
         size = int(pax["size"])
-    if size < 0:
+    if not 0 <= size <= MAX_BYTES:
         raise Unreadable("corrupt_header", f"the header's size is {size}")
     sparse = info.type == tarfile.GNUTYPE_SPARSE
     if sparse:

@@ -19,7 +19,8 @@ from pipeline.storage import Changed, Gone, Object, Store
 
 UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request
-DAMAGED = (pa.ArrowException, OSError)  # what pyarrow raises for bytes that are no Parquet; storage raises StorageError
+MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer says
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # from pyarrow for bytes that are no Parquet; not storage's errors
 
 
 def claims(key: str) -> bool:
@@ -30,13 +31,15 @@ def claims(key: str) -> bool:
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
     """Plan rows by the footers alone; a shard whose footer cannot be read is one row of unknown count.
 
-    Raises ValueError when a file has no column of images, or more than one and none is configured.
+    Raises ColumnsError when a file has no column of images, or more than one and none is configured.
     """
     for entry in objects:
         row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
         try:
             with open_ranged(store, entry.key, entry.etag) as file:
-                groups = list(_group_sizes(_open(file), entry.key, config))
+                parquet = _open(file)
+                find_columns(entry.key, parquet.schema_arrow, config)
+                groups = list(_group_sizes(parquet, file.size))
         except (*DAMAGED, Gone, Changed):
             yield row | {"row_start": 0, "row_count": UNKNOWN, "images": None, "size": entry.size}
             continue
@@ -89,7 +92,16 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    """Raises one of DAMAGED, also for a footer whose counts cannot be: they decide how many rows are planned and listed."""
+    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    metadata = parquet.metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    counts = [group.num_rows for group in groups]
+    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows or metadata.num_rows > file.size:
+        raise pa.ArrowInvalid(f"a footer with {metadata.num_rows} rows, {counts[:9]} by row group, for {file.size} bytes")
+    if not all(0 <= group.total_byte_size <= file.size * MAX_RATIO for group in groups):
+        raise pa.ArrowInvalid(f"a footer with row groups of {[group.total_byte_size for group in groups][:9]} bytes")
+    return parquet
 
 
 def _cells(
@@ -98,27 +110,29 @@ def _cells(
     """(image, id) of the rows row_start + done <= row < row_start + row_count, a bounded batch in memory at a time."""
     columns = find_columns(key, parquet.schema_arrow, config)
     chosen, first, image_bytes = [], 0, 0
-    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, key, config)):
+    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, 0)):
         if row_start <= first < row_start + row_count:
             chosen.append(index)
             image_bytes += content_bytes
         first += rows
     batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
     row = 0
-    for batch in parquet.iter_batches(batch_rows, chosen, columns.projection(), use_threads=False):
-        if row + len(batch) > done:
-            yield from columns.cells(batch.slice(max(0, done - row)))
-        row += len(batch)
+    for group in chosen:  # one by one: a damaged one costs none of the rows before it
+        for batch in parquet.iter_batches(batch_rows, [group], columns.projection(), use_threads=False):
+            if row + len(batch) > done:
+                yield from columns.cells(batch.slice(max(0, done - row)))
+            row += len(batch)
 
 
-def _group_sizes(parquet: pq.ParquetFile, key: str, config: SourceConfig) -> Iterator[tuple[int, int, int]]:
-    """Of every row group: rows, bytes of the image column decompressed, and as stored."""
-    image = find_columns(key, parquet.schema_arrow, config).image
-    for index in range(parquet.metadata.num_row_groups):
-        group = parquet.metadata.row_group(index)
-        chunks = (group.column(column) for column in range(group.num_columns))
-        (chunk,) = (chunk for chunk in chunks if chunk.path_in_schema == image)
-        yield group.num_rows, chunk.total_uncompressed_size, chunk.total_compressed_size
+def _group_sizes(parquet: pq.ParquetFile, file_size: int) -> Iterator[tuple[int, int, int]]:
+    """Of every row group: rows, bytes decompressed, and its share of the file's bytes.
+
+    Not from the column's own metadata: pyarrow aborts the process where that contradicts itself.
+    """
+    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
+    whole = sum(group.total_byte_size for group in groups)
+    for group in groups:
+        yield group.num_rows, group.total_byte_size, file_size * group.total_byte_size // max(1, whole)
 
 
 def _cut(groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[dict]:
