@@ -147,7 +147,13 @@ def load(artifact: Artifact, device: str = "cpu") -> Detector:
     """The detector with the artifact's weights, frozen for scoring on the device."""
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
-    detector = registry.build(config.model_copy(update={"backbone": offline}))
+    try:
+        detector = registry.build(config.model_copy(update={"backbone": offline}))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{artifact.directory / CONFIG} must describe a detector of this version of flowscore; {error} "
+            "Use the version that trained it, or train again."
+        ) from error
     path = artifact.directory / WEIGHTS
     try:
         detector.load_state_dict(load_file(path), strict=True)
@@ -178,5 +184,5 @@ def _json(directory: Path, name: str) -> Any:
         raise ArtifactError(
             f"{path} must be there; it is missing. Check that {directory} is an artifact that was copied whole."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} must be JSON; {error}. Restore the artifact or train again.") from error

@@ -9,12 +9,11 @@ from pyarrow import types
 
 from pipeline.sources.config import SourceConfig
 
-TEXT = (pa.StringScalar, pa.LargeStringScalar)
 FIX = "Set it, or move the file out of the input."
 
 
-class ColumnsError(ValueError):
-    """A file of the input whose columns do not say which images are meant; the message names the file and the setting."""
+class NoSuchColumn(ValueError):
+    """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,19 @@ class Columns:
         images = _leaf(batch, self.image)
         ids = _leaf(batch, self.id) if self.id else [None] * len(images)
         for image, row_id in zip(images, ids, strict=True):
-            yield image.as_py(), None if row_id is None else id_text(row_id)
+            yield image.as_py(), None if row_id is None or not row_id.is_valid else id_text(row_id)
 
 
-def id_text(cell: pa.Scalar) -> str | None:
-    """The id as a member name, None where it is null; bytes that are not UTF-8 appear as `\\xNN`."""
-    if not cell.is_valid:
-        return None
-    return cell.as_buffer().to_pybytes().decode("utf-8", "backslashreplace") if isinstance(cell, TEXT) else str(cell.as_py())
+def id_text(row_id: pa.Scalar) -> str:
+    """A row's id as its member name; bytes that are not UTF-8 appear as `\\xNN`."""
+    is_number = types.is_integer(row_id.type)
+    return str(row_id.as_py()) if is_number else row_id.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
 
 
 def find_columns(key: str, schema: pa.Schema, config: SourceConfig) -> Columns:
     """The columns that the config names, or the only one that can hold images.
 
-    Raises ColumnsError when a named one is missing or of another type, or when none or several could be meant.
+    Raises NoSuchColumn when a named one is missing or of another type, or when none or several could be meant.
     """
     return Columns(_image_column(key, schema, config.image_column), _id_column(key, schema, config.id_column))
 
@@ -54,7 +52,7 @@ def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
     if configured is not None:
         found = _images_in(configured, _type(schema, configured))
         if found is None:
-            raise ColumnsError(
+            raise NoSuchColumn(
                 f"image_column must name a binary column, or a struct with a binary field `bytes`, of {key!r}; "
                 f"got {configured!r}. Its columns are {_columns(schema)}"
             )
@@ -63,14 +61,14 @@ def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise ColumnsError(f"{key!r} must have a column of encoded images; got {_columns(schema)}. {FIX}")
-    raise ColumnsError(f"image_column must be one of {', '.join(candidates)} for {key!r}; got None. {FIX}")
+        raise NoSuchColumn(f"{key!r} must have a column of encoded images; got {_columns(schema)}. {FIX}")
+    raise NoSuchColumn(f"image_column must be one of {', '.join(candidates)} for {key!r}; got None. {FIX}")
 
 
 def _id_column(key: str, schema: pa.Schema, configured: str | None) -> str | None:
     dtype = _type(schema, configured) if configured else None
     if configured and not (dtype and (types.is_integer(dtype) or types.is_string(dtype) or types.is_large_string(dtype))):
-        raise ColumnsError(
+        raise NoSuchColumn(
             f"id_column must name a column of strings or integers of {key!r}; got {configured!r}. "
             f"Its columns are {_columns(schema)}"
         )

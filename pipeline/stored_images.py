@@ -95,7 +95,7 @@ def _from_parquet(store: Store, key: str, images: list[Wanted], config: SourceCo
                 names = {str(number) for number in numbers}
             else:
                 ids = parquet.read_row_group(group, columns=[columns.id]).flatten()
-                names = {id_text(cell) for cell in ids.column(0)}
+                names = {id_text(row_id) for row_id in ids.column(0).combine_chunks() if row_id.is_valid}
             if names.isdisjoint(by_member):
                 continue
             number = numbers.start

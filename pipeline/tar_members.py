@@ -18,9 +18,9 @@ from pipeline.keys import ignored
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
 MAX_EXTENDED_BYTES = 1 << 20  # of one extended header (long name, pax records)
+MAX_SIZE = (1 << 63) - 1  # what a column of sizes holds
+PAX_SIZE = re.compile(r"[0-9]{1,30}")
 SCAN_BYTES = 1 << 20
-MAX_BYTES = (1 << 63) - 1  # of a member: what an int64 column holds; a header has room for more
-SIZE = re.compile(r"[0-9]{1,19}")  # decimal, as pax writes it
 PAX = {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
 EXTENDED = {*PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 NO_CONTENT = {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
@@ -123,10 +123,10 @@ def _header(reader: ForwardReader) -> Header | None:
             name = _text(body.split(b"\0", 1)[0])
     size = info.size
     if "size" in pax:
-        if not SIZE.fullmatch(pax["size"]):
-            raise Unreadable("corrupt_header", f"the header's size is {pax['size'][:100]!r}")
+        if not PAX_SIZE.fullmatch(pax["size"]):
+            raise Unreadable("corrupt_header", f"the header's size is {pax['size'][:40]!r}")
         size = int(pax["size"])
-    if not 0 <= size <= MAX_BYTES:
+    if not 0 <= size <= MAX_SIZE:
         raise Unreadable("corrupt_header", f"the header's size is {size}")
     sparse = info.type == tarfile.GNUTYPE_SPARSE
     if sparse:

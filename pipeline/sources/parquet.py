@@ -31,7 +31,7 @@ def claims(key: str) -> bool:
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
     """Plan rows by the footers alone; a shard whose footer cannot be read is one row of unknown count.
 
-    Raises ColumnsError when a file has no column of images, or more than one and none is configured.
+    Raises NoSuchColumn when a file has no column of images, or more than one and none is configured.
     """
     for entry in objects:
         row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
@@ -92,15 +92,15 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:
-    """Raises one of DAMAGED, also for a footer whose counts cannot be: they decide how many rows are planned and listed."""
+    """The file, whose footer is not believed to hold more rows than bytes: every lost row becomes a row of errors."""
     parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
-    metadata = parquet.metadata
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    counts = [group.num_rows for group in groups]
-    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows or metadata.num_rows > file.size:
-        raise pa.ArrowInvalid(f"a footer with {metadata.num_rows} rows, {counts[:9]} by row group, for {file.size} bytes")
-    if not all(0 <= group.total_byte_size <= file.size * MAX_RATIO for group in groups):
-        raise pa.ArrowInvalid(f"a footer with row groups of {[group.total_byte_size for group in groups][:9]} bytes")
+    footer = parquet.metadata
+    rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
+    if footer.num_rows != sum(rows) or min(rows, default=0) < 0 or footer.num_rows > file.size:
+        raise pa.ArrowInvalid(f"the footer says {footer.num_rows} rows, in groups of {rows[:8]}, in {file.size} bytes")
+    sizes = [footer.row_group(index).total_byte_size for index in range(footer.num_row_groups)]
+    if not all(0 <= size <= file.size * MAX_RATIO for size in sizes):
+        raise pa.ArrowInvalid(f"the footer says row groups of {sizes[:8]} bytes, in {file.size} bytes")
     return parquet
 
 

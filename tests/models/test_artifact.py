@@ -155,3 +155,18 @@ def test_a_calibration_has_its_own_digest(saved):
     calibrated = artifact.read(saved.directory)
     assert calibrated.model_digest == saved.model_digest
     assert calibrated.calibration_digest is not None
+
+
+@pytest.mark.parametrize("wrong", [{"detector": "nix"}, {"hyperparameters": {"hidden": "many"}}, {"hyperparameters": {"x": 1}}])
+def test_a_config_that_no_detector_is_built_from(saved, wrong):
+    path = saved.directory / "config.json"
+    path.write_text(artifact.canonical_json(json.loads(path.read_text()) | wrong))
+    artifact.write_digests(saved.directory)
+    with pytest.raises(ArtifactError, match="config.json must describe a detector"):
+        artifact.load(artifact.read(saved.directory))
+
+
+def test_json_that_is_nested_without_end(saved):
+    (saved.directory / "digests.json").write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="must be JSON"):
+        artifact.read(saved.directory)

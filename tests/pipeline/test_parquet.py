@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.parquet_columns import ColumnsError
+from pipeline.parquet_columns import NoSuchColumn
 from pipeline.sources import parquet
 from pipeline.sources.config import SourceConfig, Start
 from pipeline.storage import Denied, Object, Unreachable, open_store
@@ -175,7 +175,7 @@ def test_equal_ids_and_null_cells(put_locally):
     ],
 )
 def test_columns_that_are_not_there(put_locally, columns, options, message):
-    with pytest.raises(ColumnsError, match=message):
+    with pytest.raises(NoSuchColumn, match=message):
         put_locally(written(pa.table(columns)), **options)
 
 
@@ -241,7 +241,7 @@ def test_no_byte_of_a_footer_ends_the_process(put_locally, wrong):
         damaged[at] ^= wrong
         try:
             store, config, units = put_locally(bytes(damaged))
-        except ColumnsError:
+        except NoSuchColumn:
             continue
         assert len(rows_or_error(store, config, units)) in (1, 40)
 
