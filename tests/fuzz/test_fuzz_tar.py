@@ -147,7 +147,9 @@ def test_one_wrong_byte_never_makes_a_tar_silently_shorter(whole, at, wrong):
 def test_members_of_a_damaged_tar_gz(whole, data):
     outside = data.draw(st.booleans())
     packed = [gzip.compress(whole.content, level, mtime=0) for level in (0, 9)]
-    content = data.draw(mutated(packed)) if outside else gzip.compress(data.draw(mutated([whole.content], marks=marks)), mtime=0)
+    content = (
+        data.draw(mutated(packed)) if outside else gzip.compress(data.draw(mutated([whole.content], marks=marks)), mtime=0)
+    )
     found, _ = read_members(content, gz=True, piece_bytes=data.draw(st.sampled_from([1, 50, 1 << 20])))
     plain, intact = inflated(content)
     check(found, plain if intact else plain + bytes(BLOCK))
