@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/stamp
 TESTS ?=
 STORE ?= bench-output
+MINUTES ?= 60
 
 ifneq ($(wildcard ../shared),)
 export FLOWSCORE_ASSETS ?= $(abspath ../shared)
@@ -12,10 +13,10 @@ endif
 export RAY_DATA_DISABLE_PROGRESS_BARS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 # Tests compute little; threads of one process that wait for each other on busy cores cost more than they give.
-test test-slow: export OMP_NUM_THREADS ?= 1
+test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint lock tables clean
+.PHONY: help demo test test-slow fuzz bench lint lock tables clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +40,10 @@ test: $(STAMP) ## all tests that take seconds
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(TESTS)
+
+fuzz: $(STAMP) ## damaged files for every parser of outside bytes, other ones each round, for MINUTES=60 or until one fails
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
+		FUZZ_EXAMPLES=1000 $(RUN) -m pytest tests/fuzz --timeout 7200 $(TESTS) || exit 1; done
 
 bench: $(STAMP) ## images per second from an S3 server on this machine to tables, and what limits it; BENCH='--images 4000'
 	bash docs/benchmarks/throughput/bench.sh $(abspath $(RUN)) $(BENCH)

@@ -11,6 +11,11 @@ from pydantic_core import ErrorDetails
 
 from jobs.errors import UsageError
 
+NOT_YAML = (  # a value that its tag or form does not allow raises whatever the conversion does, deep nesting RecursionError
+    *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
+)
+MESSAGE_CHARACTERS = 1000
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -40,8 +45,8 @@ def _read(config_file: Path) -> dict[str, Any]:
         content = yaml.safe_load(config_file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError("--config", "a readable YAML file", str(config_file), f"{error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
+    except NOT_YAML as error:
+        line = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
         raise UsageError("--config", "a YAML file", str(config_file), f"The parser says: {line}.") from error
     if content is None:
         return {}

@@ -1,5 +1,6 @@
 """Errors whose text is meant for the person at the keyboard, and the exit code that each one ends a job with."""
 
+import reprlib
 from enum import IntEnum
 from typing import Any
 
@@ -18,11 +19,26 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class Shown(reprlib.Repr):
+    """Values as their repr, what is endless of them cut: a few lines of YAML can stand for billions of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 1000, 1000
+
+    def repr_int(self, number: int, level: int) -> str:
+        bits = number.bit_length()
+        return repr(number) if bits < 1000 else f"an integer of {bits} bits"  # Python refuses to write long ones
+
+
+SHOWN = Shown()
+
+
 class UsageError(ValueError):
     """A setting that cannot work, found before anything was started. Exit code 2."""
 
     def __init__(self, field: str, rule: str, value: Any, fix: str) -> None:
-        super().__init__(f"{field} must be {rule}; got {value!r}. {fix}")
+        super().__init__(f"{field} must be {rule}; got {SHOWN.repr(value)}. {fix}")
 
 
 class ErrorShareError(Exception):

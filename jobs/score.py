@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.config import load
 from jobs.entry import run
@@ -17,7 +17,7 @@ from models import artifact
 from models.artifact import Artifact
 from models.explanation_methods import Method
 from pipeline.cluster import Resources
-from pipeline.decode import DecodeConfig
+from pipeline.decode import DecodeConfig, known_zone
 from pipeline.finalize import TooManyErrors
 from pipeline.lease import LeaseHeld, LeaseLost
 from pipeline.run import Engine, OnProgress, RunLimits, RunProgress, RunResult, score_archive
@@ -57,8 +57,14 @@ class ScoreSettings(BaseModel):
     def _input_is_the_sources(cls, settings: Any) -> Any:
         if isinstance(settings, dict) and "input" in settings:
             settings = dict(settings)
-            settings["source"] = {**settings.get("source", {}), "input_uri": settings.pop("input")}
+            uri, source = settings.pop("input"), settings.get("source") or {}
+            settings["source"] = {**source, "input_uri": uri} if isinstance(source, dict) else source
         return settings
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        return None if name is None else known_zone(name)
 
 
 @dataclass(frozen=True)

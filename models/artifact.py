@@ -147,7 +147,13 @@ def load(artifact: Artifact, device: str = "cpu") -> Detector:
     """The detector with the artifact's weights, frozen for scoring on the device."""
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
-    detector = registry.build(config.model_copy(update={"backbone": offline}))
+    try:
+        detector = registry.build(config.model_copy(update={"backbone": offline}))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{artifact.directory / CONFIG} must describe a detector of this version of flowscore; {error} "
+            "Use the version that trained it, or train again."
+        ) from error
     path = artifact.directory / WEIGHTS
     try:
         detector.load_state_dict(load_file(path), strict=True)

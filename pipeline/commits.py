@@ -9,8 +9,10 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import state_file
 from pipeline.ranged import open_ranged
 from pipeline.run_state import RunState
+from pipeline.state_file import READING, reading
 from pipeline.storage import Store
 from schemas import commit as schema
 
@@ -20,6 +22,7 @@ WRITING = {
     "use_dictionary": ["uri", "lot", "stage", "error"],
     "write_statistics": False,
     "store_schema": False,
+    **state_file.WRITING,
 }
 
 
@@ -58,7 +61,7 @@ def footer_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
 
 def read_footer(store: Store, key: str) -> dict[str, str]:
     """The footer of one commit; reads the end of the file only."""
-    with open_ranged(store, key) as file:
+    with reading(key), open_ranged(store, key) as file:
         return footer_of(pq.read_metadata(file).metadata)
 
 
@@ -123,8 +126,9 @@ def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[s
     """How often each member name occurred in the parts of a stream before `item`: the ordinals go on from there."""
     seen: dict[str, int] = {}
     for part in range(item.part):
-        with open_ranged(state.store, state.commit_key(slice_number, item.number, part)) as file:
-            for name in pq.read_table(file, columns=["member"])["member"].to_pylist():
+        key = state.commit_key(slice_number, item.number, part)
+        with reading(key), open_ranged(state.store, key) as file:
+            for name in pq.ParquetFile(file, **READING).read(columns=["member"])["member"].to_pylist():
                 if name is not None:
                     seen[name] = seen.get(name, 0) + 1
     return seen

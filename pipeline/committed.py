@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline import plan
 from pipeline.commits import footer_of
 from pipeline.run_state import RunState
+from pipeline.state_file import READING, reading
 from pipeline.storage import Object, Store
 
 READ_AHEAD = 8
@@ -58,8 +59,11 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
 
 
 def _read(store: Store, number: int, entry: Object) -> Commit:
-    file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)))
-    return Commit(number, footer_of(file.metadata.metadata), file.read())
+    with reading(entry.key):
+        file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)), **READING)
+        rows, footer = file.read(), footer_of(file.metadata.metadata)
+        int(footer["part"])
+    return Commit(number, footer, rows)
 
 
 def _ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

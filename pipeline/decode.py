@@ -23,6 +23,15 @@ STRIP_PIXELS = 1 << 22  # of a large image that are looked at together
 DCT_MARGIN = 3  # a JPEG is reduced while decoding to no less than 3 times the input: 0.4 levels of difference on average
 
 
+def known_zone(name: str) -> str:
+    """The name of a time zone as it is; raises ValueError for any other text."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, or an endless one
+        raise ValueError(f"timezone must be a name such as Europe/Berlin; got {name[:100]!r}. Correct it.") from error
+    return name
+
+
 class DecodeConfig(BaseModel):
     """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
     white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera).
@@ -45,11 +54,7 @@ class DecodeConfig(BaseModel):
     @field_validator("timezone")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"timezone must be a name such as Europe/Berlin; got {name!r}. Correct it.") from error
-        return name
+        return known_zone(name)
 
 
 class Decoded(NamedTuple):

@@ -76,13 +76,17 @@ def ignored(key: str) -> bool:
 
 
 def _regex(pieces: list[str]) -> str:
-    parts = []
-    for index, piece in enumerate(pieces):
-        if index % 2 == 0:
-            parts.append(re.escape(piece))
+    """A field and the text behind it match at the first place or not at all (`(?>`): a field that took more would leave less
+    to those after it, and trying it takes the key's length to the power of the number of fields."""
+    regex = re.escape(pieces[0])
+    for index in range(1, len(pieces), 2):
+        field, literal = pieces[index], re.escape(pieces[index + 1])
+        followed = index + 2 < len(pieces)
+        if field == REST:
+            regex += f"(?P<{field}>.+){literal}"
         else:
-            parts.append(f"(?P<{piece}>.+)" if piece == REST else f"(?P<{piece}>[^/]+?)")
-    return "".join(parts)
+            regex += f"(?>(?P<{field}>[^/]+?){literal})" if followed else f"(?P<{field}>[^/]+?){literal}"
+    return regex
 
 
 def _regex_upto_date(pieces: list[str]) -> str:

@@ -18,6 +18,7 @@ from pipeline.ranged import open_ranged
 from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources import registry
+from pipeline.state_file import READING, WRITING, reading
 from pipeline.storage import Object, Store
 from schemas import plan as schema
 
@@ -114,7 +115,7 @@ def cut(objects: Iterator[Object], config: ScoringConfig, store: Store) -> Itera
 
 def _write_slice(path: Path, config: ScoringConfig, rows: Iterator[dict], listing: Listing) -> None:
     counts = {"units": 0, "images": 0, "streams": 0, "size": 0}
-    with pq.ParquetWriter(path, schema.SCHEMA, compression="zstd", store_schema=False) as writer:
+    with pq.ParquetWriter(path, schema.SCHEMA, compression="zstd", store_schema=False, **WRITING) as writer:
         for group in _chunks(rows, UNITS_PER_ROW_GROUP):
             writer.write_table(pa.Table.from_pylist(group, schema=schema.SCHEMA), row_group_size=UNITS_PER_ROW_GROUP)
             counts["units"] += len(group)
@@ -126,7 +127,8 @@ def _write_slice(path: Path, config: ScoringConfig, rows: Iterator[dict], listin
 
 def slice_counts(state: RunState, slice_number: int) -> SliceCounts:
     """The counts in a sealed slice's footer."""
-    with open_ranged(state.store, state.slice_key(slice_number)) as file:
+    key = state.slice_key(slice_number)
+    with reading(key), open_ranged(state.store, key) as file:
         return SliceCounts.of(pq.read_metadata(file).metadata)
 
 
@@ -139,8 +141,9 @@ def units(
     state: RunState, slice_number: int, first: int = 0, end: int | None = None, columns: list[str] | None = None
 ) -> Iterator[dict]:
     """Plan rows of the units first <= number < end, a row group at a time."""
-    with open_ranged(state.store, state.slice_key(slice_number)) as file:
-        parquet = pq.ParquetFile(file)
+    key = state.slice_key(slice_number)
+    with reading(key), open_ranged(state.store, key) as file:
+        parquet = pq.ParquetFile(file, **READING)
         total = parquet.metadata.num_rows
         end = total if end is None else min(end, total)
         for group in range(first // UNITS_PER_ROW_GROUP, -(-end // UNITS_PER_ROW_GROUP)):

@@ -5,6 +5,7 @@ end of the archive. A header that cannot be read is the end here too, since size
 Members may be tars themselves, so headers are never searched for.
 """
 
+import contextlib
 import re
 import tarfile
 from collections.abc import Iterator
@@ -96,7 +97,8 @@ def _content(reader: ForwardReader, header: Header, offset: int, max_member_byte
         there = len(content)
     if there < size:
         raise Unreadable("truncated", f"the shard ends {size - there} bytes before the end of member {header.name!r}")
-    reader.skip(-size % BLOCK)
+    with contextlib.suppress(CorruptStream):  # the member is whole; reading on meets the damage again
+        reader.skip(-size % BLOCK)
     return None if skipped else fault or content
 
 

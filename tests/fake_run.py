@@ -20,6 +20,7 @@ from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.sources import registry
 from pipeline.sources.config import SourceConfig, Start
+from pipeline.state_file import WRITING
 from pipeline.storage import open_store
 from schemas import commit, plan
 
@@ -113,7 +114,7 @@ def write_slice(
     ]
     sink = pa.BufferOutputStream()
     counts = SliceCounts(len(planned), sum(unit["images"] or 0 for unit in planned), len(streams), 0, ignored=3)
-    with pq.ParquetWriter(sink, plan.SCHEMA, store_schema=False) as writer:
+    with pq.ParquetWriter(sink, plan.SCHEMA, store_schema=False, **WRITING) as writer:
         writer.write_table(pa.Table.from_pylist(planned, schema=plan.SCHEMA), row_group_size=UNITS_PER_ROW_GROUP)
         writer.add_key_value_metadata(counts.footer())
     state.store.put_new(state.slice_key(number), sink.getvalue().to_pybytes())

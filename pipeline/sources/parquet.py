@@ -19,8 +19,8 @@ from pipeline.storage import Changed, Gone, Object, Store
 
 UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request
-# What pyarrow raises for bytes that are no Parquet and for names that are no text; storage raises StorageError.
-DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
+MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer says
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # from pyarrow for bytes that are no Parquet; not storage's errors
 
 
 def claims(key: str) -> bool:
@@ -39,9 +39,9 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
         row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
         try:
             with open_ranged(store, entry.key, entry.etag) as file:
-                groups = list(_group_sizes(_open(file), entry.key, config))
-            if sum(stored for _, _, stored in groups) > entry.size:
-                raise pa.ArrowInvalid("the footer says more bytes than the file has")
+                parquet = _open(file)
+                find_columns(entry.key, parquet.schema_arrow, config)
+                groups = list(_group_sizes(parquet, file.size))
         except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
             if isinstance(error, NoSuchColumn):
                 misfit = misfit or error
@@ -108,6 +108,9 @@ def _open(file: RangedFile) -> pq.ParquetFile:
     rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
     if footer.num_rows != sum(rows) or min(rows, default=0) < 0 or footer.num_rows > file.size:
         raise pa.ArrowInvalid(f"the footer says {footer.num_rows} rows, in groups of {rows[:8]}, in {file.size} bytes")
+    sizes = [footer.row_group(index).total_byte_size for index in range(footer.num_row_groups)]
+    if not all(0 <= size <= file.size * MAX_RATIO for size in sizes):
+        raise pa.ArrowInvalid(f"the footer says row groups of {sizes[:8]} bytes, in {file.size} bytes")
     return parquet
 
 
@@ -117,29 +120,29 @@ def _cells(
     """(image, id) of the rows row_start + done <= row < row_start + row_count, a bounded batch in memory at a time."""
     columns = find_columns(key, parquet.schema_arrow, config)
     chosen, first, image_bytes = [], 0, 0
-    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, key, config)):
+    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, 0)):
         if row_start <= first < row_start + row_count:
             chosen.append(index)
             image_bytes += content_bytes
         first += rows
     batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
     row = 0
-    for batch in parquet.iter_batches(batch_rows, chosen, columns.projection(), use_threads=False):
-        if row + len(batch) > done:
-            yield from columns.cells(batch.slice(max(0, done - row)))
-        row += len(batch)
+    for group in chosen:  # one by one: a damaged one costs none of the rows before it
+        for batch in parquet.iter_batches(batch_rows, [group], columns.projection(), use_threads=False):
+            if row + len(batch) > done:
+                yield from columns.cells(batch.slice(max(0, done - row)))
+            row += len(batch)
 
 
-def _group_sizes(parquet: pq.ParquetFile, key: str, config: SourceConfig) -> Iterator[tuple[int, int, int]]:
-    """Of every row group: rows, bytes of the image column decompressed, and as stored."""
-    image = find_columns(key, parquet.schema_arrow, config).image
-    for index in range(parquet.metadata.num_row_groups):
-        group = parquet.metadata.row_group(index)
-        chunks = (group.column(column) for column in range(group.num_columns))
-        chunk = next((chunk for chunk in chunks if chunk.path_in_schema == image), None)
-        if chunk is None or min(chunk.total_compressed_size, chunk.total_uncompressed_size) < 0:
-            raise pa.ArrowInvalid(f"the footer contradicts itself about column {image!r}")
-        yield group.num_rows, chunk.total_uncompressed_size, chunk.total_compressed_size
+def _group_sizes(parquet: pq.ParquetFile, file_size: int) -> Iterator[tuple[int, int, int]]:
+    """Of every row group: rows, bytes decompressed, and its share of the file's bytes.
+
+    Not from the column's own metadata: pyarrow aborts the process where that contradicts itself.
+    """
+    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
+    whole = sum(group.total_byte_size for group in groups)
+    for group in groups:
+        yield group.num_rows, group.total_byte_size, file_size * group.total_byte_size // max(1, whole)
 
 
 def _cut(groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[dict]:

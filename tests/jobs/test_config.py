@@ -3,6 +3,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.config import ConfigError, load
 from jobs.errors import UsageError
+from jobs.score import ScoreSettings
 
 
 class Source(BaseModel):
@@ -83,3 +84,33 @@ def test_a_missing_file(tmp_path):
 def test_yaml_cannot_build_objects(tmp_path):
     with pytest.raises(UsageError, match="could not determine a constructor"):
         load(Settings, write(tmp_path, "model: !!python/object/apply:os.getcwd []\n"))
+
+
+@pytest.mark.parametrize("text", ["!!int x", "!!bool x", "!!timestamp x", "2001-99-99", "[" * 1000, "0x" + "9" * 5000])
+def test_a_value_that_yaml_cannot_convert_is_one_line(tmp_path, text):
+    with pytest.raises(UsageError) as error:
+        load(Settings, write(tmp_path, f"model: {text}\n"))
+    assert len(str(error.value)) < 3000
+
+
+def test_a_few_lines_that_stand_for_billions_of_values_are_not_written_out(tmp_path):
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)), "model: *a11"]
+    with pytest.raises(UsageError) as error:
+        load(Settings, write(tmp_path, "\n".join(lines)))
+    assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize("source", ["", "5", "text", "[a]"])
+def test_a_source_that_is_no_mapping_beside_an_input(tmp_path, source):
+    path = write(tmp_path, f"model: m\noutput: o\ninput: i\nsource: {source}\n")
+    if source == "":
+        assert load(ScoreSettings, path).source.input_uri == "i"
+        return
+    with pytest.raises(UsageError, match="source must be a valid dictionary"):
+        load(ScoreSettings, path)
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "''", "x" * 5000])
+def test_a_time_zone_that_there_is_not(tmp_path, zone):
+    with pytest.raises(ConfigError, match="timezone must be a name such as Europe/Berlin"):
+        load(ScoreSettings, write(tmp_path, f"model: m\noutput: o\ninput: i\ntimezone: {zone}\n"))

@@ -161,6 +161,15 @@ def test_a_calibration_has_its_own_digest(saved):
     assert calibrated.calibration_digest is not None
 
 
+@pytest.mark.parametrize("wrong", [{"detector": "nix"}, {"hyperparameters": {"hidden": "many"}}, {"hyperparameters": {"x": 1}}])
+def test_a_config_that_no_detector_is_built_from(saved, wrong):
+    path = saved.directory / "config.json"
+    path.write_text(artifact.canonical_json(json.loads(path.read_text()) | wrong))
+    artifact.write_digests(saved.directory)
+    with pytest.raises(ArtifactError, match="config.json must describe a detector"):
+        artifact.load(artifact.read(saved.directory))
+
+
 class Bomb:
     """Unpickled, it makes a folder."""
 

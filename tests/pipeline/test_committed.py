@@ -3,6 +3,7 @@ from fake_run import RUN, failed, scored, write_slice
 
 from pipeline.committed import IncompleteSlice, read_commits
 from pipeline.run_state import RunState
+from pipeline.state_file import DamagedState
 
 CONTENT = [
     ("none", [scored("a", 1.0), failed("b")]),
@@ -45,3 +46,27 @@ def test_a_commit_with_fewer_images_than_planned(state, tmp_path):
     state.store.put(state.commit_key(0, 0, 0), short.store.get(short.commit_key(0, 0, 0)))
     with pytest.raises(IncompleteSlice, match="1 of 2 images"):
         list(read_commits(state, 0, 0, 4))
+
+
+@pytest.mark.parametrize("unit, part", [(0, 0), (1, 2)])
+def test_a_damaged_commit_is_named(state, unit, part):
+    key = state.commit_key(0, unit, part)
+    whole = state.store.get(key)
+    for damaged in (
+        whole[:-20],
+        b"",
+        whole[:40] + b"\xff" * 9 + whole[49:],
+        whole.replace(b"flowscore.device", b"flowscore.devise"),
+    ):
+        state.store.put(key, damaged)
+        with pytest.raises(DamagedState, match=key):
+            list(read_commits(state, 0, 0, 4))
+
+
+def test_a_damaged_slice_is_named(state):
+    key = state.slice_key(0)
+    whole = state.store.get(key)
+    for damaged in (whole[:-20], whole[:40] + b"\xff" * 9 + whole[49:]):
+        state.store.put(key, damaged)
+        with pytest.raises(DamagedState, match=key):
+            list(read_commits(state, 0, 0, 4))

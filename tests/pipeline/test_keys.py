@@ -95,3 +95,10 @@ def test_names_that_are_never_images():
         assert ignored(key), key
     for key in ("a.jpg", "_DSC1.JPG", "a.json.jpg", "./a.jpg", "../a.jpg", "a", "a.b/c"):
         assert not ignored(key), key
+
+
+@pytest.mark.parametrize("key", ["-" * 3000, "-" * 3000 + ".jpg", "a-" * 1500 + "b.png"])
+def test_a_key_of_many_separators_takes_no_longer_for_more_fields(key):
+    """Tried out in all ways, the second field of four would take minutes for a key of 500 characters."""
+    found = KeyPattern("{a}-{b}-{c}-{d}-{e}.jpg").match(key)
+    assert (found is not None) == key.endswith(".jpg")

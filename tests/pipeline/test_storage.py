@@ -179,7 +179,7 @@ def test_a_hostile_key_is_not_copied(tmp_path, monkeypatch, keys, why):
         def list(self):
             return iter([Object(key, 1, "e") for key in keys])
 
-        def get(self, key, etag=None):
+        def get(self, key, etag=None, size=None):
             return b"x"
 
     monkeypatch.setattr(storage, "open_store", lambda uri: Bucket())

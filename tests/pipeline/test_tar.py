@@ -245,6 +245,23 @@ def test_damaged_extended_headers(read):
         assert bad(read(bytes(header) + content)) == [(None, "corrupt_header", 0)]
 
 
+@pytest.mark.parametrize("size", [b"\x80" + b"\xff" * 11, b"\x80" + b"\0" * 3 + b"\x80" + b"\0" * 7, b"\xff" * 12])
+def test_a_size_that_no_file_has_ends_the_shard(read, size):
+    header = bytearray(info("a.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    parts = read(archive(images(2), end=False) + bytes(header) + b"x" * BLOCK)
+    assert len(good(parts)) == 2 and [(m, e) for m, e, _ in bad(parts)] == [(None, "corrupt_header")]
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "9" * 19, "-1", "1e3"])
+def test_a_pax_size_that_no_file_has_ends_the_shard(read, size):
+    member = info("b.jpg", pax_headers={"size": size})
+    parts = read(archive([("a.jpg", b"a"), (member, b"b")], tarfile.PAX_FORMAT))
+    assert good(parts) == [("a.jpg", b"a")] and [(m, e) for m, e, _ in bad(parts)] == [(None, "corrupt_header")]
+
+
 def test_names_that_are_not_utf8(read):
     content = archive([("caf\udce9.jpg", b"x")])
     assert good(read(content)) == [("caf\\xe9.jpg", b"x")]
@@ -389,6 +406,14 @@ def test_damaged_gzip_gives_what_came_before(read):
     assert len(good(parts)) > 5 and bad(parts)
     ((_, error, _),) = bad(read(b"no gzip at all" * 100, name="s.tgz"))
     assert error == "corrupt_shard"
+
+
+def test_damaged_gzip_behind_a_whole_member_costs_only_what_follows(read):
+    content = archive([("a.jpg", b"a" * 700)], end=False)
+    pieces = gzip.compress(content[:-100]) + b"no gzip"
+    parts = read(pieces, name="s.tgz")
+    assert good(parts) == [("a.jpg", b"a" * 700)]
+    assert bad(parts) == [(None, "corrupt_shard", BLOCK + 700)]
 
 
 def test_gzip_of_several_members_and_padding(read):

@@ -1,0 +1,82 @@
+"""A damaged plan slice or commit is never read as another one: what was written, or one error that names the object."""
+
+import pytest
+from fake_run import RUN, failed, scored, write_slice
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import fuzz, mutated
+
+from pipeline import plan
+from pipeline.commits import members_before, pending
+from pipeline.committed import IncompleteSlice, read_commits
+from pipeline.run_state import RunState
+from pipeline.state_file import DamagedState
+from pipeline.storage import open_store
+
+CONTENT = [
+    ("2026-01-01", [scored("a", 1.0), failed("b")]),
+    ("2026-01-01", [scored(f"m{number}", float(number), "s3://line/x.tar") for number in range(5)]),
+    ("2026-01-02", []),
+    ("2026-01-02", [scored("c", 2.0, regions=None)]),
+]
+
+
+def read_all(state: RunState) -> list[object]:
+    units = list(plan.units(state, 0))
+    work = list(pending(state, 0, units))
+    seen = [members_before(state, 0, item) for item in work if item.part]
+    commits = [(commit.number, commit.footer, commit.rows.to_pylist()) for commit in read_commits(state, 0, 0, 4)]
+    return [units, plan.slice_counts(state, 0), plan.dates(state, 0), work, seen, commits]
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    place = tmp_path_factory.mktemp("state")
+    write_slice(place, CONTENT, streams={1: 2})
+    return RunState(str(place), RUN)
+
+
+@pytest.fixture(scope="module")
+def files(state):
+    store = open_store(state.output_uri)
+    return {entry.key: store.get(entry.key) for entry in store.list(state.prefix)}
+
+
+@pytest.fixture(scope="module")
+def wanted(state):
+    return read_all(state)
+
+
+def footer_start(content: bytes) -> int:
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def read_damaged(state: RunState, files: dict[str, bytes], key: str, content: bytes) -> list[object] | None:
+    """What is read with the object replaced; None when it is refused."""
+    try:
+        state.store.put(key, content)
+        return read_all(state)
+    except (DamagedState, IncompleteSlice) as error:
+        assert key in str(error) or isinstance(error, IncompleteSlice)
+        return None
+    finally:
+        state.store.put(key, files[key])
+
+
+@fuzz(150)
+@given(st.data())
+def test_damaged_pages_are_refused(state, files, wanted, data):
+    key = data.draw(st.sampled_from(sorted(files)))
+    start = footer_start(files[key])
+    pages = data.draw(mutated([files[key][:start]]))[:start].ljust(start, b"\0")
+    found = read_damaged(state, files, key, pages + files[key][start:])
+    assert found is None or found == wanted
+
+
+@fuzz(150)
+@given(st.data())
+def test_a_damaged_object_is_one_error_or_read(state, files, data):
+    """Read, since nothing guards a footer; what it says of rows is checked against them."""
+    key = data.draw(st.sampled_from(sorted(files)))
+    content = data.draw(mutated([files[key]], marks=lambda content: list(range(max(0, footer_start(content)), len(content)))))
+    read_damaged(state, files, key, content)
