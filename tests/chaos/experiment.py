@@ -144,8 +144,8 @@ class Laboratory:
 
     def _reads(self, request: Request, scenario: str, finished: dict[str, int]) -> bool:
         prefix = f"{self.bucket.removeprefix('s3://')}/in-{scenario}/"
-        until = finished.get(request.key.removeprefix(prefix))
-        if request.method != "GET" or request.listing or not request.key.startswith(prefix) or until is None:
+        until = finished.get(request.key.removeprefix(prefix), 0)
+        if request.method != "GET" or request.listing or not request.key.startswith(prefix) or not until:
             return False
         start = request.range.removeprefix("bytes=").partition("-")[0]
         return not start.isdigit() or int(start) < until
