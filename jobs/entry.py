@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from jobs.errors import ExitCode, exit_code
+from jobs.errors import ExitCode, exit_code, sentence
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
@@ -32,6 +32,6 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
         code = exit_code(error)
         if code is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(code)
     sys.exit(ExitCode.OK)

@@ -1,6 +1,8 @@
 """Errors whose text is meant for the person at the keyboard, and the exit code that each one ends a job with."""
 
+import errno
 import reprlib
+import tempfile
 from enum import IntEnum
 from typing import Any
 
@@ -59,6 +61,19 @@ EXIT_CODES: dict[type[Exception], ExitCode] = {
 """The first class that fits decides: storage that does not answer may answer the next time, one that refuses will not."""
 
 
+def is_full_disk(error: Exception) -> bool:
+    """Whether a disk of this machine is full: that of scratch files, since stores have errors of their own."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def sentence(error: Exception) -> str:
+    """What is printed of an error that has an exit code."""
+    if is_full_disk(error):
+        place = tempfile.gettempdir()
+        return f"scratch files must have room; {place} is full ({error}). Let TMPDIR name a larger disk and repeat the command"
+    return str(error)
+
+
 def exit_code(error: Exception) -> ExitCode | None:
     """The code to end with after printing the error's one line; None: not foreseen, let the traceback through.
 
@@ -68,5 +83,7 @@ def exit_code(error: Exception) -> ExitCode | None:
     for kind, code in EXIT_CODES.items():
         if isinstance(error, kind):
             return code
+    if is_full_disk(error):
+        return ExitCode.USAGE
     ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
     return ExitCode.USAGE if ours and isinstance(error, ValueError) else None

@@ -13,7 +13,7 @@ from pipeline.envelope import nothing_to_score, unpack, unpack_explanations, unp
 from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
-from pipeline.storage import Denied, Unreachable
+from pipeline.storage import StorageError
 from schemas import commit as commit_schema
 from schemas.explanation import EXPLANATION
 
@@ -48,7 +48,7 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
     }
     try:
         new = write_commit(config.state.store, config.state.commit_key(config.slice, number, part), rows, footer)
-    except (Unreachable, Denied) as error:
+    except StorageError as error:
         return _outcome(unit, message=str(error))
     return _outcome(unit, scored=rows.num_rows - errors, errors=errors, new=new, bytes_read=unit["bytes_read"][0].as_py())
 

@@ -13,7 +13,7 @@ from pipeline.scoring_config import part_id
 from pipeline.sources import registry
 from pipeline.sources.config import Start
 from pipeline.stage_config import StageConfig
-from pipeline.storage import Denied, Unreachable, open_store
+from pipeline.storage import StorageError, open_store
 
 
 def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
@@ -71,7 +71,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
             if piece.next_offset is not None:
                 part, offset = part + 1, piece.next_offset
             clock = time.perf_counter()
-    except (Unreachable, Denied) as error:
+    except StorageError as error:
         yield envelope(number=item.number, part=part, message=str(error))
 
 

@@ -5,6 +5,7 @@ Units that are scored by tiles come encoded: a large picture is decoded beside t
 
 import math
 import time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,14 @@ from pipeline.decode_tiles import InChild, TiledUnit, ahead
 from pipeline.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
 from pipeline.scorer import Scorer, UnitScores
 from pipeline.stage_config import StageConfig
-from pipeline.storage import local_copy
+from pipeline.storage import StorageError, local_copy
 
 
 class ScoreStage:
     """The GPU (or CPU) stage: decoded envelopes in, scored envelopes out. One instance an actor."""
 
     def __init__(self, config: StageConfig) -> None:
-        directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-        self._scorer = Scorer(directory, config.device, config.threads, config.scoring.explain)
+        self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
         self._decoder = InChild(self._decode, config.decode_timeout_s)
@@ -30,25 +30,36 @@ class ScoreStage:
     def __call__(self, unit: pa.Table) -> pa.Table:
         if nothing_to_score(unit):
             return unit
+        try:
+            scorer = self._scorer
+        except StorageError as error:
+            return envelope(number=unit["number"][0].as_py(), part=unit["part"][0].as_py(), message=str(error))
         clock = time.perf_counter()
         columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}
-        rows, scores, decode = self._tiles(unit) if self._scorer.tiling is not None else self._pixels(unit)
+        rows, scores, decode = self._tiles(unit) if scorer.tiling is not None else self._pixels(unit)
         columns |= decode
         if scores is not None:
             columns |= {
-                "finite": self._scorer.finite(scores).tobytes(),
+                "finite": scorer.finite(scores).tobytes(),
                 "scores": scores.score.tobytes(),
                 "embeddings": scores.embedding.tobytes(),
-                "map_threshold": self._scorer.map_threshold,
+                "map_threshold": scorer.map_threshold,
                 **pack_maps(scores.anomaly_map),
-                **pack_explanations(scores.explanations, self._scorer.explain),
+                **pack_explanations(scores.explanations, scorer.explain),
             }
         return envelope(
             **columns,
             rows=rows,
-            device=self._scorer.label,
+            device=scorer.label,
             score_s=time.perf_counter() - clock,
         )
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        """Loaded with the first unit: when storage does not give the model, that one stays open and the next asks again."""
+        config = self._config
+        directory = local_copy(config.artifact_uri, Path(config.cache_dir))
+        return Scorer(directory, config.device, config.threads, config.scoring.explain)
 
     def _pixels(self, unit: pa.Table) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:
         """The unit's rows, its scores unless it is empty, and nothing to add."""

@@ -1,5 +1,6 @@
 """The three stages as one Ray Data stream: work items in, commits' counts out, one unit a row all the way."""
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayTaskError
 
 from pipeline.cluster import Resources, connect
 from pipeline.commit_stage import commit
@@ -80,12 +82,22 @@ class RayEngine:
         remote = ray.remote(function).options(num_cpus=1)
         ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting: deque[ray.ObjectRef] = deque()
-        for job in jobs:
-            waiting.append(remote.remote(job))
-            if len(waiting) >= ahead:
+        with _own_errors():
+            for job in jobs:
+                waiting.append(remote.remote(job))
+                if len(waiting) >= ahead:
+                    yield ray.get(waiting.popleft())
+            while waiting:
                 yield ray.get(waiting.popleft())
-        while waiting:
-            yield ray.get(waiting.popleft())
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raises what was raised in a task instead of what Ray makes of it, which is that and two tracebacks in one text."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from error
 
 
 def _configure() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -60,6 +61,7 @@ def _main(settings: dict[str, Any], environment: dict[str, str], log: str, host:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= environment
+    tempfile.tempdir = None  # TMPDIR may be among them
     import torch
     from inline_engine import InlineEngine
 

@@ -84,7 +84,7 @@ class Laboratory:
             found = chaos_archive.published(output)
             wanted = self.whole[point.scenario].rows
             outcome.faults += [
-                f"{name}: {_difference(found[name], rows)}" for name, rows in wanted.items() if found[name] != rows
+                f"{name}: {difference(found[name], rows)}" for name, rows in wanted.items() if found[name] != rows
             ]
         return outcome
 
@@ -166,7 +166,7 @@ class Laboratory:
         return found
 
 
-def _difference(found: list[tuple], wanted: list[tuple]) -> str:
+def difference(found: list[tuple], wanted: list[tuple]) -> str:
     missing = [row for row in wanted if row not in found]
     surplus = [row for row in found if row not in wanted]
     return f"{len(missing)} rows missing, {len(surplus)} too many; first: {str((missing + surplus)[:1])[:600]}"

@@ -1,6 +1,9 @@
+import errno
+import tempfile
+
 import pytest
 
-from jobs.errors import ErrorShareError, ExitCode, PartialRunError, UsageError, exit_code
+from jobs.errors import ErrorShareError, ExitCode, PartialRunError, UsageError, exit_code, sentence
 from pipeline.objects import BadUri, Denied, Gone, Unreachable
 
 
@@ -19,6 +22,7 @@ def test_usage_error_is_one_sentence_with_field_rule_value_and_fix():
         (Denied("403"), 2),
         (Gone("nothing there"), 2),
         (BadUri("uri must be ..."), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
         (type("ArtifactError", (ValueError,), {"__module__": "models.artifact"})("model.safetensors is not there."), 2),
     ],
 )
@@ -26,10 +30,16 @@ def test_exit_codes(error, code):
     assert exit_code(error) == code
 
 
-@pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("score"), RuntimeError("no")])
+@pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("score"), RuntimeError("no"), OSError(errno.EIO, "no")])
 def test_bugs_are_not_given_a_code(bug):
     assert exit_code(bug) is None
 
 
 def test_numbers_are_what_the_documents_promise():
     assert [int(code) for code in ExitCode] == [0, 2, 3, 5, 130]
+
+
+def test_a_full_disk_says_which_and_what_to_do():
+    said = sentence(OSError(errno.ENOSPC, "No space left on device"))
+    assert tempfile.gettempdir() in said and "TMPDIR" in said
+    assert sentence(Denied("403")) == "403"
