@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/stamp
 TESTS ?=
 STORE ?= bench-output
+POINTS ?= 1000
+SEED ?= 0
 MINUTES ?= 60
 
 ifneq ($(wildcard ../shared),)
@@ -16,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz bench lint lock tables clean
+.PHONY: help demo test test-slow chaos fuzz bench lint lock tables clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +47,9 @@ fuzz: $(STAMP) ## damaged files for every parser of outside bytes, other ones ea
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
 		FUZZ_EXAMPLES=1000 $(RUN) -m pytest tests/fuzz --timeout 7200 $(TESTS) || exit 1; done
 
+chaos: $(STAMP) ## POINTS=1000 faults in scoring runs, those of SEED=0: kills, storage, disk, nodes; a line each in chaos-report.csv
+	$(RUN) -m pytest -m slow tests/chaos --chaos-points $(POINTS) --chaos-seed $(SEED) --chaos-report chaos-report.csv $(TESTS)
+
 bench: $(STAMP) ## images per second from an S3 server on this machine to tables, and what limits it; BENCH='--images 4000'
 	bash docs/benchmarks/throughput/bench.sh $(abspath $(RUN)) $(BENCH)
 
@@ -61,5 +66,5 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 		--no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
 
 clean: ## remove what the other targets made
-	rm -rf .venv demo-output bench-output *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo-output bench-output chaos-report.csv *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,13 @@ PORTS = 3  # gateway and both of the monitor's, in a row
 stand_in = pytest.StashKey[str]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/chaos; here because pytest asks for options before it knows that folder."""
+    parser.addoption("--chaos-points", type=int, default=100, help="how many fault points")
+    parser.addoption("--chaos-seed", type=int, default=0, help="which ones")
+    parser.addoption("--chaos-report", type=Path, help="CSV file with a line for each")
+
+
 @pytest.fixture(scope="session")
 def s3(request: pytest.FixtureRequest) -> Iterator[str]:
     """Endpoint of an S3 server that runs for the session; the AWS environment points at it."""

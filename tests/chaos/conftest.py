@@ -1,7 +1,6 @@
-"""`--chaos-points`, `--chaos-seed`, `--chaos-report`: how many fault points, which, and a file with a line for each."""
+"""A model, a laboratory and a report for all tests here. tests/conftest.py has the options."""
 
 import csv
-from pathlib import Path
 
 import pytest
 from conftest import new_bucket
@@ -10,12 +9,6 @@ from experiment import Laboratory
 from fault_proxy import FaultProxy
 
 MAP_THRESHOLD = 3.0  # of the untrained features: a third of the images have regions
-
-
-def pytest_addoption(parser):
-    parser.addoption("--chaos-points", type=int, default=100)
-    parser.addoption("--chaos-seed", type=int, default=0)
-    parser.addoption("--chaos-report", type=Path)
 
 
 def pytest_generate_tests(metafunc):

@@ -1,9 +1,12 @@
-"""Nodes of a Ray cluster die while a run is under way, and another joins."""
+"""Nodes and processes of a Ray cluster die while a run is under way, and others join."""
 
+import contextlib
+import random
 import subprocess
 import sys
 from collections import Counter
 
+import psutil
 import pytest
 import yaml
 from conftest import new_bucket
@@ -14,8 +17,9 @@ from ray.cluster_utils import Cluster
 from pipeline.query import connect
 from pipeline.storage import open_store
 
-IMAGES, UNIT_IMAGES = 2000, 8
-KILL_EVERY_S = 30.0
+UNIT_IMAGES = 8
+STAGES = ("read_and_decode", "ScoreStage", "commit")
+NODES = 3
 STORE_BYTES = 200 << 20
 DONE_TWICE = 0.1
 
@@ -29,54 +33,106 @@ def cluster(s3, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE_BYTES})
-        nodes = [made.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(3)]
+        nodes = [add_node(made) for _ in range(NODES)]
         yield made, nodes, proxy
         made.shutdown()
+
+
+def add_node(made):
+    return made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+
+
+class Run:
+    """`flowscore score` of some images on the cluster; `twice` is how many were read more than once."""
+
+    def __init__(self, made, proxy, s3, model, folder, images):
+        self.images, self.proxy, self.bucket = images, proxy, new_bucket(s3)
+        store = open_store(f"{self.bucket}/in")
+        for i in range(images):
+            store.put(f"{i:05d}.png", encoded(i))
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump({"source": {"unit_images": UNIT_IMAGES}, "resources": {"threads": 1, "scorers": 2}}))
+        proxy.arm(Fault("delay", 0, times=10**9))
+        places = ["--model", model, "--input", f"{self.bucket}/in", "--output", f"{self.bucket}/out"]
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.driver = subprocess.Popen(
+                [sys.executable, "-m", "jobs.cli", "score", *places, "--config", config, "--address", made.address],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.driver.kill()
+        self.driver.wait()
+
+    def still_runs(self, seconds):
+        """Whether the driver is at work after so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.driver.wait(seconds)
+        return self.driver.poll() is None
+
+    def commits(self):
+        return sum("/commits/" in r.key and r.method == "PUT" and r.done for r in self.proxy.passed)
+
+    def twice(self):
+        """How many images were read again, when all are scored once."""
+        said = self.log.read_text()
+        assert self.driver.returncode == 0, said[-3000:]
+        counts = connect(f"{self.bucket}/out").connection.execute("select count(*), count(distinct image_id) from scores")
+        assert counts.fetchone() == (self.images, self.images)
+        reads = Counter(r.key for r in self.proxy.passed if r.method == "GET" and r.done and "/in/" in r.key and not r.listing)
+        return sum(reads.values()) - self.images
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_node_killed_every_30_seconds_and_one_that_joins(cluster, s3, marking_model, tmp_path):
     made, nodes, proxy = cluster
-    bucket = new_bucket(s3)
-    store = open_store(f"{bucket}/in")
-    for i in range(IMAGES):
-        store.put(f"{i:05d}.png", encoded(i))
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"source": {"unit_images": UNIT_IMAGES}, "resources": {"threads": 1, "scorers": 2}}))
-    proxy.arm(Fault("delay", 0, times=10**9))
-    arguments = ["--model", marking_model, "--input", f"{bucket}/in", "--output", f"{bucket}/out", "--config", str(config)]
-    with (tmp_path / "log").open("wb") as log:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", "score", *arguments, "--address", made.address],
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
     killed = 0
-    try:
-        while _still_running(driver, KILL_EVERY_S):
+    with Run(made, proxy, s3, marking_model, tmp_path, images=2000) as run:
+        while run.still_runs(30.0):
             made.remove_node(nodes.pop(0), allow_graceful=False)
-            nodes.append(made.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
+            nodes.append(add_node(made))
             killed += 1
-        code = driver.wait(600)
-    finally:
-        driver.kill()
-    said = (tmp_path / "log").read_text()
-    assert code == 0, said[-3000:]
-    assert killed >= 2, f"the run was over after {killed} kills"
-    counts = connect(f"{bucket}/out").connection.execute("select count(*), count(distinct image_id) from scores").fetchone()
-    assert counts == (IMAGES, IMAGES)
-    reads = Counter(r.key for r in proxy.passed if r.method == "GET" and r.done and "/in/" in r.key and not r.listing)
-    twice = sum(reads.values()) - IMAGES
-    print(f"{killed} nodes killed, {IMAGES} images, {twice} read again ({twice / IMAGES:.1%})")
-    assert twice <= DONE_TWICE * IMAGES
+    twice = run.twice()
+    print(f"{killed} nodes killed; {twice} of {run.images} images read again, {twice / run.images:.1%}")
+    assert killed >= 3
+    assert twice <= DONE_TWICE * run.images
 
 
-def _still_running(driver, seconds):
-    """Whether the driver was still at work after so many seconds."""
-    try:
-        driver.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_processes_of_all_stages_killed_at_random(cluster, s3, marking_model, tmp_path):
+    made, nodes, proxy = cluster
+    rng = random.Random(0)
+    killed = Counter()
+    with Run(made, proxy, s3, marking_model, tmp_path, images=600) as run:
+        while run.still_runs(3.0):
+            at_work = [process for process in workers(made) if run.commits()]
+            if at_work:
+                name, process = rng.choice(at_work)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed[name] += 1
+    run.twice()
+    print(dict(killed))
+    assert {"read_and_decode", "commit"} & set(killed) and sum(killed.values()) >= 5
+
+
+def workers(made):
+    """(stage, process) of Ray's workers that a stage runs in now."""
+    found = []
+    for node in made.list_all_nodes():
+        for started in node.all_processes["raylet"]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(started.process.pid).children(recursive=True):
+                    title = " ".join(process.cmdline())
+                    found += [
+                        (stage, process) for stage in ("read_and_decode", "ScoreStage", "commit") if f"({stage})" in title
+                    ]
+    return found

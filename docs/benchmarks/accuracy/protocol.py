@@ -153,7 +153,7 @@ def table() -> str:
         for chosen in (published, folds):
             cells += [_image_cell(chosen), _cell(chosen, "pixel_auroc"), _cell(chosen, "aupro")]
         minutes = [report["trained_s"] / 60 for report in reports.values()]
-        cells += [f"{np.mean(minutes):.1f}", f"{np.median([report['images_per_s'] for report in reports.values()]):.0f}"]
+        cells += [f"{np.median(minutes):.1f}", f"{np.median([report['images_per_s'] for report in reports.values()]):.0f}"]
         rows.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in [*header, *rows])
 
