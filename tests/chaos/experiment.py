@@ -55,6 +55,7 @@ class Laboratory:
         self._before = {
             entry.key: open_store(f"{bucket}/before").get(entry.key) for entry in open_store(f"{bucket}/before").list()
         }
+        self.before = {table: len(rows) for table, rows in chaos_archive.published(f"{bucket}/before").items()}
         chaos_archive.add(open_store(f"{bucket}/in-later"))
         self.whole = {scenario: self._uninterrupted(scenario) for scenario in SCENARIOS}
         found = {scenario: [len(whole.rows[name]) for name in ("scores", "errors")] for scenario, whole in self.whole.items()}

@@ -111,8 +111,8 @@ def test_processes_of_all_stages_killed_at_random(cluster, s3, marking_model, tm
     made, nodes, proxy = cluster
     rng = random.Random(0)
     killed = Counter()
-    with Run(made, proxy, s3, marking_model, tmp_path, images=600) as run:
-        while run.still_runs(3.0):
+    with Run(made, proxy, s3, marking_model, tmp_path, images=800) as run:
+        while run.still_runs(12.0):
             at_work = [process for process in workers(made) if run.commits()]
             if at_work:
                 name, process = rng.choice(at_work)
