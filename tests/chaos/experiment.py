@@ -82,12 +82,14 @@ class Laboratory:
             outcome.faults += self._read_after_commit(point.scenario, output, requests)
             finished = self._finished(point.scenario, output)
         if outcome.exits[-1] == 0:
-            found = chaos_archive.published(output)
-            wanted = self.whole[point.scenario].rows
-            outcome.faults += [
-                f"{name}: {difference(found[name], rows)}" for name, rows in wanted.items() if found[name] != rows
-            ]
+            outcome.faults += self.wrong(point.scenario, output)
         return outcome
+
+    def wrong(self, scenario: str, output: str) -> list[str]:
+        """How the published rows differ from an uninterrupted run's, a sentence a table."""
+        found = chaos_archive.published(output)
+        pairs = [(table, found[table], rows) for table, rows in self.whole[scenario].rows.items()]
+        return [f"{table}: {difference(here, rows)}" for table, here, rows in pairs if here != rows]
 
     def run(self, scenario: str, output: str, fault: Fault | None) -> tuple[int, list[Request], str]:
         """Exit code, the requests, and what was printed."""

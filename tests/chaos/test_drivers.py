@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from fault_proxy import Fault
 
 DONE, PARTIAL = 0, 5
 
@@ -23,10 +24,11 @@ def is_commit(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apart_s", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("apart_s", [0.0, 1.0])
 def test_of_two_drivers_one_wins_and_the_other_says_so(laboratory, apart_s):
+    """Late answers make the run long enough for the other one to see that somebody drives it."""
     output = f"{laboratory.bucket}/two-drivers-{apart_s}"
-    laboratory.proxy.arm()
+    laboratory.proxy.arm(Fault("delay", 0, times=10**9))
     first = laboratory.start("first", output, "one")
     time.sleep(apart_s)
     second = laboratory.start("first", output, "other")
@@ -38,7 +40,7 @@ def test_of_two_drivers_one_wins_and_the_other_says_so(laboratory, apart_s):
 
 
 @pytest.mark.slow
-def test_a_driver_thought_dead_comes_back_and_harms_nothing(laboratory, monkeypatch):
+def test_a_driver_thought_dead_comes_back_and_harms_nothing(laboratory):
     """Its host is another one for the second driver, which so has to wait until the first one's beat is stale."""
     output = f"{laboratory.bucket}/back-again"
     laboratory.proxy.arm()
