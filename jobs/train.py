@@ -177,13 +177,17 @@ def _name(settings: TrainSettings, detector: Detector) -> str:
 
 def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
     height, width = settings.image_size
-    backbone = BackboneConfig(
-        name=settings.backbone,
-        taps=settings.taps,
-        kwargs=settings.backbone_kwargs,
-        weights=settings.weights,
-        seed=settings.seed,
-    )
+    try:
+        backbone = BackboneConfig(
+            name=settings.backbone,
+            taps=settings.taps,
+            kwargs=settings.backbone_kwargs,
+            weights=settings.weights,
+            seed=settings.seed,
+        )
+    except ValidationError as error:  # of a name or an argument that timm does not have
+        fault = error.errors()[0]
+        raise ConfigError(str(fault.get("ctx", {}).get("error", fault["msg"]))) from None
     return ArtifactConfig(
         name=settings.name or settings.detector,
         detector=settings.detector,

@@ -122,6 +122,7 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
         (("--image-size", "64by64"), "image_size must be N or HEIGHTxWIDTH"),
         (("--weights", "/no/such/file"), "weights must be"),
         (("--detector", "nonesuch"), "detector must be one of"),
+        (("--backbone", "mobilenetv1_0"), "backbone must be a timm model"),
         (("--exclude", "/no/such/list"), "--exclude must be"),
         (("--calibration-share", "2"), "calibration_share must be"),
     ],
