@@ -81,7 +81,7 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
         )
     }
     streams = [u["number"] for u in units if u["images"] is None and u["number"] in done]
-    last = {number: _last_without_gap(done[number]) for number in streams}
+    last = {number: next(reversed(_without_gap(done[number])), None) for number in streams}
     with ThreadPoolExecutor(16) as pool:
         footers = dict(
             zip(
@@ -108,18 +108,13 @@ def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[
     There are some when a process or a node dies and its tasks run again, or when a second driver is at work: what they have
     committed is not read a second time.
     """
-    parts = [(part, key) for part, key in state.parts(slice_number, item.number) if part >= item.part]
-    keys = [key for expected, (part, key) in enumerate(parts, item.part) if part == expected]
-    return [read_footer(state.store, key) for key in keys]
+    parts = [(part, entry.key) for part, entry in state.parts(slice_number, item.number) if part >= item.part]
+    return [read_footer(state.store, key) for _, key in _without_gap(parts, item.part)]
 
 
-def _last_without_gap(parts: list[tuple[int, str]]) -> tuple[int, str] | None:
-    last = None
-    for expected, (part, key) in enumerate(parts):
-        if part != expected:
-            break
-        last = (part, key)
-    return last
+def _without_gap(parts: list[tuple[int, str]], first: int = 0) -> list[tuple[int, str]]:
+    """The parts from `first` on up to the first that is missing."""
+    return [found for expected, found in enumerate(parts, first) if found[0] == expected]
 
 
 def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[str, int]:

@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
@@ -43,6 +43,16 @@ class Denied(StorageError):
 
 class Unreachable(StorageError):
     """No useful answer after all attempts: timeouts, name resolution, throttling, 5xx."""
+
+
+class Lists(Protocol):
+    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]: ...
+
+
+def listed(store: Lists, key: str) -> Object | None:
+    """The object of exactly this key, as a listing has it; None when there is none. One request."""
+    found = next(iter(store.list(key)), None)  # nothing that begins with a key comes before the key itself
+    return found if found is not None and found.key == key else None
 
 
 def retry(call: Callable[[], Result], attempts: int = ATTEMPTS) -> Result:

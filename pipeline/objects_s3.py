@@ -31,6 +31,7 @@ from pipeline.objects import (
     Object,
     StorageError,
     Unreachable,
+    listed,
     retry,
 )
 from pipeline.s3_connection import connect
@@ -167,7 +168,8 @@ class S3Store:
             except ClientError as error:
                 if _status(error) == 416:  # the range starts at or beyond the end
                     return b"", 0
-                if _status(error) in (404, 412) and etag is not None and self._is_listed(key, etag):
+                refused = _status(error) in (404, 412) and etag is not None
+                if refused and (found := listed(self, key)) is not None and found.etag == etag:
                     raise Unreachable(f"{self.uri}/{key}: {_status(error)}, but it is listed as it was") from error
                 raise
             with contextlib.closing(answer["Body"]) as body:
@@ -185,10 +187,6 @@ class S3Store:
             return content, whole
 
         return self._call(key, call)
-
-    def _is_listed(self, key: str, etag: str) -> bool:
-        found = next(self.list(key), None)
-        return found is not None and (found.key, found.etag) == (key, etag)
 
     def _create(self, key: str, call: Callable[[], Any]) -> bool:
         try:

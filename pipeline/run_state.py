@@ -81,15 +81,21 @@ class RunState:
         prefix = self.commits_prefix(slice_number)
         start_after = f"{prefix}{first - 1:08d}-999999.parquet" if first else None
         for entry in self.store.list(prefix, start_after=start_after):
-            number, part = (int(piece) for piece in entry.key[len(prefix) : -len(".parquet")].split("-"))
+            number, part = _number_and_part(entry.key)
             if end is not None and number >= end:
                 return
             yield number, part, entry
 
-    def parts(self, slice_number: int, number: int) -> list[tuple[int, str]]:
-        """(part, key) of the commits of one unit, ascending; one request."""
-        prefix = f"{self.commits_prefix(slice_number)}{number:08d}-"
-        return [(int(entry.key[len(prefix) : -len(".parquet")]), entry.key) for entry in self.store.list(prefix)]
+    def parts(self, slice_number: int, number: int) -> list[tuple[int, Object]]:
+        """(part, object) of the commits of one unit, ascending; one request, which lists no other unit's."""
+        listed = self.store.list(f"{self.commits_prefix(slice_number)}{number:08d}-")
+        return [(_number_and_part(entry.key)[1], entry) for entry in listed]
+
+
+def _number_and_part(key: str) -> tuple[int, int]:
+    """What `commit_key` was given."""
+    number, part = key.rpartition("/")[2].removesuffix(".parquet").split("-")
+    return int(number), int(part)
 
 
 def drop_commits(state: RunState) -> int:

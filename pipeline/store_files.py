@@ -7,7 +7,7 @@ from typing import Any
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
-from pipeline.objects import StorageError
+from pipeline.objects import StorageError, listed
 from pipeline.objects_s3 import S3Store
 
 BLOCK_BYTES = 4 << 20  # read at once and ahead: DuckDB asks for single column chunks
@@ -37,8 +37,8 @@ class StoreFiles(AbstractFileSystem):
         name, key = self._strip_protocol(path), self._key(path)
         if name not in self._known:
             with self._remembering():
-                found = next(self._store.list(key), None)
-            if found is None or found.key != key:
+                found = listed(self._store, key)
+            if found is None:
                 raise FileNotFoundError(path)
             self._known[name] = {"name": name, "size": found.size, "type": "file", "ETag": found.etag}
         return self._known[name]

@@ -19,6 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
 from pipeline.delta_faults import named, reading
+from pipeline.objects import listed
 from pipeline.ranged import open_ranged
 from pipeline.storage import StorageError, Store, open_store, storage_options
 from schemas import errors, lots, maps, regions, runs, scores
@@ -287,8 +288,8 @@ def replace_files(
     """
     for file in added:
         key = f"{name}/{file.path}"
-        found = next(iter(store.list(key)), None)
-        if found is None or (found.key, found.size) != (key, file.size):
+        found = listed(store, key)
+        if found is None or found.size != file.size:
             raise StorageError(f"{key} below {store.uri} must have {file.size} bytes; got {found}. Repeat the command")
     now_ms = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [

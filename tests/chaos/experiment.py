@@ -87,9 +87,7 @@ class Laboratory:
 
     def wrong(self, scenario: str, output: str) -> list[str]:
         """How the published rows differ from an uninterrupted run's, a sentence a table."""
-        found = chaos_archive.published(output)
-        pairs = [(table, found[table], rows) for table, rows in self.whole[scenario].rows.items()]
-        return [f"{table}: {difference(here, rows)}" for table, here, rows in pairs if here != rows]
+        return differences(chaos_archive.published(output), self.whole[scenario].rows)
 
     def run(self, scenario: str, output: str, fault: Fault | None) -> tuple[int, list[Request], str]:
         """Exit code, the requests, and what was printed."""
@@ -169,7 +167,12 @@ class Laboratory:
         return found
 
 
-def difference(found: list[tuple], wanted: list[tuple]) -> str:
+def differences(found: dict[str, list[tuple]], wanted: dict[str, list[tuple]]) -> list[str]:
+    """A sentence for each table whose rows differ."""
+    return [f"{table}: {_difference(found[table], rows)}" for table, rows in wanted.items() if found[table] != rows]
+
+
+def _difference(found: list[tuple], wanted: list[tuple]) -> str:
     missing = [row for row in wanted if row not in found]
     surplus = [row for row in found if row not in wanted]
     return f"{len(missing)} rows missing, {len(surplus)} too many; first: {str((missing + surplus)[:1])[:600]}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import chaos_archive
 import pytest
 from driver import Driver, prepare
-from experiment import difference
+from experiment import differences
 
 from pipeline.storage import open_store
 
@@ -64,5 +64,4 @@ def test_a_full_disk_loses_nothing(where, small_disk, archive, marking_model, tm
     resize("1G")
     code, log = run(marking_model, source, output, tmp_path / "log", environment)
     assert code == DONE, log
-    found = chaos_archive.published(str(output))
-    assert [f"{table}: {difference(found[table], rows)}" for table, rows in whole.items() if found[table] != rows] == []
+    assert differences(chaos_archive.published(str(output)), whole) == []

@@ -1,24 +1,20 @@
 """Faults of storage under the Delta library, by a proxy in front of the S3 server."""
 
 import pytest
-from conftest import new_bucket
 from deltalake.exceptions import CommitFailedError
-from fault_proxy import Fault, FaultProxy
+from fault_proxy import Fault
 
-from pipeline import objects, tables
+from pipeline import tables
 from pipeline.storage import Denied, Unreachable, open_store
 from schemas import runs
 
 
 @pytest.fixture
-def harmed(s3, monkeypatch):
-    """A proxy, and the URI of an output with a runs table without files; the environment leads through the proxy."""
-    with FaultProxy(s3) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
-        output = f"{new_bucket(s3)}/out"
-        tables.open_or_create(output, "runs", runs.SCHEMA)
-        yield proxy, output
+def harmed(behind_proxy):
+    """A proxy, and the URI of an output behind it with a runs table without files."""
+    proxy, output = behind_proxy
+    tables.open_or_create(output, "runs", runs.SCHEMA)
+    return proxy, output
 
 
 @pytest.mark.parametrize("kind", ["404", "500", "429", "drop", "short", "close_in_body"])

@@ -5,28 +5,24 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import new_bucket
-from fault_proxy import Fault, FaultProxy
+from fault_proxy import Fault
 
-from pipeline import objects, sql
+from pipeline import sql
 from pipeline.storage import Denied, StorageError, Unreachable, open_store
 
 ROWS = 200_000
 
 
 @pytest.fixture
-def harmed(s3, monkeypatch):
+def harmed(behind_proxy):
     """A proxy, the URI of a place behind it, and a query over a file there, whose name has to be quoted."""
-    with FaultProxy(s3) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
-        uri = f"{new_bucket(s3)}/out"
-        sink = io.BytesIO()
-        pq.write_table(pa.table({"a": range(ROWS)}), sink)
-        open_store(uri).put("scores/day=2026%2F1 'a'/f.parquet", sink.getvalue())
-        proxy.arm()
-        files = sql.file_list([f"{uri}/scores/day=2026%2F1 'a'/f.parquet"])
-        yield proxy, uri, f"select count(*), sum(a) from read_parquet({files})"
+    proxy, uri = behind_proxy
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": range(ROWS)}), sink)
+    open_store(uri).put("scores/day=2026%2F1 'a'/f.parquet", sink.getvalue())
+    proxy.arm()
+    files = sql.file_list([f"{uri}/scores/day=2026%2F1 'a'/f.parquet"])
+    return proxy, uri, f"select count(*), sum(a) from read_parquet({files})"
 
 
 def ask(uri, query, scratch):
