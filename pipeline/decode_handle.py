@@ -25,6 +25,8 @@ START_TIMEOUT_S = 120.0
 POLL_S = 0.5
 # glibc would give every picture's memory back and fault it in again: a third of the decoder's time for small images
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+# and would keep a large picture for ever, below its limit for the next: Pillow's pieces of one are 16 MiB unless told
+RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
 LOG_BYTES = 2000  # of the end of the child's standard error
 
 
@@ -57,7 +59,7 @@ class Decoder:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env=KEEP_MEMORY | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=KEEP_MEMORY | RETURN_LARGE | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         os.close(request_read)
         os.close(response_write)

@@ -164,8 +164,9 @@ def test_an_image_over_the_limit_of_memory_costs_one_row_and_nobody_dies(form, m
 
 def test_the_limit_of_memory_is_that_of_each_call():
     contents = [large(6000, mode="RGBA")]
-    for config, error in ((LITTLE, "too_much_memory"), (CONFIG, None), (LITTLE, "too_much_memory")):
-        assert decode_in_child(table(contents), config, 60).table["error"].to_pylist() == [error]
+    for _ in range(3):  # what an image took is given back, or the next one would find it below its own limit
+        for config, error in ((LITTLE, "too_much_memory"), (CONFIG, None)):
+            assert decode_in_child(table(contents), config, 60).table["error"].to_pylist() == [error]
     assert decode_unit(table(contents), LITTLE).table["error"].to_pylist() == [None], "not in the caller's own process"
 
 
