@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, SchemaMismatchError, TableNotFoundError
 
-from pipeline.objects import Denied, Unreachable, retry
+from pipeline.objects import SKEWED, WRONG_CLOCK, Denied, Unreachable, retry
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -30,6 +30,8 @@ def named() -> Iterator[None]:
         raise
     except (OSError, DeltaError) as error:
         what = " ".join(COLOUR.sub("", str(error)).split())
+        if SKEWED in what:
+            raise Unreachable(f"{what}: {WRONG_CLOCK}") from error
         raise (Denied if REFUSED in what else Unreachable)(what) from error
 
 

@@ -271,10 +271,6 @@ def _check_error_share(state: RunState, run: RunInfo, counts: Counts, written: I
 
 
 def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
-    now = datetime.now(UTC)
-    spent_s = run.spent_s
-    if spent_s is None and run.started_at is not None and run.attempts == 1:
-        spent_s = (now - run.started_at).total_seconds()
     row = {
         **{name: getattr(run, name) for name in runs.SCHEMA.names if hasattr(run, name)},
         **{name: number for name, number in asdict(counts).items() if name in runs.SCHEMA.names},
@@ -282,8 +278,7 @@ def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
         "artifact": json.dumps(run.artifact, sort_keys=True) if run.artifact is not None else None,
         "stage_seconds": json.dumps(counts.stage_seconds, sort_keys=True),
         "device_seconds": counts.stage_seconds.get("score"),
-        "finished_at": now,
-        "spent_s": spent_s,
+        "finished_at": datetime.now(UTC),
     }
     with TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         stem = f"{run.run_id}-{run.slice:06d}"

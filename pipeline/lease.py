@@ -5,6 +5,7 @@ unchanged for `STALE_S` of his own clock, or the holder's process on this host d
 sees a higher epoch stops.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -52,7 +53,8 @@ class Lease:
         self._stop.set()
         assert self._thread is not None
         self._thread.join()
-        self._beat(-1)
+        with contextlib.suppress(StorageError):  # then the next driver has to wait for `STALE_S`; the run itself has ended
+            self._beat(-1)
 
     def check(self) -> None:
         """Raises:
@@ -129,8 +131,14 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> float | None:
+    """What tells a process from a later one with its number; None when there is none. Setting the clock does not change it."""
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists():
+            return process.create_time()
+        return float(stat.read_text().rpartition(")")[2].split()[19])  # ticks since boot; psutil adds the wall clock to them
+    except (psutil.NoSuchProcess, OSError):
         return None

@@ -11,6 +11,8 @@ ATTEMPTS = 7
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 10.0
 RANGE_BYTES = 16 << 20  # one request of a streamed read
+SKEWED = "RequestTimeTooSkewed"  # S3's word for a request signed 15 minutes off; it passes where something sets the clock
+WRONG_CLOCK = "the clock of this machine is not storage's. Set it; NTP keeps it so"
 
 
 class Object(NamedTuple):

@@ -25,6 +25,8 @@ from botocore.parsers import ResponseParserError
 from pipeline.direct_get import direct_get, open_direct
 from pipeline.objects import (
     RANGE_BYTES,
+    SKEWED,
+    WRONG_CLOCK,
     Changed,
     Denied,
     Gone,
@@ -223,6 +225,8 @@ class S3Store:
         if code in EXPIRED:
             self._open()  # credentials are read again: a file or a service may hold fresh ones
             return Unreachable(what)
+        if code == SKEWED:
+            return Unreachable(f"{what}: {WRONG_CLOCK}")
         if code in TRANSIENT or status in (408, 409, 429) or status >= 500:
             return Unreachable(what)
         if code == "NoSuchBucket":

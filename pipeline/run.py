@@ -1,5 +1,8 @@
 """A scoring run: finish the open slices, plan what is new, score it, publish it. Repeating it goes on where it stopped."""
 
+import contextlib
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,18 +18,23 @@ from pipeline.lease import Lease
 from pipeline.run_state import RunState
 from pipeline.scoring_config import ScoringConfig
 from pipeline.stage_config import StageConfig
-from pipeline.storage import Store, open_store
+from pipeline.storage import Denied, Store, Unreachable, open_store
 from pipeline.tables import check_partitions
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 5.0
 
 
 class RunLimits(BaseModel):
-    """What a run does not depend on for its scores."""
+    """What a run does not depend on for its scores. outage_s: how long it waits for storage that does not answer at all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_error_share: float = Field(0.05, ge=0, le=1)
     window_units: int = Field(20_000, gt=0)
     decode_timeout_s: float = Field(60.0, gt=0)
+    outage_s: float = Field(600.0, ge=0)
     accept_errors: bool = False
 
 
@@ -99,6 +107,7 @@ def score_archive(
         RunConflict, PartitionConflict: the run id or a table partition belongs to something else.
         TooManyErrors: more than `max_error_share` of a slice failed; its commits stay, nothing is published.
         EmptyInput: the first listing found nothing that a source reads.
+        Unreachable: storage did not answer for longer than `outage_s`.
     """
     state.claim(scoring)
     input_store = open_store(scoring.source.input_uri)
@@ -108,8 +117,8 @@ def score_archive(
         stage_config = StageConfig(state, 0, scoring, artifact_uri, cache_dir, device, decode_timeout_s=limits.decode_timeout_s)
         for number in slices_to_do(state, scoring, input_store):
             check_partitions(state.output_uri, scoring.model, scoring.model_digest, plan.dates(state, number))
-            started = datetime.now(UTC)
-            progress = _score_slice(replace(stage_config, slice=number), engine, limits, lease, on_progress)
+            started, began = datetime.now(UTC), time.monotonic()
+            progress = _score_slice(replace(stage_config, slice=number), engine, limits, lease, input_store, on_progress)
             if progress.open:
                 still_open = progress.open
                 break
@@ -124,6 +133,7 @@ def score_archive(
                 ignored=plan.slice_counts(state, number).ignored,
                 attempts=lease.epoch,
                 started_at=started,
+                spent_s=time.monotonic() - began if lease.epoch == 1 else None,
                 max_error_share=limits.max_error_share,
                 accept_errors=limits.accept_errors,
                 key_columns=key_columns(scoring),
@@ -154,16 +164,22 @@ def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) ->
         )
 
 
-def _score_slice(config: StageConfig, engine: Engine, limits: RunLimits, lease: Lease, on_progress: OnProgress) -> RunProgress:
+def _score_slice(
+    config: StageConfig, engine: Engine, limits: RunLimits, lease: Lease, input_store: Store, on_progress: OnProgress
+) -> RunProgress:
     """Score what is open of a slice; what storage would not give is tried once more at the end."""
     counts = plan.slice_counts(config.state, config.slice)
     progress = RunProgress(planned=counts.images, streams=counts.streams, size=counts.size)
     progress.done = counts.images
     windows = [(first, min(first + limits.window_units, counts.units)) for first in range(0, counts.units, limits.window_units)]
+
+    def wait_out() -> None:
+        wait_for_storage(lambda: (lease.check(), next(iter(input_store.list()), None)), limits.outage_s)
+
     for attempt in range(2):
         for first, end in windows:
             items = _items(config, first, end, progress if attempt == 0 else None)
-            _score_window(items, config, engine, lease, progress, on_progress)
+            _score_window(items, config, engine, lease, wait_out, progress, on_progress)
         left = [item.number for first, end in windows for item in _items(config, first, end)]
         progress.open = {number: progress.open.get(number, "no commit was written") for number in left}
         if not left:
@@ -188,6 +204,7 @@ def _score_window(
     config: StageConfig,
     engine: Engine,
     lease: Lease,
+    wait_out: Callable[[], None],
     progress: RunProgress,
     on_progress: OnProgress,
 ) -> None:
@@ -197,5 +214,28 @@ def _score_window(
     on_progress(progress)
     for outcome in engine.stream(items, config):
         progress.take(outcome)
+        if outcome["message"] is not None:
+            wait_out()
         on_progress(progress)
     lease.check()
+
+
+def wait_for_storage(ask: Callable[[], object], outage_s: float) -> None:
+    """Back when storage answers, if with a refusal. A unit was left open, for a reason of its own or of all.
+
+    Raises Unreachable when `outage_s` seconds have passed: units that are left open one after the other take days.
+    """
+    until = time.monotonic() + outage_s
+    said = False
+    while True:
+        try:
+            with contextlib.suppress(Denied):
+                ask()
+            return
+        except Unreachable as error:
+            if time.monotonic() >= until:
+                raise
+            if not said:
+                log.warning("storage does not answer; waiting %.0f s for it. %s", outage_s, error)
+                said = True
+        time.sleep(ASK_AGAIN_S)

@@ -33,7 +33,7 @@ class Driver:
 
     def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path, host: str | None = None) -> None:
         self.log = log
-        self._process: ForkServerProcess = START.Process(target=_main, args=(settings, environment, str(log), host))
+        self._process: ForkServerProcess = START.Process(target=drive, args=(settings, environment, str(log), host))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -54,7 +54,8 @@ class Driver:
         return code
 
 
-def _main(settings: dict[str, Any], environment: dict[str, str], log: str, host: str | None) -> None:
+def drive(settings: dict[str, Any], environment: dict[str, str], log: str, host: str | None = None) -> None:
+    """Be the driver in this process: score, print to `log`, exit."""
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

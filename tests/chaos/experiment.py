@@ -92,7 +92,7 @@ class Laboratory:
     def run(self, scenario: str, output: str, fault: Fault | None) -> tuple[int, list[Request], str]:
         """Exit code, the requests, and what was printed."""
         driver: list[Driver] = []
-        self.proxy.arm(fault, kill=lambda: driver[0].kill())
+        self.proxy.arm(fault, harm=lambda: driver[0].kill())
         driver.append(self.start(scenario, output, output.rpartition("/")[2]))
         code = driver[0].wait()
         return code, self.proxy.passed, driver[0].log.read_text()

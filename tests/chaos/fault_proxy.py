@@ -33,7 +33,8 @@ class Fault:
     drop, drop_answer: the connection ends before the server sees the request, or after it has answered.
     delay: the answer comes 0.3 s late. close_in_body, reset_in_body: half of the answer's body comes, then the connection
     ends, orderly or not. short: half of the body comes and the length says that this is all. 403 to 503: that status
-    instead of a request. 500_after: that status after the server has done what was asked.
+    instead of a request. 500_after: that status after the server has done what was asked. harm: something is done to the
+    victim, then the request goes on.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class Fault:
 
 class Request(NamedTuple):
     """One request as it passed. key: of the object, or the prefix of a listing, with the bucket. status: 0 when the client
-    got none from the server; done: whether the server fulfilled it."""
+    got none from the server; done: whether the server fulfilled it; sent: bytes of the body of its answer."""
 
     number: int
     method: str
@@ -56,6 +57,7 @@ class Request(NamedTuple):
     status: int
     done: bool
     fault: str | None
+    sent: int = 0
 
 
 @dataclass
@@ -76,7 +78,7 @@ class FaultProxy:
         self.upstream = (target.hostname, target.port)
         self._lock = threading.Lock()
         self._fault: Fault | None = None
-        self._kill: Callable[[], None] = lambda: None
+        self._harm: Callable[[], None] = lambda: None
         self._passed = Passed()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -90,10 +92,10 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def arm(self, fault: Fault | None = None, kill: Callable[[], None] = lambda: None) -> None:
-        """From the next request on: this fault. `kill` ends the victim and returns when it is dead."""
+    def arm(self, fault: Fault | None = None, harm: Callable[[], None] = lambda: None) -> None:
+        """From the next request on: this fault. `harm` is what a kill does; it returns when that is done."""
         with self._lock:
-            self._fault, self._kill, self._passed = fault, kill, Passed()
+            self._fault, self._harm, self._passed = fault, harm, Passed()
 
     @property
     def passed(self) -> list[Request]:
@@ -121,8 +123,8 @@ class FaultProxy:
         with self._lock:
             self._passed.requests.append(request)
 
-    def kill(self) -> None:
-        self._kill()
+    def harm(self) -> None:
+        self._harm()
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
@@ -147,8 +149,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             number, kind = proxy.next()
-            if kind == "kill_before":
-                proxy.kill()
+            if kind in ("kill_before", "harm"):
+                proxy.harm()
             if kind in ("kill_before", "drop"):
                 self._note(number, kind, 0, done=False)
                 self._hang_up()
@@ -162,9 +164,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, number: int, kind: str | None, body: bytes) -> None:
             status, headers, content = self._ask(body)
-            self._note(number, kind, status, done=status < 300)
+            self._note(number, kind, status, done=status < 300, sent=len(content))
             if kind == "kill_after":
-                proxy.kill()
+                proxy.harm()
             if kind in ("kill_after", "drop_answer"):
                 return self._hang_up()
             if kind == "500_after":
@@ -222,12 +224,12 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     self.connection.shutdown(socket.SHUT_RDWR)
             self.connection.close()
 
-        def _note(self, number: int, kind: str | None, status: int, done: bool) -> None:
+        def _note(self, number: int, kind: str | None, status: int, done: bool, sent: int = 0) -> None:
             target = urlsplit(self.path)
             query = parse_qs(target.query)
             listing = self.command == "GET" and ("list-type" in query or "prefix" in query)
             key = unquote(target.path.lstrip("/")) + (f"/{query['prefix'][0]}" if "prefix" in query else "")
             wanted = self.headers.get("Range", "")
-            proxy.write_down(Request(number, self.command, key, listing, wanted, status, done, kind))
+            proxy.write_down(Request(number, self.command, key, listing, wanted, status, done, kind, sent))
 
     return Handler

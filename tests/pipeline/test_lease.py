@@ -2,11 +2,13 @@ import json
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from pipeline import lease as module
 from pipeline.lease import Lease, LeaseHeld, LeaseLost
 from pipeline.run_state import RunState
+from pipeline.storage import Denied
 
 
 @pytest.fixture
@@ -37,6 +39,28 @@ def test_a_second_driver_on_this_host_is_refused_while_the_first_lives(state):
         with pytest.raises(LeaseHeld, match="driven by another process"):
             with Lease(state, wait):
                 pass
+
+
+def test_a_holder_on_this_host_does_not_seem_dead_when_the_clock_is_set(state, monkeypatch):
+    with Lease(state):
+        beats = iter(range(100))
+
+        def wait(seconds):
+            state.store.put(f"{state.prefix}/lease/000001.beat", str(next(beats) + 100).encode())
+
+        started = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: started(process) + 3600)
+        with pytest.raises(LeaseHeld):
+            Lease(state, wait).__enter__()
+
+
+def test_a_last_beat_that_storage_refuses_hides_no_error(state, monkeypatch):
+    def refuse(key, body):
+        raise Denied("refused")
+
+    with pytest.raises(LookupError), Lease(state):
+        monkeypatch.setattr(state.store, "put", refuse)
+        raise LookupError
 
 
 def test_a_dead_process_of_this_host_gives_way_without_waiting(state, monkeypatch):
