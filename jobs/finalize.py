@@ -27,7 +27,8 @@ def main(
     """Publish slices whose work units are all scored. What is published already stays as it is.
 
     --clean deletes the commits of published slices, whose rows are in the tables, of all runs under the output; and of the
-    tables the files that no version of the last 90 days needs, those among them that a killed run has left.
+    tables the files that no version of the last 90 days needs, those among them that a killed run has left; in a directory also
+    what was never written to its end.
     """
     output_uri = open_store(output).uri
     known = run_ids(output_uri)
@@ -46,6 +47,8 @@ def main(
             print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
         for name, deleted in tables.clean(output_uri).items():
             print(f"{name}: {deleted:,} files older than {tables.RETENTION_DAYS} days deleted")
+        if unfinished := open_store(output).delete_unfinished():
+            print(f"{unfinished:,} files that were never written to their end deleted")
 
 
 def publish(state: RunState, max_error_share: float, accept_errors: bool) -> dict[int, Counts]:

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.objects import RANGE_BYTES, BadUri, Changed, Denied, Gone, Object,
 Result = TypeVar("Result")
 
 PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
+UNFINISHED_S = 86_400  # no file takes as long to write
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")  # a byte of a name that its key cannot hold as it is
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP, errno.EEXIST}
@@ -121,6 +123,18 @@ class LocalStore:
                 with contextlib.suppress(Gone):  # deleted between listing and stat, or its path is too long
                     found = self._attempt(key, entry.stat)
                     yield Object(key, found.st_size, _etag(found))
+
+    def delete_unfinished(self) -> int:
+        """Delete what writers that were killed a day ago or earlier have left; how many files."""
+        deleted = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # its writer has just come to the end
+                    if name.endswith(PARTIAL) and path.stat().st_mtime < time.time() - UNFINISHED_S:
+                        path.unlink()
+                        deleted += 1
+        return deleted
 
     def _entries(self, directory: bytes, base: str) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
         """Entries in the order of their keys: a directory counts with its slash (`a.txt` < `a/` < `a0`)."""

@@ -143,6 +143,10 @@ class S3Store:
         with contextlib.suppress(Gone):
             self._call(key, lambda: self._client.delete_object(Bucket=self.bucket, Key=self._base + key))
 
+    def delete_unfinished(self) -> int:
+        """How many unfinished objects were deleted: none, since a PUT is there as a whole or not at all."""
+        return 0
+
     def __reduce__(self) -> tuple[Any, ...]:
         return S3Store, (self.bucket, self._base[:-1])  # connections are opened anew in the process that unpickles
 

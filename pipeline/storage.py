@@ -8,13 +8,14 @@ import functools
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.objects import BadUri, Changed, Denied, Gone, Object, StorageError, Unreachable, retry
-from pipeline.objects_local import LocalStore
+from pipeline.objects_local import UNFINISHED_S, LocalStore
 from pipeline.objects_s3 import S3Store
 from pipeline.s3_connection import connect
 
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 
+UNFINISHED_COPY = f"{'[0-9a-f]' * 32}.{'[0-9a-f]' * 32}"
+
 DELTA_RETRIES = "3"
 """Of a request of the Delta library, within a second; what lasts longer is tried again as every other request is."""
 
@@ -54,6 +57,7 @@ class Store(Protocol):
     def put_new(self, key: str, body: bytes) -> bool: ...
     def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool: ...
     def delete(self, key: str) -> None: ...
+    def delete_unfinished(self) -> int: ...
 
 
 def open_store(uri: str | os.PathLike[str]) -> Store:
@@ -94,6 +98,9 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     target = Path(cache_dir) / name
     if target.is_dir():
         return target
+    for left in target.parent.glob(UNFINISHED_COPY):  # by a process that was killed
+        if left.stat().st_mtime < time.time() - UNFINISHED_S:
+            shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{name}.{uuid.uuid4().hex}")
     try:
         for entry in objects:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from fake_run import failed, info, scored, write_slice
@@ -6,6 +7,7 @@ from fake_run import failed, info, scored, write_slice
 from jobs.entry import run
 from jobs.finalize import main
 from pipeline.finalize import finalize_slice
+from pipeline.objects_local import PARTIAL
 from pipeline.query import connect
 from pipeline.run_state import RunState
 
@@ -73,8 +75,12 @@ def test_clean_deletes_the_commits_of_what_is_published_and_of_nothing_else(tmp_
     finalize(tmp_path, "--run-id", "run1", "--max-error-share", "0.5")
     query = "select image_id, score, map_scale, unit_id from maps join scores using (image_id, unit_id) order by image_id"
     before = connect(str(tmp_path)).connection.sql(query).fetchall()
+    left = tmp_path / "_flowscore" / "runs" / f"left{PARTIAL}"
+    left.touch()
+    os.utime(left, (0, 0))
     shown = finalize(tmp_path, "--run-id", "run1", "--clean").out
     assert "run run1: 1 commits" in shown and "run run2: 0 commits" in shown
+    assert "\n1 files that were never written to their end deleted" in shown and not left.exists()
     assert [len(list(state.commits(0))) for state in states] == [0, 1]
     assert "nothing to publish" in finalize(tmp_path, "--run-id", "run1").out
     assert connect(str(tmp_path)).connection.sql(query).fetchall() == before

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -225,3 +226,16 @@ def test_a_link_that_appears_between_check_and_opening_is_not_followed(tmp_path,
     monkeypatch.setattr(objects_local.os.path, "realpath", swap)
     with pytest.raises(Gone):
         store.get("x")
+
+
+def test_only_what_was_left_unfinished_long_ago_is_deleted(tmp_path):
+    store = open_store(tmp_path)
+    store.put("deep/er/whole", b"content")
+    left, under_way = (tmp_path / "deep" / f"{name}{objects_local.PARTIAL}" for name in ("left", "under-way"))
+    for path in (left, under_way, tmp_path / "deep" / "er" / "whole"):
+        path.write_bytes(b"con")
+    for path in (left, tmp_path / "deep" / "er" / "whole"):
+        os.utime(path, (0, time.time() - objects_local.UNFINISHED_S - 60))
+    assert store.delete_unfinished() == 1
+    assert [entry.key for entry in store.list()] == ["deep/er/whole"]
+    assert under_way.exists() and not left.exists()

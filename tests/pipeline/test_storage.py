@@ -146,7 +146,11 @@ def test_directories_are_copied_and_uploaded(place, tmp_path):
     assert storage.local_copy(place, tmp_path / "cache") == copy
     if place.startswith("s3://"):
         open_store(place).put("config.json", b"[]")
+        left = copy.with_name(f"{copy.name}.{'a' * 32}")
+        left.mkdir()
+        os.utime(left, (0, 0))
         changed = storage.local_copy(place, tmp_path / "cache")
+        assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted([copy.name, changed.name])
         assert changed != copy and (changed / "config.json").read_bytes() == b"[]"
         with pytest.raises(Gone):
             storage.local_copy(place + "/nothing", tmp_path / "cache")

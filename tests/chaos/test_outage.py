@@ -1,0 +1,46 @@
+"""Storage answers nothing, for a while or for good, from the first image that is read."""
+
+import chaos_archive
+import pytest
+from driver import Driver
+from fault_proxy import Fault
+
+DONE, PARTIAL = 0, 5
+ATTEMPTS = 2
+
+
+@pytest.fixture
+def command(laboratory, tmp_path):
+    """`flowscore score` through an outage of so many requests."""
+
+    def run(output, times, outage_s):
+        requests = laboratory.whole["first"].requests
+        first = next(r.number for r in requests if r.method == "GET" and r.key.endswith(".png"))  # planning reads none
+        settings = chaos_archive.settings(laboratory.model, f"{laboratory.bucket}/in-first", output)
+        settings["limits"] |= {"outage_s": outage_s}
+        laboratory.proxy.arm(Fault("503", first, times))
+        driver = Driver(settings, laboratory.environment | {"AWS_MAX_ATTEMPTS": str(ATTEMPTS)}, tmp_path / "log")
+        return driver.wait(), driver.log.read_text()
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_outage_is_waited_out_within_the_command(command, laboratory):
+    output = f"{laboratory.bucket}/outage"
+    code, log = command(output, 4 * ATTEMPTS + 8, 60)
+    assert code == DONE, log
+    assert "storage does not answer; waiting 60 s for it" in log
+    assert laboratory.wrong("first", output) == []
+
+
+@pytest.mark.slow
+def test_units_are_not_spent_on_storage_that_is_gone(command, laboratory):
+    output = f"{laboratory.bucket}/gone"
+    code, log = command(output, 10**9, 1)
+    assert code == PARTIAL, log
+    assert "503" in log and "Traceback" not in log
+    read = {request.key for request in laboratory.proxy.passed if "/in-first/" in request.key and not request.listing}
+    assert 0 < len(read) <= 4, "one unit of four images"
+    assert laboratory.run("first", output, None)[0] == DONE
+    assert laboratory.wrong("first", output) == []
