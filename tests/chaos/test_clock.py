@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import threading
 from pathlib import Path
+from typing import Any
 
 import chaos_archive
 import pytest
@@ -18,39 +19,72 @@ DONE, PARTIAL = 0, 5
 A_WHILE_S = 2.0
 DAY_S = 86_400
 LIBRARY = Path("/usr/lib") / sysconfig.get_config_var("MULTIARCH") / "faketime/libfaketime.so.1"
-DRIVE = """
-import json, select, sys, time
+DRIVERS = """
+import json, os, select, sys, time
 time.sleep = lambda seconds: select.select([], [], [], seconds)  # libfaketime mistakes its monotonic end for wall time
+import driver_imports
 from driver import drive
-drive(*json.loads(sys.argv[1]))
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        drive(*json.loads(line))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 class JumpingClock:
-    """The wall clock of processes that have `environment`, some seconds off; their monotonic clocks go on."""
+    """Drivers whose wall clock is some seconds off; their monotonic clocks go on. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "seconds-off"
-        self.environment = {
+        self.set(0)
+        environment = {
             "LD_PRELOAD": str(LIBRARY),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        self.set(0)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", DRIVERS],
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "JumpingClock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate(timeout=60)
 
     def set(self, seconds: int) -> None:
         other = self._file.with_suffix(".new")
         other.write_text(f"{seconds:+d}\n")
         os.replace(other, self._file)
 
+    def drive(self, settings: dict[str, Any], environment: dict[str, str], log: Path) -> int:
+        """Run a driver; its exit code."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([settings, environment, str(log)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
-@pytest.fixture
-def clock(tmp_path):
+
+@pytest.fixture(scope="module")
+def drivers(tmp_path_factory):
     if not LIBRARY.exists():  # on Debian or Ubuntu, as root
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "libfaketime"], check=True)
-    return JumpingClock(tmp_path)
+    with JumpingClock(tmp_path_factory.mktemp("clock")) as clock:
+        yield clock
+
+
+@pytest.fixture
+def clock(drivers):
+    drivers.set(0)
+    return drivers
 
 
 @pytest.fixture
@@ -63,18 +97,9 @@ def command(laboratory, clock, tmp_path):
         log = tmp_path / "log"
         log.unlink(missing_ok=True)
         laboratory.proxy.arm(Fault("harm", int(share * len(laboratory.whole["first"].requests))), harm=jump)
-        process = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                DRIVE,
-                json.dumps([settings, laboratory.environment | {"AWS_MAX_ATTEMPTS": str(attempts)}, str(log)]),
-            ],
-            env=os.environ | clock.environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            timeout=120,
-        )
+        code = clock.drive(settings, laboratory.environment | {"AWS_MAX_ATTEMPTS": str(attempts)}, log)
         assert laboratory.proxy.struck == 1
-        return process.returncode, log.read_text()
+        return code, log.read_text()
 
     return run
 

@@ -84,17 +84,17 @@ def commits(requests: list[Request]) -> int:
     return sum(request.method == "PUT" and "/commits/" in request.key and request.done for request in requests)
 
 
-def read_of(requests: list[Request], prefix: str) -> int:
-    """Bytes of bodies that came of GETs below the prefix."""
-    inside = (request for request in requests if request.method == "GET" and request.key.startswith(f"{BUCKET}/{prefix}"))
-    return sum(request.sent for request in inside)
+def read_of(requests: list[Request], prefix: str, listings: bool = False) -> int:
+    """Bytes of the objects, or of the listings, that came of GETs below the prefix."""
+    inside = [request for request in requests if request.method == "GET" and request.key.startswith(f"{BUCKET}/{prefix}")]
+    return sum(request.sent for request in inside if request.listing == listings)
 
 
 def state(output: str) -> dict[str, int]:
     """Bytes of state on storage: plan slices, commits and the rest."""
     found: Counter[str] = Counter()
     for entry in open_store(output).list("_flowscore/"):
-        kind = next((name for name in ("commits", "plan") if f"/{name}/" in entry.key), "rest")
+        kind = next((name for name in ("commits", "slices") if f"/{name}/" in entry.key), "rest")
         found[kind] += entry.size
     return dict(found)
 
@@ -119,7 +119,7 @@ def measure(folder: Path, images: int, source: str, share: float, model: Path | 
 
     proxy.arm()
     first = Command(*score["killed"])
-    while commits(proxy.passed) < share * expected:
+    while commits(proxy.passed) < int(share * expected):
         if not first.running():
             raise SystemExit("the command ended before it could be killed")
         time.sleep(POLL_S)
@@ -146,6 +146,7 @@ def measure(folder: Path, images: int, source: str, share: float, model: Path | 
         "input_bytes_read_by_whole_run": whole_read,
         "share_done_at_kill": round(done / expected, 4),
         "share_of_input_read_by_resume": round(read_of(requests, "in/") / size, 4),
+        "bytes_of_listings_an_image": round(read_of(requests, "in", listings=True) / images, 1),
         "state_bytes_read_by_resume": read_of(requests, "killed/_flowscore/"),
         "first_commit_after_s": first_commit_s,
         "whole_run_s": round(whole_s, 1),
