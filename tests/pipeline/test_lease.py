@@ -22,6 +22,12 @@ def other_holder(state, epoch, beat=7):
     state.store.put(f"{state.prefix}/lease/{epoch:06d}.beat", str(beat).encode())
 
 
+def while_it_beats(state):
+    """How a second driver waits for a first one that lives."""
+    beats = iter(range(100, 200))
+    return lambda seconds: state.store.put(f"{state.prefix}/lease/000001.beat", str(next(beats)).encode())
+
+
 def test_a_finished_holder_gives_way_at_once(state):
     with Lease(state) as first:
         assert first.epoch == 1
@@ -31,27 +37,17 @@ def test_a_finished_holder_gives_way_at_once(state):
 
 def test_a_second_driver_on_this_host_is_refused_while_the_first_lives(state):
     with Lease(state):
-        beats = iter(range(100))
-
-        def wait(seconds):
-            state.store.put(f"{state.prefix}/lease/000001.beat", str(next(beats) + 100).encode())
-
         with pytest.raises(LeaseHeld, match="driven by another process"):
-            with Lease(state, wait):
+            with Lease(state, while_it_beats(state)):
                 pass
 
 
 def test_a_holder_on_this_host_does_not_seem_dead_when_the_clock_is_set(state, monkeypatch):
     with Lease(state):
-        beats = iter(range(100))
-
-        def wait(seconds):
-            state.store.put(f"{state.prefix}/lease/000001.beat", str(next(beats) + 100).encode())
-
         started = psutil.Process.create_time
         monkeypatch.setattr(psutil.Process, "create_time", lambda process: started(process) + 3600)
         with pytest.raises(LeaseHeld):
-            Lease(state, wait).__enter__()
+            Lease(state, while_it_beats(state)).__enter__()
 
 
 def test_a_last_beat_that_storage_refuses_hides_no_error(state, monkeypatch):
