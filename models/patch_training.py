@@ -37,7 +37,7 @@ class PatchTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(6, ge=1)
+    epochs: int = Field(8, ge=1)
     epoch_steps: int = Field(170, ge=0)
     pairs_per_image: int = Field(6, ge=1)
     batch_size: int = Field(16, ge=1)
