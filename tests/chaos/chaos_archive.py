@@ -17,6 +17,7 @@ TABLES = ("scores", "maps", "regions", "errors")
 NOT_COMPARED = {"scored_at"}
 """Columns that say when an image was scored, not what came of it."""
 IMAGES, BAD = 28, 3
+UNIT_IMAGES = 4
 IMAGES_LATER, BAD_LATER = 33, 4
 
 
@@ -60,7 +61,7 @@ def _cut(content: bytes) -> bytes:
 
 def settings(model: str, input: str, output: str, **more: Any) -> dict[str, Any]:
     """Of the scoring command, as plain values."""
-    source = {"unit_images": 4, "key_pattern": KEY_PATTERN, "read_threads": 2}
+    source = {"unit_images": UNIT_IMAGES, "key_pattern": KEY_PATTERN, "read_threads": 2}
     return {
         "model": model,
         "input": input,

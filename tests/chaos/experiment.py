@@ -64,9 +64,8 @@ class Laboratory:
         assert found == {"first": first, "later": later}, found
         assert all(whole.rows["regions"] for whole in self.whole.values())
 
-    def experiment(self, name: str, point: Point) -> Outcome:
-        """Do it and look."""
-        output = self._output(point.scenario, name)
+    def experiment(self, output: str, point: Point) -> Outcome:
+        """Do it and look; the output is one of `new_output`."""
         outcome = Outcome()
         commands = [point.fault, *([point.then] if point.then else []), None]
         finished: dict[str, int] = {}
@@ -104,7 +103,8 @@ class Laboratory:
         settings = chaos_archive.settings(self.model, f"{self.bucket}/in-{scenario}", output)
         return Driver(settings, self.environment, path, host)
 
-    def _output(self, scenario: str, name: str) -> str:
+    def new_output(self, scenario: str, name: str) -> str:
+        """Where the scenario starts from: nothing yet, or what the run before has left."""
         output = f"{self.bucket}/{name}"
         if scenario == "later":
             store: Store = open_store(output)
@@ -113,7 +113,7 @@ class Laboratory:
         return output
 
     def _uninterrupted(self, scenario: str) -> Whole:
-        output = self._output(scenario, f"whole-{scenario}")
+        output = self.new_output(scenario, f"whole-{scenario}")
         requests = self._must_end_well(scenario, output)
         return Whole(requests, chaos_archive.published(output))
 

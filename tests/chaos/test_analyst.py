@@ -55,11 +55,11 @@ def test_an_analyst_never_sees_part_of_a_run(laboratory, scenario):
     }
     reads = 0
     for at in rng.sample(range(publishing[0], whole.requests[-1].number), KILLS):
-        name = f"analyst-{scenario}-{at}"
-        analyst = Analyst(f"{laboratory.bucket}/{name}")
+        output = laboratory.new_output(scenario, f"analyst-{scenario}-{at}")
+        analyst = Analyst(output)
         analyst.start()
         try:
-            outcome = laboratory.experiment(name, Point(scenario, Fault(rng.choice(("kill_before", "kill_after")), at), None))
+            outcome = laboratory.experiment(output, Point(scenario, Fault(rng.choice(("kill_before", "kill_after")), at), None))
         finally:
             analyst.stop()
         assert not outcome.faults, outcome.faults
