@@ -16,6 +16,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("point_number", range(metafunc.config.getoption("--chaos-points")))
 
 
+def pytest_terminal_summary(terminalreporter):
+    calls = [call for outcome in ("passed", "failed") for call in terminalreporter.stats.get(outcome, [])]
+    points = [call for call in calls if "test_fault_points.py" in call.nodeid and call.when == "call"]
+    if points:
+        well, spent_s = sum(call.passed for call in points), sum(call.duration for call in points)
+        terminalreporter.write_line(f"{well} of {len(points)} fault points ended as an uninterrupted run, in {spent_s:.0f} s")
+
+
 @pytest.fixture(scope="session")
 def marking_model(tmp_path_factory):
     """A CS-Flow of one epoch that finds regions."""
