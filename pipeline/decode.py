@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.exif import SIDEWAYS, TURNS, captured_at, orientation
 from pipeline.image_file import FULL_16_BIT, Undecodable, damaged, load_8bit, open_image
+from pipeline.resize import resized
 from schemas.commit import DECODED
 from schemas.encoded import FAILURE, IDENTITY
 
 SCHEMA = pa.schema([*IDENTITY, *DECODED, *FAILURE])
-FILTER = Image.Resampling.BILINEAR  # a triangle as wide as the reduction: antialiased, fixed-point, the same everywhere
 STRIP_PIXELS = 1 << 22  # of a large image that are looked at together
 DCT_MARGIN = 3  # a JPEG is reduced while decoding to no less than 3 times the input: 0.4 levels of difference on average
 
@@ -146,11 +146,9 @@ def _decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
         size = f"{width} x {height} pixels at scale {config.scale:g}"
         raise Undecodable("too_many_pixels", f"the image has {size}; the limit is {config.max_image_pixels}")
     target = (height, width) if turn in SIDEWAYS else (width, height)
-    picture = load_8bit(image, encoded, (target[0] * DCT_MARGIN, target[1] * DCT_MARGIN), config.white_level)
-    picture = picture.resize(target, FILTER)
+    levels = resized(load_8bit(image, encoded, (target[0] * DCT_MARGIN, target[1] * DCT_MARGIN), config.white_level), *target)
     if turn in TURNS:
-        picture = picture.transpose(TURNS[turn])
-    levels = np.asarray(picture)
+        levels = np.asarray(Image.fromarray(levels).transpose(TURNS[turn]))
     if config.resize == "pad":
         levels = _pad(levels, config)
     grey = levels if levels.ndim == 2 else np.asarray(Image.fromarray(levels).convert("L"))

@@ -18,15 +18,19 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode import DecodeConfig
-from pipeline.decode_child import MARK_BYTES
+from pipeline.decode_child import IMPORTING, MARK_BYTES, READY
 
 START = "import sys; from pipeline.decode_child import serve; serve(*map(int, sys.argv[1:4]), sys.argv[4])"
 START_TIMEOUT_S = 120.0
 POLL_S = 0.5
+ENDING_S = 5.0
+PIPE_BYTES = 1 << 16
 # glibc would give every picture's memory back and fault it in again: a third of the decoder's time for small images
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 # and would keep a large picture for ever, below its limit for the next: Pillow's pieces of one are 16 MiB unless told
 RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
+# and the two BLAS threads of numpy wait for each other by spinning: a decoder is one of many and has one core
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LOG_BYTES = 2000  # of the end of the child's standard error
 
 
@@ -59,13 +63,13 @@ class Decoder:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env=KEEP_MEMORY | RETURN_LARGE | os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=KEEP_MEMORY | RETURN_LARGE | os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         os.close(request_read)
         os.close(response_write)
-        self._requests, self._responses = os.fdopen(request_write, "w"), os.fdopen(response_read)
-        if not self._answer(START_TIMEOUT_S, lambda: 0):
-            raise DecoderUnavailable(f"the decoder must start within {START_TIMEOUT_S:.0f} s; it did not: {self.end()}")
+        self._requests, self._responses, self._received = os.fdopen(request_write, "w"), os.fdopen(response_read, "rb", 0), b""
+        if self._answer(START_TIMEOUT_S, lambda: 0) != READY:
+            raise DecoderUnavailable(f"the decoder must start within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}")
 
     def usable(self) -> bool:
         """Whether it runs and belongs to this process (not to one that this was forked from)."""
@@ -125,6 +129,12 @@ class Decoder:
         os.ftruncate(self._memory, 0)  # an idle decoder holds no memory
         return [_with_time(row) for row in json.loads(answer)]
 
+    def died(self) -> str:
+        """How it ended, of its own accord if it is about to: its pipe is closed before it is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
+        return self.end()
+
     def end(self) -> str:
         """End the process and everything of it; returns how it ended."""
         self._process.kill()
@@ -143,22 +153,35 @@ class Decoder:
     def _answer(self, timeout_s: float, mark: Callable[[], int]) -> str | None:
         """The next line; "" when the process died; None when the mark stood still for `timeout_s`."""
         last, since = mark(), time.monotonic()
-        while not select.select([self._responses], [], [], min(POLL_S, timeout_s))[0]:
+        while (line := self._line(min(POLL_S, timeout_s))) in (None, IMPORTING):
+            if line == IMPORTING and self._answer(START_TIMEOUT_S, lambda: 0) != READY:
+                raise DecoderUnavailable(
+                    f"the decoder must import torch within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}"
+                )
             now = mark()
-            if now != last:
+            if now != last or line == IMPORTING:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since > timeout_s:
                 return None
-        line = self._responses.readline()
-        return line if line.endswith("\n") else ""
+        return line
+
+    def _line(self, timeout_s: float) -> str | None:
+        """The next line with its end, or "" when the pipe is closed; None when nothing came for `timeout_s`."""
+        while b"\n" not in self._received:
+            if not select.select([self._responses], [], [], timeout_s)[0]:
+                return None
+            piece = self._responses.read(PIPE_BYTES)
+            if not piece:
+                return ""
+            self._received += piece
+        line, end, self._received = self._received.partition(b"\n")
+        return (line + end).decode()
 
     def _lost(self, at: int, by_timeout: bool, timeout_s: float) -> Lost:
         if by_timeout:
             self.end()
             return Lost(at, f"the decoder took longer than {timeout_s:g} s for this image", True, False)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)  # its pipe is closed, so it is ending; `end` kills what is left
-        how = self.end()
+        how = self.died()
         return Lost(at, f"the decoder's process died of this image ({how})", False, how == signal.SIGKILL.name)
 
 

@@ -74,8 +74,8 @@ def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image
     return image
 
 
-def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], white_level: int) -> Image.Image:
-    """The pixels as mode L or RGB.
+def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], white_level: int) -> np.ndarray:
+    """The pixels, (H, W) of grey or (H, W, 3) RGB, uint8.
 
     Alpha and transparent colours are composed over black. Grey of 16 bits is scaled linearly, 0 to 0 and `white_level`
     to 255; colour of 16 bits keeps its high byte. CMYK is converted as Pillow does, Adobe's inverted one included.
@@ -91,7 +91,7 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
             return pixels
     try:
         image.load()
-        return _to_8bit(image, white_level)
+        return np.asarray(_to_8bit(image, white_level))
     except FAULTS as error:
         raise damaged(image.format or "image", error) from error
 
@@ -112,7 +112,7 @@ def _check_png(encoded: bytes) -> None:
         start = end + 4
 
 
-def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> Image.Image | None:
+def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> np.ndarray | None:
     """By libjpeg-turbo in strict mode: Pillow passes over damage that libjpeg warns of. None: Pillow may decide.
 
     Damage that leaves the Huffman codes valid cannot be noticed: a JPEG has no checksum.
@@ -125,7 +125,7 @@ def _load_jpeg(encoded: bytes, mode: str, min_size: tuple[int, int]) -> Image.Im
         if HARMLESS in str(error):
             return None
         raise damaged("JPEG", error) from error
-    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
+    return pixels.squeeze(2) if mode == "L" else pixels
 
 
 def _to_8bit(image: Image.Image, white_level: int) -> Image.Image:

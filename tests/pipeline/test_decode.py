@@ -14,7 +14,6 @@ from scipy import ndimage
 
 from pipeline import decode
 from pipeline.decode import (
-    FILTER,
     SCHEMA,
     DecodeConfig,
     content_size,
@@ -26,6 +25,7 @@ from pipeline.decode import (
 )
 from pipeline.encoded_rows import EncodedRows, Fault
 from pipeline.image_file import Undecodable
+from pipeline.resize import FILTER
 from pipeline.sources.config import SourceConfig
 
 CONFIG = DecodeConfig(height=48, width=64)

@@ -71,7 +71,7 @@ def dangerous(tmp_path, monkeypatch):
     name = f"dangerous_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(DECODER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield lambda contents, timeout_s=20.0: decode_in_child(table(contents), CONFIG, timeout_s, f"{name}:decode")
+    yield lambda contents, timeout_s=20.0, config=CONFIG: decode_in_child(table(contents), config, timeout_s, f"{name}:decode")
     decoder = decode_process._decoders.pop(f"{name}:decode", None)
     if decoder and decoder.usable():
         decoder.end()
@@ -160,6 +160,25 @@ def test_an_image_over_the_limit_of_memory_costs_one_row_and_nobody_dies(form, m
     assert "takes more memory than the decoder may have" in found.table["message"][1].as_py()
     assert (found.pixels[[0, 2]] == decode_unit(table([contents[0], contents[2]]), CONFIG).pixels).all()
     assert child_pid() == pid
+
+
+def test_the_import_of_torch_is_no_pictures_time_or_memory(dangerous):
+    """Its first import takes longer than the picture may, and more memory than it may."""
+    contents = [picture(0), large(1500), picture(1)]
+    found = dangerous(contents, timeout_s=0.5, config=LITTLE)
+    assert found.table["error"].to_pylist() == [None] * 3
+    assert (found.pixels == decode_unit(table(contents), CONFIG).pixels).all()
+    again = dangerous(
+        [large(9000, "TIFF"), large(1500)], timeout_s=60, config=LITTLE.model_copy(update={"max_image_pixels": 9000**2})
+    )
+    assert again.table["error"].to_pylist() == ["too_much_memory", None], "the limit stands after it"
+
+
+def test_a_decoder_that_cannot_import_torch_is_no_fault_of_an_image(dangerous, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('half installed')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DecoderUnavailable, match="half installed"):
+        dangerous([large(1500)])
 
 
 def test_the_limit_of_memory_is_that_of_each_call():
