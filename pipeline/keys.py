@@ -9,9 +9,19 @@ FIELD = re.compile(r"\{([^{}]*)\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 REST = "name"  # the one field that may hold slashes
 TAKEN = set(scores.SCHEMA.names) - {"date", "lot"}
-SIDECARS = (".json", ".txt", ".cls", ".csv", ".xml", ".yaml", ".yml", ".npy", ".idx", ".md")
-LITTER = {"_success", "thumbs.db", "desktop.ini"}
-OWN = {"_flowscore", "_delta_log"}
+SIDECARS = "json txt cls csv xml yaml yml npy idx md"
+LITTER = "_success thumbs.db desktop.ini"
+OWN = "_flowscore _delta_log"
+
+
+def _one_of(names: str) -> str:
+    return "|".join(map(re.escape, names.split()))
+
+
+# Of a key in lower case: a directory marker, a sidecar, litter, ours, or a part that begins with a dot and is not . or ..
+IGNORED = re.compile(
+    rf"/\Z|\.(?:{_one_of(SIDECARS)})\Z|(?:\A|/)(?:(?:{_one_of(LITTER)})\Z|(?:{_one_of(OWN)})(?:/|\Z)|\.(?!\.?(?:/|\Z)))"
+)
 
 
 class KeyPattern:
@@ -67,12 +77,7 @@ def key_pattern(pattern: str) -> KeyPattern:
 
 def ignored(key: str) -> bool:
     """Whether a key or member name is hidden, a sidecar (labels, notes, indexes) or state of ours, never an image."""
-    if key.endswith("/"):  # a directory marker
-        return True
-    parts = key.lower().split("/")
-    name = parts[-1]
-    hidden = any(part.startswith(".") for part in parts if part not in (".", ".."))
-    return hidden or name in LITTER or name.endswith(SIDECARS) or not OWN.isdisjoint(parts)
+    return IGNORED.search(key.lower()) is not None
 
 
 def _regex(pieces: list[str]) -> str:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from types import ModuleType
 
 import pipeline.sources
@@ -26,6 +27,15 @@ def source(name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.sources.{name}")
 
 
+@functools.lru_cache(maxsize=64)  # planning asks for every object twice, one after the other
 def claiming(key: str) -> str | None:
     """The name of the source that reads an object of this key; None for hidden names and sidecars."""
-    return next((name for name in names() if source(name).claims(key)), None)
+    for name, claims in _claims():
+        if claims(key):
+            return name
+    return None
+
+
+@functools.cache
+def _claims() -> list[tuple[str, Callable[[str], bool]]]:
+    return [(name, source(name).claims) for name in names()]

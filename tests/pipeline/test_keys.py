@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.keys import KeyPattern, ignored
 from pipeline.sources.config import SourceConfig
@@ -95,6 +97,35 @@ def test_names_that_are_never_images():
         assert ignored(key), key
     for key in ("a.jpg", "_DSC1.JPG", "a.json.jpg", "./a.jpg", "../a.jpg", "a", "a.b/c"):
         assert not ignored(key), key
+
+
+PARTS = (
+    ".",
+    "..",
+    "...",
+    ".a",
+    "a",
+    "",
+    "A.TXT",
+    "b.json",
+    ".json",
+    "_delta_log",
+    "_Flowscore",
+    "x_delta_log",
+    "thumbs.db",
+    "\n",
+)
+
+
+@given(st.lists(st.sampled_from(PARTS) | st.text(alphabet="./_atx\n", max_size=6), min_size=1, max_size=4))
+def test_a_key_is_ignored_for_one_of_its_parts_or_the_end_of_its_name(parts):
+    key = "/".join(parts)
+    *folders, name = key.lower().split("/")
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in (*folders, name))
+    ours = not {"_flowscore", "_delta_log"}.isdisjoint((*folders, name))
+    litter = name in ("_success", "thumbs.db", "desktop.ini")
+    sidecar = name.endswith((".json", ".txt", ".cls", ".csv", ".xml", ".yaml", ".yml", ".npy", ".idx", ".md"))
+    assert ignored(key) == (not name and bool(folders) or hidden or ours or litter or sidecar)
 
 
 @pytest.mark.parametrize("key", ["-" * 3000, "-" * 3000 + ".jpg", "a-" * 1500 + "b.png"])

@@ -1,0 +1,75 @@
+"""Seconds and memory of planning an archive, and of finding that nothing in it is new, from listing entries made up on the fly.
+
+    PYTHONPATH=. python docs/benchmarks/throughput/planning.py [--objects 10000000] [--tars]
+
+Keys look like `line3/2026-05-04/lot-000123/000123456.jpg`, or are tar shards; the plan goes to a local folder that is
+removed again. Prints one line of JSON; seconds are of this process, so planning alone without the listing's own time.
+"""
+
+import argparse
+import datetime
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+
+from pipeline import plan
+from pipeline.decode import DecodeConfig
+from pipeline.objects import Object
+from pipeline.run_state import RunState
+from pipeline.scoring_config import ScoringConfig
+from pipeline.sources.config import SourceConfig
+
+LINES, DAYS, LOT = 10, 100, 500
+FIRST_DAY = datetime.date(2026, 1, 1)
+
+
+class Listed:
+    """A store that can only be listed, in key order."""
+
+    uri = "s3://made-up/archive"
+
+    def __init__(self, objects: int, suffix: str) -> None:
+        self.objects, self.suffix = objects, suffix
+
+    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
+        each = -(-self.objects // (LINES * DAYS))
+        left = self.objects
+        for line in range(LINES):
+            for day in range(DAYS):
+                folder = f"line{line}/{FIRST_DAY + datetime.timedelta(day)}"
+                for i in range(min(each, left)):
+                    key = f"{folder}/lot-{i // LOT:06d}/{i:09d}{self.suffix}"
+                    yield Object(key, 400_000 + i % 1000, f"{line:02x}{day:06x}{i:024x}")
+                left -= min(each, left)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=10_000_000)
+    parser.add_argument("--tars", action="store_true")
+    asked = parser.parse_args()
+    source = SourceConfig(input_uri=Listed.uri, key_pattern="{line}/{date}/{lot}/{name}")
+    config = ScoringConfig(model="m", model_digest="0" * 64, source=source, decode=DecodeConfig(height=256, width=256))
+    listed = Listed(asked.objects, ".tar" if asked.tars else ".jpg")
+    clock = time.monotonic()
+    count = sum(1 for _ in listed.list())
+    figures = {"objects": count, "listing_alone_s": round(time.monotonic() - clock, 1)}
+    with tempfile.TemporaryDirectory() as folder:
+        state = RunState(folder, "planning")
+        for name in ("plan_s", "nothing_new_s"):
+            clock = time.monotonic()
+            number = plan.plan_slice(state, config, listed)
+            figures[name] = round(time.monotonic() - clock, 1)
+            assert (number is None) == (name == "nothing_new_s")
+        counts = plan.slice_counts(state, 0)
+        assert (counts.streams if asked.tars else counts.images) == count
+        figures["units"] = counts.units
+        figures["plan_mib"] = round(sum(entry.size for entry in state.store.list()) / 2**20, 1)
+    figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
