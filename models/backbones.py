@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,25 +99,42 @@ class _Stop(Exception):
     """Ends a forward pass once every tap was reached."""
 
 
-def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> list[Tensor]:
-    reached: dict[str, Tensor] = {}
+class _Pass(threading.local):
+    """The forward pass of this thread: the maps of the taps that it has reached, None while there is no pass."""
 
-    def remember(name: str):
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            reached[name] = output
-            if len(reached) == len(taps):
+    reached: dict[str, Tensor] | None = None
+    wanted = 0
+
+
+_pass = _Pass()
+
+
+class _Remember:
+    """A forward hook that stays on a tapped layer and speaks in a pass of `_tapped` only, so that threads can share it."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if _pass.reached is not None:
+            _pass.reached[self.name] = output
+            if len(_pass.reached) == _pass.wanted:
                 raise _Stop
 
-        return hook
 
-    handles = [model.get_submodule(tap).register_forward_hook(remember(tap)) for tap in taps]
+def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> list[Tensor]:
+    for tap in taps:
+        layer = model.get_submodule(tap)
+        if not any(isinstance(hook, _Remember) and hook.name == tap for hook in layer._forward_hooks.values()):
+            layer.register_forward_hook(_Remember(tap))
+    reached = _pass.reached = {}
+    _pass.wanted = len(taps)
     try:
         model(images)
     except _Stop:
         pass
     finally:
-        for handle in handles:
-            handle.remove()
+        _pass.reached = None
     missed = [tap for tap in taps if tap not in reached]
     if missed:
         raise BackboneError(f"taps must be layers that a forward pass calls; got {missed!r}. Choose other layers.")

@@ -98,7 +98,8 @@ class Detector(nn.Module):
         """(N, H, W, 3) uint8 to the results of N images, in batches of exactly config.batch_size slots.
 
         An image with a feature that is not finite gets the score NaN: a limit inside a detector could turn an infinite
-        feature into a finite score.
+        feature into a finite score. It shows in the sum of a map, which is finite for finite features unless they come near
+        the largest float32; to ask every feature by itself took a tenth of a PaDiM's time.
         """
         size = self.config.batch_size
         results = []
@@ -108,7 +109,7 @@ class Detector(nn.Module):
                 batch = torch.cat([batch, batch.new_zeros(size - count, *batch.shape[1:])])
             maps = self.extract(batch)
             scored = self.score_features(maps)
-            finite = torch.stack([torch.isfinite(x).flatten(1).all(1) for x in maps]).all(0)  # (B,)
+            finite = torch.isfinite(torch.stack([x.sum((1, 2, 3)) for x in maps])).all(0)  # (B,)
             score = torch.where(finite, scored.score, torch.nan)
             scored = Scored(score, self.at_map_size(scored.anomaly_map), scored.embedding)
             results.append(Scored(*(part[:count] for part in scored)))

@@ -4,8 +4,7 @@ Units that are scored by tiles come encoded: a large picture is decoded beside t
 """
 
 import math
-import time
-from functools import cached_property
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +18,31 @@ from pipeline.storage import StorageError, local_copy
 
 
 class ScoreStage:
-    """The GPU (or CPU) stage: decoded envelopes in, scored envelopes out. One instance an actor."""
+    """The GPU (or CPU) stage: decoded envelopes in, scored envelopes out. One instance an actor.
+
+    It is called from several threads, so that the device works on one unit while another is unpacked or packed, and so that the
+    last batches of a unit leave no core idle.
+    """
+
+    CALLS = 2
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
         self._decoder = InChild(self._decode, config.decode_timeout_s)
+        self._loading, self._tiling = threading.Lock(), threading.Lock()
+        self._loaded: Scorer | None = None
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         if nothing_to_score(unit):
             return unit
         try:
-            scorer = self._scorer
+            scorer = self._scorer()
         except StorageError as error:
             return envelope(number=unit["number"][0].as_py(), part=unit["part"][0].as_py(), message=str(error))
-        clock = time.perf_counter()
         columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}
-        rows, scores, decode = self._tiles(unit) if scorer.tiling is not None else self._pixels(unit)
+        rows, scores, decode = self._tiles(unit, scorer) if scorer.tiling is not None else self._pixels(unit, scorer)
         columns |= decode
         if scores is not None:
             columns |= {
@@ -51,25 +57,28 @@ class ScoreStage:
             **columns,
             rows=rows,
             device=scorer.label,
-            score_s=time.perf_counter() - clock,
+            score_s=scores.device_s if scores is not None else 0.0,
         )
 
-    @cached_property
     def _scorer(self) -> Scorer:
         """Loaded with the first unit: when storage does not give the model, that one stays open and the next asks again."""
-        config = self._config
-        directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-        return Scorer(directory, config.device, config.threads, config.scoring.explain)
+        with self._loading:
+            if self._loaded is None:
+                config = self._config
+                directory = local_copy(config.artifact_uri, Path(config.cache_dir))
+                self._loaded = Scorer(directory, config.device, config.threads, config.scoring.explain)
+            return self._loaded
 
-    def _pixels(self, unit: pa.Table) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:
+    def _pixels(self, unit: pa.Table, scorer: Scorer) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:
         """The unit's rows, its scores unless it is empty, and nothing to add."""
         pixels = np.frombuffer(unit["pixels"][0].as_buffer(), np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
-        return unit["rows"][0].as_buffer(), self._scorer(pixels) if len(pixels) else None, {}
+        return unit["rows"][0].as_buffer(), scorer(pixels) if len(pixels) else None, {}
 
-    def _tiles(self, unit: pa.Table) -> tuple[bytes, UnitScores | None, dict[str, float]]:
-        """The same of a unit that comes encoded, and how long its decoding took."""
-        assert self._scorer.tiling is not None
-        size = self._scorer.batch_size
-        tiled = TiledUnit(unpack(unit["rows"][0]), self._decode, self._scorer.tiling, size, self._decoder)
-        scores = self._scorer.by_tiles(ahead(tiled.batches(), size * math.prod(self._shape)), tiled.count)
+    def _tiles(self, unit: pa.Table, scorer: Scorer) -> tuple[bytes, UnitScores | None, dict[str, float]]:
+        """The same of a unit that comes encoded, and how long decoding took. One at a time: the decoder has one picture."""
+        assert scorer.tiling is not None
+        size = scorer.batch_size
+        with self._tiling:
+            tiled = TiledUnit(unpack(unit["rows"][0]), self._decode, scorer.tiling, size, self._decoder)
+            scores = scorer.by_tiles(ahead(tiled.batches(), size * math.prod(self._shape)), tiled.count)
         return pack(tiled.rows()), scores if tiled.count else None, {"decode_s": tiled.decode_s}

@@ -63,7 +63,13 @@ class RayEngine:
             .map_batches(
                 ScoreStage,
                 fn_constructor_kwargs={"config": config},
-                compute=ActorPoolStrategy(min_size=1, max_size=resources.scorers, initial_size=resources.scorers),
+                compute=ActorPoolStrategy(
+                    min_size=1,
+                    max_size=resources.scorers,
+                    initial_size=resources.scorers,
+                    max_concurrent_calls_per_actor=ScoreStage.CALLS,
+                    enable_true_multi_threading=True,
+                ),
                 num_cpus=resources.scorer_cpus,
                 num_gpus=resources.scorer_gpus or None,
                 **whole,

@@ -1,4 +1,6 @@
+import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ def test_taps_by_name_equal_taps_by_index_in_the_order_asked_for():
     by_name = random_backbone("mobilenetv1_100", "blocks.3", "blocks.1")(images)
     assert [x.shape[1] for x in by_index] == [512, 128]
     assert all(torch.equal(a, b) for a, b in zip(by_index, by_name, strict=True))
+
+
+def test_threads_share_a_backbone():
+    backbone = random_backbone("test_resnet", "layer2", "layer1")
+    images = torch.rand(40, 3, 64, 96, generator=torch.Generator().manual_seed(0)).split(1)
+    wanted = [backbone(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, maps in zip(pool.map(backbone, images), wanted, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(found, maps, strict=True))
+    copied = copy.deepcopy(backbone)
+    assert all(torch.equal(a, b) for a, b in zip(copied(images[0]), wanted[0], strict=True))
+    assert backbone.model(images[0]).shape[0] == 1, "outside of a pass the hooks are silent"
 
 
 def test_the_tap_of_the_original_cs_flow_is_read_by_name():

@@ -1,6 +1,9 @@
 """Scoring by tiles: fixed slots, one batch of them at a time, whatever the size of the image."""
 
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,9 +33,10 @@ class Counting:
         return Scored(cells.mean((1, 2)), cells, torch.zeros(len(images), 32, dtype=torch.float16))
 
 
-@pytest.fixture
-def scorer():
+@pytest.fixture(params=[1, 3])
+def scorer(request):
     made = object.__new__(Scorer)
+    made._at_once, made._pool, made._explaining = request.param, ThreadPoolExecutor(request.param), threading.Lock()
     made.device, made.batch_size, made.tiling, made._detector = "cpu", SLOTS, TILING, Counting()
     made.explain, made.map_threshold = None, 100.0
     return made
@@ -75,6 +79,44 @@ def test_memory_does_not_grow_with_the_image(scorer):
 
     peak(100)
     assert peak(1600) < peak(800) + 600_000  # its pixels have 5.8 MB more, its stored map in float64 and float32 0.4 MB
+
+
+def test_batches_of_two_callers_take_turns(scorer):
+    """Each gets its own results in its own order, whichever batch is done first."""
+    scored = scorer._detector.score
+
+    def score(images):
+        time.sleep(0.02 * int(images[0, 0, 0, 0]) / 100)
+        return scored(images)
+
+    scorer._detector.score = score
+    units = [
+        np.repeat(np.arange(first, first + 30, dtype=np.uint8), SIDE * SIDE * 3).reshape(30, SIDE, SIDE, 3)
+        for first in (0, 100)
+    ]
+    with ThreadPoolExecutor(2) as callers:
+        found = list(callers.map(scorer, units))
+    assert [unit.score.tolist() for unit in found] == [list(range(30)), list(range(100, 130))]
+    assert all(0 < unit.device_s for unit in found)
+
+
+def test_threads_change_no_bit(tmp_path):
+    config = ArtifactConfig(
+        name="tiny",
+        precision="bf16",
+        backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
+        input=InputConfig(height=64, width=96),
+        hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+        batch_size=4,
+    )
+    artifact.save(tmp_path / "model", config, registry.build(config), "# card\n")
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 64, 96, 3), np.uint8)
+    one, three = (Scorer(tmp_path / "model", "cpu", threads) for threads in (1, 3))
+    with ThreadPoolExecutor(2) as callers:
+        found = [one(pixels), *callers.map(three, [pixels, pixels])]
+    for unit in found[1:]:
+        assert unit.score.tobytes() == found[0].score.tobytes() and unit.embedding.tobytes() == found[0].embedding.tobytes()
+        assert unit.anomaly_map.tobytes() == found[0].anomaly_map.tobytes()
 
 
 class Explaining:

@@ -1,0 +1,51 @@
+"""What a computation consists of: floating point operations by type, and bytes that its operations read and write."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+class OperationCount(TorchDispatchMode):
+    """Counts while it is entered, on any device.
+
+    flops: of convolutions and matrix products, a multiplication and an addition being two, by the type of their operands
+        ("bfloat16"). Everything else a network does is a few operations a byte and shows in `bytes`.
+    bytes: inputs and outputs of every operation once, as if nothing stayed in a cache and nothing was fused; views are free.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops: Counter[str] = Counter()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in flop_registry and func._can_decompose():  # in inference mode conv2d comes whole
+            with self:
+                return func.decompose(*args, **kwargs)
+        found = func(*args, **kwargs)
+        read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        written = [x for x in tree_leaves(found) if isinstance(x, Tensor)]
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flops[str(read[0].dtype).removeprefix("torch.")] += count(*args, **kwargs, out_val=found)
+        memory = {x.untyped_storage().data_ptr() for x in read}
+        if any(x.untyped_storage().data_ptr() not in memory for x in written) or _in_place(func):
+            self.bytes += sum(x.numel() * x.element_size() for x in (*read, *written))
+        return found
+
+
+def _in_place(func: Any) -> bool:
+    return func._schema.is_mutable
+
+
+def count(computation: Any) -> OperationCount:
+    """Run the computation, a function of nothing, and count it."""
+    with torch.no_grad(), OperationCount() as counted:
+        computation()
+    return counted

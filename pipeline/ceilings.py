@@ -1,0 +1,56 @@
+"""What a device can do at best, measured: products of large matrices, and copying memory."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+SIDE = {"cpu": 2048, "cuda": 8192}
+COPIED_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
+SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """flops_per_s: by type of the operands ("bfloat16"), a multiplication and an addition being two.
+    bytes_per_s: read and written, of a copy that no cache holds."""
+
+    flops_per_s: dict[str, float]
+    bytes_per_s: float
+
+    def least_seconds(self, flops: dict[str, int], bytes: int) -> float:
+        """The roofline: no computation of so many operations and bytes takes less time, if it reads the bytes from memory.
+        Source: Williams et al. 2009, Roofline, doi:10.1145/1498765.1498785."""
+        return max(sum(count / self.flops_per_s[kind] for kind, count in flops.items()), bytes / self.bytes_per_s)
+
+
+def measure(device: str, seconds: float = SECONDS) -> Ceilings:
+    """The best of as many tries as fit into `seconds` for each ceiling, with the threads that torch has now."""
+    kind = device.partition(":")[0]
+    side = SIDE[kind]
+    flops = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+        flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(lambda a=a, b=b: torch.mm(a, b), device, seconds)
+    source = torch.ones(COPIED_BYTES[kind] // 4, device=device)
+    target = torch.empty_like(source)
+    return Ceilings(flops, 2 * COPIED_BYTES[kind] / _best(lambda: target.copy_(source), device, seconds))
+
+
+def _best(computation: Callable[[], object], device: str, seconds: float) -> float:
+    """Seconds of the fastest try."""
+    best, end = float("inf"), time.perf_counter() + seconds
+    computation()
+    while time.perf_counter() < end or best == float("inf"):
+        _wait(device)
+        clock = time.perf_counter()
+        computation()
+        _wait(device)
+        best = min(best, time.perf_counter() - clock)
+    return best
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
