@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import torch
 import typer
 
 from jobs.bench_input import fill, untrained
@@ -20,12 +21,12 @@ from jobs.config import load
 from jobs.entry import run
 from jobs.errors import UsageError
 from jobs.score import Job, ScoreSettings, prepare, run_job
-from pipeline import plan
+from pipeline import ceilings, plan
 from pipeline.measure import PeakMemory, Rate, encoded_units, model_alone, one_process
 from pipeline.query import connect
 from pipeline.run import RunProgress
 from pipeline.run_state import RunState
-from pipeline.scorer import Scorer
+from pipeline.scorer import Scorer, resolve_device
 from pipeline.storage import local_copy, open_store
 from pipeline.streaming import RayEngine
 from schemas.version import VERSION
@@ -71,6 +72,8 @@ def measure(settings: ScoreSettings, in_memory: int) -> tuple[dict[str, Any], st
     job = prepare(settings)
     engine = RayEngine(settings.address, settings.resources, settings.device)
     resources = engine.start()
+    torch.set_num_threads(resources.threads or 1)
+    best = ceilings.measure(resolve_device(settings.device))  # before the scorer, whose threads have one thread an operation
     scorer = Scorer(local_copy(settings.model, settings.cache_dir.expanduser()), settings.device, resources.threads)
     encoded = _in_memory(job, in_memory)
     shape = (scorer.batch_size * 4, job.scoring.decode.height, job.scoring.decode.width, 3)
@@ -101,6 +104,7 @@ def measure(settings: ScoreSettings, in_memory: int) -> tuple[dict[str, Any], st
         "workers_peak_mib": round(memory.workers / MIB),
         "bytes_read": progress.bytes_read,
         "errors": progress.errors,
+        **_roofline(scorer, best, alone),
     } | {f"{stage}_s": round(spent, 2) for stage, spent in seconds.items()}
     return figures, _limit(whole, seconds, resources.scorers or 1)
 
@@ -145,6 +149,21 @@ def _limit(whole: Rate, seconds: dict[str, float], scorers: int) -> str:
     return (
         f"limit: scorers were busy {busy:.0%} of the {whole.seconds:.1f} s from plan to tables; all stages together spent "
         f"{sum(seconds.values()):.1f} s on {cpu} cores"
+    )
+
+
+def _roofline(scorer: Scorer, best: ceilings.Ceilings, alone: Rate) -> dict[str, float]:
+    """What an image takes of the model, what the device can do at best, and how much of that the model alone reaches."""
+    counted = scorer.count()
+    flops = {kind: number / scorer.batch_size for kind, number in counted.flops.items()}
+    return (
+        {f"gflop_{kind}_per_image": round(number / 1e9, 3) for kind, number in flops.items()}
+        | {f"gflop_{kind}_ceiling_per_s": round(number / 1e9) for kind, number in best.flops_per_s.items()}
+        | {
+            "mb_per_image": round(counted.bytes / scorer.batch_size / 1e6, 1),
+            "gb_ceiling_per_s": round(best.bytes_per_s / 1e9, 1),
+            "share_of_arithmetic": round(best.least_seconds(flops, 0) * alone.per_s, 3),
+        }
     )
 
 

@@ -1,7 +1,7 @@
 """What a device can do at best, measured: products of large matrices, and copying memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ class Ceilings:
     flops_per_s: dict[str, float]
     bytes_per_s: float
 
-    def least_seconds(self, flops: dict[str, int], bytes: int) -> float:
+    def least_seconds(self, flops: Mapping[str, float], bytes: float) -> float:
         """The roofline: no computation of so many operations and bytes takes less time, if it reads the bytes from memory.
         Source: Williams et al. 2009, Roofline, doi:10.1145/1498765.1498785."""
         return max(sum(count / self.flops_per_s[kind] for kind, count in flops.items()), bytes / self.bytes_per_s)

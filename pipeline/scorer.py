@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models import artifact
+from models import artifact, operations
 from models.config import ArtifactConfig
 from models.detector import Scored
 from models.embedding import EMBEDDING_SIZE
 from models.explanation_methods import Method
+from models.operations import OperationCount
 from models.tiling import Mosaic, TileScores, Tiling
 from pipeline.decode_tiles import TileBatch
 
@@ -132,6 +133,12 @@ class Scorer:
                 if explained is not None and any_explained and (maps[position] > self.map_threshold).any():
                     explanations[position] = explained.result()
         return UnitScores(scores, maps, embeddings, explanations, seconds / self._at_once)
+
+    def count(self) -> OperationCount:
+        """Operations and bytes of one batch."""
+        size = self._detector.config.input
+        images = torch.zeros(self.batch_size, size.height, size.width, 3, dtype=torch.uint8, device=self.device)
+        return operations.count(lambda: self._detector.score(images))
 
     def finite(self, scores: UnitScores) -> np.ndarray:
         """(N,) bool: score and whole map are finite numbers."""
