@@ -122,11 +122,19 @@ class _Remember:
                 raise _Stop
 
 
+def _remembered(layer: nn.Module, name: str) -> None:
+    """Let the layer's last hook be a _Remember: hooks before it may change the output, those behind it are not reached."""
+    hooks = layer._forward_hooks
+    ours = [key for key, hook in hooks.items() if isinstance(hook, _Remember)]
+    if not ours or ours[-1] != next(reversed(hooks)):
+        for key in ours:
+            del hooks[key]
+        layer.register_forward_hook(_Remember(name))
+
+
 def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> list[Tensor]:
     for tap in taps:
-        layer = model.get_submodule(tap)
-        if not any(isinstance(hook, _Remember) and hook.name == tap for hook in layer._forward_hooks.values()):
-            layer.register_forward_hook(_Remember(tap))
+        _remembered(model.get_submodule(tap), tap)
     reached = _pass.reached = {}
     _pass.wanted = len(taps)
     try:
