@@ -25,23 +25,19 @@ class OperationCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func not in flop_registry and func._can_decompose():  # in inference mode conv2d comes whole
+        count = flop_registry.get(func.overloadpacket)
+        if count is None and func._can_decompose():  # in inference mode conv2d comes whole
             with self:
                 return func.decompose(*args, **kwargs)
         found = func(*args, **kwargs)
         read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         written = [x for x in tree_leaves(found) if isinstance(x, Tensor)]
-        count = flop_registry.get(func.overloadpacket)
         if count is not None:
             self.flops[str(read[0].dtype).removeprefix("torch.")] += count(*args, **kwargs, out_val=found)
         memory = {x.untyped_storage().data_ptr() for x in read}
-        if any(x.untyped_storage().data_ptr() not in memory for x in written) or _in_place(func):
+        if any(x.untyped_storage().data_ptr() not in memory for x in written) or func._schema.is_mutable:
             self.bytes += sum(x.numel() * x.element_size() for x in (*read, *written))
         return found
-
-
-def _in_place(func: Any) -> bool:
-    return func._schema.is_mutable
 
 
 def count(computation: Any) -> OperationCount:

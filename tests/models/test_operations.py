@@ -1,10 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_model import tiny_config
 
 from models import operations, registry
-from models.backbones import BackboneConfig
-from models.config import ArtifactConfig, InputConfig
 
 A, B = torch.randn(64, 32), torch.randn(32, 16)
 IMAGES, KERNELS, DEPTHWISE = torch.randn(2, 8, 10, 12), torch.randn(5, 8, 3, 3), torch.randn(8, 1, 3, 3)
@@ -36,14 +35,7 @@ def test_operations_go_by_the_type_that_they_are_done_in():
 
 
 def test_a_detectors_operations_grow_with_its_images():
-    config = ArtifactConfig(
-        name="tiny",
-        precision="bf16",
-        backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
-        input=InputConfig(height=64, width=96),
-        hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
-        batch_size=2,
-    )
+    config = tiny_config(precision="bf16", batch_size=2)
     detector = registry.build(config)
     two, four = (operations.count(lambda n=n: detector.score(torch.zeros(n, 64, 96, 3, dtype=torch.uint8))) for n in (2, 4))
     assert set(two.flops) == {"float32", "bfloat16"}

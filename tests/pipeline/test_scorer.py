@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from tiny_model import tiny_config
 
 from models import artifact, registry
-from models.backbones import BackboneConfig
-from models.config import ArtifactConfig, InputConfig
+from models.config import InputConfig
 from models.detector import Scored
 from models.tiling import Tiling
 from pipeline.decode_tiles import TileBatch
@@ -101,14 +101,7 @@ def test_batches_of_two_callers_take_turns(scorer):
 
 
 def test_threads_change_no_bit(tmp_path):
-    config = ArtifactConfig(
-        name="tiny",
-        precision="bf16",
-        backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
-        input=InputConfig(height=64, width=96),
-        hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
-        batch_size=4,
-    )
+    config = tiny_config(precision="bf16", batch_size=4)
     artifact.save(tmp_path / "model", config, registry.build(config), "# card\n")
     pixels = np.random.default_rng(0).integers(0, 255, (30, 64, 96, 3), np.uint8)
     one, three = (Scorer(tmp_path / "model", "cpu", threads) for threads in (1, 3))
@@ -155,16 +148,11 @@ def test_of_a_tiled_image_the_flagged_tiles_are_explained(scorer):
 
 
 def test_an_artifact_says_how_it_is_cut(tmp_path):
-    config = ArtifactConfig(
-        name="tiny",
-        backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
-        input=InputConfig(height=64, width=96, resize="tile", overlap=0.5),
-        hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
-    )
+    config = tiny_config(input=InputConfig(height=64, width=96, resize="tile", overlap=0.5))
     detector = registry.build(config)
     artifact.save(tmp_path / "model", config, detector, "")
     assert Scorer(tmp_path / "model", "cpu").tiling == Tiling((64, 96), (8, 12), 0.5)
     assert Scorer(tmp_path / "model", "cpu", explain="gradient").explain is None, "without a threshold nothing is flagged"
-    squashed = config.model_copy(update={"input": InputConfig(height=64, width=96)})
+    squashed = tiny_config()
     artifact.save(tmp_path / "other", squashed, registry.build(squashed), "")
     assert Scorer(tmp_path / "other", "cpu").tiling is None

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python docs/benchmarks/throughput/queries.py FOLDER [--images 100000000] [--days 100]
 
-Makes the tables `scores` and `maps` in FOLDER with the product's own writer (100 million images take some 10 GB; `maps` has
+Makes the tables `scores` and `maps` in FOLDER with the product's own writer (100 million images take some 7 GB; `maps` has
 one day only), unless they are there, then asks every question RUNS times on a new connection. Prints one line of JSON: for
 every question the median seconds, connecting included, and of the first time.
 """

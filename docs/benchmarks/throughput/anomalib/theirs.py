@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-THREADS, SIZE, DIMS, CELLS = 2, 256, 100, 64 * 64
+THREADS, SIZE, DIMS = 2, 256, 100
 LAYERS = ["blocks.1", "blocks.2", "blocks.3"]
 WEIGHTS = "assets/weights/mobilenetv1_100_imagenet.safetensors"
 SETTINGS = [(batch, workers, precision) for batch in (1, 16, 32) for workers in (0, 1) for precision in ("32", "bf16-mixed")]

@@ -1,0 +1,17 @@
+"""The config of a CS-Flow that is built in no time, for tests of what is around a model."""
+
+from typing import Any
+
+from models.backbones import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+
+
+def tiny_config(**fields: Any) -> ArtifactConfig:
+    """An untrained backbone at 64 x 96 pixels; `fields` take the place of these."""
+    config: dict[str, Any] = {
+        "name": "tiny",
+        "backbone": BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
+        "input": InputConfig(height=64, width=96),
+        "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+    }
+    return ArtifactConfig(**(config | fields))
