@@ -26,7 +26,7 @@ from pipeline.measure import PeakMemory, Rate, encoded_units, model_alone, one_p
 from pipeline.query import connect
 from pipeline.run import RunProgress
 from pipeline.run_state import RunState
-from pipeline.scorer import Scorer, resolve_device
+from pipeline.scorer import Scorer, open_scorer, resolve_device
 from pipeline.storage import local_copy, open_store
 from pipeline.streaming import RayEngine
 from schemas.version import VERSION
@@ -74,7 +74,7 @@ def measure(settings: ScoreSettings, in_memory: int) -> tuple[dict[str, Any], st
     resources = engine.start()
     torch.set_num_threads(resources.threads or 1)
     best = ceilings.measure(resolve_device(settings.device))  # before the scorer, whose threads have one thread an operation
-    scorer = Scorer(local_copy(settings.model, settings.cache_dir.expanduser()), settings.device, resources.threads)
+    scorer = open_scorer(local_copy(settings.model, settings.cache_dir.expanduser()), settings.device, resources.threads)
     encoded = _in_memory(job, in_memory)
     shape = (scorer.batch_size * 4, job.scoring.decode.height, job.scoring.decode.width, 3)
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)

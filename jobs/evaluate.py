@@ -29,7 +29,7 @@ from models.metrics import auroc, average_precision, f1_max
 from models.pixel_evidence import PixelEvidence, pixel_intervals
 from pipeline.decode import DecodeConfig, content_size
 from pipeline.score_unit import score_encoded
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 from pipeline.sources.config import SourceConfig
 from pipeline.storage import local_copy
 
@@ -80,7 +80,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     types = _defect_types(root)
     groups = _groups(settings.groups)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
-    scorer = Scorer(directory, settings.device)
+    scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
     size = opened.config.input
     decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))

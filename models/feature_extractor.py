@@ -10,7 +10,7 @@ from models.backbone_taps import default_taps
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig
 from models.exact_layers import keep_float32
-from models.preprocess import normalise
+from models.preprocess import Normalise
 
 CPU_PIXELS_PER_PASS = 4 * 256 * 256
 
@@ -37,6 +37,7 @@ class FeatureExtractor(nn.Module):
         self.config = backbones.resolve(config.backbone.model_copy(update={"taps": taps}), default_reductions)
         assert self.config.mean is not None and self.config.std is not None
         self.mean, self.std = self.config.mean, self.config.std
+        self.normalise = Normalise(self.mean, self.std)
         self.precision = config.precision
         self.network = backbones.create(self.config, height, width)
         if self.precision == "bf16":
@@ -48,7 +49,7 @@ class FeatureExtractor(nn.Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""
-        return normalise(images, self.mean, self.std)
+        return self.normalise(images)
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 a tap, in the order of the taps."""

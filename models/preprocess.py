@@ -1,31 +1,36 @@
 """Pixels to the normalised image pyramid that backbones read."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Downscale = Literal["area", "nearest"]
 
 
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(value / 255 - mean) / std per channel.
+class Normalise(nn.Module):
+    """(value / 255 - mean) / std per channel. mean, std: of the channels, scaled to [0, 1]."""
 
-    Args:
-        images: (B, H, W, 3), uint8, RGB.
-    Returns:
-        (B, 3, H, W), float32, in channels_last memory.
-    """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(
-            f"images must be uint8 (B, H, W, 3); got {images.dtype} {tuple(images.shape)}. Decode and resize them first."
-        )
-    # One row of the image, so that the innermost loop is long.
-    width = images.shape[2]
-    gain = torch.tensor([1 / (255 * s) for s in std], device=images.device).repeat(width, 1)  # (W, 3)
-    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width, 1)
-    return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        # They follow from the artifact's config, so a state dict need not hold them.
+        self.register_buffer("gain", torch.tensor([1 / (255 * s) for s in std]), persistent=False)
+        self.register_buffer("offset", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3), uint8, RGB, to (B, 3, H, W), float32, in channels_last memory."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(
+                f"images must be uint8 (B, H, W, 3); got {images.dtype} {tuple(images.shape)}. Decode and resize them first."
+            )
+        # One row of the image, so that the innermost loop is long.
+        gain, offset = (x.repeat(images.shape[2], 1) for x in (self.gain, self.offset))  # (W, 3)
+        return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 
 def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[Tensor]:

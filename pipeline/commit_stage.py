@@ -10,6 +10,7 @@ from models.regions import find_regions
 from pipeline.commits import write_commit
 from pipeline.decode import DecodeConfig
 from pipeline.envelope import nothing_to_score, unpack, unpack_explanations, unpack_maps
+from pipeline.idle import CAUSES
 from pipeline.placement import placement
 from pipeline.quantise import quantise
 from pipeline.stage_config import StageConfig
@@ -27,11 +28,7 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
     rows = commit_rows(unit, config.scoring.decode)
     number, part = unit["number"][0].as_py(), unit["part"][0].as_py()
     errors = rows.num_rows - rows["error"].null_count
-    seconds = {
-        "read": unit["read_s"][0].as_py(),
-        "decode": unit["decode_s"][0].as_py(),
-        "score": unit["score_s"][0].as_py(),
-    }
+    seconds = {stage: unit[f"{stage}_s"][0].as_py() for stage in ("read", "decode", "copy", "score", *CAUSES)}
     footer = {
         "version": str(commit_schema.VERSION),
         "unit_id": unit["unit_id"][0].as_py(),

@@ -14,7 +14,8 @@ from schemas import scores
 BINS = 60
 DAYS = 31
 EXAMPLES = 3
-STAGES = ("read", "decode", "score", "commit")
+STAGES = ("read", "decode", "copy", "score", "commit")
+IDLE = {"wait": "waiting for images", "load": "loading the model", "host": "packing and unpacking"}  # by cause
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -24,7 +25,10 @@ class NoSuchRun(ValueError):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run's rows of the runs table, its slices added up. spent_s is None when some attempt's time is not known."""
+    """A run's rows of the runs table, its slices added up. spent_s is None when some attempt's time is not known.
+
+    idle_seconds: of the devices, by cause; empty for a run before these were counted.
+    """
 
     run_id: str
     model: str
@@ -42,6 +46,7 @@ class RunFacts:
     attempts: int
     bytes_read: int
     stage_seconds: dict[str, float]
+    idle_seconds: dict[str, float]
     started_at: datetime | None
     finished_at: datetime
     spent_s: float | None
@@ -50,6 +55,14 @@ class RunFacts:
     @property
     def images_per_s(self) -> float | None:
         return self.scored / self.spent_s if self.spent_s else None
+
+    @property
+    def device_shares(self) -> dict[str, float]:
+        """Of the time from a device's start to its last image: computing, and idle by cause, the largest first; sum 1."""
+        seconds = {"computing": self.stage_seconds.get("score", 0.0)} | self.idle_seconds
+        total = sum(seconds.values())
+        idle = sorted(self.idle_seconds, key=lambda cause: -seconds[cause])
+        return {name: seconds[name] / total for name in ("computing", *idle)} if idle and total else {}
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,8 @@ def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunFacts:
         slices=len(slices),
         **{name: sum(row[name] for row in slices) for name in totals},
         attempts=max(row["attempts"] for row in slices),
-        stage_seconds={stage: spent for stage, spent in seconds.items() if spent},
+        stage_seconds={stage: spent for stage, spent in seconds.items() if spent and stage not in IDLE},
+        idle_seconds={text: seconds[cause] for cause, text in IDLE.items() if seconds[cause]},
         started_at=min((row["started_at"] for row in slices if row["started_at"]), default=None),
         finished_at=max(row["finished_at"] for row in slices),
         spent_s=None if None in spent else sum(spent),

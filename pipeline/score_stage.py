@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from pipeline.decode_tiles import InChild, TiledUnit, ahead
 from pipeline.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
-from pipeline.scorer import Scorer, UnitScores
+from pipeline.idle import IdleClock
+from pipeline.scorer import Scorer, UnitScores, open_scorer
 from pipeline.stage_config import StageConfig
 from pipeline.storage import StorageError, local_copy
 
@@ -33,14 +34,21 @@ class ScoreStage:
         self._decoder = InChild(self._decode, config.decode_timeout_s)
         self._loading, self._tiling = threading.Lock(), threading.Lock()
         self._loaded: Scorer | None = None
+        self._idle = IdleClock(self.CALLS)
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         if nothing_to_score(unit):
             return unit
         try:
-            scorer = self._scorer()
+            with self._idle.unit() as idle_s:
+                columns = self._scored(unit)
         except StorageError as error:
             return envelope(number=unit["number"][0].as_py(), part=unit["part"][0].as_py(), message=str(error))
+        return envelope(**columns, **{f"{cause}_s": seconds for cause, seconds in idle_s.items()})
+
+    def _scored(self, unit: pa.Table) -> dict[str, object]:
+        """The columns of the scored envelope."""
+        scorer = self._scorer()
         columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}
         rows, scores, decode = self._tiles(unit, scorer) if scorer.tiling is not None else self._pixels(unit, scorer)
         columns |= decode
@@ -51,22 +59,21 @@ class ScoreStage:
                 "embeddings": scores.embedding.tobytes(),
                 "map_threshold": scorer.map_threshold,
                 **pack_maps(scores.anomaly_map),
-                **pack_explanations(scores.explanations, scorer.explain),
+                **pack_explanations(scores.explanations, scorer.explain.method if scorer.explain else None),
             }
-        return envelope(
-            **columns,
-            rows=rows,
-            device=scorer.label,
-            score_s=scores.device_s if scores is not None else 0.0,
+        seconds = (
+            {"score_s": scores.device_s, "copy_s": scores.copy_s} if scores is not None else {"score_s": 0.0, "copy_s": 0.0}
         )
+        return columns | {"rows": rows, "device": scorer.label, **seconds}
 
     def _scorer(self) -> Scorer:
         """Loaded with the first unit: when storage does not give the model, that one stays open and the next asks again."""
         with self._loading:
             if self._loaded is None:
                 config = self._config
-                directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-                self._loaded = Scorer(directory, config.device, config.threads, config.scoring.explain)
+                with self._idle.loading():
+                    directory = local_copy(config.artifact_uri, Path(config.cache_dir))
+                    self._loaded = open_scorer(directory, config.device, config.threads, config.scoring.explain, self._idle)
             return self._loaded
 
     def _pixels(self, unit: pa.Table, scorer: Scorer) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:

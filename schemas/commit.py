@@ -66,5 +66,5 @@ FOOTER = {
     "next_offset": "tar stream: byte offset of the next member, or `end`; otherwise `end`",
     "device": "device and precision that scored, for example `cpu-bf16`",
     "bytes_read": "encoded bytes fetched for the unit",
-    "seconds": "JSON object: seconds by stage (read, decode, score, write)",
+    "seconds": "JSON object: seconds by stage (read, decode, copy, score, commit), and of an idle device (load, wait, host)",
 }

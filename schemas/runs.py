@@ -25,9 +25,15 @@ SCHEMA = pa.schema(
         field("quarantined", pa.int64(), "images with an error", "images", nullable=False),
         field("duplicates", pa.int64(), "images left out of the tables since another has their image_id", "images"),
         field("attempts", pa.int32(), "drivers that have worked on the run so far"),
-        field("stage_seconds", pa.string(), "JSON object: seconds of work by stage, added up over all workers", "s"),
+        field(
+            "stage_seconds",
+            pa.string(),
+            "JSON object: seconds of work by stage (read, decode, copy, score, commit), added up over all workers, and seconds "
+            "that devices were idle, by cause (load: the model; wait: for images; host: packing)",
+            "s",
+        ),
         field("bytes_read", pa.int64(), "encoded bytes fetched", "bytes"),
-        field("device_seconds", pa.float64(), "seconds of the scoring stage, added up over all devices", "s"),
+        field("device_seconds", pa.float64(), "seconds that devices computed, added up over all of them", "s"),
         field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
         field("started_at", pa.timestamp("us", "UTC"), "when the first driver took up the slice"),
         field("finished_at", pa.timestamp("us", "UTC"), "when finalize wrote this row", nullable=False),

@@ -15,7 +15,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.channel_choice import choose, draw_channels
+from models.channel_choice import ChannelChoice, draw_channels
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step
 from models.embedding import EMBEDDING_SIZE, embedding
@@ -90,6 +90,8 @@ class Padim(Detector):
             }
         )
         self.register_buffer("channels", draw_channels(total, dims, hyper.channel_seed))
+        self.choice = ChannelChoice(self.channels, self.backbone.channels)
+        self.register_load_state_dict_post_hook(lambda padim, _: padim.choice.set(padim.channels))
         self.gaussian = PositionGaussian(rows * columns, dims)
         for name, cells, size in (("smooth_rows", rows, config.input.height), ("smooth_columns", columns, config.input.width)):
             matrix = smoothing_matrix(size, hyper.smoothing_sigma) @ enlarging_matrix(cells, size)
@@ -100,7 +102,7 @@ class Padim(Detector):
 
     def features(self, inputs: Tensor) -> Maps:
         """The chosen channels of all taps on the finest one's cells, one map (B, dims, h, w)."""
-        return [choose(self.backbone(inputs), self.channels)]
+        return [self.choice(self.backbone(inputs))]
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Mean and covariance of every position in one pass; no step has a loss, so 0 is reported."""

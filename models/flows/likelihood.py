@@ -44,8 +44,8 @@ def mean_score(latents: Maps) -> Tensor:
 
 def scale_means(latents: Maps) -> Tensor:
     """m_s, the mean of z^2 / 2 of every scale, (B, scales)."""
-    counts = torch.tensor([2 * math.prod(z.shape[1:]) for z in latents], dtype=latents[0].dtype)
-    return energy(latents) / counts.to(latents[0].device)
+    means = [e / (2 * math.prod(z.shape[1:])) for e, z in zip(energy(latents).unbind(1), latents, strict=True)]
+    return torch.stack(means, 1)  # (B, scales)
 
 
 def anomaly_map(latents: Maps) -> Tensor:

@@ -12,7 +12,7 @@ from pipeline import plan
 from pipeline.decode import decode_unit
 from pipeline.measure import encoded_units
 from pipeline.query import connect
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 from pipeline.storage import open_store
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def alone(assets, tiles_model, tmp_path_factory):
     prepared = prepare(settings(tiles_model, assets / "mtd" / "test", folder))
     store = open_store(prepared.scoring.source.input_uri)
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
-    scorer = Scorer(tiles_model, "cpu", threads=1)
+    scorer = open_scorer(tiles_model, "cpu", threads=1)
     found, images = {}, {}
     for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
         scored = scorer(decode_unit(table, prepared.scoring.decode).pixels).score.tolist()

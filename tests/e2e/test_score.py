@@ -35,7 +35,7 @@ from pipeline.measure import encoded_units
 from pipeline.placement import placement
 from pipeline.query import connect
 from pipeline.run_state import RunState
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 from pipeline.storage import open_store
 
 IMAGES = {f"{i:03d}.png": encoded(i) for i in range(50)}
@@ -70,7 +70,7 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
     prepared = prepare(job)
     store = open_store(prepared.scoring.source.input_uri)
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
-    scorer = Scorer(model, "cpu", threads=1)
+    scorer = open_scorer(model, "cpu", threads=1)
     alone = {}
     for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
         found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
@@ -113,7 +113,7 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     prepared = prepare(settings(model, uninterrupted / "in", tmp_path / "out"))
     store = open_store(prepared.scoring.source.input_uri)
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
-    scorer = Scorer(model, "cpu", threads=1)
+    scorer = open_scorer(model, "cpu", threads=1)
     maps = {}
     for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
         found = scorer(decode_unit(table, prepared.scoring.decode).pixels)

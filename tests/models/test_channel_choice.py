@@ -2,7 +2,7 @@ import random
 
 import torch
 
-from models.channel_choice import choose, draw_channels, finest_grid, stack
+from models.channel_choice import ChannelChoice, draw_channels, finest_grid, stack
 
 
 def taps(sizes: tuple[tuple[int, int, int], ...]) -> list[torch.Tensor]:
@@ -33,10 +33,14 @@ def test_choosing_is_indexing_the_stack():
         total = sum(size[0] for size in sizes)
         for dims in (1, 4, total):
             channels = draw_channels(total, dims, seed=dims)
-            assert torch.equal(choose(maps, channels), stack(maps)[:, channels])
+            choice = ChannelChoice(channels, [size[0] for size in sizes])
+            assert torch.equal(choice(maps), stack(maps)[:, channels])
 
 
 def test_a_tap_of_which_nothing_is_chosen():
     maps = taps(((3, 4, 4), (5, 2, 2)))
-    chosen = choose(maps, torch.tensor([6, 3]))
+    choice = ChannelChoice(torch.tensor([0, 7]), [3, 5])
+    choice.set(torch.tensor([6, 3]))
+    chosen = choice(maps)
+    assert not choice.state_dict()
     assert torch.equal(chosen, stack(maps)[:, [6, 3]])

@@ -2,10 +2,13 @@
 
 import copy
 import functools
+from pathlib import Path
 
 import pytest
 import torch
+from cuda_stand_in import Crossings, stand_in
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from models import artifact, registry
 from models.backbones import BackboneConfig
@@ -210,3 +213,31 @@ def test_another_kind_of_image_scores_above_the_good_ones(name):
 def test_a_detector_without_a_file_is_refused():
     with pytest.raises(ValueError, match="detector must be one of .*csflow.*; got 'nix'"):
         registry.build(ArtifactConfig(name="tiny", detector="nix"))
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")  # autocast is off then: what it would cast, it casts on the device
+def test_a_cuda_graph_can_hold_the_scoring(name, monkeypatch):
+    """Nothing of it waits for the device or copies from the host."""
+    detector, images = fitted(name, precision="bf16"), photographs(4, SIZES[0])
+    # autograd's engine wants a real device. It launches kernels as a forward pass does.
+    monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: (torch.zeros_like(inputs),))
+    with stand_in():
+        detector.to("cuda").freeze()
+        on_device = torch.empty(images.shape, dtype=torch.uint8, device="cuda")
+        with Crossings() as crossings:
+            scored = detector.score(on_device)
+    assert crossings.found == []
+    assert {part.device.type for part in scored} == {"cuda"} and [len(part) for part in scored] == [4] * 3
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_the_stand_in_notices_what_a_cuda_graph_cannot_hold():
+    with stand_in():
+        x = torch.zeros(3, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            float(x.sum())
+        with pytest.raises(DynamicOutputShapeException):
+            x.nonzero()
+        with Crossings() as crossings:
+            torch.tensor([1.0], device="cuda")
+        assert len(crossings.found) == 1 and Path(__file__).name in crossings.found[0]

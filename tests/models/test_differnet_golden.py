@@ -14,7 +14,7 @@ from models.detectors.differnet import smoothed
 from models.flows.coupling import legacy_permutations
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
-from models.preprocess import normalise, pyramid
+from models.preprocess import Normalise, pyramid
 from models.rotation import rotate, rotation_index
 
 pytestmark = needed("differnet")
@@ -146,13 +146,13 @@ def test_fixed_rotations(golden):
     pixels = np.stack([np.asarray(x) for x in resized])
     shown = golden["loc/unnormed_input"]
     np.testing.assert_allclose(pixels[golden["full/labels"] > 0] / 255, shown, rtol=0, atol=1e-6)
-    images = normalise(torch.from_numpy(pixels), IMAGENET_MEAN, IMAGENET_STD)
+    images = Normalise(IMAGENET_MEAN, IMAGENET_STD)(torch.from_numpy(pixels))
     fill = -torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)
     count = golden["full/in"].shape[1]
     assert np.array_equal(golden["full/fixed_degrees"], [360 * i / count for i in range(count)])
     for i, degrees in enumerate(golden["full/fixed_degrees"]):
         turned = rotate(images, rotation_index(height, width, float(degrees)), fill)
-        # The same pixel everywhere: a neighbour's value would be off by much more than the rounding of normalise.
+        # The same pixel everywhere: a neighbour's value would be off by much more than the rounding of Normalise.
         np.testing.assert_allclose(turned, golden["full/in"][:, i], rtol=0, atol=1e-6)
 
 

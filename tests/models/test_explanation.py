@@ -16,7 +16,7 @@ from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Maps, Scored
 from models.explanation import Explainer, ExplanationError, explain_flagged, layers
 from models.explanation_methods import METHODS
-from models.preprocess import normalise
+from models.preprocess import Normalise
 
 SIZE = 32
 
@@ -30,7 +30,7 @@ class Toy(Detector):
         self.weights = nn.Parameter(torch.linspace(-0.5, 1.0, channels))
 
     def prepare(self, images: Tensor) -> Tensor:
-        return normalise(images, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        return Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(images)
 
     def features(self, inputs: Tensor) -> Maps:
         return [self.net(F.avg_pool2d(inputs, 2**level) if level else inputs) for level in range(self.levels)]

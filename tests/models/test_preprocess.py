@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.preprocess import normalise, pyramid
+from models.preprocess import Normalise, pyramid
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -10,7 +10,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 def test_normalise():
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8))
     expected = (images.numpy() / 255 - np.array(MEAN)) / np.array(STD)
-    actual = normalise(images, MEAN, STD)
+    actual = Normalise(MEAN, STD)(images)
     assert actual.shape == (2, 3, 5, 7) and actual.dtype == torch.float32
     assert actual.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(actual.permute(0, 2, 3, 1), expected, atol=1e-6)
@@ -19,7 +19,7 @@ def test_normalise():
 @pytest.mark.parametrize("images", [torch.zeros(1, 4, 4, 3), torch.zeros(1, 3, 4, 4, dtype=torch.uint8)])
 def test_other_inputs_are_refused(images):
     with pytest.raises(ValueError, match="images must be uint8"):
-        normalise(images, MEAN, STD)
+        Normalise(MEAN, STD)(images)
 
 
 @pytest.mark.parametrize("size", [(8, 12), (8, 10), (7, 9)])

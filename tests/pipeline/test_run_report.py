@@ -41,6 +41,8 @@ def test_facts_add_up_the_slices(connection):
     assert (facts.planned, facts.scored, facts.quarantined, facts.slices, facts.attempts) == (26, 22, 4, 2, 2)
     assert facts.spent_s == 20.0 and facts.images_per_s == pytest.approx(22 / 20)
     assert facts.stage_seconds == {"read": 0.75, "decode": 1.5, "score": 3.0}
+    assert facts.idle_seconds == {"waiting for images": 1.5}
+    assert facts.device_shares == pytest.approx({"computing": 3 / 4.5, "waiting for images": 1.5 / 4.5})
     assert facts.devices == ("cpu-float32",) and facts.config["decode"]["resize"] == "squash"
     assert facts.started_at.tzinfo is not None
 

@@ -28,7 +28,7 @@ import yaml
 
 from models.bootstrap import interval
 from models.metrics import auroc
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = Path(__file__).resolve().parent / "runs"
@@ -123,7 +123,7 @@ def _command(*arguments: str) -> None:
 
 def _speed(model: Path) -> float:
     """Images a second of the model alone, from pixels in memory; the better of two."""
-    scorer = Scorer(model, "auto")
+    scorer = open_scorer(model, "auto")
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))["input"]
     pixels = np.random.default_rng(0).integers(0, 255, (TIMED_IMAGES, config["height"], config["width"], 3), np.uint8)
     scorer(pixels[: scorer.batch_size])

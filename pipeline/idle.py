@@ -1,0 +1,82 @@
+"""How long a device did nothing, and for want of what."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+CAUSES = ("load", "wait", "host")
+
+
+class IdleClock:
+    """Seconds of idleness of one device since it was made, by cause.
+
+    load: its model was being loaded. wait: there was room for a unit in its process and none was there, so whatever comes
+    before (storage, decoding, Ray) was too slow. host: its process had as many units as it takes and was unpacking or
+    packing them.
+    With busy seconds they add up to the time from the clock's making to the last unit's end.
+
+    Args:
+        units: how many units the process takes at once.
+        now: the clock, s.
+    """
+
+    def __init__(self, units: int, now: Callable[[], float] = time.perf_counter):
+        self._units, self._now = units, now
+        self._capacity = 1
+        self._inside = self._busy = 0
+        self._loading = False
+        self._seconds = dict.fromkeys(CAUSES, 0.0)
+        self._since = now()
+        self._lock = threading.Lock()
+
+    def set_capacity(self, batches: int) -> None:
+        """How many batches the device computes at once: the threads of a CPU; 1, the default, of a GPU."""
+        with self._lock:
+            self._pass()
+            self._capacity = batches
+
+    @contextlib.contextmanager
+    def unit(self) -> Iterator[dict[str, float]]:
+        """A unit is in the process. The dict is filled at the block's end: the seconds by cause that nobody was given yet."""
+        taken: dict[str, float] = {}
+        self._change("_inside", 1)
+        try:
+            yield taken
+        finally:
+            with self._lock:
+                self._pass()
+                self._inside -= 1
+                taken.update(self._seconds)
+                self._seconds = dict.fromkeys(CAUSES, 0.0)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """A batch is with the device."""
+        self._change("_busy", 1)
+        try:
+            yield
+        finally:
+            self._change("_busy", -1)
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """The model is being loaded."""
+        self._change("_loading", 1)
+        try:
+            yield
+        finally:
+            self._change("_loading", -1)
+
+    def _change(self, count: str, by: int) -> None:
+        with self._lock:
+            self._pass()
+            setattr(self, count, getattr(self, count) + by)
+
+    def _pass(self) -> None:
+        """Give the time since the last change to its cause."""
+        now = self._now()
+        share = max(0, self._capacity - self._busy) / self._capacity
+        cause = "load" if self._loading else "wait" if self._inside < self._units else "host"
+        self._seconds[cause] += share * (now - self._since)
+        self._since = now

@@ -1,0 +1,42 @@
+"""A CUDA device that computes shapes only, for machines without one: what would a stream be kept waiting for?
+
+Tensors on it have no values (torch's FakeTensor). Asking for one, or for how many there are, raises; copies between host and
+device are written down. A CUDA graph can hold neither.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+TORCH = str(Path(torch.__file__).parent)
+
+
+class Crossings(TorchDispatchMode):
+    """While it is entered, the places (file:line) where a tensor was made of one on the other side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given, made = ({x.device.type for x in tree_leaves(tree) if isinstance(x, Tensor)} for tree in ((args, kwargs), result))
+        if made and given and made != given:
+            frames = [frame for frame in traceback.extract_stack()[:-1] if not frame.filename.startswith(TORCH)]
+            self.found.append(f"{frames[-1].filename}:{frames[-1].lineno}")
+        return result
+
+
+@contextlib.contextmanager
+def stand_in() -> Iterator[None]:
+    """Tensors made or moved within are values of no device but this one."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
