@@ -5,9 +5,7 @@ the batch, whatever the size of the image.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,9 +15,6 @@ from models.tiling import TileGrid, Tiling
 from pipeline.decode import DecodeConfig, cut_tiles, decode_rows, decoded_table, tiled_size
 from pipeline.decode_handle import Decoder, Lost
 from pipeline.decode_process import DECODE, KILLED_TRIES
-
-AHEAD_BYTES = 32 << 20
-"""Tiles that wait for the scorer: so much is decoded while it computes."""
 
 Answer = TypeVar("Answer")
 Row = dict[str, Any]
@@ -175,15 +170,3 @@ class TiledUnit:
                 self._rows[position] = tiles
                 return
             yield TileBatch(position, grid, tiles)
-
-
-def ahead(batches: Iterator[TileBatch], batch_bytes: int) -> Iterator[TileBatch]:
-    """The batches, made by a thread that is at most AHEAD_BYTES of them ahead."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(next, batches, None) for _ in range(max(1, AHEAD_BYTES // batch_bytes)))
-        try:
-            while (batch := waiting.popleft().result()) is not None:
-                waiting.append(pool.submit(next, batches, None))
-                yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)

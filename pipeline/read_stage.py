@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline import plan
+from pipeline.ahead import ahead
 from pipeline.commits import WorkItem, committed_since, members_before
 from pipeline.decode_process import decode_in_child
 from pipeline.envelope import envelope, pack
@@ -19,15 +21,19 @@ from pipeline.storage import StorageError, open_store
 def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
     """Envelopes of decoded units, one a unit, or one with `message` set where storage could not be reached.
 
+    While a unit is decoded the next one is read; so a task holds the encoded bytes of two.
+
     Args:
         items: work items (number, offset, part).
     """
-    for item in (WorkItem(**row) for row in items.to_pylist()):
-        yield from read_unit(item, config)
+    units = (unit for row in items.to_pylist() for unit in read_unit(WorkItem(**row), config))
+    for unit in ahead(units, 1):
+        yield decoded(unit, config)
 
 
-def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
-    """The envelopes of one work item: one, or for a tar stream as many as it is cut into.
+def read_unit(item: WorkItem, config: StageConfig) -> Iterator[dict[str, Any]]:
+    """Columns of the envelopes of one work item, with `encoded`, the rows as they were read: one, or for a tar stream as many
+    as it is cut into.
 
     Those that are committed already come first, with their counts only: as many and in the order of a first try, which Ray
     needs of a task that it runs again.
@@ -37,7 +43,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
     try:
         for footer in committed_since(state, config.slice, item):
             counts = {name: int(footer[name]) for name in ("scored", "errors")}
-            yield envelope(number=item.number, part=part, message=None, **counts)
+            yield {"number": item.number, "part": part, "message": None, **counts}
             if footer["next_offset"] == "end":
                 return
             part, offset = part + 1, int(footer["next_offset"])
@@ -48,31 +54,36 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[pa.Table]:
         store = open_store(config.scoring.source.input_uri)
         clock = time.perf_counter()
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
-            read_s = time.perf_counter() - clock
-            clock = time.perf_counter()
-            content = _content(piece.table, config)
             assert unit["images"] is None or unit["images"] == piece.table.num_rows, (
                 unit["images"],
                 piece.table.num_rows,
             )
-            unit_id = unit["unit_id"] if unit["images"] is not None else part_id(unit["unit_id"], part, offset)
-            yield envelope(
-                number=item.number,
-                part=part,
-                unit_id=unit_id,
-                date=unit["date"],
-                next_offset="end" if piece.next_offset is None else str(piece.next_offset),
-                bytes_read=piece.bytes_read,
-                read_s=read_s,
-                decode_s=time.perf_counter() - clock,
-                **content,
-                message=None,
-            )
+            yield {
+                "number": item.number,
+                "part": part,
+                "unit_id": unit["unit_id"] if unit["images"] is not None else part_id(unit["unit_id"], part, offset),
+                "date": unit["date"],
+                "next_offset": "end" if piece.next_offset is None else str(piece.next_offset),
+                "bytes_read": piece.bytes_read,
+                "read_s": time.perf_counter() - clock,
+                "message": None,
+                "encoded": piece.table,
+            }
             if piece.next_offset is not None:
                 part, offset = part + 1, piece.next_offset
             clock = time.perf_counter()
     except StorageError as error:
-        yield envelope(number=item.number, part=part, message=str(error))
+        yield {"number": item.number, "part": part, "message": str(error)}
+
+
+def decoded(unit: dict[str, Any], config: StageConfig) -> pa.Table:
+    """The envelope of what `read_unit` gave."""
+    encoded = unit.pop("encoded", None)
+    if encoded is None:
+        return envelope(**unit)
+    clock = time.perf_counter()
+    content = _content(encoded, config)
+    return envelope(**unit, **content, decode_s=time.perf_counter() - clock)
 
 
 def _content(encoded: pa.Table, config: StageConfig) -> dict[str, object]:

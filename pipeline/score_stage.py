@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode_tiles import InChild, TiledUnit, ahead
+from pipeline.ahead import ahead
+from pipeline.decode_tiles import InChild, TiledUnit
 from pipeline.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
 from pipeline.idle import IdleClock
 from pipeline.scorer import Scorer, UnitScores, open_scorer
 from pipeline.stage_config import StageConfig
 from pipeline.storage import StorageError, local_copy
+
+AHEAD_BYTES = 32 << 20
+"""Tiles that wait for the scorer: so much is decoded while it computes."""
 
 
 class ScoreStage:
@@ -87,5 +91,6 @@ class ScoreStage:
         size = scorer.batch_size
         with self._tiling:
             tiled = TiledUnit(unpack(unit["rows"][0]), self._decode, scorer.tiling, size, self._decoder)
-            scores = scorer.by_tiles(ahead(tiled.batches(), size * math.prod(self._shape)), tiled.count)
+            batches = ahead(tiled.batches(), max(1, AHEAD_BYTES // (size * math.prod(self._shape))))
+            scores = scorer.by_tiles(batches, tiled.count)
         return pack(tiled.rows()), scores if tiled.count else None, {"decode_s": tiled.decode_s}

@@ -1,7 +1,6 @@
 """A unit's images as batches of tiles: the same from a child process, which a bad image costs one row."""
 
 import io
-import threading
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image
 from models.tiling import Tiling
 from pipeline import decode_tiles
 from pipeline.decode import DecodeConfig
-from pipeline.decode_tiles import InChild, InProcess, TileBatch, TiledUnit, ahead
+from pipeline.decode_tiles import InChild, InProcess, TiledUnit
 from pipeline.encoded_rows import EncodedRows, Fault
 from pipeline.sources.config import SourceConfig
 
@@ -152,32 +151,6 @@ def _remembering(answer, sizes):
         return answer(self, timeout_s, mark)
 
     return wrapped
-
-
-def test_ahead_gives_everything_in_order_and_stays_within_its_bound(monkeypatch):
-    monkeypatch.setattr(decode_tiles, "AHEAD_BYTES", 300)
-    made, taken, most = [], [], 0
-    lock = threading.Lock()
-
-    def batches():
-        for number in range(20):
-            with lock:
-                made.append(number)
-            yield TileBatch(number, None, None)
-
-    for batch in ahead(batches(), 100):
-        taken.append(batch.position)
-        most = max(most, len(made) - len(taken))
-    assert taken == list(range(20)) and most <= 4
-
-
-def test_ahead_hands_errors_on():
-    def batches():
-        yield TileBatch(0, None, None)
-        raise OSError("no memory")
-
-    with pytest.raises(OSError, match="no memory"):
-        list(ahead(batches(), 100))
 
 
 def test_an_image_over_the_limit_of_memory_costs_one_row():

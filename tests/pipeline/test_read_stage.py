@@ -1,5 +1,8 @@
 """What a read task gives when it runs again: nothing that is committed is read a second time."""
 
+import threading
+
+import pyarrow as pa
 import pytest
 from e2e_archives import encoded, write_files, write_tars
 
@@ -35,7 +38,8 @@ def config(tmp_path, monkeypatch):
 
 
 def read(config, number, part=0, offset=0):
-    return list(read_stage.read_unit(WorkItem(number, offset, part), config))
+    items = pa.Table.from_pylist([vars(WorkItem(number, offset, part))])
+    return list(read_stage.read_and_decode(items, config))
 
 
 def commit_it(config, unit):
@@ -74,3 +78,29 @@ def test_a_stream_goes_on_behind_what_is_committed_in_as_many_parts(config):
     resumed = read(config, 0, part=1, offset=int(first[0]["next_offset"][0].as_py()))
     assert [unit["part"][0].as_py() for unit in resumed] == [1, 2]
     assert all(without_content(unit) for unit in resumed)
+
+
+def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
+    read_units, read_before = [], []
+    read_one, decode_one = read_stage.read_unit, read_stage.decoded
+    third = threading.Event()
+
+    def reading(item, config):
+        for unit in read_one(item, config):
+            read_units.append(item.number)
+            if item.number == 3:
+                third.set()
+            yield unit
+
+    def decoding(unit, config):
+        if unit["number"] == 2:
+            assert third.wait(20), "unit 3 must be read before 2 is decoded"
+        read_before.append(len(read_units))
+        return decode_one(unit, config)
+
+    monkeypatch.setattr(read_stage, "read_unit", reading)
+    monkeypatch.setattr(read_stage, "decoded", decoding)
+    items = pa.Table.from_pylist([vars(WorkItem(number, 0, 0)) for number in (1, 2, 3)])
+    units = list(read_stage.read_and_decode(items, config))
+    assert [unit["number"][0].as_py() for unit in units] == read_units == [1, 2, 3]
+    assert max(count - done for done, count in enumerate(read_before)) <= 2, "no more than one ahead"
