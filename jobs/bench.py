@@ -1,180 +1,183 @@
-"""Measure the scoring run against one process and against the model alone, as ratios in one run on this machine."""
+"""Measure a model alone, decoding alone and the scoring run, and say what a run over many images would take."""
 
-import csv
-import json
-import os
-import platform
-import statistics
+import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import psutil
-import pyarrow as pa
 import torch
 import typer
 
-from jobs.bench_input import fill, untrained
+from jobs.bench_cases import Case, Subject, cases, chosen, of_case, of_model
+from jobs.bench_figures import Book, Measured, open_book
+from jobs.bench_input import fill
+from jobs.bench_measures import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
+from jobs.bench_plan import Prices, measured_rates, table
+from jobs.bench_run import END_TO_END, end_to_end
 from jobs.config import load
+from jobs.demo_archive import SIZE_PX
 from jobs.entry import run
 from jobs.errors import UsageError
-from jobs.score import Job, ScoreSettings, prepare, run_job
-from pipeline import ceilings, plan
-from pipeline.measure import PeakMemory, Rate, encoded_units, model_alone, one_process
-from pipeline.query import connect
-from pipeline.run import RunProgress
-from pipeline.run_state import RunState
-from pipeline.scorer import Scorer, open_scorer, resolve_device
+from jobs.score import ScoreSettings
+from pipeline.hardware import cores, hardware_name
+from pipeline.scorer import resolve_device
 from pipeline.storage import local_copy, open_store
-from pipeline.streaming import RayEngine
-from schemas.version import VERSION
 
-MIB = 1 << 20
+MEASURES = (IN_MEMORY, DECODE_ONLY, END_TO_END)
+DECODED_SIZE = (1600, 1200)  # (width, height) of images that are only decoded, unless told
+MAX_SIDE_PX = 30_000
+
+
+class BenchSettings(ScoreSettings):
+    """Settings of `flowscore score`, further cases by name, and the prices of --plan."""
+
+    cases: dict[str, Case] = {}
+    prices: Prices = Prices()
 
 
 def main(
+    case: Annotated[list[str] | None, typer.Option(help="a case to measure; repeat for several")] = None,
+    list_cases: Annotated[bool, typer.Option("--list", help="name the cases and end")] = False,
+    measure: Annotated[list[str] | None, typer.Option(help="in-memory, decode-only or end-to-end; repeat for several")] = None,
+    plan: Annotated[int | None, typer.Option(help="instead: estimate a run over so many images", min=1)] = None,
+    nodes: Annotated[int, typer.Option(help="of --plan: for 1, 2, 4, ... and so many nodes", min=1)] = 8,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the images as they are stored")] = None,
     store: Annotated[str | None, typer.Option(help="place for made-up images and tables: s3://bucket/prefix or a path")] = None,
     input: Annotated[str | None, typer.Option(help="images of your own instead of made-up ones")] = None,
     output: Annotated[str | None, typer.Option(help="an empty place for the tables, with --input; not cleaned up")] = None,
     model: Annotated[str | None, typer.Option(help="directory of the trained model; default: an untrained one")] = None,
     images: Annotated[int, typer.Option(help="how many images to make up")] = 2000,
-    in_memory: Annotated[int, typer.Option(help="images of the in-memory cases")] = 960,
-    precision: Annotated[str, typer.Option(help="of the untrained model: float32 or bf16")] = "float32",
-    image_size: Annotated[int, typer.Option(help="of the untrained model, pixels")] = 256,
+    in_memory_images: Annotated[int, typer.Option("--in-memory", help="images of end-to-end's in-memory parts")] = 960,
+    seconds: Annotated[float, typer.Option(help="of each rate that is measured from memory")] = 10.0,
+    precision: Annotated[str | None, typer.Option(help="of untrained models: float32 or bf16")] = None,
+    image_size: Annotated[int | None, typer.Option(help="of the untrained model without --case, pixels")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file as for flowscore score")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="append the figures to this file")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file as for flowscore score; also `cases` and `prices`")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="append the figures to this file; --plan reads it")] = None,
+    save: Annotated[bool, typer.Option("--save", help="append them to docs/benchmarks/throughput/HARDWARE.csv")] = False,
 ) -> None:
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
-        if store:
-            input, output = f"{store}/images-{images}", f"{store}/tables-{time.time_ns()}"
-            print(f"{fill(open_store(input), images):,} images in {input}", flush=True)
-        elif not input or not output:
-            raise UsageError("--store", "given, or --input and --output", store, "Name a bucket: --store s3://bucket/bench")
-        if not model:
-            model = str(untrained(Path(folder) / "model", image_size, precision))
-        settings = load(ScoreSettings, config, model=model, output=output, input=input, device=device)
-        figures, limit = measure(settings, in_memory)
-    for name, figure in figures.items():
-        print(f"{name:<22} {figure}")
-    print(limit)
-    if csv_file:
-        _append(csv_file, figures)
+        # No measure needs all of these places; the folder stands for those that are not given.
+        places = {"model": model or folder, "input": input or folder, "output": output or folder}
+        settings = load(BenchSettings, config, device=device, **places)
+        known = cases(settings.cases)
+        if list_cases:
+            print("\n".join(f"{name:<28} {one.about} ({one.precision})" for name, one in known.items()))
+            return
+        stored = _size(size)
+        asked = [] if plan else _measures(measure or [], bool(case), bool(store or (input and output)))
+        device = _device(settings.device)
+        if model:
+            if case or precision or image_size:
+                fix = "A trained model has its own size and precision."
+                raise UsageError("--model", "given without --case, --precision and --image-size", model, fix)
+            subjects = [of_model(model, settings.cache_dir.expanduser())]
+        else:
+            found = chosen(case or [], known, precision, image_size)
+            subjects = [of_case(name, one, Path(folder)) for name, one in found.items()]
+        book = open_book(hardware_name(device), csv_file, save)
+        for subject in subjects:
+            if plan is not None:
+                _plan(plan, nodes, subject, settings, device, stored or DECODED_SIZE, seconds, book)
+                continue
+            for name in asked:
+                if name != END_TO_END:
+                    book.enter(_alone(name, subject, settings, device, stored or DECODED_SIZE, seconds))
+                    continue
+                places, shown = _places(store, input, output, images, stored, subject.name if len(subjects) > 1 else "")
+                source = settings.source.model_copy(update={"input_uri": places[0]})
+                whole = settings.model_copy(update={"model": subject.make(), "output": places[1], "source": source})
+                book.enter(end_to_end(subject.name, whole, in_memory_images, seconds, shown))
 
 
-def measure(settings: ScoreSettings, in_memory: int) -> tuple[dict[str, Any], str]:
-    """The figures by name, and one sentence on what limits the run.
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(width, height)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not found or not all(16 <= int(side) <= MAX_SIDE_PX for side in found.groups()):
+        raise UsageError("--size", f"WIDTHxHEIGHT, 16 to {MAX_SIDE_PX} pixels each", text, "Example: --size 1600x1200")
+    width, height = map(int, found.groups())
+    return width, height
 
-    The one-process case is measured before and after the run: their spread says how quiet the machine was.
+
+def _measures(asked: list[str], named: bool, placed: bool) -> list[str]:
+    """What to measure: what was asked; else the whole run, and of named cases all that needs no place that is missing."""
+    for name in asked:
+        if name not in MEASURES:
+            raise UsageError("--measure", f"one of {', '.join(MEASURES)}", name, "Choose one of them.")
+    found = asked or (list(MEASURES) if named else [END_TO_END])
+    if END_TO_END not in found or placed:
+        return found
+    if asked or not named:
+        fix = "Name a bucket: --store s3://bucket/bench"
+        raise UsageError("--store", f"given for {END_TO_END}, or --input and --output", None, fix)
+    print(f"{END_TO_END} is left out: it needs --store, or --input and --output")
+    return [name for name in found if name != END_TO_END]
+
+
+def _device(name: str) -> str:
+    """cpu or cuda."""
+    found = resolve_device(name)
+    if found.partition(":")[0] not in ("cpu", "cuda") or (found != "cpu" and not torch.cuda.is_available()):
+        usable = "auto, cpu or cuda" if torch.cuda.is_available() else "auto or cpu on this machine"
+        raise UsageError("--device", usable, name, "Choose one of them.")
+    return found
+
+
+def _alone(
+    name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int], seconds: float
+) -> Measured:
+    """One of the measures that need no storage."""
+    decode = decode_config(subject.config)
+    if name == DECODE_ONLY:
+        if decode.resize == "tile":
+            fix = "Its images are decoded beside the model: measure --measure end-to-end."
+            raise UsageError("--model", f"one that does not score by tiles, for {DECODE_ONLY}", subject.name, fix)
+        return decode_only(subject.name, stored, decode, seconds)
+    threads = settings.resources.threads or (1 if device.startswith("cuda") else cores())
+    directory = local_copy(subject.make(), settings.cache_dir.expanduser())
+    return in_memory(subject.name, directory, decode, device, threads, seconds)
+
+
+def _plan(
+    images: int,
+    nodes: int,
+    subject: Subject,
+    settings: BenchSettings,
+    device: str,
+    stored: tuple[int, int],
+    seconds: float,
+    book: Book,
+) -> None:
+    label = f"{device.partition(':')[0]}-{subject.config.precision}"
+    stored_size = "{}x{}".format(*stored)
+
+    def measure(name: str) -> Measured:
+        return book.enter(_alone(name, subject, settings, device, stored, seconds))
+
+    rates, sources = measured_rates(book, subject.name, label, stored_size, measure)
+    print("\n".join(sources))
+    print(f"{images:,} images of {stored_size} by {subject.name} on {label}")
+    print("\n".join(table(images, rates, settings.prices, nodes)))
+
+
+def _places(
+    store: str | None, input: str | None, output: str | None, images: int, stored: tuple[int, int] | None, name: str
+) -> tuple[tuple[str, str], str]:
+    """Input, filled where the images are made up, and output of one run; the stored size, blank for the user's own images.
+
+    name: of the case where one output is for several.
     """
-    job = prepare(settings)
-    engine = RayEngine(settings.address, settings.resources, settings.device)
-    resources = engine.start()
-    torch.set_num_threads(resources.threads or 1)
-    best = ceilings.measure(resolve_device(settings.device))  # before the scorer, whose threads have one thread an operation
-    scorer = open_scorer(local_copy(settings.model, settings.cache_dir.expanduser()), settings.device, resources.threads)
-    encoded = _in_memory(job, in_memory)
-    shape = (scorer.batch_size * 4, job.scoring.decode.height, job.scoring.decode.width, 3)
-    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-
-    one_process(encoded[:1], job.scoring.decode, scorer)
-    alone = model_alone(pixels, scorer, seconds=10)
-    single = [one_process(encoded, job.scoring.decode, scorer)]
-    whole, progress, memory = _whole_run(job, settings, engine)
-    single.append(one_process(encoded, job.scoring.decode, scorer))
-    seconds = _stage_seconds(settings.output, job.state.run_id)
-
-    single_per_s = statistics.median(rate.per_s for rate in single)
-    figures = {
-        "flowscore": VERSION,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "device": scorer.label,
-        "threads": resources.threads,
-        "images": whole.images,
-        "whole_run_per_s": round(whole.per_s, 2),
-        "one_process_per_s": round(single_per_s, 2),
-        "model_alone_per_s": round(alone.per_s, 2),
-        "whole_to_one_process": round(whole.per_s / single_per_s, 3),
-        "whole_to_model_alone": round(whole.per_s / alone.per_s, 3),
-        "one_process_spread": round(max(r.per_s for r in single) / min(r.per_s for r in single), 3),
-        "driver_peak_mib": round(memory.driver / MIB),
-        "workers_peak_mib": round(memory.workers / MIB),
-        "bytes_read": progress.bytes_read,
-        "errors": progress.errors,
-        **_roofline(scorer, best, alone),
-    } | {f"{stage}_s": round(spent, 2) for stage, spent in seconds.items()}
-    return figures, _limit(whole, seconds, resources.scorers or 1)
-
-
-def _in_memory(job: Job, images: int) -> list[pa.Table]:
-    """The encoded images of the first units, so many or a few more, read by this process."""
-    tables, count = [], 0
-    with TemporaryDirectory(prefix="flowscore-bench-") as folder:
-        state = RunState(folder, "bench")
-        number = plan.plan_slice(state, job.scoring, open_store(job.scoring.source.input_uri))
-        if number is None:
-            raise ValueError(f"input must hold images; found none under {job.scoring.source.input_uri}")
-        for table in encoded_units(plan.units(state, number), job.scoring, open_store(job.scoring.source.input_uri)):
-            tables.append(table)
-            count += table.num_rows
-            if count >= images:
-                break
-    return tables
-
-
-def _whole_run(job: Job, settings: ScoreSettings, engine: RayEngine) -> tuple[Rate, RunProgress, PeakMemory]:
-    last = RunProgress()
-
-    def remember(progress: RunProgress) -> None:
-        nonlocal last
-        last = progress
-
-    clock = time.perf_counter()
-    with PeakMemory() as memory:
-        run_job(job, settings, engine, remember)
-    return Rate(last.done, time.perf_counter() - clock), last, memory
-
-
-def _stage_seconds(output: str, run_id: str) -> dict[str, float]:
-    rows = connect(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
-    return {name: seconds for (stages,) in rows for name, seconds in json.loads(stages).items()}
-
-
-def _limit(whole: Rate, seconds: dict[str, float], scorers: int) -> str:
-    busy = seconds.get("score", 0.0) / (whole.seconds * scorers)
-    cpu = psutil.cpu_count() or 1
-    return (
-        f"limit: scorers were busy {busy:.0%} of the {whole.seconds:.1f} s from plan to tables; all stages together spent "
-        f"{sum(seconds.values()):.1f} s on {cpu} cores"
-    )
-
-
-def _roofline(scorer: Scorer, best: ceilings.Ceilings, alone: Rate) -> dict[str, float]:
-    """What an image takes of the model, what the device can do at best, and how much of that the model alone reaches."""
-    counted = scorer.count()
-    flops = {kind: number / scorer.batch_size for kind, number in counted.flops.items()}
-    return (
-        {f"gflop_{kind}_per_image": round(number / 1e9, 3) for kind, number in flops.items()}
-        | {f"gflop_{kind}_ceiling_per_s": round(number / 1e9) for kind, number in best.flops_per_s.items()}
-        | {
-            "mb_per_image": round(counted.bytes / scorer.batch_size / 1e6, 1),
-            "gb_ceiling_per_s": round(best.bytes_per_s / 1e9, 1),
-            "share_of_arithmetic": round(best.least_seconds(flops, 0) * alone.per_s, 3),
-        }
-    )
-
-
-def _append(path: Path, figures: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, figures)
-        if new:
-            writer.writeheader()
-        writer.writerow(figures)
+    if not store:
+        assert input and output
+        return (input, f"{output.rstrip('/')}/{name}" if name else output), ""
+    width, height = stored or (SIZE_PX, SIZE_PX)
+    shown = f"{width}x{height}"
+    input = f"{store}/images-{images}-{shown}"
+    print(f"{fill(open_store(input), images, stored):,} images of {shown} in {input}", flush=True)
+    return (input, f"{store}/tables-{time.time_ns()}"), shown
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Scorer:
         self.batch_size, self.map_threshold = config.batch_size, config.map_threshold
         self.label = f"{device.split(':')[0]}-{config.precision}"
         self.tiling = tiling(config)
-        self._device = device
+        self.device = device
         self._idle = idle = idle or IdleClock(units=1)
         shape = (config.batch_size, config.input.height, config.input.width, 3)
         in_turn = device.startswith("cuda")
@@ -155,7 +155,7 @@ class Scorer:
     def count(self) -> OperationCount:
         """Operations and bytes of one batch."""
         size = self._detector.config.input
-        images = torch.zeros(self.batch_size, size.height, size.width, 3, dtype=torch.uint8, device=self._device)
+        images = torch.zeros(self.batch_size, size.height, size.width, 3, dtype=torch.uint8, device=self.device)
         return operations.count(lambda: self._detector.score(images))
 
     def finite(self, scores: UnitScores) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from jobs.bench_cases import cases, chosen
 from jobs.bench_input import untrained
 from jobs.demo_archive import make, orders
 
@@ -64,7 +65,8 @@ def peak_of(command: list[str]) -> int:
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
-    model = untrained(folder / "model", SIZE_PX, "float32")
+    ((name, case),) = chosen([], cases({}), "float32", SIZE_PX).items()
+    model = untrained(folder / "model", case.config(name))
     for images in [int(text) for text in sys.argv[2:]] or [2_000, 20_000]:
         count = archive(folder / f"in-{images}", images)
         command = [sys.executable, "-m", "jobs.score", "--model", str(model)]

@@ -1,0 +1,131 @@
+import pytest
+import yaml
+
+from jobs import bench, bench_measures
+from jobs.bench_cases import cases
+from jobs.bench_figures import Figure, Measured, append, measures, read
+from jobs.entry import run
+from pipeline.ceilings import Ceilings
+from pipeline.hardware import cores, hardware_name
+
+TINY = {
+    "about": "for tests",
+    "detector": "csflow",
+    "backbone": "test_resnet",
+    "taps": ["layer2"],
+    "size_px": 64,
+    "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+}
+HARDWARE = hardware_name("cpu")
+
+
+@pytest.fixture
+def ask(tmp_path, capsys):
+    """`flowscore bench` on the CPU with a case `tiny` and the settings given."""
+
+    def call(*arguments, code=0, **settings):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cases": {"tiny": TINY}, "device": "cpu", **settings}))
+        with pytest.raises(SystemExit) as ended:
+            run(bench.main, ["--config", str(tmp_path / "config.yaml"), "--seconds", "0", *map(str, arguments)])
+        shown = capsys.readouterr()
+        assert ended.value.code == code, shown.err
+        return shown
+
+    return call
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Ceilings that need not be measured."""
+    known = Ceilings({"float32": 1e11, "bfloat16": 2e11}, 1e10)
+    monkeypatch.setattr(bench_measures, "ceilings_of", lambda device, threads: known)
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """A file in which tiny scores 40 images a second on two threads, a core decodes 50 of 64x48, and a run took its time."""
+    path = tmp_path / "kept.csv"
+    alone = [Figure("model_alone_per_s", 40), Figure("threads", 2)]
+    append(path, HARDWARE, Measured("tiny", "in-memory", "cpu-bf16", alone))
+    append(path, HARDWARE, Measured("tiny", "decode-only", "cpu", [Figure("decode_per_s", 50)], "64x48"))
+    return path
+
+
+def add_run(path, images, finalize_s):
+    run = {"images": images, "read_s": 0.006 * images, "commit_s": 0.004 * images, "first_unit_s": 15, "finalize_s": finalize_s}
+    measured = Measured("tiny", "end-to-end", "cpu-bf16", [Figure(*pair) for pair in run.items()], f"{images}x48", "s3")
+    append(path, HARDWARE, measured)
+
+
+def test_list_has_a_line_for_every_case(ask):
+    lines = ask("--list").out.splitlines()
+    assert [line.split()[0] for line in lines] == [*cases({}), "tiny"]
+    assert "tiny                         for tests (bf16)" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--case", "tinny"), "got 'tinny'. Did you mean 'tiny'?"),
+        (("--case", "tiny", "--measure", "memory"), "--measure must be one of in-memory, decode-only, end-to-end"),
+        (("--case", "tiny", "--size", "64"), "--size must be WIDTHxHEIGHT"),
+        (("--case", "tiny", "--measure", "end-to-end"), "--store must be given"),
+        ((), "--store must be given"),
+        (("--case", "tiny", "--device", "tpu"), "--device must be auto"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(ask, arguments, words):
+    shown = ask(*arguments, code=2)
+    assert words in shown.err and shown.err.count("\n") == 1
+
+
+def test_a_case_in_memory_and_decoding(ask, quick, tmp_path):
+    path = tmp_path / "figures.csv"
+    shown = ask("--case", "tiny", "--size", "80x60", "--csv", path).out
+    assert "end-to-end is left out" in shown and "decoding: a core turns" in shown
+    assert "at best 100 GFLOP/s in float32, 200 GFLOP/s in bfloat16 and 10 GB/s" in shown
+    (memory,) = measures(read(path), case="tiny", measure="in-memory", device="cpu-bf16", stored_size="")
+    (decoding,) = measures(read(path), case="tiny", measure="decode-only", device="cpu", stored_size="80x60")
+    assert memory["threads"] == cores() and memory["gflop_float32_per_image"] > 0 and memory["share_of_arithmetic"] > 0
+    assert decoding["megapixels"] == 0.005 and decoding["decode_to_pillow"] > 0
+
+
+def test_a_plan_from_kept_figures_without_a_price(ask, figures):
+    lines = ask(
+        "--case", "tiny", "--plan", 3600, "--size", "64x48", "--csv", figures, "--nodes", 3, prices={"cpus_per_node": 7}
+    )
+    lines = lines.out.splitlines()
+    assert "start, reading, committing and finalize are not in the estimate" in lines[2]
+    # 20 ms to decode and 50 to score on 7 cores: 10 ms an image
+    assert [line.split() for line in lines[-5:-1]] == [
+        ["nodes", "hours", "GPU-hours", "USD", "limit"],
+        ["1", "0.010", "0.000", "-", "model"],
+        ["2", "0.005", "0.000", "-", "model"],
+        ["3", "0.003", "0.000", "-", "model"],
+    ]
+    assert "prices: {cpu_node_usd_per_h: ...}" in lines[-1]
+
+
+def test_a_plan_with_prices_and_what_runs_took(ask, figures):
+    prices = {"cpus_per_node": 8, "cpu_node_usd_per_h": 10}
+    asked = ("--case", "tiny", "--plan", 3_600_000, "--size", "64x48", "--csv", figures, "--nodes", 1)
+    add_run(figures, 1000, finalize_s=3)
+    one = ask(*asked, prices=prices).out.splitlines()
+    assert "with runs of 1,000 images only" in one[2] and "3.000 ms to finalize" in one[-3]
+    # 80 ms on 8 cores and 3 ms of finalize: 13 ms an image, and 15 s
+    assert one[-1].split() == ["1", "13.004", "0.000", "130.04", "model"]
+    add_run(figures, 3000, finalize_s=5)
+    two = ask(*asked, prices=prices).out.splitlines()
+    # finalize is 2 s once and 1 ms an image now
+    assert "2 run(s)" in two[2] and two[-1].split() == ["1", "11.005", "0.000", "110.05", "model"]
+
+
+def test_a_plan_measures_what_is_not_kept(ask, quick, figures):
+    shown = ask("--case", "tiny", "--plan", 1000, "--size", "72x48", "--csv", figures, "--nodes", 1).out
+    assert "decode-only: measured now" in shown and "in-memory: from" in shown
+    assert "decode-only: from" in ask("--case", "tiny", "--plan", 1000, "--size", "72x48", "--csv", figures).out
+
+
+def test_prices_are_checked(ask):
+    shown = ask("--case", "tiny", "--plan", 10, code=2, prices={"cpu_node_usd_per_hour": 1})
+    assert "Did you mean 'cpu_node_usd_per_h'?" in shown.err and shown.err.count("\n") == 1
