@@ -8,6 +8,8 @@ from jobs.bench import main
 from jobs.bench_figures import measures, read
 from jobs.entry import run
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "about": "for tests",
     "detector": "csflow",
