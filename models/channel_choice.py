@@ -27,17 +27,16 @@ def stack(maps: Maps) -> Tensor:
 def choose(maps: Maps, channels: Tensor) -> Tensor:
     """stack(maps)[:, channels] without making the stack: (B, dims, h, w), in channels_last memory."""
     size = finest_grid(maps)
-    parts, places, start = [], [], 0
+    joined = maps[0].new_empty(len(maps[0]), *size, len(channels))  # (B, h, w, dims)
+    start = 0
     for x in maps:
         place = ((channels >= start) & (channels < start + x.shape[1])).nonzero()[:, 0]
-        start, first = start + x.shape[1], start
-        if not len(place):
-            continue
-        chosen = x.permute(0, 2, 3, 1)[..., channels[place] - first]  # (B, h_t, w_t, k_t)
-        parts.append(_on_cells(chosen.permute(0, 3, 1, 2), size))  # (B, k_t, h, w)
-        places.append(place)
-    joined = torch.cat(parts, 1).permute(0, 2, 3, 1)  # (B, h, w, dims)
-    return joined[..., torch.cat(places).argsort()].permute(0, 3, 1, 2)  # (B, dims, h, w)
+        if len(place):
+            chosen = x.permute(0, 2, 3, 1).index_select(3, channels[place] - start)  # (B, h_t, w_t, k_t)
+            chosen = _on_cells(chosen.permute(0, 3, 1, 2), size)  # (B, k_t, h, w)
+            joined.index_copy_(3, place, chosen.permute(0, 2, 3, 1))  # (B, h, w, k_t)
+        start += x.shape[1]
+    return joined.permute(0, 3, 1, 2)  # (B, dims, h, w)
 
 
 def finest_grid(maps: Maps) -> tuple[int, int]:
