@@ -27,8 +27,6 @@ def stack(maps: Maps) -> Tensor:
 class ChannelChoice(nn.Module):
     """Chosen channels of the stack of all taps, without making the stack."""
 
-    order: Tensor
-
     def __init__(self, channels: Tensor, counts: Sequence[int]):
         """channels: of the stack, (dims,), int64. counts: channels of every tap."""
         super().__init__()
@@ -37,24 +35,24 @@ class ChannelChoice(nn.Module):
 
     def set(self, channels: Tensor) -> None:
         """Choose other channels. Where they lie is found here, once: a GPU would have to be waited for."""
-        ends = torch.tensor(self.counts, device=channels.device).cumsum(0)
-        tap = torch.bucketize(channels, ends, right=True)  # (dims,)
+        self.dims, start = len(channels), 0
         for t, count in enumerate(self.counts):
-            self.register_buffer(f"of_tap{t}", channels[tap == t] - (ends[t] - count), persistent=False)  # (k_t,)
-        # From the taps' channels one after the other to the order of the choice, (dims,).
-        self.register_buffer("order", tap.argsort(stable=True).argsort(), persistent=False)
+            place = ((channels >= start) & (channels < start + count)).nonzero()[:, 0]
+            self.register_buffer(f"place{t}", place, persistent=False)  # in the choice, (k_t,)
+            self.register_buffer(f"of_tap{t}", channels[place] - start, persistent=False)  # in the tap, (k_t,)
+            start += count
 
     def forward(self, maps: Maps) -> Tensor:
         """(B, C_t, h_t, w_t) a tap to stack(maps)[:, channels], (B, dims, h, w), in channels_last memory."""
         size = finest_grid(maps)
-        parts = []
+        joined = maps[0].new_empty(len(maps[0]), *size, self.dims)  # (B, h, w, dims)
         for t, x in enumerate(maps):
-            channels = self.get_buffer(f"of_tap{t}")
-            if len(channels):
-                chosen = x.permute(0, 2, 3, 1)[..., channels]  # (B, h_t, w_t, k_t)
-                parts.append(_on_cells(chosen.permute(0, 3, 1, 2), size))  # (B, k_t, h, w)
-        joined = torch.cat(parts, 1).permute(0, 2, 3, 1)  # (B, h, w, dims)
-        return joined[..., self.order].permute(0, 3, 1, 2)  # (B, dims, h, w)
+            place = self.get_buffer(f"place{t}")
+            if len(place):
+                chosen = x.permute(0, 2, 3, 1).index_select(3, self.get_buffer(f"of_tap{t}"))  # (B, h_t, w_t, k_t)
+                chosen = _on_cells(chosen.permute(0, 3, 1, 2), size)  # (B, k_t, h, w)
+                joined.index_copy_(3, place, chosen.permute(0, 2, 3, 1))  # (B, h, w, k_t)
+        return joined.permute(0, 3, 1, 2)  # (B, dims, h, w)
 
 
 def finest_grid(maps: Maps) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from models.explanation_methods import Method
 from pipeline.decode import DecodeConfig
 from pipeline.sources.config import SourceConfig
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
 
 NOT_IN_ANY_ROW = {"read_threads"}

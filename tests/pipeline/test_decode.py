@@ -24,7 +24,7 @@ from pipeline.decode import (
     tiled_size,
 )
 from pipeline.encoded_rows import EncodedRows, Fault
-from pipeline.image_file import Undecodable
+from pipeline.image_file import Undecodable, load_8bit
 from pipeline.resize import FILTER
 from pipeline.sources.config import SourceConfig
 
@@ -176,6 +176,14 @@ def test_a_jpeg_reduced_while_decoding_differs_little(subsampling):
     found = decode_image(content, DecodeConfig(height=128, width=160)).pixels.astype(int)
     full = np.asarray(Image.open(io.BytesIO(content)).resize((160, 128), FILTER)).astype(int)
     assert np.abs(found - full).max() <= 4 and np.abs(found - full).mean() <= 0.4
+
+
+@pytest.mark.parametrize(("height", "eighths"), [(400, 8), (201, 8), (200, 4), (151, 4), (150, 3), (100, 2), (50, 1), (9, 1)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_is_reduced_by_half_at_least_or_not_at_all(mode, height, eighths):
+    content = encoded(surface((800, 400)).convert(mode), "JPEG")
+    pixels = load_8bit(Image.open(io.BytesIO(content)), content, (height, height), 65535)
+    assert pixels.shape[:2] == (400 * eighths // 8, 800 * eighths // 8)
 
 
 def test_statistics_of_the_resized_grey_image():
