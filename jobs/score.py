@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,7 +15,7 @@ from jobs.progress import Progress
 from models import artifact
 from models.artifact import Artifact
 from models.explanation_methods import Method
-from pipeline.cluster import Resources
+from pipeline.cluster import Resources, check_device
 from pipeline.decode import DecodeConfig, known_zone
 from pipeline.finalize import TooManyErrors
 from pipeline.lease import LeaseHeld, LeaseLost
@@ -142,7 +141,9 @@ def run_job(job: Job, settings: ScoreSettings, engine: Engine, on_progress: OnPr
 
 def prepare(settings: ScoreSettings) -> Job:
     """Open the model and the storage of both ends; every fault a user can mend is found here."""
+    check_device(settings.resources, settings.device, settings.address)
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    artifact.check(opened)
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
     limits = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "timezone")}
@@ -171,7 +172,9 @@ def _check_explanation(opened: Artifact, method: Method) -> None:
     if opened.config.map_threshold is None:
         fix = "Leave it out, or train with a selection share, which sets the threshold."
         raise UsageError("--explain", "left out for a model without a map threshold, which finds no regions", method, fix)
-    from models.explanation import Explainer, ExplanationError  # captum takes seconds that most runs need not wait
+    import torch  # it and captum take seconds that most runs need not wait
+
+    from models.explanation import Explainer, ExplanationError
 
     size = opened.config.input
     blank = torch.zeros(size.height, size.width, 3, dtype=torch.uint8)

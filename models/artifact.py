@@ -1,6 +1,7 @@
 """A trained model as a directory: config.json, model.safetensors, card.md, digests.json, and later a calibration.
 
-Nothing in it is executed on loading, and nothing is fetched: the weights file holds the backbone too.
+Nothing in it is executed on loading, and nothing is fetched: the weights file holds the backbone too. torch is imported by
+what saves and loads weights: the driver of a scoring run reads and checks an artifact, and need not wait for it.
 """
 
 import hashlib
@@ -9,17 +10,19 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from models import registry
+from models.backbone_config import STORED, check_known
 from models.config import ArtifactConfig
-from models.detector import Detector
+
+if TYPE_CHECKING:
+    from models.detector import Detector
 
 CONFIG, WEIGHTS, CARD, DIGESTS = "config.json", "model.safetensors", "card.md", "digests.json"
 SCORING_FILES = (CONFIG, WEIGHTS)  # what model_digest covers
@@ -53,12 +56,14 @@ def digest(directory: Path, files: tuple[str, ...]) -> str:
     return total.hexdigest()
 
 
-def save(directory: Path, config: ArtifactConfig, detector: Detector, card: str) -> Artifact:
+def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: str) -> Artifact:
     """Write an artifact beside its place and rename it there whole; an artifact that is there is replaced.
 
     Stored is the detector's own config, every default filled in, under config's name and with config's map threshold
     and record of the training. Of a weights file only the name is kept: its folder says nothing on another machine.
     """
+    from safetensors.torch import save_file
+
     directory = Path(directory)
     if directory.exists() and not (directory / DIGESTS).is_file() and any(directory.iterdir()):
         raise ArtifactError(f"{directory} must be new, empty or an artifact; it holds other files. Choose another --model-out.")
@@ -128,7 +133,7 @@ def read(directory: Path) -> Artifact:
     if found != (recorded.get("model_digest"), recorded.get("calibration_digest")):
         raise ArtifactError(f"{directory / DIGESTS} must fit its own file list; it does not. Restore the artifact.")
     try:
-        config = ArtifactConfig.model_validate(_json(directory, CONFIG))
+        config = ArtifactConfig.model_validate(_json(directory, CONFIG), context=STORED)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ArtifactError(
@@ -143,17 +148,33 @@ def in_float32(artifact: Artifact) -> Artifact:
     return replace(artifact, config=artifact.config.model_copy(update={"precision": "float32"}))
 
 
-def load(artifact: Artifact, device: str = "cpu") -> Detector:
+def check(artifact: Artifact) -> None:
+    """Raises ArtifactError when this installation cannot load the artifact.
+
+    What the same version of timm has trained is taken to load; anything else is loaded to find out.
+    """
+    versions = artifact.config.trained.get("versions")
+    if not isinstance(versions, dict) or versions.get("timm") != version("timm"):
+        load(artifact)
+    try:
+        registry.check(artifact.config.detector)
+    except ValueError as error:
+        raise _not_of_this_version(artifact, error) from error
+
+
+def load(artifact: Artifact, device: str = "cpu") -> "Detector":
     """The detector with the artifact's weights, frozen for scoring on the device."""
+    import torch
+    from safetensors.torch import load_file
+
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
     try:
+        if offline:
+            check_known(offline.name)
         detector = registry.build(config.model_copy(update={"backbone": offline}))
     except ValueError as error:
-        raise ArtifactError(
-            f"{artifact.directory / CONFIG} must describe a detector of this version of flowscore; {error} "
-            "Use the version that trained it, or train again."
-        ) from error
+        raise _not_of_this_version(artifact, error) from error
     path = artifact.directory / WEIGHTS
     try:
         detector.load_state_dict(load_file(path), strict=True)
@@ -166,6 +187,13 @@ def load(artifact: Artifact, device: str = "cpu") -> Detector:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False
     return detector.to(device).freeze()
+
+
+def _not_of_this_version(artifact: Artifact, error: ValueError) -> ArtifactError:
+    return ArtifactError(
+        f"{artifact.directory / CONFIG} must describe a detector of this version of flowscore; {error} "
+        "Use the version that trained it, or train again."
+    )
 
 
 def _file_digest(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Frozen timm backbones cut after the deepest layer that is read."""
 
-import inspect
 import logging
 import os
 import threading
@@ -10,66 +9,23 @@ from typing import Any
 
 import timm
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.backbone_config import BackboneConfig
+
 log = logging.getLogger(__name__)
 
 # Arguments of timm's constructors that a weights file may state in its metadata, and how to read them.
 FILE_KWARGS = {"pad_type": str, "bn_eps": float, "act_layer": str}
-NOT_KWARGS = set(inspect.signature(timm.create_model).parameters) - {"kwargs"}  # they name files and addresses to load
 KNOWN_FILES = {"mobilenetv1_100": "assets/weights/mobilenetv1_100_imagenet.safetensors"}  # below FLOWSCORE_ASSETS
 
 
 class BackboneError(ValueError):
     """A backbone that cannot be built as configured; the message says what to change."""
-
-
-class BackboneConfig(BaseModel):
-    """Which network, what is read from it, and where its weights come from.
-
-    taps: layer names ("blocks.3") or timm's feature indices (3); empty reads the deepest feature of reduction <= 16.
-    weights: auto, hub, none (random, from the seed) or the path of a safetensors file with timm's names.
-    kwargs: arguments of the timm constructor. mean, std: of the RGB input scaled to [0, 1]; None takes the weights' own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = "mobilenetv1_100"
-    taps: tuple[str | int, ...] = ()
-    weights: str = "auto"
-    kwargs: dict[str, Any] = {}
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    seed: int = 0
-    fold_batch_norms: bool = True
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if not timm.is_model(name.split(".")[0]):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
-            raise ValueError(f"backbone must be a timm model; got {name!r}. Models with a similar name: {near or 'none'}.")
-        return name
-
-    @field_validator("kwargs")
-    @classmethod
-    def _load_nothing(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        refused = sorted(NOT_KWARGS & kwargs.keys())
-        if refused:
-            raise ValueError(f"kwargs must be arguments of the network; got {', '.join(refused)}. Give a file as weights.")
-        return kwargs
-
-    @field_validator("taps")
-    @classmethod
-    def _one_kind(cls, taps: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        if len({type(tap) for tap in taps}) > 1 or len(set(taps)) < len(taps):
-            raise ValueError(f"taps must be distinct layer names or distinct indices; got {taps!r}. Use one kind.")
-        return taps
 
 
 class Backbone(nn.Module):

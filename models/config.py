@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.backbones import BackboneConfig
+from models.backbone_config import BackboneConfig
 
 
 class InputConfig(BaseModel):

@@ -2,18 +2,26 @@
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 from models import detectors
 from models.config import ArtifactConfig
-from models.detector import Detector
+
+if TYPE_CHECKING:
+    from models.detector import Detector
 
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(detectors.__path__))
 
 
-def build(config: ArtifactConfig) -> Detector:
+def check(detector: str) -> None:
+    """Raises ValueError unless there is such a detector; its file is not imported."""
+    if detector not in names():
+        raise ValueError(f"detector must be one of {', '.join(names())}; got {detector!r}. Choose one of them.")
+
+
+def build(config: ArtifactConfig) -> "Detector":
     """A detector with random or downloaded backbone weights and an untrained head; imports only the chosen file."""
-    if config.detector not in names():
-        raise ValueError(f"detector must be one of {', '.join(names())}; got {config.detector!r}. Choose one of them.")
+    check(config.detector)
     return importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)

@@ -1,14 +1,20 @@
-"""Ray itself: this machine by default, an existing cluster when an address says so; and who gets which cores."""
+"""Ray itself: this machine by default, an existing cluster when an address says so; and who gets which cores and GPUs."""
 
 import logging
 import os
 
-import ray
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class DeviceMissing(ValueError):
+    """A GPU is asked for on a machine that has none, and no cluster could bring one."""
+
+
 class Resources(BaseModel):
-    """How the stages share the machines; None means: decided from what the cluster has, and said in one line."""
+    """How the stages share the machines; None means: decided from what the cluster has, and said in one line.
+
+    scorers: may be more than there is place for: so many are asked for, and those score that have found a place.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,36 +25,78 @@ class Resources(BaseModel):
     read_cpus: float | None = Field(None, gt=0)
     commit_cpus: float | None = Field(None, gt=0)
 
+    def want_gpus(self, device: str) -> bool:
+        """Whether the settings ask for GPUs, also where none is yet."""
+        return device.startswith("cuda") if self.scorer_gpus is None else self.scorer_gpus > 0
+
     def resolved(self, device: str) -> "Resources":
         """The same with every None filled in for the connected cluster.
 
         A GPU scores for as many cores as its node has; on CPUs alone, one scorer takes up to eight cores and half of what
-        Ray may give away, so that reading, decoding and committing always find a place.
+        Ray may give away, so that reading, decoding and committing always find a place. GPUs that the settings ask for are
+        asked of the cluster whether it has any yet or not: one, unless the settings say how many.
         """
+        import ray
+
         total = ray.cluster_resources()
         cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
-        on_gpu = device != "cpu" and gpus > 0
-        scorers = self.scorers or (int(gpus) if on_gpu else max(1, int(cpus // 8)))
+        on_gpu = self.want_gpus(device) or (device == "auto" and self.scorer_gpus is None and gpus > 0)
+        gpus_each = (self.scorer_gpus or 1.0) if on_gpu else 0.0
+        scorers = self.scorers or max(1, int(gpus // gpus_each if on_gpu else cpus // 8))
         defaults = Resources(
             scorers=scorers,
             scorer_cpus=1.0 if on_gpu else cpus / scorers / 2,
-            scorer_gpus=1.0 if on_gpu else 0.0,
+            scorer_gpus=gpus_each,
             threads=1 if on_gpu else max(1, int(cpus // scorers)),
-            read_cpus=1.0 if cpus > 4 else 0.5,
+            read_cpus=1.0 if cpus > 4 or on_gpu else 0.5,
             commit_cpus=0.25,
         )
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
+    def sentence(self) -> str:
+        """What a start says of resources that are resolved, and what it waits for."""
+        import ray
+
+        said = (
+            f"scoring on {self.scorers} process(es) of {self.threads} thread(s), "
+            f"{self.scorer_cpus:g} CPU and {self.scorer_gpus:g} GPU each"
+        )
+        if self.scorer_gpus and not ray.cluster_resources().get("GPU"):
+            said += "; the cluster has no GPU yet: asked for them, waiting until its autoscaler brings the first"
+        return said
+
+
+def check_device(resources: Resources, device: str, address: str | None) -> None:
+    """Raises DeviceMissing when GPUs are asked for, no cluster is joined, and this machine has none."""
+    if not resources.want_gpus(device) or _cluster_address(address):
+        return
+    import torch  # takes seconds: only to see what the settings ask for
+
+    if not torch.cuda.is_available():
+        asked = f"device={device!r}" if device.startswith("cuda") else f"resources.scorer_gpus={resources.scorer_gpus:g}"
+        raise DeviceMissing(
+            f"device must be one that this machine has; got {asked}, and torch finds no GPU here. "
+            "Set device to cpu or auto, or join a cluster with --address."
+        )
+
 
 def connect(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS."""
+    import ray
+
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if ray.is_initialized():
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = _cluster_address(address)
     if address:
         ray.init(address=address, logging_level=logging.WARNING)
     else:
+        # Ray's own default is 15: the run would give way to everything else here, whatever priority it was started with.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+
+
+def _cluster_address(address: str | None) -> str | None:
+    return address or os.environ.get("RAY_ADDRESS")

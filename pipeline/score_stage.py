@@ -3,9 +3,11 @@
 Units that are scored by tiles come encoded: a large picture is decoded beside the device, and only its tiles are ever copied.
 """
 
+import contextlib
 import math
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +16,11 @@ from pipeline.ahead import ahead
 from pipeline.decode_tiles import InChild, TiledUnit
 from pipeline.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
 from pipeline.idle import IdleClock
-from pipeline.scorer import Scorer, UnitScores, open_scorer
 from pipeline.stage_config import StageConfig
 from pipeline.storage import StorageError, local_copy
+
+if TYPE_CHECKING:
+    from pipeline.scorer import Scorer, UnitScores
 
 AHEAD_BYTES = 32 << 20
 """Tiles that wait for the scorer: so much is decoded while it computes."""
@@ -26,7 +30,8 @@ class ScoreStage:
     """The GPU (or CPU) stage: decoded envelopes in, scored envelopes out. One instance an actor.
 
     It is called from several threads, so that the device works on one unit while another is unpacked or packed, and so that the
-    last batches of a unit leave no core idle.
+    last batches of a unit leave no core idle. The model is loaded at once, while the first unit is read; torch comes with it,
+    so that the driver, which only names this class, does without.
     """
 
     CALLS = 2
@@ -39,6 +44,8 @@ class ScoreStage:
         self._loading, self._tiling = threading.Lock(), threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
+        with contextlib.suppress(StorageError):  # the first unit asks again, and says why it stays open
+            self._scorer()
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         if nothing_to_score(unit):
@@ -65,27 +72,27 @@ class ScoreStage:
                 **pack_maps(scores.anomaly_map),
                 **pack_explanations(scores.explanations, scorer.explain.method if scorer.explain else None),
             }
-        seconds = (
-            {"score_s": scores.device_s, "copy_s": scores.copy_s} if scores is not None else {"score_s": 0.0, "copy_s": 0.0}
-        )
-        return columns | {"rows": rows, "device": scorer.label, **seconds}
+        score_s, copy_s = (scores.device_s, scores.copy_s) if scores is not None else (0.0, 0.0)
+        return columns | {"rows": rows, "device": scorer.label, "score_s": score_s, "copy_s": copy_s}
 
-    def _scorer(self) -> Scorer:
-        """Loaded with the first unit: when storage does not give the model, that one stays open and the next asks again."""
+    def _scorer(self) -> "Scorer":
+        """When storage does not give the model, the unit that asked stays open and the next asks again."""
         with self._loading:
             if self._loaded is None:
                 config = self._config
                 with self._idle.loading():
+                    from pipeline.scorer import open_scorer
+
                     directory = local_copy(config.artifact_uri, Path(config.cache_dir))
                     self._loaded = open_scorer(directory, config.device, config.threads, config.scoring.explain, self._idle)
             return self._loaded
 
-    def _pixels(self, unit: pa.Table, scorer: Scorer) -> tuple[pa.Buffer, UnitScores | None, dict[str, float]]:
+    def _pixels(self, unit: pa.Table, scorer: "Scorer") -> tuple[pa.Buffer, "UnitScores | None", dict[str, float]]:
         """The unit's rows, its scores unless it is empty, and nothing to add."""
         pixels = np.frombuffer(unit["pixels"][0].as_buffer(), np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
         return unit["rows"][0].as_buffer(), scorer(pixels) if len(pixels) else None, {}
 
-    def _tiles(self, unit: pa.Table, scorer: Scorer) -> tuple[bytes, UnitScores | None, dict[str, float]]:
+    def _tiles(self, unit: pa.Table, scorer: "Scorer") -> tuple[bytes, "UnitScores | None", dict[str, float]]:
         """The same of a unit that comes encoded, and how long decoding took. One at a time: the decoder has one picture."""
         assert scorer.tiling is not None
         size = scorer.batch_size

@@ -3,4 +3,6 @@
 import inline_engine  # noqa: F401
 
 import jobs.score  # noqa: F401
+import models.detectors.csflow  # noqa: F401
 import pipeline.query  # noqa: F401
+import pipeline.scorer  # noqa: F401

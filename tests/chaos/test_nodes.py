@@ -38,20 +38,21 @@ def cluster(s3, monkeypatch):
         made.shutdown()
 
 
-def add_node(made):
-    return made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+def add_node(made, gpus=0):
+    return made.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=STORE_BYTES)
 
 
 class Run:
     """`flowscore score` of some images on the cluster; `twice` is how many were read more than once."""
 
-    def __init__(self, made, proxy, s3, model, folder, images):
+    def __init__(self, made, proxy, s3, model, folder, images, **resources):
         self.images, self.proxy, self.bucket = images, proxy, new_bucket(s3)
         store = open_store(f"{self.bucket}/in")
         for i in range(images):
             store.put(f"{i:05d}.png", encoded(i))
         config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump({"source": {"unit_images": UNIT_IMAGES}, "resources": {"threads": 1, "scorers": 2}}))
+        resources = {"threads": 1, "scorers": 2} | resources
+        config.write_text(yaml.safe_dump({"source": {"unit_images": UNIT_IMAGES}, "resources": resources}))
         proxy.arm(Fault("delay", 0, times=10**9))
         places = ["--model", model, "--input", f"{self.bucket}/in", "--output", f"{self.bucket}/out"]
         self.log = folder / "log"
@@ -122,6 +123,23 @@ def test_processes_of_all_stages_killed_at_random(cluster, s3, marking_model, tm
     run.twice()
     print(dict(killed))
     assert {"read_and_decode", "commit"} & set(killed) and sum(killed.values()) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, marking_model, tmp_path):
+    """What Ray calls a GPU is a number: this one has none behind it. Two scorers are asked for, one finds a place."""
+    made, _, proxy = cluster
+    with Run(made, proxy, s3, marking_model, tmp_path, images=40, scorer_gpus=1, scorer_cpus=0.5) as run:
+        for _ in range(100):
+            if "waiting until its autoscaler brings the first" in run.log.read_text():
+                break
+            assert run.still_runs(1.0), run.log.read_text()
+        assert run.still_runs(5.0) and run.commits() == 0
+        add_node(made, gpus=1)
+        run.driver.wait(300)
+        assert run.twice() == 0
+    assert run.log.read_text().count("asked for them") == 1
 
 
 def workers(made):

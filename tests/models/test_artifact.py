@@ -258,6 +258,30 @@ def test_a_hub_or_file_that_a_config_names_for_weights_is_not_asked(saved, monke
         artifact.load(artifact.read(directory))
 
 
+def trained_by(timm_version, **changes):
+    return lambda config: config | {"trained": {"versions": {"timm": timm_version}}} | changes
+
+
+def test_what_this_timm_has_trained_is_not_loaded_to_be_checked(saved, monkeypatch):
+    monkeypatch.setattr(artifact, "load", lambda *_args: pytest.fail("loaded"))
+    artifact.check(artifact.read(hostile(saved, trained_by(timm.__version__))))
+
+
+@pytest.mark.parametrize("versions", [{"timm": "0.0.1"}, None, "1"])
+def test_what_other_versions_have_trained_is_loaded_to_be_checked(saved, versions):
+    directory = hostile(saved, trained_by("0.0.1", trained={"versions": versions}))
+    artifact.check(artifact.read(directory))
+    hostile(saved, lambda config: config | {"backbone": config["backbone"] | {"name": "resnet_nix"}})
+    with pytest.raises(ArtifactError, match="backbone must be a timm model; got 'resnet_nix'"):
+        artifact.check(artifact.read(directory))
+
+
+def test_a_detector_that_is_not_there_is_found_when_checked(saved):
+    directory = hostile(saved, trained_by(timm.__version__, detector="nix"))
+    with pytest.raises(ArtifactError, match="detector must be one of .*csflow.*; got 'nix'"):
+        artifact.check(artifact.read(directory))
+
+
 def test_json_nested_without_end(saved):
     (saved.directory / "digests.json").write_text("[" * 1_000_000)
     with pytest.raises(ArtifactError, match="digests.json must be JSON"):

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from models.backbone_config import NAME, NOT_KWARGS
 from models.backbones import KNOWN_FILES, BackboneConfig, BackboneError, create, resolve
 
 ASSETS = os.environ.get("FLOWSCORE_ASSETS", "")
@@ -225,3 +227,9 @@ def test_the_stored_file_loads_up_to_where_it_is_complete(taps):
 def test_the_stored_file_is_refused_beyond():
     with pytest.raises(BackboneError, match=r"missing: blocks\.4\.1\.conv_dw\.weight.* and 6 more.*shallower taps"):
         create(resolve(BackboneConfig(weights=str(MOBILENET), taps=(4,))), 64, 64)
+
+
+def test_the_arguments_that_load_something_are_those_of_timm():
+    assert set(inspect.signature(timm.create_model).parameters) == NOT_KWARGS | {"kwargs"}
+    names = timm.list_models() + timm.list_pretrained()
+    assert [name for name in names if not NAME.fullmatch(name)] == []

@@ -27,7 +27,7 @@ from models.detector import FitRun
 from models.features import ImageFeatures
 from pipeline.decode import DecodeConfig, decode_image
 from pipeline.query import connect
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 
 FITTED, SIDE, BATCHES = 160, 48, 4
 TILES = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"
@@ -66,7 +66,7 @@ def errors(tables: Path, model: Path) -> np.ndarray:
     """Distance of stored cells from the detector's as a share of the map's range, (N, SIDE, SIDE)."""
     question = "select uri, map, map_scale, map_offset from maps join scores using (model, date, unit_id, image_id)"
     rows = connect(str(tables)).connection.execute(question).fetchall()
-    scorer, found = Scorer(model), []
+    scorer, found = open_scorer(model), []
     step = BATCHES * scorer.batch_size
     for part in (rows[start : start + step] for start in range(0, len(rows), step)):
         given = scorer(pixels([Path(uri.removeprefix("file://")) for uri, *_ in part])).anomaly_map

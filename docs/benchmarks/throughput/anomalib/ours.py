@@ -34,7 +34,7 @@ from models.features import ImageFeatures
 from pipeline.decode import DecodeConfig, decode_image
 from pipeline.measure import model_alone
 from pipeline.query import connect
-from pipeline.scorer import Scorer
+from pipeline.scorer import open_scorer
 
 FITTED, FEW = 160, 16
 THREADS, ALONE_S = 2, 15
@@ -116,7 +116,7 @@ def ours(folder: Path, precision: str) -> dict[str, float]:
         "start_to_exit_per_s": len(scores) / seconds,
         "after_the_start_per_s": (len(scores) - len(few)) / (seconds - few_s),
         "few_s": few_s,
-        "model_alone_per_s": model_alone(pixels, Scorer(model, "auto", THREADS), ALONE_S).per_s,
+        "model_alone_per_s": model_alone(pixels, open_scorer(model, "auto", THREADS), ALONE_S).per_s,
         "rank_correlation": rank_correlation(folder / "theirs.csv", scores),
         "rank_correlation_same_pixels": rank_correlation(folder / "theirs-same-pixels.csv", scores),
     }

@@ -1,0 +1,75 @@
+"""What a config says of a backbone. torch and timm are imported by who builds one: it takes seconds, and most only read."""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+STORED = {"stored": True}
+"""Context of a validation: the config is an artifact's, whose network was built when it was trained. Only the form of its name
+is checked; whether this installation has it shows when it is loaded."""
+
+NAME = re.compile(r"\w+(\.[\w.-]+)?", re.ASCII)
+NOT_KWARGS = {
+    "model_name",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "scriptable",
+    "exportable",
+    "no_jit",
+}
+"""Arguments of timm.create_model itself: they name files and addresses to load."""
+
+
+def check_known(name: str) -> None:
+    """Raises ValueError unless this installation's timm has the network."""
+    import timm
+
+    if not NAME.fullmatch(name) or not timm.is_model(name.split(".")[0]):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
+        raise ValueError(f"backbone must be a timm model; got {name!r}. Models with a similar name: {near or 'none'}.")
+
+
+class BackboneConfig(BaseModel):
+    """Which network, what is read from it, and where its weights come from.
+
+    taps: layer names ("blocks.3") or timm's feature indices (3); empty reads the deepest feature of reduction <= 16.
+    weights: auto, hub, none (random, from the seed) or the path of a safetensors file with timm's names.
+    kwargs: arguments of the timm constructor. mean, std: of the RGB input scaled to [0, 1]; None takes the weights' own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "mobilenetv1_100"
+    taps: tuple[str | int, ...] = ()
+    weights: str = "auto"
+    kwargs: dict[str, Any] = {}
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    seed: int = 0
+    fold_batch_norms: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        if info.context != STORED or not NAME.fullmatch(name):
+            check_known(name)
+        return name
+
+    @field_validator("kwargs")
+    @classmethod
+    def _load_nothing(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        refused = sorted(NOT_KWARGS & kwargs.keys())
+        if refused:
+            raise ValueError(f"kwargs must be arguments of the network; got {', '.join(refused)}. Give a file as weights.")
+        return kwargs
+
+    @field_validator("taps")
+    @classmethod
+    def _one_kind(cls, taps: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        if len({type(tap) for tap in taps}) > 1 or len(set(taps)) < len(taps):
+            raise ValueError(f"taps must be distinct layer names or distinct indices; got {taps!r}. Use one kind.")
+        return taps
