@@ -138,6 +138,7 @@ def main() -> None:
     lines = (folder / "theirs.jsonl").read_text().splitlines()
     theirs = [json.loads(line) for line in lines if line.startswith("{")]
     rates = {line["kind"]: line["images_per_s"] for line in theirs if line["kind"] != "first"}
+    rates["best"] = max(rates["best"], rates["default"])
     figures: dict[str, object] = {"anomalib": theirs}
     for precision in ("float32", "bf16"):
         found = ours(folder, precision)

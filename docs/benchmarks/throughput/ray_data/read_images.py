@@ -36,14 +36,14 @@ def main() -> None:
     def resize(row: dict) -> dict:
         return {**row, "image": np.asarray(Image.fromarray(row["image"]).resize(size, Image.Resampling.BILINEAR))}
 
-    ray.init(log_to_driver=False)
+    ray.init(address="local", log_to_driver=False)
     one = {"num_gpus": 1 / int(actors)} if torch.cuda.is_available() else {"num_cpus": 1 / int(actors)}
-    (
-        ray.data.read_images(images, mode="RGB", include_paths=True)
-        .map(resize)
-        .map_batches(Detector, fn_constructor_args=[model], batch_size=config.batch_size, concurrency=int(actors), **one)
-        .write_parquet(output)
+    images_with_paths = ray.data.read_images(images, mode="RGB", include_paths=True)
+    pool = ray.data.ActorPoolStrategy(size=int(actors))
+    scored = images_with_paths.map(resize).map_batches(
+        Detector, fn_constructor_args=[model], batch_size=config.batch_size, compute=pool, **one
     )
+    scored.write_parquet(output)
 
 
 if __name__ == "__main__":
