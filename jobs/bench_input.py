@@ -4,6 +4,7 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -83,5 +84,6 @@ def untrained(directory: Path, config: ArtifactConfig) -> Path:
     with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "noise") as images:
         images.append(torch.randint(0, 256, (IMAGES, height, width, 3), generator=generator, dtype=torch.uint8))
         detector.fit(images, torch.arange(IMAGES), FitRun(training))
-    artifact.save(directory, config, detector, "# Untrained model, for measuring speed only\n")
+    known = config.model_copy(update={"trained": {"versions": {"timm": version("timm")}}})  # or the driver loads it to find out
+    artifact.save(directory, known, detector, "# Untrained model, for measuring speed only\n")
     return directory
