@@ -73,7 +73,8 @@ def measured_rates(
         + (f"; with runs of {run['images']:,.0f} images only, all of it is taken to grow with the images" if alike else "")
     )
     other_s = (run["read_s"] + run["commit_s"]) / run["images"]
-    return replace(rates, other_s=other_s, finalize_s=finalize_s, once_s=run["first_unit_s"] + once_s), lines
+    model_s = rates.model_s * run.get("slots_per_image", 1.0)  # of runs before it was kept, full batches
+    return replace(rates, model_s=model_s, other_s=other_s, finalize_s=finalize_s, once_s=run["first_unit_s"] + once_s), lines
 
 
 def table(images: int, rates: Rates, prices: Prices, nodes: int) -> list[str]:

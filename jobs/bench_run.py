@@ -72,11 +72,13 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
         decode = decode_alone(encoded, job.scoring.decode, DECODE_SECONDS)
         start_s = scorer_start_s(settings.model, cache, settings.device, resources, job.scoring.decode)
         on_gpu = scorer.device != "cpu"
-        model_s = 1 / model if on_gpu else threads / model
+        filled = slots_per_image(encoded, scorer.batch_size)
+        model_s = filled * (1 / model if on_gpu else threads / model)
         rates = Rates(on_gpu, 1 / decode.per_s, model_s, other_s=1 / read.per_s, once_s=start_s)
         figures += [
             Figure("decode_per_s", round(decode.per_s, 3), "images/s"),
             Figure("read_ms_per_image", round(1e3 / read.per_s, 4), "ms"),
+            Figure("slots_per_image", round(filled, 4)),
             Figure("start_s", round(start_s, 2), "s"),
         ]
     single = [one_process(encoded, job.scoring.decode, scorer)]
@@ -129,6 +131,12 @@ def _in_memory(job: Job, images: int) -> tuple[list[pa.Table], Rate]:
             if count >= images:
                 break
     return tables, Rate(count, time.perf_counter() - clock)
+
+
+def slots_per_image(units: list[pa.Table], batch_size: int) -> float:
+    """Slots of batches that an image takes: a unit's last batch is filled up with blanks."""
+    slots = sum(-(-unit.num_rows // batch_size) * batch_size for unit in units)
+    return slots / sum(unit.num_rows for unit in units)
 
 
 def _whole_run(job: Job, settings: ScoreSettings, engine: RayEngine) -> tuple[Rate, Watched, PeakMemory]:

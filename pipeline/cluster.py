@@ -5,6 +5,11 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+IDLE_WORKERS_STAY_S = 600
+"""Ray ends workers that are idle for a second, if there are more of them than cores. A stage has a unit every few seconds, and
+its next worker spends two or three seconds of a core on importing what the last one had: on two cores a fifth of a run's time.
+Nodes that Ray is started on by others get the same from cluster.yaml and deploy/."""
+
 
 class DeviceMissing(ValueError):
     """A GPU is asked for on a machine that has none, and no cluster could bring one."""
@@ -95,6 +100,7 @@ def connect(address: str | None) -> None:
     else:
         # Ray's own default is 15: the run would give way to everything else here, whatever priority it was started with.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
 
 

@@ -8,6 +8,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
+from pipeline.cluster import IDLE_WORKERS_STAY_S
+
 ROOT = Path(__file__).parents[1]
 RAY_VERSION = re.search(r"^ray\[?.*?==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)[1]
 
@@ -46,3 +48,10 @@ def test_every_file_names_the_locked_ray(name):
     text = (ROOT / name).read_text()
     named = re.findall(r'(?:rayproject/ray:|rayVersion: ")([0-9.]+[0-9])', text)
     assert named and set(named) == {RAY_VERSION}
+
+
+@pytest.mark.parametrize(("name", "starts"), [("cluster.yaml", 2), ("deploy/Dockerfile", 1)])
+def test_idle_workers_stay_as_long_wherever_ray_is_started(name, starts):
+    text = (ROOT / name).read_text()
+    found = re.findall(r"RAY_idle_worker_killing_time_threshold_ms=([0-9]+)", text)
+    assert found == [str(IDLE_WORKERS_STAY_S * 1000)] * starts
