@@ -64,7 +64,8 @@ class Resources(BaseModel):
 
         said = (
             f"scoring on {self.scorers} process(es) of {self.threads} thread(s), "
-            f"{self.scorer_cpus:g} CPU and {self.scorer_gpus:g} GPU each"
+            f"{self.scorer_cpus:g} CPU and {self.scorer_gpus:g} GPU each, "
+            f"reading and decoding in tasks of {self.read_cpus:g} CPU"
         )
         if self.scorer_gpus and not ray.cluster_resources().get("GPU"):
             said += "; the cluster has no GPU yet: asked for them, waiting until its autoscaler brings the first"

@@ -3,18 +3,22 @@
     PYTHONPATH=. OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python docs/benchmarks/throughput/decoding.py [--size 768]
 
 `pillow` is what a user writes first: open, convert to RGB, resize (bicubic). `product` is pipeline/decode.py whole, image
-statistics included. In between, what it is made of. Times are the least of so many tries, of the process and not of the clock.
+statistics included. In between, what it is made of; then the decoders that are installed, OpenCV too if it is. Times are the
+least of so many tries, of the process and not of the clock.
 """
 
 import argparse
+import importlib.util
 import io
 import time
 from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
+import torch
 from PIL import Image
 from scipy import ndimage
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from pipeline.decode import DecodeConfig, decode_image
 from pipeline.resize import FILTER, resized
@@ -31,6 +35,24 @@ def surface(mode: str) -> Image.Image:
     if mode == "RGB":
         levels = np.stack([0.9 * levels + 10, levels, 1.05 * levels], 2) + random.normal(0, 3, (HEIGHT, WIDTH, 3))
     return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def decoders(content: bytes, space: str) -> dict[str, Callable[[], object]]:
+    """The whole picture by library, of those that are installed here: what was compared before simplejpeg was chosen."""
+    mode = "L" if space == "GRAY" else "RGB"
+    found: dict[str, Callable[[], object]] = {
+        "Pillow": lambda: np.asarray(Image.open(io.BytesIO(content)).convert(mode)),
+        "simplejpeg": lambda: simplejpeg.decode_jpeg(content, space),
+    }
+    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    wanted = ImageReadMode.GRAY if space == "GRAY" else ImageReadMode.RGB
+    found["torchvision"] = lambda: decode_jpeg(data, wanted)
+    if importlib.util.find_spec("cv2"):
+        import cv2
+
+        flag = cv2.IMREAD_GRAYSCALE if space == "GRAY" else cv2.IMREAD_COLOR
+        found["OpenCV"] = lambda: cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    return found
 
 
 def milliseconds(computation: Callable[[], object]) -> float:
@@ -68,6 +90,7 @@ def main() -> None:
         )
         cells = [kind, str(len(content) // 1000), f"{pillow:.1f}", f"{product:.1f}", f"{pillow / product:.2f}"]
         print(" | ".join([*cells, *(f"{part:.1f}" for part in parts), f"{difference.max()} {difference.mean():.3f}"]))
+        print(f"{kind}, decoded whole: " + ", ".join(f"{n} {milliseconds(d):.1f}" for n, d in decoders(content, space).items()))
 
 
 if __name__ == "__main__":
