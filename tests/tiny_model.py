@@ -5,6 +5,16 @@ from typing import Any
 from models.backbones import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 
+TINY_CASE = {
+    "about": "for tests",
+    "detector": "csflow",
+    "backbone": "test_resnet",
+    "taps": ["layer2"],
+    "size_px": 64,
+    "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+}
+"""Of `flowscore bench`, as in the file of its cases."""
+
 
 def tiny_config(**fields: Any) -> ArtifactConfig:
     """An untrained backbone at 64 x 96 pixels; `fields` take the place of these."""

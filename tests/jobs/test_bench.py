@@ -1,5 +1,6 @@
 import pytest
 import yaml
+from tiny_model import TINY_CASE
 
 from jobs import bench, bench_measures
 from jobs.bench_cases import cases
@@ -8,14 +9,6 @@ from jobs.entry import run
 from pipeline.ceilings import Ceilings
 from pipeline.hardware import cores, hardware_name
 
-TINY = {
-    "about": "for tests",
-    "detector": "csflow",
-    "backbone": "test_resnet",
-    "taps": ["layer2"],
-    "size_px": 64,
-    "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
-}
 HARDWARE = hardware_name("cpu")
 
 
@@ -24,7 +17,7 @@ def ask(tmp_path, capsys):
     """`flowscore bench` on the CPU with a case `tiny` and the settings given."""
 
     def call(*arguments, code=0, **settings):
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cases": {"tiny": TINY}, "device": "cpu", **settings}))
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cases": {"tiny": TINY_CASE}, "device": "cpu", **settings}))
         with pytest.raises(SystemExit) as ended:
             run(bench.main, ["--config", str(tmp_path / "config.yaml"), "--seconds", "0", *map(str, arguments)])
         shown = capsys.readouterr()

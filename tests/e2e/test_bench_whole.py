@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from e2e_archives import encoded, write_files
+from tiny_model import TINY_CASE
 
 from jobs.bench import main
 from jobs.bench_figures import measures, read
@@ -10,19 +11,10 @@ from jobs.entry import run
 
 pytestmark = pytest.mark.slow
 
-TINY = {
-    "about": "for tests",
-    "detector": "csflow",
-    "backbone": "test_resnet",
-    "taps": ["layer2"],
-    "size_px": 64,
-    "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
-}
-
 
 @pytest.fixture
 def bench(ray_here, tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cases": {"tiny": TINY}, "device": "cpu"}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cases": {"tiny": TINY_CASE}, "device": "cpu"}))
     fixed = ["--config", str(tmp_path / "config.yaml"), "--csv", str(tmp_path / "figures.csv"), "--seconds", "0"]
 
     def call(*arguments):
