@@ -18,12 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from jobs.bench_cases import DEFAULT, cases
 from jobs.bench_input import untrained
 from jobs.demo_archive import make, orders
 from pipeline.query import connect
 from pipeline.storage import open_store
 
-DISTINCT, SIZE = 480, 256
+DISTINCT = 480
 
 
 def fill(bucket: str, images: int) -> dict[str, int]:
@@ -69,7 +70,8 @@ def main() -> None:
     counts = fill(asked.bucket, asked.images)
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
-        model = untrained(Path(folder) / "model", SIZE, asked.precision)
+        config = cases({})[DEFAULT].model_copy(update={"precision": asked.precision}).config("small-files")
+        model = untrained(Path(folder) / "model", config)
         for form in ("tars", "loose"):
             few_s, all_s = (seconds(asked.bucket, f"{name}-{form}", model) for name in ("few", "all"))
             rates[form] = {

@@ -22,11 +22,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
+from jobs.bench_cases import DEFAULT, cases
 from jobs.bench_input import untrained
 from jobs.demo_archive import make, orders
 from pipeline.query import connect
 
-DISTINCT, FEW, SIZE = 480, 48, 256
+DISTINCT, FEW = 480, 48
 ACTORS = (1, 2)
 
 
@@ -95,7 +96,8 @@ def main() -> None:
     folder = asked.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     fill(folder, asked.images)
-    untrained(folder / "model", SIZE, asked.precision)
+    case = cases({})[DEFAULT].model_copy(update={"precision": asked.precision})
+    untrained(folder / "model", case.config("beside-ray-data"))
     theirs = [plain(folder, asked.images, actors) for actors in ACTORS]
     ours = product(folder, asked.images)
     ratios = {f"{name}_ratio": ours[name] / max(one[name] for one in theirs) for name in ours}
