@@ -24,8 +24,7 @@ class IdleClock:
     def __init__(self, units: int, now: Callable[[], float] = time.perf_counter):
         self._units, self._now = units, now
         self._capacity = 1
-        self._inside = self._busy = 0
-        self._loading = False
+        self._inside = self._busy = self._loading = 0
         self._seconds = dict.fromkeys(CAUSES, 0.0)
         self._since = now()
         self._lock = threading.Lock()
@@ -50,23 +49,21 @@ class IdleClock:
                 taken.update(self._seconds)
                 self._seconds = dict.fromkeys(CAUSES, 0.0)
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> contextlib.AbstractContextManager[None]:
         """A batch is with the device."""
-        self._change("_busy", 1)
-        try:
-            yield
-        finally:
-            self._change("_busy", -1)
+        return self._counted("_busy")
+
+    def loading(self) -> contextlib.AbstractContextManager[None]:
+        """The model is being loaded."""
+        return self._counted("_loading")
 
     @contextlib.contextmanager
-    def loading(self) -> Iterator[None]:
-        """The model is being loaded."""
-        self._change("_loading", 1)
+    def _counted(self, count: str) -> Iterator[None]:
+        self._change(count, 1)
         try:
             yield
         finally:
-            self._change("_loading", -1)
+            self._change(count, -1)
 
     def _change(self, count: str, by: int) -> None:
         with self._lock:
