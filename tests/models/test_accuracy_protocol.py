@@ -1,10 +1,14 @@
-"""The tile-disjoint splits of docs/benchmarks/accuracy/protocol.py."""
+"""The tile-disjoint splits of docs/benchmarks/accuracy/protocol.py, and the features that its runs share."""
 
 import csv
 import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+
+from models.config import ArtifactConfig
+from models.detector import Detector
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = (
@@ -17,12 +21,16 @@ ROWS = (
 )
 
 
-@pytest.fixture(scope="module")
-def protocol():
-    spec = importlib.util.spec_from_file_location("protocol", ROOT / "docs/benchmarks/accuracy/protocol.py")
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/benchmarks/accuracy/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def protocol():
+    return script("protocol")
 
 
 @pytest.fixture
@@ -77,3 +85,29 @@ def test_a_tree_of_other_rows_is_made_anew(protocol, source, tmp_path):
         csv.writer(file).writerow(("train/good/test-of_tile_1.jpg", "1"))
     protocol.tree_of(source, "fold-1", tmp_path)
     assert not stale.exists()
+
+
+class Squares(Detector):
+    def __init__(self, **config):
+        super().__init__()
+        self.config = ArtifactConfig(name="squares", **config)
+        self.computed = 0
+
+
+def squares(detector, images):
+    detector.computed += len(images)
+    return [images.float().square().mean(3, keepdim=True), images.float().mean((1, 2))]
+
+
+def test_features_are_computed_once_an_image_and_configuration(tmp_path):
+    extract = script("remembered").remembering(squares, tmp_path)
+    images = torch.arange(4 * 2 * 2 * 3, dtype=torch.uint8).view(4, 2, 2, 3)
+    first, again, other = Squares(), Squares(), Squares(hyperparameters={"scales": 2})
+    expected = squares(Squares(), images)
+    for detector, part in ((first, images), (again, images.flip(0))):
+        for level, wanted in zip(extract(detector, part), expected, strict=True):
+            assert torch.equal(level, wanted if detector is first else wanted.flip(0))
+    extract(other, images)
+    assert (first.computed, again.computed, other.computed) == (4, 0, 4)
+    extract(again, torch.cat([images[:1], 255 - images[:1]]))
+    assert again.computed == 2  # a batch with a new image is computed whole

@@ -1,6 +1,6 @@
 """The whole accuracy protocol on the magnetic tiles: every detector, split and seed, then the tables of docs/accuracy.md.
 
-    python docs/benchmarks/accuracy/protocol.py FOLDER [--detector NAME ...] [--split NAME ...] [--seed N ...]
+    python docs/benchmarks/accuracy/protocol.py FOLDER [--detector NAME ...] [--split NAME ...] [--seed N ...] [--remember]
     python docs/benchmarks/accuracy/protocol.py FOLDER --table
 
 Splits are `published` (train/good and test as they are) and `fold-0` to `fold-4` (tile-disjoint: train on the good images of
@@ -8,7 +8,8 @@ the other folds, test on the fold's good images and on the defects whose tile is
 its detector's default settings, which were chosen without test labels, and looked at once. A run that has its file in
 docs/benchmarks/accuracy/runs is not repeated, so the command may be stopped and given again. Trees and models go to
 FOLDER. `gaussian` is the baseline: CS-Flow's whitened features with a flow that is left as it starts, a permutation, so
-that the score is a Mahalanobis distance; it has one seed. Needs FLOWSCORE_ASSETS.
+that the score is a Mahalanobis distance; it has one seed. With --remember, DifferNet's runs share their backbone features
+(`remembered.py`), which takes a third of the time; such a run has no training time. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from pipeline.scorer import open_scorer
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = Path(__file__).resolve().parent / "runs"
+REMEMBERING = Path(__file__).resolve().parent / "remembered.py"
 DETECTORS = ("csflow", "differnet", "fastflow", "cflow", "padim", "patchsvdd", "gaussian")
 FOLDS = [f"fold-{fold}" for fold in range(5)]
 SPLITS = ["published", *FOLDS]
@@ -39,6 +41,7 @@ SEEDS = [0, 1, 2]
 UNTRAINED = {"epochs": 1, "learning_rate": 1e-30}  # a step that changes no weight
 KINDS = ("blowhole", "break", "crack", "fray", "uneven")
 TIMED_IMAGES = 64
+REMEMBERED = ("differnet",)  # their backbone takes most of a run
 
 
 def tree_of(source: Path, split: str, folder: Path) -> Path:
@@ -80,11 +83,13 @@ def tree_of(source: Path, split: str, folder: Path) -> Path:
     return tree
 
 
-def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> None:
+def run(source: Path, folder: Path, detector: str, split: str, seed: int, remember: bool = False) -> None:
     """Train, evaluate, time, and keep the figures."""
     target = RUNS / detector / f"{split}-seed-{seed}.json"
     if target.is_file():
         return
+    remembers = remember and detector in REMEMBERED
+    features = folder / "features" if remembers else None
     folder = folder / "models"
     tree, model = tree_of(source, split, folder.parent), folder / f"{detector}-{split}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,11 +110,12 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> Non
     ]
     shares = ["--calibration-share", "0", "--selection-share", "0"]
     started = time.monotonic()
-    _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}")
-    trained_s = time.monotonic() - started
-    _command("evaluate", "--model", f"{model}", "--input", f"{tree}", "--groups", f"{tree}/tiles.csv", "--json", f"{report}")
+    _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}", features=features)
+    trained_s = None if remembers else round(time.monotonic() - started, 1)
+    evaluate = ["evaluate", "--model", f"{model}", "--input", f"{tree}"]
+    _command(*evaluate, "--groups", f"{tree}/tiles.csv", "--json", f"{report}", features=features)
     found = json.loads(report.read_text(encoding="utf-8"))
-    found |= {"input": split, "trained_s": round(trained_s, 1), "images_per_s": round(_speed(model), 2)}
+    found |= {"input": split, "trained_s": trained_s, "images_per_s": round(_speed(model), 2)}
     found["threads"] = torch.get_num_threads()
     found["scores"] = [[image["path"], image["score"], image["group"]] for image in found["scores"]]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +123,10 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int) -> Non
     shutil.rmtree(model)
 
 
-def _command(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], cwd=ROOT, check=True)
+def _command(*arguments: str, features: Path | None) -> None:
+    command = ["-m", "jobs.cli"] if features is None else [f"{REMEMBERING}", f"{features}"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
+    subprocess.run([sys.executable, *command, *arguments], cwd=ROOT, env=environment, check=True)
 
 
 def _speed(model: Path) -> float:
@@ -152,8 +160,11 @@ def table() -> str:
         cells = [detector]
         for chosen in (published, folds):
             cells += [_image_cell(chosen), _cell(chosen, "pixel_auroc"), _cell(chosen, "aupro")]
-        minutes = [report["trained_s"] / 60 for report in reports.values()]
-        cells += [f"{np.median(minutes):.1f}", f"{np.median([report['images_per_s'] for report in reports.values()]):.0f}"]
+        minutes = [report["trained_s"] / 60 for report in reports.values() if report["trained_s"] is not None]
+        cells += [
+            f"{np.median(minutes):.1f}" if minutes else "-",
+            f"{np.median([report['images_per_s'] for report in reports.values()]):.0f}",
+        ]
         rows.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in [*header, *rows])
 
@@ -228,6 +239,7 @@ def main() -> None:
     parser.add_argument("--detector", nargs="+", choices=DETECTORS, default=DETECTORS)
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--seed", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--remember", action="store_true", help=f"share features between runs of {', '.join(REMEMBERED)}")
     parser.add_argument("--table", action="store_true", help="print the tables of the runs that are there, and train nothing")
     asked = parser.parse_args()
     if not asked.table:
@@ -237,7 +249,7 @@ def main() -> None:
                 for detector in asked.detector:
                     if detector == "gaussian" and seed:
                         continue
-                    run(source, asked.folder.resolve(), detector, split, seed)
+                    run(source, asked.folder.resolve(), detector, split, seed, asked.remember)
     print(f"{table()}\n\n{kinds()}")
 
 

@@ -1,0 +1,49 @@
+"""The `flowscore` command with a memory of features: an image's features are computed once for all runs that share FOLDER.
+
+    PYTHONPATH=. python docs/benchmarks/accuracy/remembered.py FOLDER VERB ...
+
+For `protocol.py --remember`: the runs of one detector differ in seed and split, hardly in images, and DifferNet passes eight
+copies of every image through the backbone each time. For detectors whose features come from a frozen backbone only. Features
+that were computed in another batch agree within the contract's 1e-5.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jobs import cli
+from models.detector import Detector
+
+Maps = list[Tensor]
+
+
+def remembering(compute: Callable[[Detector, Tensor], Maps], folder: Path) -> Callable[[Detector, Tensor], Maps]:
+    """Detector.extract that looks into the folder first; one file an image and configuration."""
+
+    @torch.no_grad()
+    def extract(self: Detector, images: Tensor) -> Maps:
+        config = self.config.model_dump_json(include={"detector", "backbone", "input", "precision", "hyperparameters"})
+        digests = [hashlib.sha256(config.encode() + image.cpu().numpy().tobytes()).hexdigest() for image in images]
+        paths = [folder / f"{digest}.pt" for digest in digests]
+        if not all(path.is_file() for path in paths):
+            computed = compute(self, images)
+            for position, path in enumerate(paths):
+                own = path.with_suffix(f".{os.getpid()}")  # another run may be at the same image
+                torch.save([x[position].clone() for x in computed], own)
+                own.rename(path)
+        found = [torch.load(path, map_location=images.device) for path in paths]
+        return [torch.stack(level) for level in zip(*found, strict=True)]
+
+    return extract
+
+
+if __name__ == "__main__":
+    remembered = Path(sys.argv.pop(1))
+    remembered.mkdir(parents=True, exist_ok=True)
+    Detector.extract = remembering(Detector.extract, remembered)
+    cli.main()
