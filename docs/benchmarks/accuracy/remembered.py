@@ -3,8 +3,9 @@
     PYTHONPATH=. python docs/benchmarks/accuracy/remembered.py FOLDER VERB ...
 
 For `protocol.py --remember`: the runs of one detector differ in seed and split, hardly in images, and DifferNet passes eight
-copies of every image through the backbone each time. For detectors whose features come from a frozen backbone only. Features
-that were computed in another batch agree within the contract's 1e-5.
+copies of every image through the backbone each time. For detectors whose features come from a frozen backbone only, and one
+file of weights a FOLDER: the weights go by another name after training. Features that were computed in another batch agree
+within the contract's 1e-5.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from jobs import cli
 from models.detector import Detector
 
 Maps = list[Tensor]
+DECIDES_FEATURES = {"detector", "backbone", "input", "precision", "hyperparameters"}
 
 
 def remembering(compute: Callable[[Detector, Tensor], Maps], folder: Path) -> Callable[[Detector, Tensor], Maps]:
@@ -27,12 +29,13 @@ def remembering(compute: Callable[[Detector, Tensor], Maps], folder: Path) -> Ca
 
     @torch.no_grad()
     def extract(self: Detector, images: Tensor) -> Maps:
-        config = self.config.model_dump_json(include={"detector", "backbone", "input", "precision", "hyperparameters"})
+        config = self.config.model_dump_json(include=DECIDES_FEATURES, exclude={"backbone": {"weights", "seed"}})
         digests = [hashlib.sha256(config.encode() + image.cpu().numpy().tobytes()).hexdigest() for image in images]
         paths = [folder / f"{digest}.pt" for digest in digests]
-        if not all(path.is_file() for path in paths):
-            computed = compute(self, images)
-            for position, path in enumerate(paths):
+        missing = [position for position, path in enumerate(paths) if not path.is_file()]
+        if missing:
+            computed = compute(self, images[missing])
+            for position, path in enumerate(paths[index] for index in missing):
                 own = path.with_suffix(f".{os.getpid()}")  # another run may be at the same image
                 torch.save([x[position].clone() for x in computed], own)
                 own.rename(path)
