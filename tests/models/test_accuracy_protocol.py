@@ -110,4 +110,4 @@ def test_features_are_computed_once_an_image_and_configuration(tmp_path):
     extract(other, images)
     assert (first.computed, again.computed, other.computed) == (4, 0, 4)
     extract(again, torch.cat([images[:1], 255 - images[:1]]))
-    assert again.computed == 2  # a batch with a new image is computed whole
+    assert again.computed == 1

@@ -1,0 +1,88 @@
+"""The command of docs/accuracy.md, on a few of the magnetic tiles: two runs, their tables, and nothing done twice."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "accuracy" / "protocol.py"
+GOOD_OF_A_FOLD = 6
+DEFECTS_OF_A_KIND = 2
+
+
+@pytest.fixture
+def assets(tmp_path) -> Path:
+    """A folder for FLOWSCORE_ASSETS with the weights and some of the tiles."""
+    root = Path(os.environ.get("FLOWSCORE_ASSETS", ""))
+    tiles = root / "assets" / "mtd"
+    if not ("FLOWSCORE_ASSETS" in os.environ and tiles.is_dir()):
+        pytest.fail(
+            "FLOWSCORE_ASSETS must name the folder with assets/mtd; the Makefile sets it to ../shared when that is there"
+        )
+    some = tmp_path / "assets" / "mtd"
+    some.mkdir(parents=True)
+    (tmp_path / "assets" / "weights").symlink_to(root.resolve() / "assets" / "weights")
+    with open(tiles / "tiles.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept, counts = [], {}
+    for row in rows:
+        path = Path(row["path"])
+        good = path.parts[1] == "good"
+        of = (path.parts[0], row["fold"]) if good else path.parts[1]
+        counts[of] = counts.get(of, 0) + 1
+        if counts[of] > (GOOD_OF_A_FOLD if good else DEFECTS_OF_A_KIND):
+            continue
+        kept.append(row)
+        masks = [] if good else [x.relative_to(tiles) for x in (tiles / "ground_truth" / path.parts[1]).glob(f"{path.stem}*")]
+        for name in (path, *masks):
+            (some / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tiles / name, some / name)
+    with open(some / "tiles.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(kept)
+    return tmp_path
+
+
+@pytest.fixture
+def protocol(assets, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("protocol", PROTOCOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("FLOWSCORE_ASSETS", str(assets))
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(module, "TIMED_IMAGES", 16)
+    return module
+
+
+def given(protocol, monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["protocol.py", *map(str, arguments)])
+    protocol.main()
+
+
+def test_two_runs_and_their_tables(protocol, tmp_path, monkeypatch, capsys):
+    asked = (tmp_path / "work", "--split", "fold-0", "--seed", "1", "--detector", "padim", "differnet", "--remember")
+    given(protocol, monkeypatch, *asked)
+    rows = {
+        cells[1].strip(): cells for cells in (line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line)
+    }
+    tested = {str(path.relative_to(tmp_path / "work/fold-0")) for path in (tmp_path / "work/fold-0/test").glob("*/*")}
+    for detector in ("padim", "differnet"):
+        report = json.loads((tmp_path / "runs" / detector / "fold-0-seed-1.json").read_text())
+        assert {path for path, _, _ in report["scores"]} == tested
+        assert (report["trained_s"] is None) == (detector == "differnet")
+        assert detector in rows
+    assert len(list((tmp_path / "work" / "features").glob("*.pt"))) > len(tested)
+
+    def refuse(*arguments, **_):
+        raise AssertionError(f"{arguments} although the run is there")
+
+    monkeypatch.setattr(protocol, "_command", refuse)
+    given(protocol, monkeypatch, *asked)
