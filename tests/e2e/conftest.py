@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import ray
 from e2e_archives import command, encoded, write_files
@@ -11,6 +14,17 @@ def ray_here(s3):
     cluster.connect(None)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def assets():
+    """The folder of the magnetic tiles and the backbone's weights."""
+    root = os.environ.get("FLOWSCORE_ASSETS")
+    if not root or not Path(root, "assets", "mtd").is_dir():
+        pytest.fail(
+            "FLOWSCORE_ASSETS must name the folder with assets/mtd; the Makefile sets it to ../shared when that is there"
+        )
+    return Path(root, "assets")
 
 
 @pytest.fixture(scope="session")

@@ -1,34 +1,27 @@
 """The command of docs/accuracy.md, on a few of the magnetic tiles: two runs, their tables, and nothing done twice."""
 
 import csv
-import importlib.util
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
+import docs_script
 import pytest
 
 pytestmark = pytest.mark.slow
 
-PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "accuracy" / "protocol.py"
 GOOD_OF_A_FOLD = 6
 DEFECTS_OF_A_KIND = 2
 
 
 @pytest.fixture
-def assets(tmp_path) -> Path:
+def some_tiles(assets, tmp_path) -> Path:
     """A folder for FLOWSCORE_ASSETS with the weights and some of the tiles."""
-    root = Path(os.environ.get("FLOWSCORE_ASSETS", ""))
-    tiles = root / "assets" / "mtd"
-    if not ("FLOWSCORE_ASSETS" in os.environ and tiles.is_dir()):
-        pytest.fail(
-            "FLOWSCORE_ASSETS must name the folder with assets/mtd; the Makefile sets it to ../shared when that is there"
-        )
+    tiles = assets / "mtd"
     some = tmp_path / "assets" / "mtd"
     some.mkdir(parents=True)
-    (tmp_path / "assets" / "weights").symlink_to(root.resolve() / "assets" / "weights")
+    (tmp_path / "assets" / "weights").symlink_to(assets.resolve() / "weights")
     with open(tiles / "tiles.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kept, counts = [], {}
@@ -52,11 +45,9 @@ def assets(tmp_path) -> Path:
 
 
 @pytest.fixture
-def protocol(assets, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("protocol", PROTOCOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setenv("FLOWSCORE_ASSETS", str(assets))
+def protocol(some_tiles, tmp_path, monkeypatch):
+    module = docs_script.load("benchmarks/accuracy/protocol.py")
+    monkeypatch.setenv("FLOWSCORE_ASSETS", str(some_tiles))
     monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(module, "TIMED_IMAGES", 16)
     return module
@@ -70,9 +61,7 @@ def given(protocol, monkeypatch, *arguments) -> None:
 def test_two_runs_and_their_tables(protocol, tmp_path, monkeypatch, capsys):
     asked = (tmp_path / "work", "--split", "fold-0", "--seed", "1", "--detector", "padim", "differnet", "--remember")
     given(protocol, monkeypatch, *asked)
-    rows = {
-        cells[1].strip(): cells for cells in (line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line)
-    }
+    rows = {line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if "|" in line}
     tested = {str(path.relative_to(tmp_path / "work/fold-0")) for path in (tmp_path / "work/fold-0/test").glob("*/*")}
     for detector in ("padim", "differnet"):
         report = json.loads((tmp_path / "runs" / detector / "fold-0-seed-1.json").read_text())

@@ -1,8 +1,6 @@
 """The 583 test images of the magnetic tiles: one set of scores, whatever form and place they are read from."""
 
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 from e2e_archives import command, run_score, scores, settings, upload, write_parquet, write_tars
@@ -18,16 +16,6 @@ from pipeline.storage import open_store
 pytestmark = pytest.mark.slow
 
 IMAGES = 583
-
-
-@pytest.fixture(scope="module")
-def assets():
-    root = os.environ.get("FLOWSCORE_ASSETS")
-    if not root or not Path(root, "assets", "mtd").is_dir():
-        pytest.fail(
-            "FLOWSCORE_ASSETS must name the folder with assets/mtd; the Makefile sets it to ../shared when that is there"
-        )
-    return Path(root, "assets")
 
 
 @pytest.fixture(scope="module")

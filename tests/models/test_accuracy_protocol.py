@@ -1,16 +1,15 @@
 """The tile-disjoint splits of docs/benchmarks/accuracy/protocol.py, and the features that its runs share."""
 
 import csv
-import importlib.util
 from pathlib import Path
 
+import docs_script
 import pytest
 import torch
 
 from models.config import ArtifactConfig
 from models.detector import Detector
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = (
     ("train/good/a.jpg", "1", "0"),
     ("test/good/a.jpg", "1", "0"),
@@ -21,16 +20,9 @@ ROWS = (
 )
 
 
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/benchmarks/accuracy/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def protocol():
-    return script("protocol")
+    return docs_script.load("benchmarks/accuracy/protocol.py")
 
 
 @pytest.fixture
@@ -100,7 +92,7 @@ def squares(detector, images):
 
 
 def test_features_are_computed_once_an_image_and_configuration(tmp_path):
-    extract = script("remembered").remembering(squares, tmp_path)
+    extract = docs_script.load("benchmarks/accuracy/remembered.py").remembering(squares, tmp_path)
     images = torch.arange(4 * 2 * 2 * 3, dtype=torch.uint8).view(4, 2, 2, 3)
     first, again, other = Squares(), Squares(), Squares(hyperparameters={"scales": 2})
     expected = squares(Squares(), images)

@@ -1,8 +1,6 @@
 """Synthetic defects: reproducible, visible, stronger with severity, on any shape of image."""
 
-import importlib.util
-from pathlib import Path
-
+import docs_script
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -43,11 +41,7 @@ def test_severity_changes_more_pixels_or_changes_them_more(family: str) -> None:
 
 def test_wide_defects_are_of_many_sizes():
     """The families that docs/benchmarks/accuracy/candidates.py draws with --wide."""
-    path = Path(__file__).parents[2] / "docs" / "benchmarks" / "accuracy" / "wide_defects.py"
-    spec = importlib.util.spec_from_file_location("wide_defects", path)
-    assert spec is not None and spec.loader is not None
-    wide = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(wide)
+    wide = docs_script.load("benchmarks/accuracy/wide_defects.py")
     assert list(wide.FAMILIES) == list(synthetic.FAMILIES)
     goods = np.random.default_rng(0).integers(80, 160, (24, 96, 128, 3)).astype(np.uint8)
     for family in set(wide.FAMILIES) - {"uneven"}:

@@ -88,8 +88,7 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
     target = RUNS / detector / f"{split}-seed-{seed}.json"
     if target.is_file():
         return
-    remembers = remember and detector in REMEMBERED
-    features = folder / "features" if remembers else None
+    features = folder / "features" if remember and detector in REMEMBERED else None
     folder = folder / "models"
     tree, model = tree_of(source, split, folder.parent), folder / f"{detector}-{split}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
     shares = ["--calibration-share", "0", "--selection-share", "0"]
     started = time.monotonic()
     _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}", features=features)
-    trained_s = None if remembers else round(time.monotonic() - started, 1)
+    trained_s = None if features else round(time.monotonic() - started, 1)
     evaluate = ["evaluate", "--model", f"{model}", "--input", f"{tree}"]
     _command(*evaluate, "--groups", f"{tree}/tiles.csv", "--json", f"{report}", features=features)
     found = json.loads(report.read_text(encoding="utf-8"))
