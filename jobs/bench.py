@@ -9,20 +9,20 @@ from typing import Annotated
 import torch
 import typer
 
-from jobs.bench_cases import Case, Subject, cases, chosen, of_case, of_model
-from jobs.bench_figures import Book, Measured, open_book
-from jobs.bench_input import fill
-from jobs.bench_measures import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
-from jobs.bench_plan import Prices, measured_rates, table
-from jobs.bench_run import END_TO_END, end_to_end
-from jobs.config import load
-from jobs.demo_archive import SIZE_PX
-from jobs.entry import run
-from jobs.errors import UsageError
+from jobs.benchmark.alone import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
+from jobs.benchmark.cases import Case, Subject, cases, chosen, of_case, of_model
+from jobs.benchmark.estimate import Prices, measured_rates, table
+from jobs.benchmark.figures import Book, Measured, open_book
+from jobs.benchmark.hardware import cores, hardware_name
+from jobs.benchmark.inputs import fill
+from jobs.benchmark.whole_run import END_TO_END, end_to_end
+from jobs.command.config import load
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.drawn.archive import SIZE_PX
 from jobs.score import ScoreSettings
-from pipeline.hardware import cores, hardware_name
-from pipeline.scorer import resolve_device
-from pipeline.storage import local_copy, open_store
+from pipeline.scoring.scorer import resolve_device
+from pipeline.storage.store import local_copy, open_store
 
 MEASURES = (IN_MEMORY, DECODE_ONLY, END_TO_END)
 DECODED_SIZE = (1600, 1200)  # (width, height) of images that are only decoded, unless told

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from jobs.entry import run
-from jobs.errors import ExitCode
+from jobs.command.entry import run
+from jobs.command.errors import ExitCode
 from schemas.version import VERSION
 
 

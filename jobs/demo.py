@@ -15,10 +15,10 @@ from typing import Annotated
 
 import typer
 
-from jobs.demo_archive import Shard, make, orders, write_truth
-from jobs.entry import run
-from jobs.errors import UsageError
-from jobs.progress import duration
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.progress import duration
+from jobs.drawn.archive import Shard, make, orders, write_truth
 
 BUCKET = "flowscore-demo"
 PATTERN = "{line}/{date}/{lot}/{name}"
@@ -94,7 +94,7 @@ def s3_server() -> Iterator[str]:
 
 def fill_bucket(directory: Path, images: int, seed: int) -> None:
     """Draw the shards and put them into the bucket; the truth about them goes beside, into the directory."""
-    from pipeline.storage import open_store
+    from pipeline.storage.store import open_store
 
     started = time.monotonic()
     for prefix, archive in (("good", False), ("archive", True)):
@@ -139,7 +139,7 @@ def show_accuracy(tables: Path, truth: Path) -> None:
     """Print how well the scores rank the defects, which only the demo can know."""
     from sklearn.metrics import roc_auc_score
 
-    from pipeline.query import connect
+    from pipeline.tables.query import connect
 
     with truth.open() as rows:
         defects = {(row["shard"], row["member"]): row["defect"] for row in csv.DictReader(rows)}

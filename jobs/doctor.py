@@ -17,10 +17,10 @@ import psutil
 import typer
 from packaging.requirements import Requirement
 
-from jobs.entry import run
-from jobs.errors import ExitCode
-from pipeline.run_state import RunState, run_ids
-from pipeline.storage import StorageError, check_conditional_put, local_copy, open_store
+from jobs.command.entry import run
+from jobs.command.errors import ExitCode
+from pipeline.state.run_state import RunState, run_ids
+from pipeline.storage.store import StorageError, check_conditional_put, local_copy, open_store
 
 GIB = 1 << 30
 LEAST_MEMORY = 4 * GIB
@@ -162,7 +162,7 @@ def writable(uri: str) -> Iterator[Finding]:
 
 def tables(uri: str) -> Iterator[Finding]:
     """Protocol and retention of the Delta tables under the output."""
-    from pipeline.tables import RETENTION_DAYS, TABLES, open_table
+    from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
 
     wanted = f"interval {RETENTION_DAYS} days"
     for name in TABLES:

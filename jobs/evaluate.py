@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.config import load
-from jobs.decoded_images import check_unreadable, encoded_units
-from jobs.entry import run
-from jobs.errors import UsageError
-from jobs.progress import Progress
+from jobs.command.config import load
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.progress import Progress
 from models import artifact
-from models.aupro import binary_mask
-from models.bootstrap import Interval, interval
-from models.metrics import auroc, average_precision, f1_max
-from models.pixel_evidence import PixelEvidence, pixel_intervals
-from pipeline.decode import DecodeConfig, content_size
+from models.metrics.aupro import binary_mask
+from models.metrics.bootstrap import Interval, interval
+from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
+from models.metrics.ranking import auroc, average_precision, f1_max
+from pipeline.decode.image import DecodeConfig, content_size
+from pipeline.in_process import check_unreadable, encoded_units
+from pipeline.input.config import SourceConfig
 from pipeline.score_unit import score_encoded
-from pipeline.scorer import open_scorer
-from pipeline.sources.config import SourceConfig
-from pipeline.storage import local_copy
+from pipeline.scoring.scorer import open_scorer
+from pipeline.storage.store import local_copy
 
 GOOD = "good"
 ALL = "all"

@@ -12,20 +12,20 @@ import torch.nn.functional as F
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.config import load
-from jobs.entry import run
-from jobs.errors import UsageError
-from jobs.explanation_picture import draw
+from jobs.command.config import load
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.pages.explanation_picture import draw
 from models import artifact
 from models.artifact import Artifact
-from models.deletion import Deletion, DeletionConfig, compare
 from models.detector import Detector
-from models.explanation_methods import METHODS, Method
-from pipeline.decode import DecodeConfig, cut_tiles, decode_image
-from pipeline.image_file import Undecodable
-from pipeline.keys import ignored
-from pipeline.scorer import resolve_device, tiling
-from pipeline.storage import local_copy
+from models.explain.deletion import Deletion, DeletionConfig, compare
+from models.explain.methods import METHODS, Method
+from pipeline.decode.image import DecodeConfig, cut_tiles, decode_image
+from pipeline.decode.image_file import Undecodable
+from pipeline.input.keys import ignored
+from pipeline.scoring.scorer import resolve_device, tiling
+from pipeline.storage.store import local_copy
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
 Corner = tuple[int, int]  # (top, left), px
@@ -101,7 +101,7 @@ class _Work:
 
     def __init__(self, opened: Artifact, settings: ExplainSettings, good: list[np.ndarray]):
         # captum and matplotlib behind it are worth loading only once the input is known to be sound.
-        from models.explanation import Explainer, ExplanationError
+        from models.explain.explainer import Explainer, ExplanationError
 
         if opened.config.precision != "float32":
             print(f"the model scores in {opened.config.precision}; its explanations and their scores are computed in float32")

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from jobs.entry import run
-from jobs.errors import ErrorShareError, PartialRunError, UsageError
-from pipeline import tables
-from pipeline.committed import IncompleteSlice
-from pipeline.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
-from pipeline.keys import key_pattern
-from pipeline.lease import Lease, LeaseHeld
-from pipeline.plan import slice_counts
-from pipeline.run_state import RunState, drop_commits, read_config, run_ids
-from pipeline.storage import open_store
+from jobs.command.entry import run
+from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from pipeline.input.keys import key_pattern
+from pipeline.state.committed import IncompleteSlice
+from pipeline.state.lease import Lease, LeaseHeld
+from pipeline.state.plan import slice_counts
+from pipeline.state.run_state import RunState, drop_commits, read_config, run_ids
+from pipeline.storage.store import open_store
+from pipeline.tables import delta as tables
+from pipeline.tables.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
 
 
 def main(

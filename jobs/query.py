@@ -14,9 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
 
-from jobs.entry import run
-from jobs.errors import UsageError
-from pipeline.query import connect
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from pipeline.tables.query import connect
 
 BATCH_ROWS = 10_000
 

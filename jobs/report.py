@@ -13,14 +13,16 @@ import jinja2
 import typer
 from PIL import Image
 
-from jobs.entry import run
-from jobs.errors import UsageError
-from jobs.progress import duration
-from jobs.report_chart import histogram_svg
-from pipeline import run_report
-from pipeline.decode import DecodeConfig
-from pipeline.image_file import Undecodable
-from pipeline.pictures import (
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.progress import duration
+from jobs.pages.report_chart import histogram_svg
+from pipeline.decode.image import DecodeConfig
+from pipeline.decode.image_file import Undecodable
+from pipeline.input.config import SourceConfig
+from pipeline.report import facts as run_report
+from pipeline.report.facts import RunFacts, WorstImage
+from pipeline.report.pictures import (
     BOXES_DRAWN,
     ColourScale,
     Shown,
@@ -31,11 +33,9 @@ from pipeline.pictures import (
     outlined,
     picture,
 )
-from pipeline.query import connect
-from pipeline.run_report import RunFacts, WorstImage
-from pipeline.sources.config import SourceConfig
-from pipeline.storage import open_store
-from pipeline.stored_images import Wanted, fetch
+from pipeline.report.stored_images import Wanted, fetch
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 PICTURE_PX = 360
 LEGEND_PX = 256
@@ -105,7 +105,7 @@ def page(
 ) -> str:
     """The whole page; nothing in it is loaded from elsewhere."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

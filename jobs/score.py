@@ -8,23 +8,23 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jobs.config import load
-from jobs.entry import run
-from jobs.errors import ErrorShareError, PartialRunError, UsageError
-from jobs.progress import Progress
+from jobs.command.config import load
+from jobs.command.entry import run
+from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from jobs.command.progress import Progress
 from models import artifact
 from models.artifact import Artifact
-from models.explanation_methods import Method
-from pipeline.cluster import Resources, check_device
-from pipeline.decode import DecodeConfig, known_zone
-from pipeline.finalize import TooManyErrors
-from pipeline.lease import LeaseHeld, LeaseLost
+from models.explain.methods import Method
+from pipeline.decode.image import DecodeConfig, known_zone
+from pipeline.input.config import SourceConfig
 from pipeline.run import Engine, OnProgress, RunLimits, RunProgress, RunResult, score_archive
-from pipeline.run_state import RunState
-from pipeline.scoring_config import ScoringConfig
-from pipeline.sources.config import SourceConfig
-from pipeline.storage import check_conditional_put, local_copy, open_store
-from pipeline.streaming import RayEngine
+from pipeline.stages.cluster import Resources, check_device
+from pipeline.stages.engine import RayEngine
+from pipeline.state.lease import LeaseHeld, LeaseLost
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import check_conditional_put, local_copy, open_store
+from pipeline.tables.finalize import TooManyErrors
 from schemas.version import VERSION
 
 
@@ -174,7 +174,7 @@ def _check_explanation(opened: Artifact, method: Method) -> None:
         raise UsageError("--explain", "left out for a model without a map threshold, which finds no regions", method, fix)
     import torch  # it and captum take seconds that most runs need not wait
 
-    from models.explanation import Explainer, ExplanationError
+    from models.explain.explainer import Explainer, ExplanationError
 
     size = opened.config.input
     blank = torch.zeros(size.height, size.width, 3, dtype=torch.uint8)

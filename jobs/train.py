@@ -12,23 +12,23 @@ import torch
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from jobs.config import ConfigError, load
-from jobs.entry import run
-from jobs.errors import UsageError
-from jobs.good_images import Exclusions, GoodSet, read_good_images
-from jobs.model_card import card
-from jobs.progress import Progress
+from jobs.command.config import ConfigError, load
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.progress import Progress
+from jobs.images.good import Exclusions, GoodSet, read_good_images
 from models import artifact, registry
-from models.backbones import BackboneConfig
+from models.backbones.backbone import BackboneConfig
+from models.card import card
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Step
-from models.features import ImageFeatures
-from models.fitting import Fitted, fit
-from models.groups import Groups, group_images, split
-from models.regions import threshold_of
-from pipeline.scorer import tiling
-from pipeline.sources.config import SourceConfig
-from pipeline.storage import upload_directory
+from models.features.store import ImageFeatures
+from models.fitting.fit import Fitted, fit
+from models.fitting.groups import Groups, group_images, split
+from models.maps.regions import threshold_of
+from pipeline.input.config import SourceConfig
+from pipeline.scoring.scorer import tiling
+from pipeline.storage.store import upload_directory
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
 

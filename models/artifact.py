@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from models import registry
-from models.backbone_config import STORED, check_known
+from models.backbones.config import STORED, check_known
 from models.config import ArtifactConfig
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.backbone_config import BackboneConfig
+from models.backbones.config import BackboneConfig
 
 
 class InputConfig(BaseModel):
     """Size of what the detector sees, in pixels, and how images are brought to it.
 
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
-    this size (models/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale the
-    magnification of the image before it is cut, the same in training and scoring.
+    this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
+    the magnification of the image before it is cut, the same in training and scoring.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

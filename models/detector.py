@@ -24,7 +24,7 @@ class Scored(NamedTuple):
 
 
 class Features(Protocol):
-    """Where fit reads images: on disk (`models.features.FeatureStore`) or computed at every read."""
+    """Where fit reads images: on disk (`models.features.store.FeatureStore`) or computed at every read."""
 
     def read(self, positions: Tensor) -> Maps:
         """What Detector.features gave for the images at the positions (B,), int64: per level (B, C_l, h_l, w_l)."""

@@ -10,16 +10,16 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import plan
-from pipeline.commits import WorkItem, pending
-from pipeline.finalize import Counts, RunInfo, finalize_slice
-from pipeline.keys import key_pattern
-from pipeline.lease import Lease
-from pipeline.run_state import RunState
-from pipeline.scoring_config import ScoringConfig
-from pipeline.stage_config import StageConfig
-from pipeline.storage import Denied, Store, Unreachable, open_store
-from pipeline.tables import check_partitions
+from pipeline.input.keys import key_pattern
+from pipeline.stages.config import StageConfig
+from pipeline.state import plan
+from pipeline.state.commits import WorkItem, pending
+from pipeline.state.lease import Lease
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import Denied, Store, Unreachable, open_store
+from pipeline.tables.delta import check_partitions
+from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """What moves work items through the stages and maps finalize's jobs; pipeline.streaming.RayEngine is the one of a run."""
+    """What moves work items through the stages and maps finalize's jobs; RayEngine of pipeline/stages is the one of a run."""
 
     def start(self) -> object: ...
     def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]: ...

@@ -2,13 +2,13 @@
 
 import pyarrow as pa
 
-from pipeline.decode import DecodeConfig, decode_unit
-from pipeline.decode_tiles import InProcess, TiledUnit
-from pipeline.scorer import Scorer, UnitScores
+from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.decode.tiles import InProcess, TiledUnit
+from pipeline.scoring.scorer import Scorer, UnitScores
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:
-    """Score at least one row of schemas/encoded.py; gives the `pipeline.decode.SCHEMA` rows too."""
+    """Score at least one row of schemas/encoded.py; gives the `pipeline.decode.image.SCHEMA` rows too."""
     if scorer.tiling is None:
         decoded = decode_unit(encoded, config)
         return decoded.table, scorer(decoded.pixels)

@@ -8,20 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.regions import find_regions
-from pipeline.commits import write_commit
-from pipeline.decode import DecodeConfig, decode_unit
-from pipeline.finalize import RunInfo
-from pipeline.identity import image_id
-from pipeline.placement import placement
-from pipeline.plan import UNITS_PER_ROW_GROUP, SliceCounts, plan_slice, units
-from pipeline.quantise import quantise
-from pipeline.run_state import RunState
-from pipeline.scoring_config import ScoringConfig
-from pipeline.sources import registry
-from pipeline.sources.config import SourceConfig, Start
-from pipeline.state_file import WRITING
-from pipeline.storage import open_store
+from models.maps.quantise import quantise
+from models.maps.regions import find_regions
+from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.decode.placement import placement
+from pipeline.input import registry
+from pipeline.input.config import SourceConfig, Start
+from pipeline.input.identity import image_id
+from pipeline.state.commits import write_commit
+from pipeline.state.plan import UNITS_PER_ROW_GROUP, SliceCounts, plan_slice, units
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.state.state_file import WRITING
+from pipeline.storage.store import open_store
+from pipeline.tables.finalize import RunInfo
 from schemas import commit, plan
 
 MODEL, DIGEST, RUN = "tiles", "d" * 64, "run1"

@@ -8,7 +8,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
-from pipeline.cluster import IDLE_WORKERS_STAY_S
+from pipeline.stages.cluster import IDLE_WORKERS_STAY_S
 
 ROOT = Path(__file__).parents[1]
 RAY_VERSION = re.search(r"^ray\[?.*?==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)[1]

@@ -47,8 +47,3 @@ def test_names_of_files_say_what_is_inside():
 
 def test_no_package_under_tests_shadows_ours():
     assert not list((ROOT / "tests").rglob("__init__.py"))
-
-
-def test_test_files_have_unique_names():
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
-    assert sorted(names) == sorted(set(names))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.backbones import BackboneConfig
+from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 
 TINY_CASE = {

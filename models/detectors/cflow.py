@@ -19,11 +19,11 @@ from torch import Tensor
 
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
-from models.embedding import embedding
-from models.feature_extractor import FeatureExtractor
+from models.features.embedding import embedding
+from models.features.extractor import FeatureExtractor
+from models.features.whitening import LevelWhitening, moments_of
+from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
-from models.training import TrainingConfig, train
-from models.whitening import LevelWhitening, moments_of
 
 Maps = list[Tensor]
 CALIBRATION_IMAGES = 128  # how many training images the levels' constants are measured on

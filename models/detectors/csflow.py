@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from models.backbones.preprocess import pyramid
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
-from models.embedding import embedding
-from models.feature_extractor import FeatureExtractor
+from models.features.embedding import embedding
+from models.features.extractor import FeatureExtractor
+from models.features.whitening import Moments, Whitening, moments_of
+from models.fitting.loop import TrainingConfig, train
 from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means, top_mean
-from models.preprocess import pyramid
-from models.training import TrainingConfig, train
-from models.whitening import Moments, Whitening, moments_of
 
 Maps = list[Tensor]
 

@@ -15,17 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from models.backbones.preprocess import pyramid
+from models.backbones.rotation import rotate, rotation_index
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
-from models.embedding import embedding
-from models.feature_extractor import FeatureExtractor
-from models.features import StoredRows
+from models.features.embedding import embedding
+from models.features.extractor import FeatureExtractor
+from models.features.store import StoredRows
+from models.features.whitening import Moments, Whitening
+from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
-from models.preprocess import pyramid
-from models.rotation import rotate, rotation_index
-from models.training import TrainingConfig, train
-from models.whitening import Moments, Whitening
 
 Maps = list[Tensor]
 READ_IMAGES = 32

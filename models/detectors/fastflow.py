@@ -12,12 +12,12 @@ from torch import Tensor
 
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
-from models.embedding import embedding
-from models.feature_extractor import FeatureExtractor
+from models.features.embedding import embedding
+from models.features.extractor import FeatureExtractor
+from models.features.whitening import LevelWhitening, moments_of
+from models.fitting.loop import TrainingConfig, train
 from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
 from models.flows.likelihood import nll_loss, scale_means
-from models.training import TrainingConfig, train
-from models.whitening import LevelWhitening, moments_of
 
 Maps = list[Tensor]
 

@@ -6,7 +6,7 @@ score depends on the others), and the covariance's factor is stored, not its inv
 
 Zero padding makes the features of border cells special; statistics per position absorb that, but they also need the
 parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 330 MB by
-default; see models/position_gaussian.py for the memory of fitting and scoring.
+default; see models/features/position_gaussian.py for the memory of fitting and scoring.
 """
 
 import math
@@ -15,14 +15,14 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.channel_choice import ChannelChoice, draw_channels
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step
-from models.embedding import EMBEDDING_SIZE, embedding
-from models.feature_extractor import FeatureExtractor
+from models.features.channel_choice import ChannelChoice, draw_channels
+from models.features.embedding import EMBEDDING_SIZE, embedding
+from models.features.extractor import FeatureExtractor
+from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
 from models.flows.likelihood import top_mean
-from models.map_smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
-from models.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
+from models.maps.smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
 
 Maps = list[Tensor]
 REDUCTIONS = (4, 8, 16)  # layer1 to layer3 of a ResNet

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
-from models.embedding import embedding
+from models.features.embedding import embedding
+from models.features.whitening import Moments, Whitening
+from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import top_mean
-from models.nearest import filled, nearest, spread
-from models.patch_encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
-from models.patch_maps import distribute
-from models.patch_training import Draws, PatchTasks, PatchTraining
-from models.training import TrainingConfig, train
-from models.whitening import Moments, Whitening
+from models.maps.covering import distribute
+from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
+from models.patches.nearest import filled, nearest, spread
+from models.patches.training import Draws, PatchTasks, PatchTraining
 
 Maps = list[Tensor]
 POOL = 4  # a bank chosen for its spread is chosen from so many times its rows
@@ -33,8 +33,8 @@ class PatchSvddConfig(BaseModel):
     map: large, the distances of the 64-pixel patches, or product, the original's, these times those of the 32-pixel ones,
     whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original: 4);
     between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. whiten_floor: the least
-    eigenvalue that embeddings are whitened by before they are compared (models/whitening.py); None, the original's: as they
-    are. bank_size: vectors kept of either patch size, None: BANK_SIZES (the original keeps all); the search for the map
+    eigenvalue that embeddings are whitened by before they are compared (models/features/whitening.py); None, the original's: as
+    they are. bank_size: vectors kept of either patch size, None: BANK_SIZES (the original keeps all); the search for the map
     `product` at 100,000 costs four times the encoder. bank: random, of all patches of the training images, or coreset,
     chosen by greedy k-centre from a random POOL times as many. exposure: removed takes an image's own mean away, the same
     of all colours, or kept, the original's. score: the mean of the highest top_share of the map, or max, the original's.

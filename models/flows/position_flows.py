@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.all_in_one import AllInOneFlow, row_flow
-from models.position_code import position_code
+from models.flows.position_code import position_code
 
 Rows = list[Tensor]
 

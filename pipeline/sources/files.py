@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.encoded_rows import EncodedRows, Fault
-from pipeline.keys import ignored
-from pipeline.sources.config import Part, SourceConfig, Start
-from pipeline.storage import Changed, Gone, Object, Store
+from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.keys import ignored
+from pipeline.storage.store import Changed, Gone, Object, Store
 
 
 def claims(key: str) -> bool:

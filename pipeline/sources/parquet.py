@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.encoded_rows import EncodedRows, Fault
-from pipeline.keys import ignored
-from pipeline.parquet_columns import NoSuchColumn, find_columns
-from pipeline.ranged import RangedFile, open_ranged
-from pipeline.sources.config import Part, SourceConfig, Start
-from pipeline.storage import Changed, Gone, Object, Store
+from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.keys import ignored
+from pipeline.input.parquet_columns import NoSuchColumn, find_columns
+from pipeline.storage.ranged import RangedFile, open_ranged
+from pipeline.storage.store import Changed, Gone, Object, Store
 
 UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from pipeline.encoded_rows import EncodedRows, Fault
-from pipeline.forward import ForwardReader
-from pipeline.keys import ignored
-from pipeline.sources.config import Part, SourceConfig, Start
-from pipeline.storage import Changed, Gone, Object, Store
-from pipeline.tar_members import Member, members
+from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.keys import ignored
+from pipeline.input.tar_members import Member, members
+from pipeline.storage.forward import ForwardReader
+from pipeline.storage.store import Changed, Gone, Object, Store
 
 GZIP = (".tar.gz", ".tgz")
 

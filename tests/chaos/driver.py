@@ -66,8 +66,8 @@ def drive(settings: dict[str, Any], environment: dict[str, str], log: str, host:
     import torch
     from inline_engine import InlineEngine
 
-    from jobs.config import load
-    from jobs.entry import run
+    from jobs.command.config import load
+    from jobs.command.entry import run
     from jobs.score import ScoreSettings, report, score
 
     torch.set_num_threads(1)

@@ -4,5 +4,5 @@ import inline_engine  # noqa: F401
 
 import jobs.score  # noqa: F401
 import models.detectors.csflow  # noqa: F401
-import pipeline.query  # noqa: F401
-import pipeline.scorer  # noqa: F401
+import pipeline.scoring.scorer  # noqa: F401
+import pipeline.tables.query  # noqa: F401

@@ -9,10 +9,10 @@ from driver import Driver, prepare
 from fault_proxy import Fault, FaultProxy, Request
 from points import Point
 
-from pipeline import plan
-from pipeline.commits import pending
-from pipeline.run_state import RunState, run_ids
-from pipeline.storage import Store, open_store
+from pipeline.state import plan
+from pipeline.state.commits import pending
+from pipeline.state.run_state import RunState, run_ids
+from pipeline.storage.store import Store, open_store
 
 SCENARIOS = ("first", "later")
 FORESEEN = {0, 2, 5, -9}

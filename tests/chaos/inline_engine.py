@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
-from pipeline import decode
-from pipeline import read_stage as reading
-from pipeline.commit_stage import commit
-from pipeline.commits import WorkItem
-from pipeline.score_stage import ScoreStage
-from pipeline.stage_config import StageConfig
+from pipeline.decode import image as decode
+from pipeline.stages import read as reading
+from pipeline.stages.commit import commit
+from pipeline.stages.config import StageConfig
+from pipeline.stages.score import ScoreStage
+from pipeline.state.commits import WorkItem
 
 
 class InlineEngine:
-    """As pipeline.streaming.RayEngine, for one process; images are decoded in it too, not in a child."""
+    """As pipeline.stages.engine.RayEngine, for one process; images are decoded in it too, not in a child."""
 
     def __init__(self) -> None:
         self._scorer: ScoreStage | None = None

@@ -7,7 +7,7 @@ import pytest
 from fault_proxy import Fault
 from points import Point
 
-from pipeline.query import NoTables, connect
+from pipeline.tables.query import NoTables, connect
 
 EVERY_S = 0.1
 KILLS = 8

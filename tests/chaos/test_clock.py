@@ -13,7 +13,7 @@ import chaos_archive
 import pytest
 from fault_proxy import Fault
 
-from pipeline.objects import ATTEMPTS
+from pipeline.storage.objects import ATTEMPTS
 
 DONE, PARTIAL = 0, 5
 A_WHILE_S = 2.0

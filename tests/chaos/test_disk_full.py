@@ -8,7 +8,7 @@ import pytest
 from driver import Driver, prepare
 from experiment import differences
 
-from pipeline.storage import open_store
+from pipeline.storage.store import open_store
 
 PARTIAL, REFUSED, DONE = 5, 2, 0
 STEPS_KIB = {"output": (64, 128, 192, 256, 320, 384, 448, 512), "scratch": (4, 8, 16, 24, 32, 48)}

@@ -14,8 +14,8 @@ from e2e_archives import ROOT, encoded
 from fault_proxy import Fault, FaultProxy
 from ray.cluster_utils import Cluster
 
-from pipeline.query import connect
-from pipeline.storage import open_store
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 UNIT_IMAGES = 8
 STAGES = ("read_and_decode", "ScoreStage", "commit")

@@ -5,7 +5,7 @@ import pytest
 import ray
 from e2e_archives import command, encoded, write_files
 
-from pipeline import cluster
+from pipeline.stages import cluster
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from jobs.config import load
+from jobs.command.config import load
 from jobs.score import ScoreSettings, score
 from models import artifact
-from pipeline.query import connect
+from pipeline.tables.query import connect
 
 ROOT = Path(__file__).parents[2]
 

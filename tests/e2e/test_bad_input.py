@@ -9,12 +9,12 @@ import pytest
 from e2e_archives import command, encoded, run_score, settings, write_files, write_tars
 from PIL import Image
 
-from jobs.errors import ErrorShareError
+from jobs.command.errors import ErrorShareError
 from jobs.score import prepare
-from pipeline import plan
-from pipeline.query import connect
-from pipeline.storage import open_store
-from pipeline.tables import open_table
+from pipeline.state import plan
+from pipeline.storage.store import open_store
+from pipeline.tables.delta import open_table
+from pipeline.tables.query import connect
 
 GOOD = {f"good/{i:03d}.png": encoded(i) for i in range(24)}
 

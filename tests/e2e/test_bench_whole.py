@@ -6,8 +6,8 @@ from e2e_archives import encoded, write_files
 from tiny_model import TINY_CASE
 
 from jobs.bench import main
-from jobs.bench_figures import measures, read
-from jobs.entry import run
+from jobs.benchmark.figures import measures, read
+from jobs.command.entry import run
 
 pytestmark = pytest.mark.slow
 

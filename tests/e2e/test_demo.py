@@ -55,7 +55,7 @@ def test_the_python_example_of_the_tables_page_runs(demo):
 
 
 def test_a_map_s_value_is_what_the_tables_page_says(demo):
-    from pipeline.query import connect
+    from pipeline.tables.query import connect
 
     query = "select map, map_height, map_width, map_scale, map_offset, score from maps join scores using (model, image_id)"
     for map_bytes, height, width, scale, offset, score in connect(str(demo[0] / "tables")).connection.sql(query).fetchall():

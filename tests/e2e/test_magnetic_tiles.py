@@ -5,13 +5,13 @@ import shutil
 import pytest
 from e2e_archives import command, run_score, scores, settings, upload, write_parquet, write_tars
 
+from jobs.benchmark.rates import encoded_units
 from jobs.score import prepare
-from pipeline import plan
-from pipeline.decode import decode_unit
-from pipeline.measure import encoded_units
-from pipeline.query import connect
-from pipeline.scorer import open_scorer
-from pipeline.storage import open_store
+from pipeline.decode.image import decode_unit
+from pipeline.scoring.scorer import open_scorer
+from pipeline.state import plan
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 pytestmark = pytest.mark.slow
 

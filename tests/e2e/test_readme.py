@@ -95,7 +95,7 @@ def test_the_error_codes_are_those_that_the_pipeline_writes():
 
 
 def test_the_exit_codes_are_those_of_the_program():
-    from jobs.errors import ExitCode
+    from jobs.command.errors import ExitCode
 
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)}
     assert documented == {int(code) for code in ExitCode if code != ExitCode.INTERRUPTED} | {1}

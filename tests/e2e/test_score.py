@@ -25,18 +25,18 @@ from e2e_archives import (
     write_tars,
 )
 
-from jobs.errors import UsageError
+from jobs.benchmark.rates import encoded_units
+from jobs.command.errors import UsageError
 from jobs.score import prepare
-from models.explanation import ExplanationError
-from models.regions import Region, find_regions, threshold_of
-from pipeline import plan
-from pipeline.decode import decode_unit
-from pipeline.measure import encoded_units
-from pipeline.placement import placement
-from pipeline.query import connect
-from pipeline.run_state import RunState
-from pipeline.scorer import open_scorer
-from pipeline.storage import open_store
+from models.explain.explainer import ExplanationError
+from models.maps.regions import Region, find_regions, threshold_of
+from pipeline.decode.image import decode_unit
+from pipeline.decode.placement import placement
+from pipeline.scoring.scorer import open_scorer
+from pipeline.state import plan
+from pipeline.state.run_state import RunState
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 IMAGES = {f"{i:03d}.png": encoded(i) for i in range(50)}
 

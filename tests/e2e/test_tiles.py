@@ -7,7 +7,7 @@ import pytest
 from e2e_archives import command, encoded, picture, run_score, scores, write_files, write_tars
 from PIL import Image
 
-from pipeline.query import connect
+from pipeline.tables.query import connect
 
 SIZES = {"a": (40, 30), "b": (64, 64), "c": (200, 90), "d": (150, 333), "e": (900, 700), "f": (65, 64)}
 

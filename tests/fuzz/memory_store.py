@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.storage import Object
+from pipeline.storage.store import Object
 
 
 class MemoryStore:

@@ -10,7 +10,7 @@ from mutations import TEXTS, fuzz, mutated
 
 from models import artifact, registry
 from models.artifact import CALIBRATION_FILES, CONFIG, DIGESTS, WEIGHTS, ArtifactError
-from models.backbones import BackboneConfig, BackboneError
+from models.backbones.backbone import BackboneConfig, BackboneError
 from models.config import ArtifactConfig, InputConfig
 
 MODEL = ArtifactConfig(

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from mutations import fuzz, mutated
 from pydantic import BaseModel
 
-from jobs.config import load
-from jobs.errors import ExitCode, exit_code
+from jobs.command.config import load
+from jobs.command.errors import ExitCode, exit_code
 from jobs.evaluate import EvaluateSettings
 from jobs.explain import ExplainSettings
 from jobs.score import ScoreSettings

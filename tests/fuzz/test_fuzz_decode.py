@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from image_files import FORMATS
 from mutations import fuzz, mutated
 
-from models.tiling import Tiling
-from pipeline import decode_process
-from pipeline.decode import DecodeConfig, decode_unit
-from pipeline.decode_process import DECODE, decode_in_child
-from pipeline.decode_tiles import InChild, TiledUnit
-from pipeline.encoded_rows import EncodedRows
-from pipeline.sources.config import SourceConfig
+from models.maps.tiling import Tiling
+from pipeline.decode import process as decode_process
+from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.decode.process import DECODE, decode_in_child
+from pipeline.decode.tiles import InChild, TiledUnit
+from pipeline.input.config import SourceConfig
+from pipeline.input.encoded_rows import EncodedRows
 
 PIXELS = 1 << 20
 TIMEOUT_S = 15.0

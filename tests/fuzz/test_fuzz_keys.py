@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from mutations import fuzz
 from pydantic import ValidationError
 
-from pipeline.encoded_rows import EncodedRows, Fault
-from pipeline.keys import FIELD, KeyPattern, ignored
-from pipeline.sources.config import SourceConfig
+from pipeline.input.config import SourceConfig
+from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.keys import FIELD, KeyPattern, ignored
 
 PIECES = [
     "{line}",

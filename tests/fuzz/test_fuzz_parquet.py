@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from memory_store import MemoryStore
 from mutations import fuzz, mutated
 
-from pipeline.parquet_columns import NoSuchColumn
+from pipeline.input.config import SourceConfig, Start
+from pipeline.input.parquet_columns import NoSuchColumn
 from pipeline.sources import parquet
-from pipeline.sources.config import SourceConfig, Start
 
 ERRORS = {"corrupt_shard", "missing", "too_large"}
 LIMIT = 5000  # max_member_bytes

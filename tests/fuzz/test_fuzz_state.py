@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz, mutated
 
-from pipeline import plan
-from pipeline.commits import members_before, pending
-from pipeline.committed import IncompleteSlice, read_commits
-from pipeline.run_state import RunState
-from pipeline.state_file import DamagedState
-from pipeline.storage import open_store
+from pipeline.state import plan
+from pipeline.state.commits import members_before, pending
+from pipeline.state.committed import IncompleteSlice, read_commits
+from pipeline.state.run_state import RunState
+from pipeline.state.state_file import DamagedState
+from pipeline.storage.store import open_store
 
 CONTENT = [
     ("2026-01-01", [scored("a", 1.0), failed("b")]),

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from memory_store import MemoryStore
 from mutations import fuzz, mutated
 
-from pipeline.forward import ForwardReader
-from pipeline.keys import ignored
+from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.keys import ignored
+from pipeline.input.tar_members import BLOCK, Member, members
 from pipeline.sources import tar
-from pipeline.sources.config import Part, SourceConfig, Start
-from pipeline.tar_members import BLOCK, Member, members
+from pipeline.storage.forward import ForwardReader
 
 LIMIT = 5000  # max_member_bytes
 ENDS_EARLY = {"corrupt_header", "corrupt_shard", "truncated", "data_after_end"}

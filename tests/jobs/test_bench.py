@@ -2,12 +2,13 @@ import pytest
 import yaml
 from tiny_model import TINY_CASE
 
-from jobs import bench, bench_measures
-from jobs.bench_cases import cases
-from jobs.bench_figures import Figure, Measured, append, measures, read
-from jobs.entry import run
-from pipeline.ceilings import Ceilings
-from pipeline.hardware import cores, hardware_name
+from jobs import bench
+from jobs.benchmark import alone as bench_measures
+from jobs.benchmark.cases import cases
+from jobs.benchmark.ceilings import Ceilings
+from jobs.benchmark.figures import Figure, Measured, append, measures, read
+from jobs.benchmark.hardware import cores, hardware_name
+from jobs.command.entry import run
 
 HARDWARE = hardware_name("cpu")
 

@@ -59,7 +59,7 @@ def test_every_verb_has_help_and_a_runnable_file(verb):
 def test_usage_errors_are_one_line_and_bugs_keep_their_traceback(tmp_path):
     script = tmp_path / "verb.py"
     script.write_text(
-        "from jobs.entry import run\nfrom jobs.errors import UsageError, PartialRunError\n"
+        "from jobs.command.entry import run\nfrom jobs.command.errors import UsageError, PartialRunError\n"
         "def main(kind: str) -> None:\n"
         "    raise {'usage': UsageError('a', 'b', 1, 'c.'), 'partial': PartialRunError('rerun')}.get(kind, KeyError('x'))\n"
         "run(main)\n"

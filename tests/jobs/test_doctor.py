@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 from jobs import doctor
-from pipeline.storage import open_store
+from pipeline.storage.store import open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def test_an_open_run_is_reported_until_it_is_published(tmp_path):
 
 
 def test_tables_tell_their_protocol_and_retention(tmp_path):
-    from pipeline.tables import open_or_create
+    from pipeline.tables.delta import open_or_create
     from schemas import errors
 
     table = open_or_create(str(tmp_path), "errors", errors.SCHEMA)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from jobs.entry import run
+from jobs.command.entry import run
 from jobs.evaluate import main
 from jobs.train import main as train_main
 

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from scipy import ndimage
 
-from jobs.entry import run
+from jobs.command.entry import run
 from jobs.explain import main
 from jobs.train import main as train_main
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from models import artifact, registry
 from models.artifact import ArtifactError
-from models.backbones import BackboneConfig
+from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 
 CONFIG = ArtifactConfig(

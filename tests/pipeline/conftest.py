@@ -2,7 +2,7 @@ import pytest
 from conftest import new_bucket
 from fault_proxy import FaultProxy
 
-from pipeline import objects
+from pipeline.storage import objects
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ train/good is split by tile into images to fit, 151 images of other tiles, and 9
 second set tells how a setting does on new pieces, the third imitates the published split. Six families of synthetic
 defects are drawn once on both, at 512 x 512 pixels, their severity set by a Gaussian on CS-Flow's full-size features, so
 that all candidates, whatever their size, meet the same defects; --wide takes the families of wide_defects.py. A candidate is
-fitted once; the criterion (the mean logit-AUROC over families, models/selection.py) is printed for both sets after some
+fitted once; the criterion (the mean logit-AUROC over families, models/fitting/selection.py) is printed for both sets after some
 epochs, for the detector's score and for two that are read off its map: the mean of the highest 4 % of the cells, and the
 highest. A YAML entry:
 
@@ -32,14 +32,15 @@ import wide_defects  # beside this file
 import yaml
 from torch import Tensor
 
-from models import registry, synthetic
-from models.backbones import BackboneConfig
+from models import registry
+from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun
+from models.features.whitening import LevelWhitening, Moments
+from models.fitting import synthetic
+from models.fitting.selection import Criterion, ExamScores, choose_severity
 from models.flows.likelihood import top_mean
-from models.selection import Criterion, ExamScores, choose_severity
-from models.whitening import LevelWhitening, Moments
-from pipeline.decode import DecodeConfig, decode_image
+from pipeline.decode.image import DecodeConfig, decode_image
 
 SIDE = 512  # pixels at which defects are drawn
 OTHER_IMAGES, SEEN_IMAGES = 150, 90

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.metrics import auroc
+from models.metrics.ranking import auroc
 
 RUNS = Path(__file__).resolve().parent / "runs"
 POSITIVE = ("csflow", "differnet", "padim")

@@ -27,9 +27,9 @@ import numpy as np
 import torch
 import yaml
 
-from models.bootstrap import interval
-from models.metrics import auroc
-from pipeline.scorer import open_scorer
+from models.metrics.bootstrap import interval
+from models.metrics.ranking import auroc
+from pipeline.scoring.scorer import open_scorer
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = Path(__file__).resolve().parent / "runs"

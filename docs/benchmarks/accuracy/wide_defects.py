@@ -1,4 +1,4 @@
-"""The six families of `models/synthetic.py` with sizes over a wide range: what candidates.py draws with --wide.
+"""The six families of `models/fitting/synthetic.py` with sizes over a wide range: what candidates.py draws with --wide.
 
 There a family's size varies by a factor of about two and severity changes it; here it is log-uniform, from a few pixels to
 most of the image, as real defects are, and severity changes the contrast alone (a patch of full contrast is severity 1).
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.synthetic import (
+from models.fitting.synthetic import (
     Family,
     blend,
     borrowed,

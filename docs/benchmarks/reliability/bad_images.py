@@ -22,8 +22,8 @@ from typing import Any
 
 from bad_archive import CONTENTS, MAX_MEMBER_BYTES, TAR_WAYS, Expected, InTar, bad_numbers, good, write_files, write_tars
 
-from pipeline.query import connect
-from pipeline.storage import open_store
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITERS = {"files": write_files, "tar": write_tars}

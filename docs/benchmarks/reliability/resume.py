@@ -30,7 +30,7 @@ from bad_images import ROOT, flowscore, train
 sys.path.insert(0, str(ROOT / "tests" / "chaos"))
 from fault_proxy import FaultProxy, Request
 
-from pipeline.storage import open_store
+from pipeline.storage.store import open_store
 
 CEPH = ROOT / "tests" / "s3" / "ceph.sh"
 BUCKET = "resume"

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python docs/benchmarks/throughput/decoding.py [--size 768]
 
-`pillow` is what a user writes first: open, convert to RGB, resize (bicubic). `product` is pipeline/decode.py whole, image
+`pillow` is what a user writes first: open, convert to RGB, resize (bicubic). `product` is pipeline/decode/image.py whole, image
 statistics included. In between, what it is made of; then the decoders that are installed, OpenCV too if it is. Times are the
 least of so many tries, of the process and not of the clock.
 """
@@ -20,8 +20,8 @@ from PIL import Image
 from scipy import ndimage
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from pipeline.decode import DecodeConfig, decode_image
-from pipeline.resize import FILTER, resized
+from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.decode.resize import FILTER, resized
 
 HEIGHT, WIDTH, QUALITY, TRIES = 1200, 1600, 90, 30
 KINDS = {"grey": ("L", 0), "colour 4:4:4": ("RGB", 0), "colour 4:2:0": ("RGB", 2)}

@@ -24,10 +24,10 @@ import torch
 from models import artifact, registry
 from models.config import ArtifactConfig
 from models.detector import FitRun
-from models.features import ImageFeatures
-from pipeline.decode import DecodeConfig, decode_image
-from pipeline.query import connect
-from pipeline.scorer import open_scorer
+from models.features.store import ImageFeatures
+from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.scoring.scorer import open_scorer
+from pipeline.tables.query import connect
 
 FITTED, SIDE, BATCHES = 160, 48, 4
 TILES = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"

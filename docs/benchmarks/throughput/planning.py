@@ -14,12 +14,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from pipeline import plan
-from pipeline.decode import DecodeConfig
-from pipeline.objects import Object
-from pipeline.run_state import RunState
-from pipeline.scoring_config import ScoringConfig
-from pipeline.sources.config import SourceConfig
+from pipeline.decode.image import DecodeConfig
+from pipeline.input.config import SourceConfig
+from pipeline.state import plan
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.objects import Object
 
 LINES, DAYS, LOT = 10, 100, 500
 FIRST_DAY = datetime.date(2026, 1, 1)

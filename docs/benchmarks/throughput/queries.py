@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.quantise import quantise
-from pipeline.query import connect
-from pipeline.storage import open_store
-from pipeline.table_files import PartitionWriter
-from pipeline.tables import DataFile, open_or_create, replace_files, score_schema
+from models.maps.quantise import quantise
+from pipeline.storage.store import open_store
+from pipeline.tables.delta import DataFile, open_or_create, replace_files, score_schema
+from pipeline.tables.query import connect
+from pipeline.tables.writer import PartitionWriter
 from schemas import maps
 
 RUNS = 5

@@ -29,11 +29,11 @@ import torch
 from PIL import Image
 
 from models import artifact, registry
-from models.backbones import BackboneConfig
+from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
-from models.features import ImageFeatures
-from pipeline.query import connect
+from models.features.store import ImageFeatures
+from pipeline.tables.query import connect
 
 SIZE_PX, SHARD, DISTINCT, FEW, REPEATS = 128, 1000, 2, 64, 3
 CONFIG = ArtifactConfig(

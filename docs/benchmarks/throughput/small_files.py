@@ -18,11 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs.bench_cases import DEFAULT, cases
-from jobs.bench_input import untrained
-from jobs.demo_archive import make, orders
-from pipeline.query import connect
-from pipeline.storage import open_store
+from jobs.benchmark.cases import DEFAULT, cases
+from jobs.benchmark.inputs import untrained
+from jobs.drawn.archive import make, orders
+from pipeline.storage.store import open_store
+from pipeline.tables.query import connect
 
 DISTINCT = 480
 

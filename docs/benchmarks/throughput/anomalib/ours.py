@@ -26,15 +26,15 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
+from jobs.benchmark.rates import model_alone
 from models import artifact, registry
-from models.backbones import BackboneConfig
+from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
-from models.features import ImageFeatures
-from pipeline.decode import DecodeConfig, decode_image
-from pipeline.measure import model_alone
-from pipeline.query import connect
-from pipeline.scorer import open_scorer
+from models.features.store import ImageFeatures
+from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.scoring.scorer import open_scorer
+from pipeline.tables.query import connect
 
 FITTED, FEW = 160, 16
 THREADS, ALONE_S = 2, 15

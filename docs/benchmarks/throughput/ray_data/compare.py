@@ -22,10 +22,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from jobs.bench_cases import DEFAULT, cases
-from jobs.bench_input import untrained
-from jobs.demo_archive import make, orders
-from pipeline.query import connect
+from jobs.benchmark.cases import DEFAULT, cases
+from jobs.benchmark.inputs import untrained
+from jobs.drawn.archive import make, orders
+from pipeline.tables.query import connect
 
 DISTINCT, FEW = 480, 48
 ACTORS = (1, 2)

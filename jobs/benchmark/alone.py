@@ -1,0 +1,94 @@
+"""Two measures of `flowscore bench` that need neither storage nor Ray: the model alone, and decoding alone."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from jobs.benchmark import ceilings
+from jobs.benchmark.ceilings import Ceilings
+from jobs.benchmark.figures import Figure, Measured
+from jobs.benchmark.hardware import described
+from jobs.benchmark.inputs import jpegs
+from jobs.benchmark.rates import Rate, decode_alone, model_alone, pillow_alone
+from jobs.benchmark.roofline import Roofline
+from models.config import ArtifactConfig
+from pipeline.decode.image import DecodeConfig
+from pipeline.in_process import encoded_units
+from pipeline.input.config import SourceConfig
+from pipeline.scoring.scorer import Scorer, open_scorer, resolve_device
+
+IN_MEMORY, DECODE_ONLY = "in-memory", "decode-only"
+DECODED, COPIES = 16, 4  # distinct images of decode-only, and how often each is in what is decoded at once
+TURNS = 3  # of ours and Pillow's, so that another process on the machine slows both
+
+
+@cache
+def ceilings_of(device: str, threads: int) -> Ceilings:
+    """Measured once a command, with so many threads."""
+    torch.set_num_threads(threads)
+    return ceilings.measure(resolve_device(device))
+
+
+def in_memory(case: str, model: Path, decode: DecodeConfig, device: str, threads: int, seconds: float) -> Measured:
+    """The model alone on pixels that are in memory already, beside what the device can do."""
+    best = ceilings_of(device, threads)
+    scorer = open_scorer(model, device, threads)
+    figures, roofline = alone(scorer, decode, best, threads, seconds)
+    return Measured(case, IN_MEMORY, scorer.label, figures, sentences=(roofline.sentence(described(resolve_device(device))),))
+
+
+def alone(scorer: Scorer, decode: DecodeConfig, best: Ceilings, threads: int, seconds: float) -> tuple[list[Figure], Roofline]:
+    """Figures of the model alone: its rate with all threads, what an image takes, ceilings and shares. Of a model that scores
+    by tiles an image here is a tile."""
+    batches = 2 * threads if scorer.device == "cpu" else 4
+    shape = (scorer.batch_size * batches, decode.height, decode.width, 3)
+    rate = model_alone(np.random.default_rng(0).integers(0, 255, shape, np.uint8), scorer, seconds)
+    counted = scorer.count()
+    flops = {kind: number / scorer.batch_size for kind, number in counted.flops.items()}
+    roofline = Roofline(flops, counted.bytes / scorer.batch_size, best, rate.per_s)
+    return [
+        Figure("model_alone_per_s", round(rate.per_s, 3), "images/s"),
+        Figure("threads", threads),
+        *(Figure(f"gflop_{kind}_per_image", round(number / 1e9, 4), "GFLOP") for kind, number in flops.items()),
+        *(Figure(f"gflop_{kind}_ceiling_per_s", round(number / 1e9), "GFLOP/s") for kind, number in best.flops_per_s.items()),
+        Figure("mb_per_image", round(roofline.bytes / 1e6, 1), "MB"),
+        Figure("gb_ceiling_per_s", round(best.bytes_per_s / 1e9, 1), "GB/s"),
+        Figure("share_of_arithmetic", round(roofline.share_of_arithmetic, 3)),
+        Figure("share_of_memory", round(roofline.share_of_memory, 3)),
+    ], roofline
+
+
+def decode_only(case: str, size: tuple[int, int], decode: DecodeConfig, seconds: float) -> Measured:
+    """One core decoding made-up JPEGs of (width, height) px to the model's input, for so many seconds, and Pillow as long."""
+    contents = list(jpegs(*size, DECODED))
+    with TemporaryDirectory(prefix="flowscore-bench-") as folder:
+        for number, content in enumerate(contents):
+            (Path(folder) / f"{number:03d}.jpg").write_bytes(content)
+        encoded = pa.concat_tables(list(encoded_units(SourceConfig(input_uri=folder))) * COPIES)
+    turns = [
+        (decode_alone([encoded], decode, seconds / TURNS), pillow_alone(contents, decode, seconds / TURNS))
+        for _ in range(TURNS)
+    ]
+    ours, pillow = (Rate(sum(r.images for r in rates), sum(r.seconds for r in rates)) for rates in zip(*turns, strict=True))
+    width, height = size
+    figures = [
+        Figure("decode_per_s", round(ours.per_s, 3), "images/s"),
+        Figure("pillow_per_s", round(pillow.per_s, 3), "images/s"),
+        Figure("decode_to_pillow", round(ours.per_s / pillow.per_s, 3)),
+        Figure("megapixels", round(width * height / 1e6, 3), "MP"),
+        Figure("kb_per_image", round(sum(map(len, contents)) / len(contents) / 1e3, 1), "kB"),
+    ]
+    sentence = (
+        f"decoding: a core turns {ours.per_s:.1f} JPEGs of {width}x{height} a second into {decode.width}x{decode.height}, "
+        f"{ours.per_s / pillow.per_s:.2f} times what Pillow's open, convert and resize do"
+    )
+    return Measured(case, DECODE_ONLY, "cpu", figures, f"{width}x{height}", sentences=(sentence,))
+
+
+def decode_config(config: ArtifactConfig) -> DecodeConfig:
+    """How images are brought to a model's input, with default limits."""
+    return DecodeConfig(**config.input.model_dump(exclude={"overlap"}))

@@ -1,0 +1,99 @@
+"""The named cases of `flowscore bench`: which detector on which backbone at which input size."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.benchmark.inputs import untrained
+from jobs.command.errors import UsageError
+from models import artifact
+from models.backbones.backbone import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from pipeline.storage.store import local_copy
+
+FILE = Path(__file__).parents[1] / "configs" / "bench_cases.yaml"
+DEFAULT = "csflow-mobilenetv1-256"
+
+
+class Case(BaseModel):
+    """about: one line for --list. backbone: timm's name, with random weights; None where the detector has none. size_px: side
+    of the input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str
+    detector: str
+    backbone: str | None = None
+    taps: tuple[str | int, ...] = ()
+    size_px: int = Field(ge=16)
+    precision: Literal["float32", "bf16"] = "bf16"
+    hyperparameters: dict[str, Any] = {}
+
+    def config(self, name: str) -> ArtifactConfig:
+        """Of the untrained model that is measured."""
+        return ArtifactConfig(
+            name=name,
+            detector=self.detector,
+            precision=self.precision,
+            input=InputConfig(height=self.size_px, width=self.size_px),
+            backbone=BackboneConfig(name=self.backbone, taps=self.taps, weights="none") if self.backbone else None,
+            hyperparameters=self.hyperparameters,
+        )
+
+
+def cases(further: dict[str, Case]) -> dict[str, Case]:
+    """Those of the file and the further ones, which may take the place of a case of the file."""
+    known = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return {name: Case.model_validate(case) for name, case in known.items()} | further
+
+
+def chosen(names: list[str], known: dict[str, Case], precision: str | None, image_size: int | None) -> dict[str, Case]:
+    """The named ones in their order; without names the default one in float32, which alone may have another `image_size`, px.
+
+    Raises UsageError for a name that no case has, and for a precision or size that cannot be.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = f"Did you mean {near[0]!r}?" if near else "`flowscore bench --list` says what each is."
+            raise UsageError("--case", f"one of {', '.join(known)}", name, fix)
+    if names and image_size:
+        raise UsageError("--image-size", "left out with --case", image_size, "A case has its own size; see --list.")
+    if precision not in (None, "float32", "bf16"):
+        raise UsageError("--precision", "float32 or bf16", precision, "Choose one of them.")
+    if image_size is not None and image_size < 16:
+        raise UsageError("--image-size", "at least 16 pixels", image_size, "Choose the size that images are scored at.")
+    found = {name: known[name] for name in names}
+    if not names:
+        one = known[DEFAULT]
+        size_px = image_size or one.size_px
+        name = DEFAULT.replace(str(one.size_px), str(size_px))
+        found[name] = one.model_copy(update={"size_px": size_px, "precision": "float32"})
+    return {name: one.model_copy(update={"precision": precision or one.precision}) for name, one in found.items()}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured under its name. make: gives its directory or URI; an untrained one is made when asked for."""
+
+    name: str
+    config: ArtifactConfig
+    make: Callable[[], str]
+
+
+def of_case(name: str, case: Case, folder: Path) -> Subject:
+    """An untrained model, made in the folder once."""
+    config = case.config(name)
+    return Subject(name, config, cache(lambda: str(untrained(folder / name, config))))
+
+
+def of_model(uri: str, cache_dir: Path) -> Subject:
+    """A model that is there, under its own name."""
+    config = artifact.read(local_copy(uri, cache_dir)).config
+    return Subject(config.name, config, lambda: uri)

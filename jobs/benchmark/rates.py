@@ -1,0 +1,137 @@
+"""Rates and memory of the parts of a scoring run, for `flowscore bench`: always ratios within one run on one machine."""
+
+import io
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import ray
+from PIL import Image
+
+from pipeline.decode.image import DecodeConfig
+from pipeline.decode.process import decode_in_child
+from pipeline.input import registry
+from pipeline.input.config import Start
+from pipeline.score_unit import score_encoded
+from pipeline.scoring.scorer import Scorer, open_scorer
+from pipeline.stages.cluster import Resources
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import Store, local_copy
+
+SAMPLE_S = 0.5
+WARM_IMAGES = 8
+DECODE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images in seconds."""
+
+    images: int
+    seconds: float
+
+    @property
+    def per_s(self) -> float:
+        return self.images / self.seconds
+
+
+def encoded_units(units: Iterable[dict], scoring: ScoringConfig, store: Store) -> Iterator[pa.Table]:
+    """Rows of schemas/encoded.py of every unit, read from storage by this process."""
+    for unit in units:
+        for part in registry.source(unit["source"]).read(unit, store, scoring.source, Start()):
+            yield part.table
+
+
+def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -> Rate:
+    """Decode and score encoded images that are in memory already, one unit after the other."""
+    clock = time.perf_counter()
+    for table in encoded:
+        score_encoded(table, decode, scorer)
+    return Rate(sum(table.num_rows for table in encoded), time.perf_counter() - clock)
+
+
+def model_alone(pixels: np.ndarray, scorer: Scorer, seconds: float) -> Rate:
+    """Score pixels (N, H, W, 3) uint8 again and again for about so many seconds, at least once."""
+    scorer(pixels[: scorer.batch_size])
+    images, clock = 0, time.perf_counter()
+    while not images or time.perf_counter() - clock < seconds:
+        scorer(pixels)
+        images += len(pixels)
+    return Rate(images, time.perf_counter() - clock)
+
+
+def decode_alone(encoded: list[pa.Table], decode: DecodeConfig, seconds: float) -> Rate:
+    """Decode encoded images again and again for about so many seconds, as the read stage does: in a decoder's process, which
+    has one core, this process waiting for it. Not for models that score by tiles."""
+    decode_in_child(encoded[0].slice(0, WARM_IMAGES), decode, DECODE_TIMEOUT_S)
+    images, clock = 0, time.perf_counter()
+    while True:
+        for table in encoded:
+            decode_in_child(table, decode, DECODE_TIMEOUT_S)
+            images += table.num_rows
+            if time.perf_counter() - clock >= seconds:
+                return Rate(images, time.perf_counter() - clock)
+
+
+def pillow_alone(encoded: list[bytes], decode: DecodeConfig, seconds: float) -> Rate:
+    """The same by what a user writes first, in this thread: open, convert to RGB, resize."""
+    images, clock = 0, time.perf_counter()
+    while True:
+        for content in encoded:
+            Image.open(io.BytesIO(content)).convert("RGB").resize((decode.width, decode.height))
+            images += 1
+            if time.perf_counter() - clock >= seconds:
+                return Rate(images, time.perf_counter() - clock)
+
+
+def scorer_start_s(artifact_uri: str, cache_dir: Path, device: str, resources: Resources, decode: DecodeConfig) -> float:
+    """Seconds from asking Ray, which runs, for a scorer until it has scored a batch, in a worker that does nothing else."""
+    asked = ray.remote(num_cpus=resources.scorer_cpus, num_gpus=resources.scorer_gpus, max_calls=1)(_first_batch)
+    clock = time.perf_counter()
+    ray.get(asked.remote(artifact_uri, cache_dir, device, resources.threads, (decode.height, decode.width)))
+    return time.perf_counter() - clock
+
+
+def _first_batch(artifact_uri: str, cache_dir: Path, device: str, threads: int | None, size: tuple[int, int]) -> None:
+    scorer = open_scorer(local_copy(artifact_uri, cache_dir), device, threads)
+    scorer(np.zeros((scorer.batch_size, *size, 3), np.uint8))
+
+
+class PeakMemory:
+    """Samples memory twice a second while it is entered: this process, and all Ray processes of this machine that it started.
+
+    driver: largest resident set, bytes.  workers: largest sum over child processes of what is resident and not shared, bytes.
+    Asking for unique set sizes instead walks every page table: on two cores it took a third of the run's speed.
+    """
+
+    def __init__(self) -> None:
+        self.driver = self.workers = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        driver = psutil.Process()
+        while not self._stop.wait(SAMPLE_S):
+            self.driver = max(self.driver, driver.memory_info().rss)
+            total = 0
+            for child in driver.children(recursive=True):
+                try:
+                    memory = child.memory_info()
+                    total += memory.rss - getattr(memory, "shared", 0)  # macOS does not say
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+            self.workers = max(self.workers, total)

@@ -1,0 +1,184 @@
+"""The end-to-end measure of `flowscore bench`: a scoring run from storage to tables, beside one process, the model alone and
+what the cost model expected."""
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import ray
+
+from jobs.benchmark.alone import alone, ceilings_of
+from jobs.benchmark.cost import Estimate, Node, Rates, estimate
+from jobs.benchmark.figures import Figure, Measured
+from jobs.benchmark.hardware import described
+from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, encoded_units, one_process, scorer_start_s
+from jobs.score import Job, ScoreSettings, prepare, run_job
+from pipeline.run import EmptyInput, RunProgress
+from pipeline.scoring.scorer import open_scorer
+from pipeline.stages.engine import RayEngine
+from pipeline.state import plan
+from pipeline.state.run_state import RunState
+from pipeline.storage.store import local_copy, open_store
+from pipeline.tables.query import connect
+
+END_TO_END = "end-to-end"
+MIB = 1 << 20
+DECODE_SECONDS = 3.0
+
+
+@dataclass
+class Watched:
+    """What a run told while it went: seconds until its first unit and until its last one were committed, and the counts."""
+
+    began: float
+    first_s: float = 0.0
+    committed_s: float = 0.0
+    progress: RunProgress | None = None
+
+    def __call__(self, progress: RunProgress) -> None:
+        spent = time.perf_counter() - self.began
+        if not self.first_s and progress.done:
+            self.first_s = spent
+        self.committed_s, self.progress = spent, progress
+
+
+def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: float, stored_size: str) -> Measured:
+    """Measure the parts, then the run, then one process again: the spread of its rates says how quiet the machine was.
+
+    estimate_error is of the estimate (jobs/benchmark/cost.py) from the parts, measured before the run, against the run from
+    plan to tables. What finalize takes is not known before a run, so it is missing in that estimate.
+
+    Args:
+        in_memory: images of the parts that read from memory.
+        seconds: of the model alone.
+    """
+    job = prepare(settings)
+    engine = RayEngine(settings.address, settings.resources, settings.device)
+    resources = engine.start()
+    threads = resources.threads or 1
+    best = ceilings_of(settings.device, threads)
+    cache = settings.cache_dir.expanduser()
+    scorer = open_scorer(local_copy(settings.model, cache), settings.device, threads)
+    encoded, read = _in_memory(job, in_memory)
+
+    one_process(encoded[:1], job.scoring.decode, scorer)
+    figures, roofline = alone(scorer, job.scoring.decode, best, threads, seconds)
+    model = figures[0].value
+    rates = None
+    if scorer.tiling is None:
+        decode = decode_alone(encoded, job.scoring.decode, DECODE_SECONDS)
+        start_s = scorer_start_s(settings.model, cache, settings.device, resources, job.scoring.decode)
+        on_gpu = scorer.device != "cpu"
+        filled = slots_per_image(encoded, scorer.batch_size)
+        model_s = filled * (1 / model if on_gpu else threads / model)
+        rates = Rates(on_gpu, 1 / decode.per_s, model_s, other_s=1 / read.per_s, once_s=start_s)
+        figures += [
+            Figure("decode_per_s", round(decode.per_s, 3), "images/s"),
+            Figure("read_ms_per_image", round(1e3 / read.per_s, 4), "ms"),
+            Figure("slots_per_image", round(filled, 4)),
+            Figure("start_s", round(start_s, 2), "s"),
+        ]
+    single = [one_process(encoded, job.scoring.decode, scorer)]
+    whole, watched, memory = _whole_run(job, settings, engine)
+    single.append(one_process(encoded, job.scoring.decode, scorer))
+    stages = _stage_seconds(settings.output, job.state.run_id)
+    single_per_s = statistics.median(rate.per_s for rate in single)
+    assert watched.progress is not None
+    figures += [
+        Figure("images", whole.images),
+        Figure("whole_run_per_s", round(whole.per_s, 3), "images/s"),
+        Figure("one_process_per_s", round(single_per_s, 3), "images/s"),
+        Figure("whole_to_one_process", round(whole.per_s / single_per_s, 3)),
+        Figure("whole_to_model_alone", round(whole.per_s / model, 3)),
+        Figure("one_process_spread", round(max(r.per_s for r in single) / min(r.per_s for r in single), 3)),
+        Figure("driver_peak_mib", round(memory.driver / MIB), "MiB"),
+        Figure("workers_peak_mib", round(memory.workers / MIB), "MiB"),
+        Figure("bytes_read", watched.progress.bytes_read, "bytes"),
+        Figure("errors", watched.progress.errors),
+        *(Figure(f"{stage}_s", round(spent, 3), "s") for stage, spent in stages.items()),
+        Figure("first_unit_s", round(watched.first_s, 2), "s"),
+        Figure("finalize_s", round(whole.seconds - watched.committed_s, 2), "s"),
+        Figure("whole_run_s", round(whole.seconds, 2), "s"),
+    ]
+    sentences = [roofline.sentence(described(scorer.device)), _limit(whole, watched, stages, resources.scorers or 1)]
+    if rates is None:
+        sentences.append("estimate: none for a model that scores by tiles, which are as many as an image is large")
+    else:
+        expected = estimate(whole.images, rates, _cluster())
+        error = expected.seconds / whole.seconds - 1
+        figures += [Figure("estimated_s", round(expected.seconds, 2), "s"), Figure("estimate_error", round(error, 3))]
+        sentences.append(_estimated(expected, rates, whole, error))
+    storage = settings.source.input_uri.partition("://")[0] if "://" in settings.source.input_uri else "file"
+    return Measured(case, END_TO_END, scorer.label, figures, stored_size, storage, tuple(sentences))
+
+
+def _in_memory(job: Job, images: int) -> tuple[list[pa.Table], Rate]:
+    """The encoded images of the first units, so many or a few more, and how fast this process read them."""
+    tables, count = [], 0
+    store = open_store(job.scoring.source.input_uri)
+    with TemporaryDirectory(prefix="flowscore-bench-") as folder:
+        state = RunState(folder, "bench")
+        number = plan.plan_slice(state, job.scoring, store)
+        if number is None:
+            raise EmptyInput(f"input must hold images; found none under {job.scoring.source.input_uri}. Check --input.")
+        clock = time.perf_counter()
+        for table in encoded_units(plan.units(state, number), job.scoring, store):
+            tables.append(table)
+            count += table.num_rows
+            if count >= images:
+                break
+    return tables, Rate(count, time.perf_counter() - clock)
+
+
+def slots_per_image(units: list[pa.Table], batch_size: int) -> float:
+    """Slots of batches that an image takes: a unit's last batch is filled up with blanks."""
+    slots = sum(-(-unit.num_rows // batch_size) * batch_size for unit in units)
+    return slots / sum(unit.num_rows for unit in units)
+
+
+def _whole_run(job: Job, settings: ScoreSettings, engine: RayEngine) -> tuple[Rate, Watched, PeakMemory]:
+    watched = Watched(time.perf_counter())
+    with PeakMemory() as memory:
+        run_job(job, settings, engine, watched)
+    spent = time.perf_counter() - watched.began
+    assert watched.progress is not None
+    return Rate(watched.progress.done, spent), watched, memory
+
+
+def _stage_seconds(output: str, run_id: str) -> dict[str, float]:
+    """By the names of the runs table, which may grow."""
+    rows = connect(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
+    return {name: seconds for (stages,) in rows for name, seconds in json.loads(stages).items()}
+
+
+def _cluster() -> Node:
+    """All machines that Ray has, as one node."""
+    total = ray.cluster_resources()
+    return Node(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+
+
+def _limit(whole: Rate, watched: Watched, stages: dict[str, float], scorers: int) -> str:
+    """Which part took the largest share of the run."""
+    cores = _cluster().cpus
+    shares = {
+        "the model": stages.get("score", 0.0) / scorers,
+        "reading and decoding": (stages.get("read", 0.0) + stages.get("decode", 0.0)) / cores,
+        "the start": watched.first_s,
+        "finalize": whole.seconds - watched.committed_s,
+    }
+    shares = {name: spent / whole.seconds for name, spent in shares.items()}
+    return (
+        f"limit: {max(shares, key=lambda name: shares[name])}; of {whole.seconds:.1f} s from plan to tables the scorers were "
+        f"busy {shares['the model']:.0%}, reading and decoding took {shares['reading and decoding']:.0%} of {cores} cores, the "
+        f"first unit was there after {shares['the start']:.0%}, and finalize took {shares['finalize']:.0%}"
+    )
+
+
+def _estimated(expected: Estimate, rates: Rates, whole: Rate, error: float) -> str:
+    return (
+        f"estimate: {expected.seconds:.1f} s without finalize ({rates.once_s:.1f} s of them the start), limited by "
+        f"{expected.limit}; the run took {whole.seconds:.1f} s, so the estimate is off by {error:+.1%}"
+    )

@@ -1,0 +1,96 @@
+"""A job's settings: one frozen pydantic model, filled from a YAML file and from flags; flags win."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from jobs.command.errors import UsageError
+
+NOT_YAML = (  # a value that its tag or form does not allow raises whatever the conversion does, deep nesting RecursionError
+    *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
+)
+MESSAGE_CHARACTERS = 1000
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A full sentence about a setting that is missing, or that the settings model's own validator refuses."""
+
+
+def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any) -> Settings:
+    """Settings of the file with the flags over them.
+
+    Args:
+        model: pydantic model; give it `ConfigDict(frozen=True, extra="forbid")`.
+        config_file: YAML mapping from the model's fields to values.
+        flags: fields given on the command line; None means not given. A dict reaches into a nested model.
+    Raises:
+        UsageError, ConfigError: for the first thing that is wrong.
+    """
+    settings = _merge(_read(config_file) if config_file else {}, flags)
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise _explain(model, error.errors()[0], config_file) from None
+
+
+def _read(config_file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError("--config", "a readable YAML file", str(config_file), f"{error.strerror}.") from error
+    except NOT_YAML as error:
+        line = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
+        raise UsageError("--config", "a YAML file", str(config_file), f"The parser says: {line}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError("--config", "a YAML mapping", type(content).__name__, "Write one `key: value` a line.")
+    return content
+
+
+def _merge(settings: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            inner = merged.get(key)
+            value = _merge(inner if isinstance(inner, Mapping) else {}, value)
+            if value or key not in merged:
+                merged[key] = value
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _explain(model: type[BaseModel], error: ErrorDetails, config_file: Path | None) -> ValueError:
+    *parents, last = [str(part) for part in error["loc"]] or ["config"]
+    field = ".".join([*parents, last])
+    if error["type"] == "extra_forbidden":
+        valid = _fields(model, parents)
+        near = difflib.get_close_matches(last, valid, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        place = f" in {config_file}" if config_file else ""
+        fix = f"Rename or remove it{place}.{hint}"
+        return UsageError(f"key of {'.'.join(parents) or 'the config'}", f"one of {', '.join(valid)}", last, fix)
+    if error["type"] == "missing":
+        flag = "--" + last.replace("_", "-")
+        return ConfigError(f"{field} must be given; got nothing. Add {flag}, or `{field}:` to the file of --config.")
+    if error["type"] == "value_error":
+        return ConfigError(str(error["ctx"]["error"]))
+    rule = error["msg"].removeprefix("Input should be ")
+    return UsageError(field, rule, error["input"], f"Change it on the command line or in {config_file or 'a config'}.")
+
+
+def _fields(model: type[BaseModel], parents: list[str]) -> list[str]:
+    for name in parents:
+        if name in model.model_fields:
+            annotation = model.model_fields[name].annotation
+            nested = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+            model = next((kind for kind in nested if issubclass(kind, BaseModel)), model)
+    return list(model.model_fields)

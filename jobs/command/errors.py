@@ -1,0 +1,89 @@
+"""Errors whose text is meant for the person at the keyboard, and the exit code that each one ends a job with."""
+
+import errno
+import reprlib
+import tempfile
+from enum import IntEnum
+from typing import Any
+
+from pipeline.storage.objects import StorageError, Unreachable
+
+OUR_PACKAGES = {"jobs", "pipeline", "models", "schemas", "__main__"}
+
+
+class ExitCode(IntEnum):
+    """What scripts may rely on. 1 is left to Python: an error that nobody foresaw, with its traceback."""
+
+    OK = 0
+    USAGE = 2
+    ERROR_SHARE = 3
+    PARTIAL = 5
+    INTERRUPTED = 130
+
+
+class Shown(reprlib.Repr):
+    """Values as their repr, what is endless of them cut: a few lines of YAML can stand for billions of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 1000, 1000
+
+    def repr_int(self, number: int, level: int) -> str:
+        bits = number.bit_length()
+        return repr(number) if bits < 1000 else f"an integer of {bits} bits"  # Python refuses to write long ones
+
+
+SHOWN = Shown()
+
+
+class UsageError(ValueError):
+    """A setting that cannot work, found before anything was started. Exit code 2."""
+
+    def __init__(self, field: str, rule: str, value: Any, fix: str) -> None:
+        super().__init__(f"{field} must be {rule}; got {SHOWN.repr(value)}. {fix}")
+
+
+class ErrorShareError(Exception):
+    """More images failed than the configured share: good units are committed, nothing is published. Exit code 3."""
+
+
+class PartialRunError(Exception):
+    """Some work units are still open because storage could not be reached; the same command goes on. Exit code 5."""
+
+
+EXIT_CODES: dict[type[Exception], ExitCode] = {
+    UsageError: ExitCode.USAGE,
+    ErrorShareError: ExitCode.ERROR_SHARE,
+    PartialRunError: ExitCode.PARTIAL,
+    Unreachable: ExitCode.PARTIAL,
+    StorageError: ExitCode.USAGE,
+}
+"""The first class that fits decides: storage that does not answer may answer the next time, one that refuses will not."""
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether a disk of this machine is full: that of scratch files, since stores have errors of their own."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def sentence(error: Exception) -> str:
+    """What is printed of an error that has an exit code."""
+    if is_full_disk(error):
+        place = tempfile.gettempdir()
+        return f"scratch files must have room; {place} is full ({error}). Let TMPDIR name a larger disk and repeat the command"
+    return str(error)
+
+
+def exit_code(error: Exception) -> ExitCode | None:
+    """The code to end with after printing the error's one line; None: not foreseen, let the traceback through.
+
+    A ValueError subclass that one of our own packages defines carries a full sentence about the user's input (an
+    unreadable model, a key pattern that cannot match), so it counts as a usage error. A bare ValueError does not.
+    """
+    for kind, code in EXIT_CODES.items():
+        if isinstance(error, kind):
+            return code
+    if is_full_disk(error):
+        return ExitCode.USAGE
+    ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
+    return ExitCode.USAGE if ours and isinstance(error, ValueError) else None

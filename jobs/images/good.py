@@ -1,0 +1,181 @@
+"""The good images that a model is trained on, read once: pixels and features to disk, the rest in memory."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from jobs.command.errors import UsageError
+from jobs.command.progress import Progress
+from models.config import ArtifactConfig
+from models.features.store import ImageFeatures
+from models.fitting.groups import thumbnails
+from models.maps.tiling import TileGrid
+from pipeline.decode.image import DecodeConfig
+from pipeline.decode.tiles import InProcess, TiledUnit
+from pipeline.in_process import check_unreadable, decoded_units, encoded_units
+from pipeline.input.config import SourceConfig
+from pipeline.scoring.scorer import tiling
+
+MIN_IMAGES = 8
+EXTRACT_BATCH = 16
+
+
+class Exclusions:
+    """The images that a person has taken out: one key, URI or content hash a line; # starts a comment."""
+
+    def __init__(self, path: Path | None):
+        self.names: set[str] = set()
+        if path is not None:
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except OSError as error:
+                raise UsageError("--exclude", "a readable text file", str(path), f"{error.strerror}.") from error
+            self.names = {line.strip() for line in lines} - {""}
+            self.names = {name for name in self.names if not name.startswith("#")}
+        self.used: set[str] = set()
+
+    def __contains__(self, row: dict) -> bool:
+        found = {row["key"], row["uri"], row["content_hash"]} & self.names
+        self.used |= found
+        return bool(found)
+
+    def unused(self) -> set[str]:
+        """Lines that fitted no image; most often misspelt."""
+        return self.names - self.used
+
+
+@dataclass
+class GoodSet:
+    """The good images, in key order: what training keeps of each beside pixels and features.
+
+    owners: the image of every sample that was added to the features, (S,) int64: an image is one, or as many as its tiles.
+    """
+
+    hashes: list[str]
+    group_keys: list[str | None]
+    thumbs: np.ndarray
+    unreadable: Counter[str]
+    excluded: int
+    owners: np.ndarray
+
+    def samples(self, images: np.ndarray) -> np.ndarray:
+        """Positions of the samples of these images, int64, ascending."""
+        return np.flatnonzero(np.isin(self.owners, images))
+
+    def maxima(self, values: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """The largest of each image's values, (N,), given one for each of `samples(images)`, or none at all."""
+        owners = self.owners[self.samples(images)]
+        return np.array([values[owners == image].max() for image in images if len(values)], values.dtype)
+
+
+class Part(NamedTuple):
+    """Some images. rows: of `pipeline.decode.image.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
+    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out."""
+
+    rows: list[dict]
+    pixels: np.ndarray
+    owners: np.ndarray
+    whole: np.ndarray
+
+
+def read_good_images(
+    source: SourceConfig,
+    images: ImageFeatures,
+    exclusions: Exclusions,
+    group_key: str | None,
+    max_unreadable_share: float,
+    tiles_per_image: int = 16,
+    seed: int = 0,
+) -> GoodSet:
+    """Read every image once and add it to `images`; what cannot be read is counted and left out.
+
+    Of an image that is scored by tiles, at most `tiles_per_image` of them are added, drawn with the seed.
+
+    Raises:
+        ErrorShareError: more than max_unreadable_share of the images could not be read.
+        UsageError: too few images, or images without the group key.
+    """
+    read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
+    thumbs: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
+    total = 0
+    with Progress("reading and extracting features", total=None) as progress:
+        for part in _parts(source, images.detector.config, tiles_per_image, seed):
+            keep, first = [], len(read.hashes)
+            for position, row in enumerate(part.rows):
+                total += 1
+                if row["error"] is not None:
+                    read.unreadable[row["error"]] += 1
+                elif row in exclusions:
+                    read.excluded += 1
+                else:
+                    keep.append(position)
+                    read.hashes.append(row["content_hash"])
+                    keys = source.keys(row["key"]) | dict(row["keys"]) | {"lot": row["lot"]}
+                    read.group_keys.append(keys.get(group_key or "lot"))
+            kept = np.flatnonzero(np.isin(part.owners, keep))
+            owners.append(first + np.searchsorted(keep, part.owners[kept]))
+            for start in range(0, len(kept), EXTRACT_BATCH):
+                images.append(torch.from_numpy(part.pixels[kept[start : start + EXTRACT_BATCH]]))
+            for start in range(0, len(keep), EXTRACT_BATCH):
+                whole = torch.from_numpy(part.whole[keep[start : start + EXTRACT_BATCH]])
+                thumbs.append(thumbnails(whole).astype(np.float16))
+            progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
+    check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
+    if len(read.hashes) < MIN_IMAGES:
+        raise UsageError(
+            "--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), "Add good images."
+        )
+    if group_key and None in read.group_keys:
+        raise UsageError(
+            "--group-key",
+            "a field of --key-pattern that every image has",
+            group_key,
+            f"{read.group_keys.count(None)} of {total} images lack it: correct --key-pattern or choose another key.",
+        )
+    for name in sorted(exclusions.unused()):
+        print(f"--exclude: {name} is no image of the input")
+    if read.unreadable:
+        print("not readable, left out: " + ", ".join(f"{n} {reason}" for reason, n in read.unreadable.most_common()))
+    read.thumbs, read.owners = np.concatenate(thumbs), np.concatenate(owners)
+    return read
+
+
+def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
+    """The images unit by unit, or, where they are cut into tiles, one by one."""
+    decode = DecodeConfig(**config.input.model_dump(exclude={"overlap"}))
+    cut = tiling(config)
+    if cut is None:
+        for unit in decoded_units(source, decode):
+            rows = unit.table.drop_columns(["captured_at"]).to_pylist()
+            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels)
+        return
+    decoder = InProcess(decode)
+    for table in encoded_units(source):
+        for image in (table.slice(position, 1) for position in range(table.num_rows)):
+            draw = partial(_draw, tiles_per_image, seed, image["content_hash"][0].as_py())
+            unit_of_one = TiledUnit(image, decode, cut, EXTRACT_BATCH, decoder, draw)
+            tiles = [batch.pixels for batch in unit_of_one.batches()]
+            rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
+            pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])
+            whole = _thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
+            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None])
+
+
+def _draw(most: int, seed: int, content_hash: str, position: int, grid: TileGrid) -> np.ndarray:
+    """Numbers of at most so many tiles, ascending: the same for the same image, wherever it stands."""
+    count = len(grid.origins)
+    rng = np.random.default_rng([seed, int(content_hash[:16], 16)])
+    return np.sort(rng.choice(count, min(most, count), replace=False))
+
+
+def _thinned(image: np.ndarray) -> np.ndarray:
+    """The image with its shorter side at most about 1,000 px: enough for a thumbnail, whatever its size."""
+    step = max(1, min(image.shape[:2]) // 512)
+    return image[::step, ::step]

@@ -1,0 +1,45 @@
+"""The picture of one explanation: the image, the map over it, and the colours with their numbers."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.report.pictures import DIMMED, FAINT, INK, PAPER, ColourScale, colours
+
+HIGH_PERCENTILE = 99.8  # of a map's pixels: one pixel of a gradient may be tenfold the next
+MIN_SIDE_PX = 320
+GAP, HEAD_PX, BAR_PX, NUMBERS_PX = 16, 76, 16, 78
+
+
+def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> tuple[Image.Image, ColourScale]:
+    """One picture with one colour scale of its own, from the map's least value to nearly its greatest.
+
+    Args:
+        pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is set large.
+    Returns:
+        the picture and the scale that its numbers name.
+    """
+    high = float(np.percentile(relevance, HIGH_PERCENTILE))
+    low = float(relevance.min())
+    scale = ColourScale(low, high if high > low else float(relevance.max()), "this picture")
+    enlarged = max(1, round(MIN_SIDE_PX / min(pixels.shape[:2])))
+    height, width = (side * enlarged for side in pixels.shape[:2])
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+    share = np.asarray(Image.fromarray(scale.share(relevance).astype(np.float32)).resize((width, height)))  # (h, w)
+    grey = np.asarray(image.convert("L"), np.float64)[..., None] * DIMMED  # (h, w, 1)
+    opacity = 0.9 * np.clip(share, 0, 1)[..., None] ** 0.75  # (h, w, 1)
+    overlay = Image.fromarray(np.rint(grey * (1 - opacity) + colours(share) * opacity).astype(np.uint8))
+    sheet = Image.new("RGB", (2 * width + 4 * GAP + BAR_PX + NUMBERS_PX, height + HEAD_PX + GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    for line, top in zip(title, (10, 32, 51), strict=True):
+        pen.text((GAP, top), line, INK if top == 10 else FAINT, large if top == 10 else small)
+    sheet.paste(image, (GAP, HEAD_PX))
+    sheet.paste(overlay, (2 * GAP + width, HEAD_PX))
+    left = 3 * GAP + 2 * width
+    bar = colours(np.linspace(1, 0, height)[:, None].repeat(BAR_PX, 1))  # (h, BAR_PX, 3)
+    sheet.paste(Image.fromarray(np.rint(bar).astype(np.uint8)), (left, HEAD_PX))
+    for part in (0.0, 0.5, 1.0):
+        value = scale.low + part * (scale.high - scale.low)
+        top = HEAD_PX + round((1 - part) * (height - 14))
+        pen.text((left + BAR_PX + 6, top - 1), f"{value:.3g}", INK, small)
+    return sheet, scale

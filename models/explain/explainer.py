@@ -1,0 +1,283 @@
+"""Why an image has its anomaly score: maps of how much each place of the input matters, by gradients.
+
+The methods are captum's where it has them. The score as a function of the normalised input is
+score_features(features(inputs)).score; a detector is explained in float32, whatever it scores in.
+"""
+
+import copy
+import difflib
+import itertools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Saliency
+from torch import Tensor, nn
+
+from models.backbones.backbone import Backbone
+from models.detector import Detector, Scored
+from models.explain.activations import NotGuided, guide_only, separate_rectifiers
+from models.explain.methods import METHODS, Method
+
+DEEPEST = "deepest tap"
+NEAR_PX = 9
+EPSILON = 1e-6
+
+
+class ExplanationError(ValueError):
+    """A method or layer that is not defined for this detector; the message says what to take instead."""
+
+
+class Explainer:
+    """Explains one detector. It works on a copy: the detector itself can go on scoring.
+
+    Images are explained one at a time, so that the calls of a layer are the levels of an image pyramid, never parts of
+    a batch, and an image's map never depends on the others.
+
+    gradient: |dS/dx|, the largest of the channels (Simonyan et al. 2014, arXiv:1312.6034). Not multiplied by the input,
+        whose zero is only the mean colour of the backbone's training images.
+    guided_backprop: the same with negative gradients cut off at every ReLU of the backbone (Springenberg et al. 2015,
+        arXiv:1412.6806). In the head gradients stay plain: a flow's score rises on either side of the mean, so there
+        the sign does not tell evidence for from evidence against.
+    grad_cam: ReLU(sum_c a_c A_c), a_c the mean over places of dS/dA_c, of one layer's maps A (Selvaraju et al. 2017,
+        arXiv:1610.02391, eq. 1 and 2), enlarged bilinearly. A layer that runs several times, on the levels of a pyramid or
+        on turned copies, has a map for each, brought back to where it looked at and added up; each costs a pass.
+    guided_grad_cam: guided_backprop, with its signs, times grad_cam.
+    cam: sum_c w_c A_c, signed, for a score that is b + sum_c w_c mean(A_c), A the only level of `features` (Zhou et al.
+        2016, arXiv:1512.04150). A detector says so by a method pooled_weights() -> (C,) float32 or None.
+    """
+
+    def __init__(self, detector: Detector, layer: str | None = None):
+        """Args:
+        detector: in float32. layer: name of a backbone's module, for the CAM methods; None takes the deepest tap.
+        Raises:
+            ExplanationError: there is no such layer.
+        """
+        known = layers(detector)
+        if layer is not None and layer not in known:
+            near = difflib.get_close_matches(layer, known, n=6) or [name for name in known if name.count(".") <= 1][:12]
+            raise ExplanationError(f"layer must be one of the backbone's; got {layer!r}. Near names: {', '.join(near)}.")
+        self._model = _Score(copy.deepcopy(detector).eval().requires_grad_(False))
+        separate_rectifiers(self._model)
+        self._guided = False
+        # The backbone; a detector without a timm backbone is taken as a whole.
+        self._part: nn.Module = _backbone(self._detector) or self._model
+        self.layer = layer or DEEPEST
+        self._module = layers(self._detector)[layer] if layer else _backbone(self._detector) or self._model.features
+
+    @property
+    def _detector(self) -> Detector:
+        return self._model.features.detector
+
+    def check(self, image: Tensor, methods: tuple[Method, ...] = METHODS) -> dict[Method, str]:
+        """Why a method of these is not defined for the detector, by method: a full sentence; empty where all are.
+
+        Args:
+            image: (H, W, 3) uint8 of the artifact's input size; any.
+        """
+        faults: dict[Method, str] = {}
+        for method in methods:
+            try:
+                self(image[None], method)
+            except (ExplanationError, NotGuided) as error:
+                faults[method] = str(error)
+        return faults
+
+    def __call__(self, images: Tensor, method: Method) -> Tensor:
+        """How much every pixel matters for its image's score.
+
+        Args:
+            images: (B, H, W, 3) uint8 RGB of the artifact's input size, on the detector's device.
+        Returns:
+            (B, H, W) float32, higher is more relevant; never negative but for cam. Units are score per normalised
+            input (gradient, guided_backprop) or the method's own: compare within an image only.
+        Raises:
+            ExplanationError, NotGuided: the method or the layer is not defined for this detector.
+        """
+        with torch.inference_mode(False), torch.enable_grad():  # whoever scores may have switched gradients off
+            return torch.cat([self._one(image[None], method) for image in images])
+
+    def _one(self, image: Tensor, method: Method) -> Tensor:
+        inputs = self._detector.prepare(image).detach().requires_grad_()
+        if method == "cam":
+            return self._cam(inputs)
+        if not self._model(inputs).requires_grad:
+            raise ExplanationError(
+                f"method must suit the detector; {method} needs gradients, and the score of this one has none with respect "
+                "to its input. Look at the anomaly map instead."
+            )
+        if method in ("guided_backprop", "guided_grad_cam") and not self._guided:
+            guide_only(self._model, self._part, inputs)
+            self._guided = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # captum says at each call that it sets hooks
+            if method == "gradient":
+                found = Saliency(self._model).attribute(inputs)
+            elif method == "guided_backprop":
+                found = GuidedBackprop(self._model).attribute(inputs)
+            elif method == "grad_cam":
+                found = self._grad_cam(inputs)
+            elif method == "guided_grad_cam":
+                found = GuidedBackprop(self._model).attribute(inputs) * self._grad_cam(inputs)
+            else:
+                raise ExplanationError(f"method must be one of {', '.join(METHODS)}; got {method!r}. Choose one of them.")
+        return found.detach().abs().amax(1)  # (1, H, W)
+
+    def _grad_cam(self, inputs: Tensor) -> Tensor:
+        """(1, 1, H, W), never negative."""
+        with self._places(inputs) as places:
+            found = [
+                _back(LayerGradCam(self._model, place.module).attribute(inputs, relu_attributions=True), place.seen, inputs)
+                for place in places
+            ]
+        return torch.stack(found).sum(0)
+
+    @contextmanager
+    def _places(self, inputs: Tensor) -> Iterator[list["_Place"]]:
+        """The calls of the layer; while the context is open, its maps go through their modules."""
+        places: list[_Place] = []
+        seen = inputs
+        calls: Iterator[_Place] | None = None  # None while the calls are being counted
+
+        def enter(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            nonlocal seen
+            seen = arguments[0]
+
+        def through(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            maps = _deepest(output) if isinstance(output, list | tuple) else output
+            self._check_maps(maps, inputs)
+            if calls is None:
+                places.append(_Place(nn.Identity(), seen))
+                return None
+            placed = next(calls).module(maps)
+            return [placed if part is maps else part for part in output] if isinstance(output, list | tuple) else placed
+
+        handles = [self._part.register_forward_pre_hook(enter), self._module.register_forward_hook(through)]
+        try:
+            self._model(inputs)
+            if not places:
+                raise ExplanationError(
+                    f"layer must be one that the score passes through; {self.layer!r} is not run. Choose a shallower one."
+                )
+            calls = itertools.cycle(places)
+            yield places
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_maps(self, maps: Any, inputs: Tensor) -> None:
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise ExplanationError(
+                f"layer must give maps (B, C, h, w); {self.layer!r} gives {shape}. Choose a convolutional layer, or none for "
+                "the deepest tap."
+            )
+        if maps is inputs:
+            leaves = [name for name, module in layers(self._detector).items() if not len(list(module.children()))]
+            raise ExplanationError(
+                f"layer must be given for a detector whose features are the pixels; got none. Its layers: {', '.join(leaves)}."
+            )
+
+    @torch.no_grad()
+    def _cam(self, inputs: Tensor) -> Tensor:
+        weights_of = getattr(self._detector, "pooled_weights", None)
+        weights = weights_of() if weights_of is not None else None
+        if weights is None:
+            raise ExplanationError(
+                "method must suit the detector; cam needs a score that is linear in pooled features, and this one's is not. "
+                "Use grad_cam, which needs no such form."
+            )
+        maps = self._detector.features(inputs)
+        if len(maps) != 1 or weights.shape != maps[0].shape[1:2]:
+            raise ExplanationError(
+                f"pooled_weights must be one weight a channel of the only level; got {tuple(weights.shape)} for "
+                f"{[tuple(x.shape) for x in maps]}. Correct the detector."
+            )
+        cells = torch.einsum("c,bchw->bhw", weights, maps[0])
+        return F.interpolate(cells[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)[:, 0]  # (1, H, W)
+
+
+class _Features(nn.Module):
+    """Detector.features as a module, so that its maps can be a layer."""
+
+    def __init__(self, detector: Detector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        return self.detector.features(inputs)
+
+
+class _Score(nn.Module):
+    """(B, 3, H, W) normalised inputs to the score (B,): what captum differentiates."""
+
+    def __init__(self, detector: Detector):
+        super().__init__()
+        self.features = _Features(detector)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.features.detector.score_features(self.features(inputs)).score
+
+
+def layers(detector: Detector) -> dict[str, nn.Module]:
+    """What a layer can be chosen from, by the names that taps have too; a detector without a timm backbone gives its own."""
+    backbone = _backbone(detector)
+    return {name: module for name, module in (backbone.model if backbone else detector).named_modules() if name}
+
+
+def _backbone(detector: Detector) -> Backbone | None:
+    return next((module for module in detector.modules() if isinstance(module, Backbone)), None)
+
+
+class _Place(NamedTuple):
+    """One call of a layer. module: what its maps go through, so that captum can tell the calls from each other. seen:
+    (1, 3, H', W'), what the backbone looked at in that call, with its graph from the inputs."""
+
+    module: nn.Module
+    seen: Tensor
+
+
+def _back(cells: Tensor, seen: Tensor, inputs: Tensor) -> Tensor:
+    """A layer's (1, 1, h, w) at the inputs' pixels, (1, 1, H, W), by the adjoint of how the inputs became what was seen.
+
+    That is linear for a pyramid or a rotation, up to a constant: each pixel gets the mean of the places that it went to.
+    """
+    shown = LayerAttribution.interpolate(cells.detach(), tuple(seen.shape[2:]), "bilinear").expand_as(seen)
+    parts = [torch.autograd.grad(seen, inputs, each, retain_graph=True)[0] for each in (shown, torch.ones_like(seen))]
+    total, weight = (part.mean(1, keepdim=True) for part in parts)  # (1, 1, H, W)
+    # Pixels that a nearest-neighbour pyramid leaves out take what their neighbours got.
+    near, near_weight = (F.avg_pool2d(part, NEAR_PX, 1, NEAR_PX // 2) for part in (total, weight))
+    filled = torch.where(near_weight > EPSILON, near / near_weight.clamp_min(EPSILON), 0.0)
+    return torch.where(weight > EPSILON, total / weight.clamp_min(EPSILON), filled)
+
+
+def _deepest(maps: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Of the maps of several taps the last one of the coarsest grid."""
+    return min(reversed(maps), key=lambda x: x.shape[-1] * x.shape[-2])
+
+
+class FlaggedMaps(NamedTuple):
+    """positions: (F,) int64, of the images that have an explanation. maps: (F, h, w) float32 on the anomaly map's grid."""
+
+    positions: Tensor
+    maps: Tensor
+
+
+def explain_flagged(explainer: Explainer, images: Tensor, scored: Scored, threshold: float, method: Method) -> FlaggedMaps:
+    """Explain the images whose anomaly map has a cell above the threshold; the others cost nothing.
+
+    Flagged means here that the image has at least one region (of a padded image a cell of the padding counts too). A
+    verdict needs a calibration, which may come after scoring, so it cannot decide this.
+
+    Args:
+        images: (N, H, W, 3) uint8. scored: of these images. threshold: ArtifactConfig.map_threshold, in map units.
+    """
+    height, width = scored.anomaly_map.shape[1:]
+    flagged = (scored.anomaly_map > threshold).any(dim=2).any(dim=1) & torch.isfinite(scored.score)
+    positions = flagged.nonzero()[:, 0]
+    maps = [F.adaptive_avg_pool2d(explainer(images[i : i + 1], method), (height, width)) for i in positions.tolist()]
+    empty = scored.anomaly_map.new_zeros(0, height, width)
+    return FlaggedMaps(positions, torch.cat(maps) if maps else empty)

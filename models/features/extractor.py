@@ -1,0 +1,67 @@
+"""The backbone as detectors use it: pixels in, the maps of its taps out, in the artifact's arithmetic."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones import backbone as backbones
+from models.backbones.backbone import BackboneConfig
+from models.backbones.exact_layers import keep_float32
+from models.backbones.preprocess import Normalise
+from models.backbones.taps import default_taps
+from models.config import ArtifactConfig
+
+CPU_PIXELS_PER_PASS = 4 * 256 * 256
+
+
+class FeatureExtractor(nn.Module):
+    """A frozen backbone with its input normalisation.
+
+    config: the resolved BackboneConfig. channels, grids: of every tap, for images of the artifact's input size.
+    """
+
+    config: BackboneConfig
+
+    def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,)):
+        """Args:
+        config: backbone, input size and precision are read.
+        default_reductions: the strides whose deepest features are tapped where the config names no taps and
+            `models.backbones.taps` knows none of the detector's original for this backbone.
+        """
+        super().__init__()
+        if config.backbone is None:
+            raise ValueError(f"backbone must be given for the detector {config.detector}; got none. Name a timm model.")
+        height, width = config.input.height, config.input.width
+        taps = config.backbone.taps or default_taps(config.detector, config.backbone.name) or ()
+        self.config = backbones.resolve(config.backbone.model_copy(update={"taps": taps}), default_reductions)
+        assert self.config.mean is not None and self.config.std is not None
+        self.mean, self.std = self.config.mean, self.config.std
+        self.normalise = Normalise(self.mean, self.std)
+        self.precision = config.precision
+        self.network = backbones.create(self.config, height, width)
+        if self.precision == "bf16":
+            keep_float32(self.network, height, width)
+        with torch.no_grad():
+            maps = self(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
+        self.channels = [x.shape[1] for x in maps]
+        self.grids = [(x.shape[2], x.shape[3]) for x in maps]
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""
+        return self.normalise(images)
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 a tap, in the order of the taps."""
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            parts = [self.network(part.contiguous(memory_format=torch.channels_last)) for part in self._passes(inputs)]
+        return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
+
+    def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
+        """The images in parts whose activations stay in a processor's cache, equal so that every slot of a batch meets the
+        same arithmetic; on a GPU all at once."""
+        if inputs.device.type != "cpu":
+            return [inputs]
+        count = len(inputs)
+        limit = max(1, CPU_PIXELS_PER_PASS // (inputs.shape[-2] * inputs.shape[-1]))
+        return inputs.split(max(size for size in range(1, min(limit, count) + 1) if count % size == 0))

@@ -1,0 +1,189 @@
+"""From stored good images to a fitted detector: early stopping without labels, refit on all images, map threshold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.detector import Detector, Features, FitRun, Step
+from models.features.store import ImageFeatures
+from models.features.whitening import LevelWhitening, moments_of
+from models.fitting import synthetic
+from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
+
+Maps = list[Tensor]
+SEVERITY_IMAGES = 48  # how many selection images set the severities
+GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
+GAUSSIAN_DIMS = 128
+BATCH = 16
+
+
+@dataclass
+class Fitted:
+    """How the detector came about: epochs of the fit that was kept (None where it has none), and the selection's figures
+    (empty without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit."""
+
+    epochs: int | None
+    history: list[float] = field(default_factory=list)
+    chosen: Criterion | None = None
+    severities: dict[str, float] = field(default_factory=dict)
+    held_out_maxima: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass
+class _Epoch:
+    """What is kept of a fit as it was after one epoch: what fit_constants set, and map maxima of the selection images."""
+
+    constants: dict[str, Tensor]
+    maxima: NDArray[np.float32]
+
+
+def fit(
+    detector: Detector,
+    images: ImageFeatures,
+    fit_positions: Tensor,
+    selection: Tensor,
+    groups: Sequence[str],
+    run: FitRun,
+    patience: int,
+    workspace: Path,
+    on_step: Callable[[str, Step], None] = lambda phase, step: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Fitted:
+    """Fit the detector in place.
+
+    Without selection images it is fitted once, with the settings as they are. With them, it is fitted to the fit images
+    first and the criterion taken after every epoch (`selection.EarlyStop`), or once where a fit has no epochs; then again,
+    from the start, to fit and selection images together, for as many epochs as that kept.
+
+    Args:
+        fit_positions, selection: int64 positions in `images`, disjoint.
+        groups: the group of every selection image.
+        run: settings, seed and device; its callbacks are replaced by on_step and the exam.
+        workspace: a directory for the features of the synthetic defects.
+        on_step: called with "selection" or "training" and the step.
+    """
+    epochs: int | None = getattr(run.training, "epochs", None)
+    last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
+    if not len(selection):
+        detector.fit(images, fit_positions, last)
+        return Fitted(epochs)
+
+    with ImageFeatures(detector, workspace, "synthetic", run.device) as defects:
+        exam = Exam(detector, images, fit_positions, selection, defects, run)
+        say(f"synthetic defects: a Gaussian on the same features gets {_text(exam.gaussian.criterion())}")
+        stop = EarlyStop(patience, groups)
+        kept: list[_Epoch] = []
+
+        def after_epoch(epoch: int) -> bool:
+            constants = detector.fit_constants(images, selection)
+            scores, maxima = exam.take()
+            ended = stop.update(scores)
+            kept.append(_Epoch(constants, maxima))
+            say(f"epoch {epoch + 1}: synthetic defects {_text(stop.history[-1])}")
+            return ended
+
+        first = replace(run, on_step=lambda step: on_step("selection", step), after_epoch=after_epoch)
+        detector.fit(images, fit_positions, first)
+        if not kept:  # a fit without epochs
+            after_epoch(0)
+        severities = exam.severities
+    chosen = stop.epochs()
+    if epochs is not None:
+        say(f"keeping {chosen} of {len(stop.history)} epochs; fitting again to fit and selection images")
+        last = replace(last, training=run.training.model_copy(update={"epochs": chosen}))
+        epochs = chosen
+    everything = torch.cat([fit_positions, selection]).sort().values
+    detector.fit(images, everything, last)
+    state = detector.state_dict()
+    for name, value in kept[chosen - 1].constants.items():
+        state[name].copy_(value)
+    history = [result.value for result in stop.history]
+    return Fitted(epochs, history, stop.history[chosen - 1], severities, kept[chosen - 1].maxima)
+
+
+class Exam:
+    """Selection images and synthetic defects made of them, their features stored once; taken after every epoch.
+
+    The severities come from a Gaussian on the features of training images, so that they do not depend on the epoch.
+    """
+
+    gaussian: ExamScores
+
+    def __init__(
+        self,
+        detector: Detector,
+        images: ImageFeatures,
+        fit_positions: Tensor,
+        selection: Tensor,
+        defects: ImageFeatures,
+        run: FitRun,
+    ):
+        self.detector, self.images, self.selection, self.device = detector, images, selection, run.device
+        self.defects = defects  # family after family, in the order of the selection images
+        few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
+        moments = moments_of(images, few_goods)
+        whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
+        whitening.fit(moments)
+        whitening.to(run.device)
+
+        def gaussian(maps: Maps) -> Tensor:
+            """Mean of z^2 / 2 over all elements: the score of an untrained flow on whitened features."""
+            whitened = whitening(maps)
+            total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
+            return total / (2 * sum(x[0].numel() for x in whitened))
+
+        pixels = images.pixels.read(selection).numpy()
+        few = pixels[:: max(1, len(pixels) // SEVERITY_IMAGES)]
+        good = self._scores(images, selection, gaussian)
+        self.severities = {}
+        for family in synthetic.FAMILIES:
+
+            def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
+                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
+
+            self.severities[family] = choose_severity(family, of_severity, good)
+            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
+            for batch in torch.from_numpy(made).split(BATCH):
+                self.defects.append(batch)
+        self.gaussian = self.scores(gaussian)
+
+    def take(self) -> tuple[ExamScores, NDArray[np.float32]]:
+        """The scores of the detector as it is, and the largest map value of every selection image."""
+        maxima: list[Tensor] = []
+
+        def score(maps: Maps) -> Tensor:
+            scored = self.detector.score_features(maps)
+            maxima.append(self.detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu())
+            return scored.score
+
+        scores = self.scores(score)
+        return scores, torch.cat(maxima)[: len(self.selection)].numpy()
+
+    def scores(self, score: Callable[[Maps], Tensor]) -> ExamScores:
+        good = self._scores(self.images, self.selection, score)
+        count = len(self.selection)
+        defects = {
+            family: self._scores(self.defects, torch.arange(i * count, (i + 1) * count), score)
+            for i, family in enumerate(synthetic.FAMILIES)
+        }
+        return ExamScores(good, defects)
+
+    @torch.inference_mode()
+    def _scores(self, features: Features, positions: Tensor, score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
+        batches = positions.split(BATCH)
+        return np.concatenate([score([x.to(self.device) for x in features.read(part)]).cpu().numpy() for part in batches])
+
+    @torch.inference_mode()
+    def _scores_of(self, pixels: NDArray[np.uint8], score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
+        batches = torch.from_numpy(pixels).split(BATCH)
+        return np.concatenate([score(self.detector.extract(part.to(self.device))).cpu().numpy() for part in batches])
+
+
+def _text(result: Criterion) -> str:
+    families = ", ".join(f"{name} {100 * value:.1f}" for name, value in result.families.items())
+    return f"criterion {result.value:.3f} (AUROC: {families})"

@@ -1,0 +1,112 @@
+"""Choosing without labels: how well a model tells held-out good images from synthetic defects made of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fitting import synthetic
+from models.metrics.bootstrap import interval
+from models.metrics.ranking import auroc
+
+LOGIT_LIMIT = 0.001
+GAUSSIAN_AUROC = 0.8  # severities are set so that a Gaussian on the same features gets about this much
+
+
+def logit(value: float) -> float:
+    """log(p / (1 - p)), p kept within [0.001, 0.999] so that one perfect family does not decide alone."""
+    p = min(max(value, LOGIT_LIMIT), 1 - LOGIT_LIMIT)
+    return float(np.log(p / (1 - p)))
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """value: mean logit-AUROC over families.  families: AUROC of each."""
+
+    value: float
+    families: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ExamScores:
+    """A model's scores of held-out good images, (N,), and per family of the synthetic defects made of them, (N,)."""
+
+    good: NDArray[np.floating]
+    defects: Mapping[str, NDArray[np.floating]]
+
+    def criterion(self, drawn: NDArray[np.int64] | None = None) -> Criterion:
+        """The criterion over all images, or over the images at the drawn positions."""
+        chosen = np.arange(len(self.good)) if drawn is None else drawn
+        aurocs = {name: _auroc(self.good[chosen], scores[chosen]) for name, scores in self.defects.items()}
+        return Criterion(float(np.mean([logit(value) for value in aurocs.values()])), aurocs)
+
+
+def standard_error(first: ExamScores, second: ExamScores, groups: Sequence[str], draws: int = 200) -> float:
+    """Of the difference of two models' criteria on the same images, by bootstrap over groups."""
+
+    def difference(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([first.criterion(drawn).value - second.criterion(drawn).value])
+
+    found = interval(difference, groups, draws)
+    # Half of the 95 % interval is 1.96 standard errors; one group alone has no interval and nothing is significant.
+    width = float(found.high[0] - found.low[0])
+    return width / 3.92 if np.isfinite(width) else np.inf
+
+
+def choose_severity(family: str, gaussian: Callable[[float], NDArray[np.floating]], good: NDArray[np.floating]) -> float:
+    """The severity of the ladder at which a Gaussian's AUROC comes nearest to 0.8.
+
+    Args:
+        family: one of synthetic.FAMILIES.
+        gaussian: severity to Mahalanobis scores of that family's images.
+        good: the Gaussian's scores of the good images.
+    """
+    ladder = synthetic.SEVERITY_LADDER
+    low, high = 0, len(ladder) - 1
+    distance: dict[float, float] = {}
+    while low <= high:
+        middle = (low + high) // 2
+        value = _auroc(good, gaussian(ladder[middle]))
+        distance[ladder[middle]] = abs(value - GAUSSIAN_AUROC)
+        if value < GAUSSIAN_AUROC:
+            low = middle + 1
+        else:
+            high = middle - 1
+    return min(distance, key=lambda severity: distance[severity])
+
+
+class EarlyStop:
+    """Asks to stop after `patience` epochs in a row that were worse than the best by more than one standard error.
+
+    A smaller difference is noise of the few selection images and does not end a schedule whose last part, with its
+    falling learning rate, is still to come.
+    """
+
+    def __init__(self, patience: int, groups: Sequence[str]):
+        self.patience, self.groups = patience, groups
+        self.history: list[Criterion] = []
+        self.best_epoch = 0
+        self.worse = 0  # epochs in a row, up to the last one
+        self._best: ExamScores | None = None
+
+    def update(self, scores: ExamScores) -> bool:
+        """Take the scores after one more epoch; True: stop."""
+        self.history.append(scores.criterion())
+        behind = self.history[self.best_epoch].value - self.history[-1].value
+        if self._best is None or behind < 0:
+            self._best, self.best_epoch, self.worse = scores, len(self.history) - 1, 0
+        elif behind > standard_error(self._best, scores, self.groups):
+            self.worse += 1
+        else:
+            self.worse = 0
+        return self.worse >= self.patience
+
+    def epochs(self) -> int:
+        """How many epochs to keep: all, unless the last was worse than the best by more than one standard error."""
+        return self.best_epoch + 1 if self.worse else len(self.history)
+
+
+def _auroc(good: NDArray[np.floating], defects: NDArray[np.floating]) -> float:
+    labels = np.concatenate([np.zeros(len(good), bool), np.ones(len(defects), bool)])
+    return auroc(np.concatenate([good, defects]), labels)

@@ -1,0 +1,168 @@
+"""Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
+
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
+original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
+for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
+where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
+short training has, and the embeddings collapse (docs/accuracy.md). So by default a close patch is told from other images'
+patches by its distance: `contrast`.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
+from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
+
+Maps = list[Tensor]
+PAIR_REACH = 0.5
+SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
+
+
+class PatchTraining(BaseModel):
+    """How the encoder and the bank are made.
+
+    pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
+    epoch_steps: the least steps an epoch has; of few images it draws oftener. batch_size: draws (original: 64).
+    learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4, constant). svdd_weight: lambda. pair_loss:
+    contrast, or distance, the original's. pair_reach: how far the second of two close patches may be along either axis, in
+    patch sizes (original: 1/32). distortion: standard deviation of colour shift and noise, of a value range of 1.
+    exam_images: how many images whitening and bank are made of while training goes on and the detector is only examined.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(8, ge=1)
+    epoch_steps: int = Field(170, ge=0)
+    pairs_per_image: int = Field(6, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    gradient_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    svdd_weight: float = Field(1.0, ge=0)
+    pair_loss: Literal["contrast", "distance"] = "contrast"
+    pair_reach: float = Field(PAIR_REACH, ge=1 / 32, le=1)
+    distortion: float = Field(0.02, ge=0)
+    exam_images: int = Field(200, ge=1)
+
+
+class PositionClassifier(nn.Module):
+    """On which side of one patch another one lies, from the difference of their embeddings.
+
+    The original's last layer normalises its weight (per input, over the eight outputs) where autograd does not see it, so
+    that weight never learns. Here it is what that makes it, a fixed random projection: a buffer, normalised once. Only
+    its bias is trained, and the layers before it learn to use it.
+    """
+
+    directions: Tensor
+
+    def __init__(self, hidden: int = 128):
+        super().__init__()
+        self.fc1 = nn.Linear(EMBEDDING, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        last = nn.Linear(hidden, len(SIDES))
+        assert last.bias is not None
+        self.bias = last.bias
+        self.register_buffer("directions", normalised(last.weight.detach()))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Embeddings (B, 64) of either patch to logits (B, 8)."""
+        x = F.leaky_relu(self.fc1(first - second), LEAKY_SLOPE)
+        return F.linear(F.leaky_relu(self.fc2(x), LEAKY_SLOPE), self.directions, self.bias)
+
+
+def normalised(weight: Tensor) -> Tensor:
+    """(8, inputs) with columns of length 1."""
+    return weight / weight.norm(dim=0, keepdim=True)
+
+
+class Losses(NamedTuple):
+    """Means over the draws: cross entropies of the positions in nats, and of the close pairs the contrast, in nats too, or
+    the Euclidean distance."""
+
+    position_large: Tensor
+    position_small: Tensor
+    pair_large: Tensor
+    pair_small: Tensor
+
+    def total(self, svdd_weight: float) -> Tensor:
+        return self.position_large + self.position_small + svdd_weight * (self.pair_large + self.pair_small)
+
+
+class PatchTasks(nn.Module):
+    """The encoder and the two classifiers that only training needs."""
+
+    def __init__(self, encoder: EncoderHier, conv_dtype: torch.dtype | None = None, pair_loss: str = "contrast"):
+        super().__init__()
+        self.pair_loss = contrast if pair_loss == "contrast" else mean_distance
+        self.encoder = encoder
+        self.large_positions = PositionClassifier()
+        self.small_positions = PositionClassifier()
+        self.conv_dtype = conv_dtype
+
+    def forward(self, patches: Maps) -> Losses:
+        """Args:
+        patches: neighbours (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32), their sides (B, 2) int64, large and small; jittered
+            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). float32.
+        """
+        near_large, near_small, sides, jittered_large, jittered_small = patches
+        first, second, one, other = self._embed(self.encoder, near_large, jittered_large)
+        first_small, second_small, one_small, other_small = self._embed(self.encoder.deep, near_small, jittered_small)
+        return Losses(
+            F.cross_entropy(self.large_positions(first, second), sides[:, 0]),
+            F.cross_entropy(self.small_positions(first_small, second_small), sides[:, 1]),
+            self.pair_loss(one, other),
+            self.pair_loss(one_small, other_small),
+        )
+
+    def _embed(self, encoder: nn.Module, near: Tensor, close: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings (B, 64) of the first and second patches of either kind of pair, all in one pass."""
+        patches = torch.cat([near[:, 0], near[:, 1], close[:, 0], close[:, 1]])  # (4 B, 3, K, K)
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(patches.device.type, self.conv_dtype, enabled=self.conv_dtype is not None):
+            return encoder(patches).flatten(1).chunk(4)
+
+
+def mean_distance(one: Tensor, other: Tensor) -> Tensor:
+    """Of pairs (B, 64), Euclidean; a scalar. Yi and Yoon 2020, equation 3."""
+    return torch.linalg.vector_norm(one - other, dim=1).mean()
+
+
+def contrast(one: Tensor, other: Tensor) -> Tensor:
+    """How surely an embedding's partner is told from the partners of other images' embeddings by its distance.
+
+    Cross entropy of the partner under softmax(-SHARPNESS d), d the distances to all B candidates. Embeddings that come closer
+    together tell less, so a collapse does not lower it, and tanh keeps them from growing without end. It depends on which
+    images stand together in a shard. Source: the form is InfoNCE, van den Oord et al. 2018, equation 4, arXiv:1807.03748.
+
+    Args:
+        one, other: (B, 64), row i of both from image i.
+    Returns:
+        nats, a scalar; log B where nothing is told, 0 for one image.
+    """
+    distances = torch.linalg.vector_norm(one[:, None] - other[None], dim=2)  # (B, B)
+    return F.cross_entropy(-SHARPNESS * distances, torch.arange(len(one), device=one.device))
+
+
+class Draws:
+    """From whole images to what PatchTasks reads, at random but reproducibly. distortion: in the images' unit."""
+
+    def __init__(self, distortion: float, seed: int, pair_reach: float = PAIR_REACH):
+        self.distortion = distortion
+        self.pair_reach = pair_reach
+        self.random = np.random.RandomState(seed % 2**32)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, images: Tensor) -> Maps:
+        """(B, 3, H, W), float32, H and W at least 64."""
+        height, width = images.shape[2:]
+        near = {size: [neighbours(self.random, height, width, size) for _ in images] for size in (LARGE, SMALL)}
+        close = {size: [jittered(self.random, height, width, size, self.pair_reach) for _ in images] for size in (LARGE, SMALL)}
+        sides = torch.tensor([[near[size][i].side for size in (LARGE, SMALL)] for i in range(len(images))])  # (B, 2)
+        large, small = (distorted(cut(images, near[size], size), self.distortion, self.generator) for size in (LARGE, SMALL))
+        return [large, small, sides.to(images.device), *(cut(images, close[size], size) for size in (LARGE, SMALL))]

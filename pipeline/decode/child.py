@@ -1,0 +1,133 @@
+"""The decoder's own process: reads jobs from a pipe, images from shared memory, and writes pixels there.
+
+An image that is scored by tiles stays here as it is decoded; what goes back is tiles, some at a time, as they are asked for.
+
+It is started by pipeline/decode/handle.py and imports no ray. torch it imports with the first picture that
+pipeline/decode/resize.py gives to it; it says so, IMPORTING, and then READY, since that time and memory are no picture's. It
+ends when the pipe of its parent closes; when it hangs, a watchdog ends it even if the parent is gone. It may hold
+`max_decode_bytes` of memory of its own (what it shares with the parent is not counted): an image that takes more gets an
+error, and nothing is killed.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import mmap
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, TextIO
+
+import numpy as np
+
+from pipeline.decode import resize
+from pipeline.decode.image import DecodeConfig, cut_tiles, decode_rows
+
+MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
+REARM_S = 5.0
+READY, IMPORTING = "ready\n", "importing\n"
+GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
+
+
+def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
+    """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image.
+
+    A job with `origins` asks for tiles of the first image of the job before it, and is answered with an empty list.
+
+    Args:
+        memory_fd: shared file: the mark, then the pixels or tiles, then the encoded images.
+        decoder: `module:function` that decodes one image.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    faulthandler.enable()
+    module, _, name = decoder.partition(":")
+    decode = getattr(importlib.import_module(module), name)
+    with os.fdopen(request_fd) as requests, os.fdopen(response_fd, "w") as responses:
+        _say(responses, READY)
+        limit = MemoryLimit()
+        resize.around_import = lambda: _announced(responses, limit)
+        kept: list[np.ndarray | None] = []
+        for line in requests:
+            job = json.loads(line)
+            config = DecodeConfig(**job["config"])
+            limit.set(config.max_decode_bytes)
+            memory = mmap.mmap(memory_fd, job["size"])
+            shape = (job["places"], config.height, config.width, 3)
+            pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
+            rows: list[dict[str, Any]] = []
+            if "origins" in job:
+                image = kept[0]
+                assert image is not None
+                cut_tiles(image, job["origins"], (config.height, config.width), pixels)
+                del image
+                kept = [] if job["last"] else kept
+            else:
+                images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
+                kept = [None] * len(job["lengths"]) if config.resize == "tile" else []
+                rows = list(decode_rows(images, kept or pixels, config, decode))
+                faulthandler.cancel_dump_traceback_later()
+                del images
+            del pixels  # a mapping cannot be closed while an array refers to it
+            memory.close()
+            _say(responses, json.dumps(rows, default=datetime.isoformat) + "\n")
+
+
+class MemoryLimit:
+    """On the private memory of this process, on Linux: a larger allocation fails. What torch takes when it is imported is added
+    to it."""
+
+    def __init__(self) -> None:
+        self._max_bytes = self._of_torch = 0
+
+    def set(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = max_bytes + self._of_torch
+        resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+        before = _private_bytes()
+        yield
+        self._of_torch = _private_bytes() - before
+        self.set(self._max_bytes)
+
+
+def _private_bytes() -> int:
+    """What RLIMIT_DATA counts; 0 where there is no such limit."""
+    if not os.path.exists("/proc/self/status"):
+        return 0
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
+
+
+@contextlib.contextmanager
+def _announced(responses: TextIO, limit: MemoryLimit) -> Iterator[None]:
+    _say(responses, IMPORTING)
+    with limit.lifted():
+        yield
+    _say(responses, READY)
+
+
+def _say(responses: TextIO, line: str) -> None:
+    responses.write(line)
+    responses.flush()
+
+
+def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[memoryview]:
+    """The images where they lie: a copy may be more than the memory that there is, which is then a fault of the image."""
+    armed = -REARM_S
+    for index, length in enumerate(lengths):
+        memory[:MARK_BYTES] = index.to_bytes(MARK_BYTES, "little")
+        if time.monotonic() - armed >= REARM_S:  # each arming starts a thread
+            armed = time.monotonic()
+            faulthandler.dump_traceback_later(timeout_s + GRACE_S, exit=True)
+        with memoryview(memory) as shared, shared[start : start + length] as image:
+            yield image
+        start += length

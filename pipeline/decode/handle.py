@@ -1,0 +1,199 @@
+"""The parent's side of the decoder's process: starts it, hands it images, notices when it dies or hangs."""
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.decode.child import IMPORTING, MARK_BYTES, READY
+from pipeline.decode.image import DecodeConfig
+
+START = "import sys; from pipeline.decode.child import serve; serve(*map(int, sys.argv[1:4]), sys.argv[4])"
+START_TIMEOUT_S = 120.0
+POLL_S = 0.5
+ENDING_S = 5.0
+PIPE_BYTES = 1 << 16
+# glibc would give every picture's memory back and fault it in again: a third of the decoder's time for small images
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+# and would keep a large picture for ever, below its limit for the next: Pillow's pieces of one are 16 MiB unless told
+RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
+# and the two BLAS threads of numpy wait for each other by spinning: a decoder is one of many and has one core
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+LOG_BYTES = 2000  # of the end of the child's standard error
+
+
+class DecoderUnavailable(RuntimeError):
+    """The decoder's process does not start: a matter of this machine, not of an image."""
+
+
+class Lost(NamedTuple):
+    """The process was lost at image `at` of a call; by_kill: by SIGKILL, which no decoder sends itself."""
+
+    at: int
+    message: str
+    by_timeout: bool
+    by_kill: bool
+
+
+class Decoder:
+    """One decoder process, its pipes and the memory shared with it; the system frees that when both are gone."""
+
+    def __init__(self, decode: str):
+        self.owner = os.getpid()
+        self._memory = os.memfd_create("flowscore-decode") if hasattr(os, "memfd_create") else _unlinked_file()
+        self._log = tempfile.TemporaryFile()  # standard error: libtiff writes much there, a crash its reason
+        request_read, request_write = os.pipe()
+        response_read, response_write = os.pipe()
+        given = (request_read, response_write, self._memory)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START, *map(str, given), decode],
+            pass_fds=given,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+            env=KEEP_MEMORY | RETURN_LARGE | os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        os.close(request_read)
+        os.close(response_write)
+        self._requests, self._responses, self._received = os.fdopen(request_write, "w"), os.fdopen(response_read, "rb", 0), b""
+        if self._answer(START_TIMEOUT_S, lambda: 0) != READY:
+            raise DecoderUnavailable(f"the decoder must start within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}")
+
+    def usable(self) -> bool:
+        """Whether it runs and belongs to this process (not to one that this was forked from)."""
+        return self.owner == os.getpid() and self._process.poll() is None
+
+    def decode(
+        self, images: list[pa.Buffer], config: DecodeConfig, timeout_s: float, pixels: np.ndarray, rows: list[int]
+    ) -> list[dict[str, Any]] | Lost:
+        """What `decode_rows` gives for the images; the pixels of image i go to `pixels[rows[i]]` (H, W, 3).
+
+        After `Lost` the process is gone. `timeout_s` is for one image.
+        """
+        return self._ask(images, config, timeout_s, {}, len(images), lambda decoded: pixels.__setitem__(rows, decoded))
+
+    def open(self, image: pa.Buffer, config: DecodeConfig, timeout_s: float) -> dict[str, Any] | Lost:
+        """As `decode` for one image, whose pixels stay with the process for `tiles`. config.resize is `tile`."""
+        answer = self._ask([image], config, timeout_s, {}, 0)
+        return answer if isinstance(answer, Lost) else answer[0]
+
+    def tiles(self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool) -> np.ndarray | Lost:
+        """Tiles of the opened image, (n, H, W, 3) uint8, at (top, left) px. last: the image is no longer needed."""
+        tiles = np.empty((len(origins), config.height, config.width, 3), np.uint8)
+        job = {"origins": origins, "last": last}
+        answer = self._ask([], config, timeout_s, job, len(origins), lambda cut: np.copyto(tiles, cut))
+        return answer if isinstance(answer, Lost) else tiles
+
+    def _ask(
+        self,
+        images: list[pa.Buffer],
+        config: DecodeConfig,
+        timeout_s: float,
+        job: dict[str, Any],
+        places: int,
+        take: Callable[[np.ndarray], None] | None = None,
+    ) -> list[dict[str, Any]] | Lost:
+        """Hand over a job with shared memory for `places` pictures of the input's size; `take` gets them, (n, H, W, 3)."""
+        shape = (places, config.height, config.width, 3)
+        start = MARK_BYTES + int(np.prod(shape))
+        size = start + sum(image.size for image in images)
+        lengths = [image.size for image in images]
+        job = job | {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
+        os.ftruncate(self._memory, size)  # grown from 0: all zeros
+        with mmap.mmap(self._memory, size) as memory:
+            for image in images:
+                memory[start : start + image.size] = image
+                start += image.size
+            with contextlib.suppress(BrokenPipeError):  # it died just now, the missing answer says so
+                self._requests.write(json.dumps(job) + "\n")
+                self._requests.flush()
+            answer = self._answer(timeout_s, lambda: _mark(memory))
+            if not answer:
+                return self._lost(_mark(memory), answer is None, timeout_s)
+            if take is not None:
+                decoded = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (n, H, W, 3)
+                take(decoded)
+                del decoded  # a mapping cannot be closed while an array refers to it
+        os.ftruncate(self._memory, 0)  # an idle decoder holds no memory
+        return [_with_time(row) for row in json.loads(answer)]
+
+    def died(self) -> str:
+        """How it ended, of its own accord if it is about to: its pipe is closed before it is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
+        return self.end()
+
+    def end(self) -> str:
+        """End the process and everything of it; returns how it ended."""
+        self._process.kill()
+        status = self._process.wait()
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_BYTES))
+        lines = self._log.read().decode("utf-8", "replace").split("\n")
+        for file in (self._requests, self._responses, self._log):
+            with contextlib.suppress(BrokenPipeError):  # a job that it never read
+                file.close()
+        with contextlib.suppress(OSError):  # closed already
+            os.close(self._memory)
+        if status < 0:
+            return signal.Signals(-status).name
+        return f"exit code {status}: {next((line for line in reversed(lines) if line.strip()), '')}"
+
+    def _answer(self, timeout_s: float, mark: Callable[[], int]) -> str | None:
+        """The next line; "" when the process died; None when the mark stood still for `timeout_s`."""
+        last, since = mark(), time.monotonic()
+        while (line := self._line(min(POLL_S, timeout_s))) in (None, IMPORTING):
+            if line == IMPORTING and self._answer(START_TIMEOUT_S, lambda: 0) != READY:
+                raise DecoderUnavailable(
+                    f"the decoder must import torch within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}"
+                )
+            now = mark()
+            if now != last or line == IMPORTING:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > timeout_s:
+                return None
+        return line
+
+    def _line(self, timeout_s: float) -> str | None:
+        """The next line with its end, or "" when the pipe is closed; None when nothing came for `timeout_s`."""
+        while b"\n" not in self._received:
+            if not select.select([self._responses], [], [], timeout_s)[0]:
+                return None
+            piece = self._responses.read(PIPE_BYTES)
+            if not piece:
+                return ""
+            self._received += piece
+        line, end, self._received = self._received.partition(b"\n")
+        return (line + end).decode()
+
+    def _lost(self, at: int, by_timeout: bool, timeout_s: float) -> Lost:
+        if by_timeout:
+            self.end()
+            return Lost(at, f"the decoder took longer than {timeout_s:g} s for this image", True, False)
+        how = self.died()
+        return Lost(at, f"the decoder's process died of this image ({how})", False, how == signal.SIGKILL.name)
+
+
+def _mark(memory: mmap.mmap) -> int:
+    return int.from_bytes(memory[:MARK_BYTES], "little")
+
+
+def _with_time(row: dict[str, Any]) -> dict[str, Any]:
+    taken = row.get("captured_at")
+    return row | {"captured_at": datetime.fromisoformat(taken)} if taken else row
+
+
+def _unlinked_file() -> int:
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,66 @@
+"""`decode_unit` in a child process, so that an image which crashes or hangs the decoder costs one row, not the job."""
+
+import atexit
+import threading
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.decode.handle import Decoder, Lost
+from pipeline.decode.image import DecodeConfig, Decoded, decoded_table
+
+DECODE = "pipeline.decode.image:decode_image"
+KILLED_TRIES = 3  # SIGKILL comes from outside, mostly for want of memory: tried again before an image is blamed
+
+_lock = threading.Lock()
+_decoders: dict[str, Decoder] = {}
+
+
+def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, decode: str = DECODE) -> Decoded:
+    """As `decode_unit`; an image that ends the decoder's process becomes a row with `decoder_crashed`, one that takes
+    longer than `timeout_s` seconds a row with `decoder_timeout`.
+
+    The child says which image it is at. When it dies, the images before are decoded again, that one alone and the ones
+    after it on their own, each time in a fresh child: an image is blamed for a crash only when it was alone. The child
+    stays for the next unit and ends with this process. `decode` (`module:function`) is for tests.
+
+    Raises DecoderUnavailable when no child can be started.
+    """
+    pixels = np.zeros((table.num_rows, config.height, config.width, 3), np.uint8)
+    rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
+    pending = [[index for index, cell in enumerate(table["encoded"]) if cell.is_valid]]
+    killed = 0
+    with _lock:
+        while pending:
+            part = pending.pop()
+            if not part:
+                continue
+            images = [table["encoded"][index].as_buffer() for index in part]
+            answer = _decoder(decode).decode(images, config, timeout_s, pixels, part)
+            if not isinstance(answer, Lost):
+                for index, row in zip(part, answer, strict=True):
+                    rows[index] = row
+                continue
+            before, suspect, after = part[: answer.at], part[answer.at : answer.at + 1], part[answer.at + 1 :]
+            killed = killed + 1 if answer.by_kill and len(part) == 1 else 0
+            if answer.by_timeout or (len(part) == 1 and killed in (0, KILLED_TRIES)):
+                error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
+                rows[suspect[0]] = {"stage": "decode", "error": error, "message": answer.message}
+                suspect, killed = [], 0
+            pending += [after, suspect, before]
+    return Decoded(pixels, decoded_table(table, rows))
+
+
+def _decoder(decode: str) -> Decoder:
+    found = _decoders.get(decode)
+    if found is None or not found.usable():
+        found = _decoders[decode] = Decoder(decode)
+    return found
+
+
+@atexit.register
+def _end_all() -> None:
+    for decoder in _decoders.values():
+        if decoder.usable():
+            decoder.end()

@@ -1,0 +1,172 @@
+"""The images of a unit, one after the other, as batches of tiles: nobody but the decoder ever holds a whole picture.
+
+A picture stays where it was decoded. Tiles are copied out of it some at a time, so what crosses to the scorer is bounded by
+the batch, whatever the size of the image.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from models.maps.tiling import TileGrid, Tiling
+from pipeline.decode.handle import Decoder, Lost
+from pipeline.decode.image import DecodeConfig, cut_tiles, decode_rows, decoded_table, tiled_size
+from pipeline.decode.process import DECODE, KILLED_TRIES
+
+Answer = TypeVar("Answer")
+Row = dict[str, Any]
+
+
+class TileBatch(NamedTuple):
+    """Consecutive tiles of one image, at most a batch, in the order of its grid.
+
+    position: of the image in its unit.  pixels: (n, H, W, 3) uint8.
+    """
+
+    position: int
+    grid: TileGrid
+    pixels: np.ndarray
+
+
+class TileDecoder(Protocol):
+    """Decodes one image after the other and cuts tiles of the last one."""
+
+    def open(self, encoded: pa.Buffer) -> Row:
+        """The columns of the image, or its fault, as `decode_rows` gives them."""
+
+    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | Row:
+        """Tiles (n, H, W, 3) uint8 at (top, left) px, or the fault that ended the image. last: there come no more."""
+
+
+class InProcess:
+    """Decodes in this process, for training and evaluation."""
+
+    def __init__(self, config: DecodeConfig) -> None:
+        self._config = config
+        self._kept: list[np.ndarray | None] = [None]
+
+    @property
+    def image(self) -> np.ndarray:
+        """The last opened image, (H, W, 3) uint8, of its own size."""
+        image = self._kept[0]
+        assert image is not None
+        return image
+
+    def open(self, encoded: pa.Buffer) -> Row:
+        self._kept[0] = None
+        (row,) = decode_rows([encoded.to_pybytes()], self._kept, self._config)
+        return row
+
+    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray:
+        size = self._config.height, self._config.width
+        tiles = np.empty((len(origins), *size, 3), np.uint8)
+        cut_tiles(self.image, origins, size, tiles)
+        return tiles
+
+
+class InChild:
+    """Decodes in a child process, which ends with this one; an image that ends the child or hangs is that image's fault.
+
+    A child killed from outside, mostly for want of memory, is replaced and decodes the image again. `decode`
+    (`module:function`) is for tests.
+    """
+
+    def __init__(self, config: DecodeConfig, timeout_s: float, decode: str = DECODE) -> None:
+        self._config, self._timeout_s, self._decode = config, timeout_s, decode
+        self._decoder: Decoder | None = None
+        self._holder: Decoder | None = None  # the child that has the image
+        self._encoded = pa.py_buffer(b"")
+        self._killed = 0
+
+    def open(self, encoded: pa.Buffer) -> Row:
+        self._encoded, self._holder, self._killed = encoded, None, 0
+        return self._tried(self._open)
+
+    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | Row:
+        def cut(decoder: Decoder) -> np.ndarray | Row | Lost:
+            if decoder is not self._holder:
+                row = self._open(decoder)
+                if isinstance(row, Lost) or "error" in row:
+                    return row
+            return decoder.tiles(origins, self._config, self._timeout_s, last)
+
+        return self._tried(cut)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._decoder is not None and self._decoder.usable():
+            self._decoder.end()
+
+    def _open(self, decoder: Decoder) -> Row | Lost:
+        row = decoder.open(self._encoded, self._config, self._timeout_s)
+        self._holder = decoder
+        return row
+
+    def _tried(self, ask: Callable[[Decoder], Answer | Lost]) -> Answer | Row:
+        while True:
+            if self._decoder is None or not self._decoder.usable():
+                self._decoder = Decoder(self._decode)
+            answer = ask(self._decoder)
+            if not isinstance(answer, Lost):
+                return answer
+            self._killed += answer.by_kill
+            if not answer.by_kill or self._killed == KILLED_TRIES:
+                error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
+                return {"stage": "decode", "error": error, "message": answer.message}
+
+
+class TiledUnit:
+    """A unit that is scored by tiles.
+
+    Args:
+        table: schemas/encoded.py.
+        batch: tiles a batch at most; one never holds tiles of two images, so that an image's arithmetic does not depend on
+            the images before it.
+        chosen: of an image at this position with this grid, the numbers of the tiles to take, ascending; all by default.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        config: DecodeConfig,
+        tiling: Tiling,
+        batch: int,
+        decoder: TileDecoder,
+        chosen: Callable[[int, TileGrid], np.ndarray] = lambda position, grid: np.arange(len(grid.origins)),
+    ) -> None:
+        self._table, self._config, self._tiling, self._batch, self._decoder = table, config, tiling, batch, decoder
+        self._chosen = chosen
+        self._rows: list[Row] = [{} for _ in range(table.num_rows)]
+        self.count = table.num_rows
+        self.decode_s = 0.0
+
+    def batches(self) -> Iterator[TileBatch]:
+        """The tiles of every image that can be decoded; those of one that fails half way end early."""
+        for position, cell in enumerate(self._table["encoded"]):
+            if cell.is_valid:
+                yield from self._image(position, cell.as_buffer())
+
+    def rows(self) -> pa.Table:
+        """`pipeline.decode.image.SCHEMA` rows, after the last batch."""
+        return decoded_table(self._table, self._rows)
+
+    def _image(self, position: int, encoded: pa.Buffer) -> Iterator[TileBatch]:
+        clock = time.perf_counter()
+        row = self._rows[position] = self._decoder.open(encoded)
+        self.decode_s += time.perf_counter() - clock
+        if "error" in row:
+            return
+        width, height = tiled_size((row["width"], row["height"]), self._config)
+        grid = self._tiling.grid((height, width))
+        origins = grid.origins[self._chosen(position, grid)].tolist()
+        for first in range(0, len(origins), self._batch):
+            clock = time.perf_counter()
+            tiles = self._decoder.tiles(origins[first : first + self._batch], first + self._batch >= len(origins))
+            self.decode_s += time.perf_counter() - clock
+            if isinstance(tiles, dict):
+                self._rows[position] = tiles
+                return
+            yield TileBatch(position, grid, tiles)

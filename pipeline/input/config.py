@@ -1,0 +1,94 @@
+"""What every source is told: where the input is, how it is cut into units and how its images are named."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.input.identity import Mode
+from pipeline.input.keys import key_pattern
+
+NO_DATE = "none"
+MAX_DATE_BYTES = 64
+"""Of a production day: it becomes the name of a folder, percent-encoded, and such names have at most 255 bytes."""
+MIB = 1 << 20
+
+
+class SourceConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_uri: str
+    key_pattern: str | None = None
+    date: str | None = None
+    image_id: Mode = "uri"
+    unit_images: Annotated[int, Field(ge=1, le=1000)] = 128
+    unit_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
+    image_column: str | None = None
+    id_column: str | None = None
+    max_member_bytes: Annotated[int, Field(ge=1)] = 256 * MIB
+    read_threads: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @field_validator("key_pattern")
+    @classmethod
+    def _readable(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            key_pattern(pattern)
+        return pattern
+
+    @field_validator("date")
+    @classmethod
+    def _short(cls, date: str | None) -> str | None:
+        if date is not None and len(date.encode()) > MAX_DATE_BYTES:
+            raise ValueError(f"date must have at most {MAX_DATE_BYTES} bytes; got {date!r}. Shorten it.")
+        return date
+
+    def object_date(self, key: str) -> str:
+        """Production day of a loose image: the pattern's `{date}`, else (also when that is no day: longer than
+        MAX_DATE_BYTES) the configured date, else `none`."""
+        found = key_pattern(self.key_pattern).match(key) if self.key_pattern else None
+        return self._date((found or {}).get("date"))
+
+    def shard_date(self, key: str) -> str:
+        """Production day of a shard: as for a loose image, from the shard's own path only."""
+        found = key_pattern(self.key_pattern).shard_date(key) if self.key_pattern else None
+        return self._date(found)
+
+    def _date(self, found: str | None) -> str:
+        return found if found and len(found.encode()) <= MAX_DATE_BYTES else self.date or NO_DATE
+
+    def keys(self, key: str, member: str | None = None) -> dict[str, str]:
+        """Fields of the pattern by name: read from the key, in a shard from `key/member`, else from the key alone.
+
+        Empty when nothing fits.
+        """
+        if self.key_pattern is None:
+            return {}
+        pattern = key_pattern(self.key_pattern)
+        joined = pattern.match(f"{key}/{member}") if member is not None else None
+        return joined or pattern.match(key) or {}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where to go on in a stream.
+
+    offset: as given by the last finished part (`next_offset`).  part: number of the part that comes next.
+    seen: how often each member name came in the parts before.
+    """
+
+    offset: int = 0
+    part: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of exactly one unit.
+
+    table: schemas/encoded.py.  next_offset: where the next part starts; None at the end.  bytes_read: fetched for it.
+    """
+
+    table: pa.Table
+    next_offset: int | None
+    bytes_read: int

@@ -1,0 +1,103 @@
+"""Which columns of a Parquet shard hold the encoded images and their ids."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from pipeline.input.config import SourceConfig
+
+FIX = "Set it, or move the file out of the input."
+
+
+class NoSuchColumn(ValueError):
+    """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Dotted paths of the leaf columns, as the Parquet footer writes them; id is None when rows go by their number."""
+
+    image: str
+    id: str | None
+
+    def projection(self) -> list[str]:
+        return [self.image] if self.id is None else [self.image, self.id]
+
+    def cells(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, str | None]]:
+        """(encoded image, id) of every row; None where the cell is null, and for the id where none is configured."""
+        images = _leaf(batch, self.image)
+        ids = _leaf(batch, self.id) if self.id else [None] * len(images)
+        for image, row_id in zip(images, ids, strict=True):
+            yield image.as_py(), None if row_id is None or not row_id.is_valid else id_text(row_id)
+
+
+def id_text(row_id: pa.Scalar) -> str:
+    """A row's id as its member name; bytes that are not UTF-8 appear as `\\xNN`."""
+    is_number = types.is_integer(row_id.type)
+    return str(row_id.as_py()) if is_number else row_id.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+
+
+def find_columns(key: str, schema: pa.Schema, config: SourceConfig) -> Columns:
+    """The columns that the config names, or the only one that can hold images.
+
+    Raises NoSuchColumn when a named one is missing or of another type, or when none or several could be meant.
+    """
+    return Columns(_image_column(key, schema, config.image_column), _id_column(key, schema, config.id_column))
+
+
+def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
+    if configured is not None:
+        found = _images_in(configured, _type(schema, configured))
+        if found is None:
+            raise NoSuchColumn(
+                f"image_column must name a binary column, or a struct with a binary field `bytes`, of {key!r}; "
+                f"got {configured!r}. Its columns are {_columns(schema)}"
+            )
+        return found
+    candidates = [found for field in schema if (found := _images_in(field.name, field.type))]
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise NoSuchColumn(f"{key!r} must have a column of encoded images; got {_columns(schema)}. {FIX}")
+    raise NoSuchColumn(f"image_column must be one of {', '.join(candidates)} for {key!r}; got None. {FIX}")
+
+
+def _id_column(key: str, schema: pa.Schema, configured: str | None) -> str | None:
+    dtype = _type(schema, configured) if configured else None
+    if configured and not (dtype and (types.is_integer(dtype) or types.is_string(dtype) or types.is_large_string(dtype))):
+        raise NoSuchColumn(
+            f"id_column must name a column of strings or integers of {key!r}; got {configured!r}. "
+            f"Its columns are {_columns(schema)}"
+        )
+    return configured
+
+
+def _images_in(path: str, dtype: pa.DataType | None) -> str | None:
+    if dtype is not None and types.is_struct(dtype):
+        index = dtype.get_field_index("bytes")
+        return _images_in(f"{path}.bytes", dtype.field(index).type) if index >= 0 else None
+    is_binary = dtype is not None and (types.is_binary(dtype) or types.is_large_binary(dtype))
+    return path if is_binary else None
+
+
+def _type(schema: pa.Schema, path: str) -> pa.DataType | None:
+    first, *rest = path.split(".")
+    index = schema.get_field_index(first)
+    dtype = schema.field(index).type if index >= 0 else None
+    for name in rest:
+        index = dtype.get_field_index(name) if dtype is not None and types.is_struct(dtype) else -1
+        dtype = dtype.field(index).type if index >= 0 else None
+    return dtype
+
+
+def _leaf(batch: pa.RecordBatch, path: str) -> pa.Array:
+    first, *rest = path.split(".")
+    column = batch.column(first)
+    return pc.struct_field(column, rest) if rest else column
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)

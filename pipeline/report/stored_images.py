@@ -1,0 +1,107 @@
+"""Fetches the stored images behind rows of `scores`, to be looked at; says why where one cannot be had any more."""
+
+import contextlib
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.input import registry
+from pipeline.input.config import SourceConfig, Start
+from pipeline.input.identity import canonical_uri, content_hash
+from pipeline.input.parquet_columns import find_columns, id_text
+from pipeline.storage.ranged import open_ranged
+from pipeline.storage.store import Gone, StorageError, Store, open_store
+
+GONE = "the stored object no longer exists"
+CHANGED = "the stored object was changed after it was scored"
+
+
+class Wanted(NamedTuple):
+    """One row of scores: what names the image, and the hash that it is known by."""
+
+    image_id: str
+    uri: str
+    member: str | None
+    content_hash: str | None
+
+
+def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
+    """The encoded bytes of each image by image_id, or a sentence that says why it cannot be shown.
+
+    A tar shard is read from its start until its last wanted member; of a Parquet shard the row groups that are needed.
+
+    Args:
+        config: where the run's images come from.
+    """
+    store = open_store(config.input_uri)
+    base = canonical_uri(store.uri, "")
+    found: dict[str, bytes | str] = {}
+    for uri, group in groupby(sorted(wanted, key=lambda image: image.uri), key=lambda image: image.uri):
+        images = list(group)
+        try:
+            here = dict(_read(store, uri.removeprefix(base), images, config))
+        except Gone:
+            here = {image.image_id: GONE for image in images}
+        except StorageError as error:
+            here = {image.image_id: f"the storage did not give it: {error}" for image in images}
+        except (pa.ArrowException, OSError) as error:
+            here = {image.image_id: f"the shard cannot be read: {error}" for image in images}
+        found |= {image.image_id: here.get(image.image_id, CHANGED) for image in images}
+    return found
+
+
+def _read(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
+    """(image_id, bytes) of those that are still what was scored."""
+    if images[0].member is None:
+        encoded = store.get(key)
+        yield from ((image.image_id, encoded) for image in images if image.content_hash == content_hash(encoded))
+    elif registry.claiming(key) == "parquet":
+        yield from _from_parquet(store, key, images, config)
+    else:
+        yield from _from_tar(store, key, images, config)
+
+
+def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
+    listed = next(iter(store.list(key)), None)
+    if listed is None or listed.key != key:
+        raise Gone(key)
+    unit = {"objects": [listed._asdict()], "row_start": 0, "row_count": -1, "images": None}
+    left: dict[tuple[str | None, str | None], list[str]] = {}
+    for image in images:
+        left.setdefault((image.member, image.content_hash), []).append(image.image_id)
+    with contextlib.closing(registry.source("tar").read(unit, store, config, Start())) as parts:
+        for part in parts:
+            for row in part.table.select(["member", "content_hash", "encoded"]).to_pylist():
+                for image_id in left.pop((row["member"], row["content_hash"]), []):
+                    yield image_id, row["encoded"]
+            if not left:
+                return
+
+
+def _from_parquet(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
+    by_member = {image.member: image for image in images}
+    with open_ranged(store, key) as file:
+        parquet = pq.ParquetFile(file)
+        columns = find_columns(key, parquet.schema_arrow, config)
+        first = 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            numbers = range(first, first + rows)
+            first += rows
+            if columns.id is None:
+                names = {str(number) for number in numbers}
+            else:
+                ids = parquet.read_row_group(group, columns=[columns.id]).flatten()
+                names = {id_text(row_id) for row_id in ids.column(0).combine_chunks() if row_id.is_valid}
+            if names.isdisjoint(by_member):
+                continue
+            number = numbers.start
+            for batch in parquet.iter_batches(config.unit_images, [group], columns.projection()):
+                for encoded, row_id in columns.cells(batch):
+                    image = by_member.get(str(number) if columns.id is None else row_id)
+                    number += 1
+                    if image is not None and encoded is not None and image.content_hash == content_hash(encoded):
+                        yield image.image_id, encoded

@@ -1,0 +1,53 @@
+"""A computation on batches of one shape as a CUDA graph: hundreds of kernels start as one, without the host's part in each.
+
+The kernels are those of an ordinary call, so the results are the same bit for bit. Capturing takes about the time of one
+call more, at every start of an actor; there is nothing that a cache would save.
+"""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.detector import Scored
+
+log = logging.getLogger(__name__)
+
+WARM_UP_CALLS = 2  # before capture, so that libraries choose their kernels and take their memory outside it
+
+
+class Captured:
+    """The computation, replayed where it can be captured and called as it is elsewhere (a CPU, or with a line that says why).
+
+    It must be a function of its argument's values alone: it may ask for no value (no `.item()`) and copy nothing from the host.
+    tests/models/detectors/test_detectors.py holds every detector to that. Calls come from one thread at a time, on one stream.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Scored], shape: tuple[int, ...], device: str):
+        """shape: of the argument, uint8."""
+        self._compute = compute
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if not device.startswith("cuda"):
+            return
+        self._images = torch.zeros(shape, dtype=torch.uint8, device=device)
+        for _ in range(WARM_UP_CALLS):
+            compute(self._images)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: other threads may take pinned memory meanwhile
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._results = compute(self._images)
+        except RuntimeError as error:
+            torch.cuda.synchronize(device)
+            log.warning("the model does not run as a CUDA graph, its kernels are started one by one: %s", error)
+            return
+        self._graph = graph
+
+    def __call__(self, images: Tensor) -> Scored:
+        """Results of a batch on the device, on the current stream. The next call overwrites them."""
+        if self._graph is None:
+            return self._compute(images)
+        self._images.copy_(images)
+        self._graph.replay()
+        return self._results

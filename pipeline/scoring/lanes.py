@@ -1,0 +1,154 @@
+"""Batches on their way through the device, several at once, each in a lane of its own.
+
+On a CPU a lane is a thread that computes its batch alone. On a CUDA device the lanes share the device in turn: while it
+computes the batch of one lane, the next lane's pixels are copied to it from pinned memory on a stream of that lane, and the
+lane before takes its results. The code is the same for both; on a CPU streams do nothing and events read the clock.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.detector import Scored
+from pipeline.scoring.idle import IdleClock
+
+Result = TypeVar("Result")
+
+LANES_IN_TURN = 3  # one that computes, one whose pixels come, one whose results go
+
+
+class BatchScores(NamedTuple):
+    """Of n images: score (n,), anomaly_map (n, h, w) float32, embedding (n, 32) float16; and seconds: of the device for the
+    computation (on a CPU, of this thread), and of copying pixels and results."""
+
+    score: np.ndarray
+    anomaly_map: np.ndarray
+    embedding: np.ndarray
+    compute_s: float
+    copy_s: float
+
+
+class ClockEvent:
+    """What torch.cuda.Event is on a CUDA device: a moment."""
+
+    def record(self, stream: object) -> None:
+        self._at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """What was recorded has happened."""
+
+    def elapsed_time(self, later: "ClockEvent") -> float:
+        """Milliseconds."""
+        return 1000 * (later._at - self._at)
+
+
+class Lanes:
+    """Lanes of one device and one computation, with a thread each; batches may come from several threads."""
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor], Scored],
+        shape: tuple[int, ...],
+        device: str,
+        count: int,
+        in_turn: bool,
+        idle: IdleClock,
+    ):
+        """Args:
+        compute: (B, H, W, 3) uint8 on the device to results.
+        shape: (B, H, W, 3), fixed.
+        count: of lanes.
+        in_turn: they share the device one after the other, as a GPU wants it; else each computes with one thread of a CPU.
+        """
+        turn = threading.Lock() if in_turn else None
+        stream = torch.get_device_module(device).Stream()
+        self.count = count
+        self._free: SimpleQueue[_Lane] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(_Lane(compute, shape, device, stream, turn, idle))
+        one_each: dict[str, Any] = {} if in_turn else {"initializer": torch.set_num_threads, "initargs": (1,)}
+        self._pool = ThreadPoolExecutor(count, "scorer", **one_each)
+
+    def submit(self, pixels: np.ndarray, then: Callable[[np.ndarray, BatchScores], Result]) -> Future[Result]:
+        """What `then` makes of at most a batch of pixels, (n, H, W, 3) uint8, and its scores. The pixels must stay as they are
+        until it is done."""
+        return self._pool.submit(lambda: then(pixels, self._run(pixels)))
+
+    def _run(self, pixels: np.ndarray) -> BatchScores:
+        lane = self._free.get()
+        try:
+            return lane.run(pixels)
+        finally:
+            self._free.put(lane)
+
+
+class _Lane:
+    """One batch at a time: memory to stage its pixels and its results in, and its part of the device's time."""
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor], Scored],
+        shape: tuple[int, ...],
+        device: str,
+        stream: Any,
+        turn: contextlib.AbstractContextManager | None,
+        idle: IdleClock,
+    ):
+        """stream: that the device computes on. turn: held by the lane whose batch is given to the device; None: no turns, and
+        pixels and results stay where they are."""
+        cuda = device.startswith("cuda")
+        self._compute, self._stream, self._turn, self._idle = compute, stream, turn, idle
+        self._on = torch.get_device_module(device)
+        self._copies = self._on.Stream()
+        self._pinned = {"pin_memory": cuda}
+        self._staged = torch.zeros(shape, dtype=torch.uint8, **self._pinned)
+        self._images = self._staged if turn is None else torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._results: list[Tensor] = []
+        self._began, self._arrived, self._started, self._computed, self._returned = (
+            torch.cuda.Event(enable_timing=True) if cuda else ClockEvent() for _ in range(5)
+        )
+
+    def run(self, pixels: np.ndarray) -> BatchScores:
+        """The first n slots hold the batch, the others are blank."""
+        count = len(pixels)
+        clock = time.perf_counter()
+        slots = self._staged.numpy()
+        slots[:count] = pixels
+        slots[count:] = 0
+        staged_s = time.perf_counter() - clock
+        with self._on.stream(self._copies):
+            self._began.record(self._copies)
+            if self._images is not self._staged:
+                self._images.copy_(self._staged, non_blocking=True)
+            self._arrived.record(self._copies)
+        with self._idle.computing():
+            with self._turn or contextlib.nullcontext(), self._on.stream(self._stream), torch.inference_mode():
+                self._stream.wait_stream(self._copies)
+                self._started.record(self._stream)
+                found = self._compute(self._images)
+                self._computed.record(self._stream)
+                self._take(found)
+                self._returned.record(self._stream)
+            self._returned.synchronize()
+        score, anomaly_map, embedding = (part[:count].numpy().copy() for part in self._results)
+        compute_s = self._started.elapsed_time(self._computed) / 1000
+        copied_ms = self._began.elapsed_time(self._arrived) + self._computed.elapsed_time(self._returned)
+        return BatchScores(score, anomaly_map, embedding, compute_s, staged_s + copied_ms / 1000)
+
+    def _take(self, found: Scored) -> None:
+        """Start copying the results to the lane's memory on the host; the next batch may overwrite them on the device."""
+        if self._turn is None:
+            self._results = list(found)
+            return
+        if not self._results:
+            self._results = [torch.empty(part.shape, dtype=part.dtype, **self._pinned) for part in found]
+        for target, part in zip(self._results, found, strict=True):
+            target.copy_(part, non_blocking=True)

@@ -1,0 +1,74 @@
+"""What drives the stages of a run: Ray, started when there is something to score."""
+
+import contextlib
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pipeline.stages.cluster import Resources, connect
+from pipeline.stages.config import StageConfig
+from pipeline.state.commits import WorkItem
+
+SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
+"""What stages/dataset.py imports that takes long and is not of Ray, whose modules two threads had better not import at once."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class RayEngine:
+    """Ray when it is needed: a run that finds nothing to score never starts it, and does not wait for its imports."""
+
+    def __init__(self, address: str | None, resources: Resources, device: str) -> None:
+        self._address, self._wanted, self._device = address, resources, device
+        self._resources: Resources | None = None
+
+    def start(self) -> Resources:
+        """Connect, once, and say in one line how the cluster is shared; returns what every stage gets, every field set."""
+        if self._resources is None:
+            with ThreadPoolExecutor(1) as beside:  # most of a start is waiting for Ray's processes
+                imports = beside.submit(lambda: [importlib.import_module(name) for name in SLOW_IMPORTS])
+                connect(self._address)
+                imports.result()
+            self._resources = self._wanted.resolved(self._device)
+            print(self._resources.sentence(), flush=True)
+        return self._resources
+
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+        """Run the items through read, score and commit: see pipeline.stages.dataset.stream."""
+        resources = self.start()
+        from pipeline.stages.dataset import stream
+
+        return stream(items, config, resources)
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """The function's results, in the jobs' order, each job a Ray task; at most one task a core is under way. Without Ray
+        when it was not needed so far."""
+        if self._resources is None:
+            yield from map(function, jobs)
+            return
+        import ray
+
+        remote = ray.remote(function).options(num_cpus=1)
+        ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting: deque[ray.ObjectRef] = deque()
+        with _own_errors():
+            for job in jobs:
+                waiting.append(remote.remote(job))
+                if len(waiting) >= ahead:
+                    yield ray.get(waiting.popleft())
+            while waiting:
+                yield ray.get(waiting.popleft())
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raises what was raised in a task instead of what Ray makes of it, which is that and two tracebacks in one text."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from error

@@ -1,0 +1,129 @@
+"""Commits: the one object that a finished unit leaves, and the list of what is not finished yet."""
+
+import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.state import state_file
+from pipeline.state.run_state import RunState
+from pipeline.state.state_file import READING, reading
+from pipeline.storage.ranged import open_ranged
+from pipeline.storage.store import Store
+from schemas import commit as schema
+
+FOOTER_PREFIX = "flowscore."
+WRITING = {
+    "compression": "zstd",
+    "use_dictionary": ["uri", "lot", "stage", "error"],
+    "write_statistics": False,
+    "store_schema": False,
+    **state_file.WRITING,
+}
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """A unit to score, or a stream to go on with: where in the shard (as its source counts) and with which part."""
+
+    number: int
+    offset: int = 0
+    part: int = 0
+
+
+def write_commit(store: Store, key: str, rows: pa.Table, footer: dict[str, str]) -> bool:
+    """Write a unit's rows by one conditional put; whole or not at all.
+
+    Args:
+        rows: schemas/commit.py rows in unit order.
+        footer: every key of `schemas.commit.FOOTER`.
+    Returns:
+        False when the commit was there already: the unit is done, by whoever did it.
+    """
+    assert footer.keys() == schema.FOOTER.keys(), footer.keys() ^ schema.FOOTER.keys()
+    metadata = {f"{FOOTER_PREFIX}{name}": text for name, text in footer.items()}
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema.SCHEMA, **WRITING) as writer:
+        writer.write_table(rows.cast(schema.SCHEMA))
+        writer.add_key_value_metadata(metadata)
+    return store.put_new(key, sink.getvalue())
+
+
+def footer_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
+    """The `schemas.commit.FOOTER` entries of a commit file's key-value metadata."""
+    named = {k.decode(): v.decode() for k, v in (metadata or {}).items()}
+    return {name: named[FOOTER_PREFIX + name] for name in schema.FOOTER}
+
+
+def read_footer(store: Store, key: str) -> dict[str, str]:
+    """The footer of one commit; reads the end of the file only."""
+    with reading(key), open_ranged(store, key) as file:
+        return footer_of(pq.read_metadata(file).metadata)
+
+
+def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterator[WorkItem]:
+    """What is left of a slice's units: plan minus commits, a merge of two ordered streams.
+
+    Args:
+        units: plan rows (number, images) with ascending, contiguous numbers; a stream is one without a count of images.
+    """
+    units = list(units)
+    if not units:
+        return
+    done: dict[int, list[tuple[int, str]]] = {
+        number: [(part, entry.key) for _, part, entry in group]
+        for number, group in groupby(
+            state.commits(slice_number, units[0]["number"], units[-1]["number"] + 1), key=lambda commit: commit[0]
+        )
+    }
+    streams = [u["number"] for u in units if u["images"] is None and u["number"] in done]
+    last = {number: next(reversed(_without_gap(done[number])), None) for number in streams}
+    with ThreadPoolExecutor(16) as pool:
+        footers = dict(
+            zip(
+                last,
+                pool.map(lambda commit: commit and read_footer(state.store, commit[1]), last.values()),
+                strict=True,
+            )
+        )
+    for unit in units:
+        number = unit["number"]
+        if number not in done:
+            yield WorkItem(number)
+        elif number in footers:
+            footer = footers[number]
+            if footer is None:
+                yield WorkItem(number)
+            elif footer["next_offset"] != "end":
+                yield WorkItem(number, int(footer["next_offset"]), int(footer["part"]) + 1)
+
+
+def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[dict[str, str]]:
+    """Footers of the item's parts that were committed after it was made a work item, in order and without a gap.
+
+    There are some when a process or a node dies and its tasks run again, or when a second driver is at work: what they have
+    committed is not read a second time.
+    """
+    parts = [(part, entry.key) for part, entry in state.parts(slice_number, item.number) if part >= item.part]
+    return [read_footer(state.store, key) for _, key in _without_gap(parts, item.part)]
+
+
+def _without_gap(parts: list[tuple[int, str]], first: int = 0) -> list[tuple[int, str]]:
+    """The parts from `first` on up to the first that is missing."""
+    return [found for expected, found in enumerate(parts, first) if found[0] == expected]
+
+
+def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[str, int]:
+    """How often each member name occurred in the parts of a stream before `item`: the ordinals go on from there."""
+    seen: dict[str, int] = {}
+    for part in range(item.part):
+        key = state.commit_key(slice_number, item.number, part)
+        with reading(key), open_ranged(state.store, key) as file:
+            for name in pq.ParquetFile(file, **READING).read(columns=["member"])["member"].to_pylist():
+                if name is not None:
+                    seen[name] = seen.get(name, 0) + 1
+    return seen

@@ -1,0 +1,144 @@
+"""One driver a run, for economy only: two drivers would do the same work twice, never harm.
+
+An epoch is taken by put-if-absent of `lease/NNNNNN.json`; its holder rewrites a counter beside it. Who finds the counter
+unchanged for `STALE_S` of his own clock, or the holder's process on this host dead, takes the next epoch. A holder that
+sees a higher epoch stops.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from pipeline.state.run_state import RunState
+from pipeline.storage.store import Gone, StorageError
+
+BEAT_S = 5.0
+STALE_S = 30.0
+
+
+class LeaseHeld(RuntimeError):
+    """Another driver has the run."""
+
+
+class LeaseLost(RuntimeError):
+    """Another driver has taken the run over."""
+
+
+class Lease:
+    """The right to drive a run; a context manager that beats while it is held."""
+
+    def __init__(self, state: RunState, wait: Callable[[float], None] = time.sleep) -> None:
+        self._state = state
+        self._wait = wait
+        self._stop = threading.Event()
+        self._epoch = 0
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Lease":
+        self._epoch = self._take()
+        self._beat(0)
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="flowscore-lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join()
+        with contextlib.suppress(StorageError):  # then the next driver has to wait for `STALE_S`; the run itself has ended
+            self._beat(-1)
+
+    def check(self) -> None:
+        """Raises:
+        LeaseLost: another driver has taken a higher epoch.
+        """
+        if self._highest() != self._epoch:
+            raise LeaseLost(f"run {self._state.run_id} was taken over by another driver; this one stops")
+
+    @property
+    def epoch(self) -> int:
+        """How many drivers have held the run, this one included: the attempt's number."""
+        return self._epoch
+
+    def _take(self) -> int:
+        me = {"host": socket.gethostname(), "boot": _boot_id(), "pid": os.getpid(), "started": _started(os.getpid())}
+        while True:
+            highest = self._highest()
+            if highest and not self._is_free(highest):
+                raise LeaseHeld(
+                    f"run {self._state.run_id} is driven by another process ({self._holder(highest)}). "
+                    "Wait for it, or stop it and repeat the command"
+                )
+            if self._state.store.put_new(self._key(highest + 1, "json"), json.dumps(me).encode()):
+                return highest + 1
+
+    def _is_free(self, epoch: int) -> bool:
+        holder = self._holder(epoch)
+        same_host = holder["host"] == socket.gethostname() and holder["boot"] == _boot_id()
+        if same_host and _started(holder["pid"]) != holder["started"]:
+            return True
+        first = self._counter(epoch)
+        if first == -1:
+            return True
+        for _ in range(int(STALE_S / BEAT_S)):
+            self._wait(BEAT_S)
+            if self._counter(epoch) == -1:
+                return True
+            if self._counter(epoch) != first:
+                return False
+        return True
+
+    def _highest(self) -> int:
+        prefix = f"{self._state.prefix}/lease/"
+        return max((int(o.key[len(prefix) :][:6]) for o in self._state.store.list(prefix)), default=0)
+
+    def _holder(self, epoch: int) -> dict:
+        return json.loads(self._state.store.get(self._key(epoch, "json")))
+
+    def _counter(self, epoch: int) -> int:
+        try:
+            return int(self._state.store.get(self._key(epoch, "beat")))
+        except Gone:
+            return 0
+
+    def _beat(self, counter: int) -> None:
+        self._state.store.put(self._key(self._epoch, "beat"), str(counter).encode())
+
+    def _beat_until_stopped(self) -> None:
+        counter = 0
+        while not self._stop.wait(BEAT_S):
+            counter += 1
+            try:
+                self._beat(counter)
+            except StorageError:
+                continue  # a beat that fails is a beat missed; the run itself finds out what is wrong
+
+    def _key(self, epoch: int, suffix: str) -> str:
+        return f"{self._state.prefix}/lease/{epoch:06d}.{suffix}"
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else str(psutil.boot_time())
+
+
+def _started(pid: int) -> float | None:
+    """What tells a process from a later one with its number; None when there is none. Setting the clock does not change it."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists():
+            return process.create_time()
+        return float(stat.read_text().rpartition(")")[2].split()[19])  # ticks since boot; psutil adds the wall clock to them
+    except (psutil.NoSuchProcess, OSError):
+        return None

@@ -1,0 +1,65 @@
+"""What a scoring run is: its input, model and rules. Units and runs are named by hashes of it."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.explain.methods import Method
+from pipeline.decode.image import DecodeConfig
+from pipeline.input.config import SourceConfig
+
+SCORING_VERSION = 4
+"""Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
+
+NOT_IN_ANY_ROW = {"read_threads"}
+"""Source settings that change how fast a row is made, never what it holds."""
+
+LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
+"""Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
+
+
+class ScoringConfig(BaseModel):
+    """Everything that decides which images are scored and what their rows hold. Same config, same run.
+
+    explain: how images with a region are explained; None explains none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    model_digest: str
+    source: SourceConfig
+    decode: DecodeConfig
+    explain: Method | None = None
+
+    def canonical(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
+        exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
+        settings = self.model_dump(mode="json", exclude=exclude)
+        return canonical_json({"scoring_version": SCORING_VERSION, **settings})
+
+    def run_id(self) -> str:
+        """16 hex digits: the same for the same input, scoring digest, key rules and scoring settings."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+    def unit_id(self, unit: dict[str, Any]) -> str:
+        """32 hex digits: hash of the unit's ordered (key, size, etag), its row range and this config."""
+        content = {
+            "objects": [[o["key"], o["size"], o["etag"]] for o in unit["objects"]],
+            "rows": [unit["row_start"], unit["row_count"]],
+            "source": unit["source"],
+            "date": unit["date"],
+        }
+        return hashlib.sha256((self.canonical() + canonical_json(content)).encode()).hexdigest()[:32]
+
+
+def part_id(unit_id: str, part: int, first_offset: int) -> str:
+    """32 hex digits: the unit cut from a stream at `first_offset` (bytes); the stream's own id pins the content."""
+    return hashlib.sha256(f"{unit_id}:{part}:{first_offset}".encode()).hexdigest()[:32]
+
+
+def canonical_json(document: object) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,250 @@
+"""A directory on this machine (or a mount) as a store."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from stat import S_ISREG
+from typing import TypeVar
+
+from pipeline.storage.objects import RANGE_BYTES, BadUri, Changed, Denied, Gone, Object, Unreachable, retry
+
+Result = TypeVar("Result")
+
+PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
+UNFINISHED_S = 86_400  # no file takes as long to write
+MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")  # a byte of a name that its key cannot hold as it is
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP, errno.EEXIST}
+
+log = logging.getLogger(__name__)
+
+
+class LocalStore:
+    """Keys are paths below `root` with `/`; bytes of a file name that are not UTF-8 appear as `\\xNN`, and so does
+    the backslash of a name that reads like that by itself, so that no two names are one key.
+
+    Symbolic links to directories are not followed, links to files only where the target lies below the root; these, and
+    paths too long to be opened, are left out of the listing with a warning. The etag is modification time and size:
+    neither inode (unstable on network mounts) nor change time (chmod alters it).
+    """
+
+    def __init__(self, root: str):
+        self.root = os.path.abspath(root)
+        self._real_root = os.fsencode(os.path.realpath(root)).rstrip(b"/") + b"/"
+        self.uri = "file://" + self.root.rstrip("/")
+        if os.path.exists(self.root) and not os.path.isdir(self.root):
+            raise BadUri(f"uri must be a directory; got the file {root!r}. Give the directory that holds it.")
+
+    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
+        """Files whose key starts with `prefix` and is greater than `start_after`, in UTF-8 byte order of the whole key.
+
+        A directory that does not exist is an empty listing, as on S3.
+        """
+        top = prefix.rpartition("/")[0]
+        try:
+            directory = os.fsencode(self._path(top))
+        except Gone:
+            return
+        if not top or self._is_inside(directory):
+            yield from self._walk(directory, f"{top}/" if top else "", prefix, start_after or "")
+
+    def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
+        """The whole object. Raises Gone, Changed (when `etag` or `size` is given and differs), Denied, Unreachable."""
+        body = self._read(key, 0, None, etag)[0]
+        if size not in (None, len(body)):
+            raise Changed(f"{key!r} below {self.uri} was changed since it was listed: {len(body)} bytes instead of {size}")
+        return body
+
+    def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object. Errors as for `get`."""
+        return self._read(key, start, start + length, etag)[0]
+
+    def get_tail(self, key: str, length: int, etag: str | None = None) -> tuple[bytes, int]:
+        """The last `length` bytes (all of a smaller object) and the object's size. Errors as for `get`."""
+        return self._read(key, -length, None, etag)
+
+    def open_stream(self, key: str, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
+        """The object from byte `start` on, in pieces of at most 16 MiB. Errors as for `get`, at any piece."""
+        while piece := self.get_range(key, start, RANGE_BYTES, etag):
+            yield piece
+            start += len(piece)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write the object whole, replacing one of that key."""
+
+        def call() -> None:
+            with self._partial(key, iter([body])) as (partial, path):
+                os.replace(partial, path)
+
+        retry(call)
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Write the object whole unless the key exists; False when it did. A kill leaves all of it or nothing."""
+        return retry(lambda: self._link_new(key, iter([body])))
+
+    def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool:
+        """`put_new` with the content of a local file."""
+
+        def call() -> bool:
+            with open(path, "rb") as file:
+                return self._link_new(key, iter(lambda: file.read(RANGE_BYTES), b""))
+
+        return retry(call)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when it does not exist."""
+        with contextlib.suppress(Gone):
+            self._attempt(key, lambda: os.unlink(self._path(key)))
+
+    def _walk(self, directory: bytes, base: str, prefix: str, start_after: str) -> Iterator[Object]:
+        levels = [(base, iter(self._entries(directory, base)))]  # a stack: names may be nested deeper than calls
+        while levels:
+            base, entries = levels[-1]
+            name, entry = next(entries, (None, None))
+            if entry is None:
+                levels.pop()
+                continue
+            key = f"{base}{name}"
+            if entry.is_dir(follow_symlinks=False):
+                below = key  # ends in "/"
+                passed = start_after > below and not start_after.startswith(below)
+                if not passed and (below.startswith(prefix) or prefix.startswith(below)):
+                    levels.append((below, iter(self._entries(entry.path, below))))
+            elif key.startswith(prefix) and key > start_after:
+                if entry.is_symlink() and not (self._is_inside(entry.path) and os.path.isfile(entry.path)):
+                    log.warning("not followed: link %s below %s (outside, a directory or broken)", key, self.uri)
+                    continue
+                with contextlib.suppress(Gone):  # deleted between listing and stat, or its path is too long
+                    found = self._attempt(key, entry.stat)
+                    yield Object(key, found.st_size, _etag(found))
+
+    def delete_unfinished(self) -> int:
+        """Delete what writers that were killed a day ago or earlier have left; how many files."""
+        deleted = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # its writer has just come to the end
+                    if name.endswith(PARTIAL) and path.stat().st_mtime < time.time() - UNFINISHED_S:
+                        path.unlink()
+                        deleted += 1
+        return deleted
+
+    def _entries(self, directory: bytes, base: str) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
+        """Entries in the order of their keys: a directory counts with its slash (`a.txt` < `a/` < `a0`)."""
+
+        def call() -> list[tuple[str, os.DirEntry[bytes]]]:
+            with os.scandir(directory) as entries:
+                return [
+                    (_text(entry.name) + "/" * entry.is_dir(follow_symlinks=False), entry)
+                    for entry in entries
+                    if not entry.name.endswith(PARTIAL.encode())
+                    and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())
+                ]
+
+        try:
+            named = self._attempt(base, call)
+        except Gone as gone:
+            if isinstance(gone.__cause__, OSError) and gone.__cause__.errno == errno.ENAMETOOLONG:
+                log.warning("not listed: the path of %.80s... below %s is too long", base, self.uri)
+            return []
+        return sorted(named, key=lambda pair: pair[0])  # str order is code point order is UTF-8 byte order
+
+    def _is_inside(self, path: bytes) -> bool:
+        return os.path.realpath(path).startswith(self._real_root)
+
+    def _path(self, key: str) -> str:
+        parts = key.split("/")
+        if key and ("" in parts or "." in parts or ".." in parts or "\0" in key):
+            raise Gone(f"{key!r} is no path below {self.uri}")
+        name = os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
+        return os.path.join(self.root, name) if key else self.root
+
+    def _read(self, key: str, start: int, end: int | None, etag: str | None) -> tuple[bytes, int]:
+        """Bytes from `start` (negative: from the end) to `end`, and the size of the whole file."""
+
+        def call() -> tuple[bytes, int]:
+            path = os.path.realpath(os.fsencode(self._path(key)))
+            if not path.startswith(self._real_root):
+                raise Gone(f"{key!r} leads outside {self.uri}")
+            with open(path, "rb", buffering=0, opener=_no_link_no_wait) as file:
+                stat = os.fstat(file.fileno())
+                if not S_ISREG(stat.st_mode):
+                    raise Gone(f"{key!r} below {self.uri} is no plain file")
+                first = start if start >= 0 else max(0, stat.st_size + start)
+                last = stat.st_size if end is None else min(end, stat.st_size)
+                body = bytearray()
+                file.seek(first)
+                while len(body) < last - first and (piece := file.read(last - first - len(body))):
+                    body += piece
+                if etag is not None and not etag == _etag(stat) == _etag(os.fstat(file.fileno())):
+                    raise Changed(f"{key!r} below {self.uri} was changed since it was listed")
+                return bytes(body), stat.st_size
+
+        return self._attempt(key, call)
+
+    @contextlib.contextmanager
+    def _partial(self, key: str, pieces: Iterator[bytes]) -> Iterator[tuple[str, str]]:
+        """A finished file under a temporary name in the target's directory, and the target's path."""
+        path = self._path(key)
+        partial = os.path.join(os.path.dirname(path), uuid.uuid4().hex + PARTIAL)
+
+        try:
+            with self._errors(key):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(partial, "xb") as file:
+                    for piece in pieces:
+                        file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield partial, path
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+    def _link_new(self, key: str, pieces: Iterator[bytes]) -> bool:
+        if os.path.lexists(self._path(key)):
+            return False
+        with self._partial(key, pieces) as (partial, path):
+            try:
+                os.link(partial, path)
+            except FileExistsError:
+                return False
+        return True
+
+    def _attempt(self, key: str, call: Callable[[], Result]) -> Result:
+        def once() -> Result:
+            with self._errors(key):
+                return call()
+
+        return retry(once)
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"{key!r} below {self.uri}: {error.strerror or error}"
+            if error.errno in MISSING:
+                raise Gone(what) from error
+            if error.errno in REFUSED:
+                raise Denied(what) from error
+            raise Unreachable(what) from error
+
+
+def _etag(stat: os.stat_result) -> str:
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _text(name: bytes) -> str:
+    return ESCAPED.sub(rb"\\x5cx\1", name).decode("utf-8", "backslashreplace")
+
+
+def _no_link_no_wait(path: bytes, flags: int) -> int:
+    """Opens what a link was put in place of, or a pipe that nobody writes to, as an error instead of following or waiting."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,0 +1,76 @@
+"""How to reach S3: endpoint, region and credentials from where every AWS tool takes them."""
+
+import functools
+import os
+from typing import Any, NamedTuple
+
+import botocore
+import botocore.config
+import botocore.loaders
+import botocore.session
+from botocore.exceptions import BotoCoreError
+
+from pipeline.storage.objects import ATTEMPTS, BadUri
+
+CONNECTIONS = 32
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 60
+PATH_STYLE = botocore.config.Config(s3={"addressing_style": "path"})
+
+
+class Connection(NamedTuple):
+    """A botocore client and what other clients need to reach the same endpoint.
+
+    credentials: botocore's, None where there are none.  unsigned: public buckets are read without any.
+    endpoint: None for Amazon's own.  attempts: how often a request is tried.
+    """
+
+    client: Any
+    credentials: Any
+    unsigned: bool
+    endpoint: str | None
+    region: str
+    attempts: int
+
+
+def connect() -> Connection:
+    """By the usual AWS environment; AWS_MAX_ATTEMPTS tries, else 7; `AWS_SKIP_SIGNATURE=true` for public buckets.
+
+    Checksums that older gateways refuse are sent only where S3 requires them. Endpoints that are not Amazon's get the
+    bucket in the path, unless the AWS configuration says how. Raises BadUri.
+    """
+    unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true")
+    config = botocore.config.Config(
+        max_pool_connections=CONNECTIONS,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"total_max_attempts": 1},  # `retry` does it, for bodies that break off too
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        signature_version=botocore.UNSIGNED if unsigned else None,
+    )
+    try:
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _loader())
+        client = session.create_client("s3", config=config)
+        host = client.meta.endpoint_url.split("//", 1)[1].split("/")[0].split(":")[0]
+        endpoint = None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else client.meta.endpoint_url
+        if endpoint and "addressing_style" not in session.get_scoped_config().get("s3", {}):
+            client = session.create_client("s3", config=config.merge(PATH_STYLE))
+        region = client.meta.region_name
+        return Connection(
+            client=client,
+            credentials=session.get_credentials(),
+            unsigned=unsigned,
+            endpoint=endpoint,
+            region=region if region and region != "aws-global" else "us-east-1",
+            attempts=int(session.get_config_variable("max_attempts") or ATTEMPTS),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise BadUri(f"AWS_ENDPOINT_URL, AWS_PROFILE, AWS_REGION must describe an S3 endpoint: {error}") from error
+
+
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Shared by all sessions: reading the description of S3 anew costs a client five times as much."""
+    return botocore.loaders.create_loader()

@@ -1,0 +1,73 @@
+"""The objects of a store as files for DuckDB, read as everything else is: lengths checked, passing faults tried again."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+from pipeline.storage.objects import StorageError, listed
+from pipeline.storage.s3 import S3Store
+
+BLOCK_BYTES = 4 << 20  # read at once and ahead: DuckDB asks for single column chunks
+
+
+class StoreFiles(AbstractFileSystem):
+    """Read-only. Paths are `s3://bucket/prefix/key` or the same without the scheme.
+
+    `fault` is the last StorageError: DuckDB raises an error of its own where a file cannot be read.
+    """
+
+    protocol = ("s3",)
+    cachable = False
+
+    def __init__(self, store: S3Store) -> None:
+        super().__init__()
+        self._store = store
+        self._known: dict[str, dict[str, Any]] = {}
+        self.fault: StorageError | None = None
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("s3://")
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Asked once a file. Raises FileNotFoundError."""
+        name, key = self._strip_protocol(path), self._key(path)
+        if name not in self._known:
+            with self._remembering():
+                found = listed(self._store, key)
+            if found is None:
+                raise FileNotFoundError(path)
+            self._known[name] = {"name": name, "size": found.size, "type": "file", "ETag": found.etag}
+        return self._known[name]
+
+    def modified(self, path: str) -> datetime:
+        """One time for all: the files of tables are never written twice."""
+        return datetime.fromtimestamp(0, UTC)
+
+    def read_range(self, path: str, start: int, end: int, etag: str) -> bytes:
+        with self._remembering():
+            return self._store.get_range(self._key(path), start, end - start, etag)
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> "StoreFile":
+        return StoreFile(self, path, mode, block_size=BLOCK_BYTES)
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as fault:
+            self.fault = fault
+            raise
+
+    def _key(self, path: str) -> str:
+        return self._strip_protocol(path).removeprefix(f"{self._strip_protocol(self._store.uri)}/")
+
+
+class StoreFile(AbstractBufferedFile):
+    """One of them; fsspec keeps the block that was read last."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.fs.read_range(self.path, start, end, self.details["ETag"])

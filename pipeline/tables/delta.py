@@ -1,0 +1,322 @@
+"""The Delta tables under an output: how they are made, opened, checked and changed.
+
+A change of a table is one commit of explicit removes and adds on exactly the version that was read; when another writer was
+first, it fails and the caller reads again. Nothing is ever overwritten, so old files stay for `RETENTION_DAYS`.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from types import ModuleType
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Field
+from deltalake.exceptions import TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
+
+from pipeline.storage.objects import listed
+from pipeline.storage.ranged import open_ranged
+from pipeline.storage.store import StorageError, Store, open_store, storage_options
+from pipeline.tables.faults import named, reading
+from schemas import errors, lots, maps, regions, runs, scores
+
+TABLES: dict[str, ModuleType] = {
+    "maps": maps,
+    "regions": regions,
+    "errors": errors,
+    "lots": lots,
+    "scores": scores,
+    "runs": runs,
+}
+"""Every table with its schema module, in the order in which finalize commits them."""
+
+RETENTION_DAYS = 90
+VERSION_PROPERTY = "flowscore.schema_version"
+
+
+class TableConflict(ValueError):
+    """A table that exists does not fit what is to be written to it."""
+
+
+class PartitionConflict(TableConflict):
+    """A table partition holds scores of another scoring digest."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table: path below the table, size in bytes, partition values, Delta statistics (JSON)."""
+
+    path: str
+    size: int
+    partition: dict[str, str]
+    stats: str = ""
+
+
+def table_uri(output_uri: str, name: str) -> str:
+    """The table's address as deltalake and DuckDB take it: a plain path on this machine, or s3://..."""
+    return f"{_plain(open_store(output_uri).uri)}/{name}"
+
+
+def _plain(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+@reading
+def open_table(output_uri: str, name: str) -> DeltaTable | None:
+    """The table's newest version, or None when nothing was published to it yet. Raises Denied, Unreachable."""
+    try:
+        return DeltaTable(table_uri(output_uri, name), storage_options=storage_options(output_uri))
+    except TableNotFoundError:
+        return None
+
+
+def open_or_create(output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
+    """The table, made or widened so that it has every column of `schema`; columns are never taken away.
+
+    Raises:
+        TableConflict: the table has other partitions, another type for a column, or a newer schema version.
+        Denied, Unreachable: repeat it.
+    """
+    table = open_table(output_uri, name)
+    with named():
+        return _created_and_widened(table, output_uri, name, schema)
+
+
+def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
+    module = TABLES[name]
+    if table is None:
+        table = DeltaTable.create(
+            table_uri(output_uri, name),
+            schema=schema,
+            mode="ignore",
+            partition_by=module.PARTITION_BY,
+            description=(module.__doc__ or "").strip(),
+            configuration={
+                "delta.logRetentionDuration": f"interval {RETENTION_DAYS} days",
+                "delta.deletedFileRetentionDuration": f"interval {RETENTION_DAYS} days",
+                "delta.dataSkippingNumIndexedCols": "-1",
+                VERSION_PROPERTY: str(module.VERSION),
+            },
+            storage_options=storage_options(output_uri),
+            raise_if_key_not_exists=False,
+        )
+    check_fits(table, name, schema)
+    missing = [column for column in schema if column.name not in arrow_schema(table).names]
+    if missing:
+        table.alter.add_columns([Field.from_arrow(column) for column in missing])
+        table = DeltaTable(table.table_uri, storage_options=storage_options(output_uri))
+    if int(table.metadata().configuration[VERSION_PROPERTY]) < module.VERSION:
+        table.alter.set_table_properties({VERSION_PROPERTY: str(module.VERSION)}, raise_if_not_exists=False)
+        table = DeltaTable(table.table_uri, storage_options=storage_options(output_uri))
+    return table
+
+
+def check_fits(table: DeltaTable, name: str, schema: pa.Schema) -> None:
+    """Raises TableConflict unless the table's partitions, version and column types go with `schema`."""
+    module = TABLES[name]
+    metadata = table.metadata()
+    if metadata.partition_columns != module.PARTITION_BY:
+        raise TableConflict(
+            f"partitions of the table {name} must be {module.PARTITION_BY}; got {metadata.partition_columns}. "
+            "They are fixed when a table is made: choose another --output"
+        )
+    version = metadata.configuration.get(VERSION_PROPERTY)
+    if version is None or int(version) > module.VERSION:
+        raise TableConflict(
+            f"schema version of the table {name} must be at most {module.VERSION}; got {version}. "
+            "It was made by a newer flowscore or by another program: use that, or choose another --output"
+        )
+    have = arrow_schema(table)
+    for column in schema:
+        if column.name in have.names and have.field(column.name).type != column.type:
+            raise TableConflict(
+                f"column {column.name} of the table {name} must be of type {column.type}; got "
+                f"{have.field(column.name).type}. Rename the key in the key pattern, or choose another --output"
+            )
+
+
+def arrow_schema(table: DeltaTable) -> pa.Schema:
+    """The table's columns with their meanings and units."""
+    return pa.schema(table.schema().to_arrow())
+
+
+def score_schema(key_columns: Iterable[str]) -> pa.Schema:
+    """The scores table's columns for a run whose key pattern has these fields.
+
+    `date` and `lot` are columns already, and `name` is what remains of the path: `uri` and `member` hold it.
+
+    Raises:
+        TableConflict: a key has the name of a fixed column.
+    """
+    keys = tuple(name for name in key_columns if name not in ("date", "lot", "name"))
+    taken = {name.lower() for name in scores.SCHEMA.names}
+    for i, name in enumerate(keys):
+        if name.lower() in taken | {other.lower() for other in keys[:i]}:
+            raise TableConflict(
+                f"key column must not have the name of another column of scores; got {name!r}. Rename it in the key pattern"
+            )
+    return scores.with_keys(keys)
+
+
+def partition_path(partition: dict[str, str]) -> str:
+    """`model=.../date=.../`, each value percent-encoded; empty for a table without partitions."""
+    return "".join(f"{name}={quote(value, safe='')}/" for name, value in partition.items())
+
+
+def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> dict[str, list[DataFile]]:
+    """The current files of a model's partitions, by date, in the order of their paths."""
+    found: dict[str, list[DataFile]] = {date: [] for date in dates}
+    if table is None:
+        return found
+    actions = _actions(table)
+    columns = ("path", "size_bytes", "partition.model", "partition.date")
+    for path, size, of_model, date in zip(*(actions[name].to_pylist() for name in columns), strict=True):
+        if of_model == model and date in found:
+            found[date].append(DataFile(unquote(path), size, {"model": model, "date": date}))
+    return {date: sorted(files, key=lambda file: file.path) for date, files in found.items()}
+
+
+@reading
+def _actions(table: DeltaTable) -> pa.Table:
+    """A row a current file: path, size, partition, statistics."""
+    return pa.table(table.get_add_actions(flatten=True))
+
+
+@reading
+def table_files(table: DeltaTable | None) -> list[str]:
+    """Paths of all current files below the table, in order."""
+    return sorted(unquote(path) for path in pa.table(table.get_add_actions())["path"].to_pylist()) if table else []
+
+
+@reading
+def lacks_columns(table: DeltaTable) -> bool:
+    """Whether some file may be without some column: it was written before that was added, or by another program."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    counted = [column.name for column in arrow_schema(table) if not pa.types.is_binary(column.type)]
+    inside = [name for name in counted if name not in table.metadata().partition_columns]
+    names = [f"null_count.{name}" for name in inside]
+    return any(name not in actions.column_names or actions[name].null_count for name in names)
+
+
+def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iterable[str]) -> None:
+    """Check that no touched partition of `scores` holds another scoring digest.
+
+    Raises:
+        PartitionConflict: naming the first such partition.
+    """
+    table = open_table(output_uri, "scores")
+    if table is None:
+        return
+    touched = set(dates)
+    actions = _actions(table)
+    bounds = [
+        actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows
+        for name in ("min.model_digest", "max.model_digest")
+    ]
+    keys = (actions[name].to_pylist() for name in ("partition.model", "partition.date", "path"))
+    for of_model, date, path, low, high in zip(*keys, *bounds, strict=True):
+        if of_model != model or date not in touched:
+            continue
+        if low is None or low != high:  # a file that another program wrote or rewrote
+            with open_ranged(open_store(output_uri), f"scores/{unquote(path)}") as file:
+                found = pq.read_table(file, columns=["model_digest"])["model_digest"].unique().to_pylist()
+        else:
+            found = [low]
+        if found != [model_digest]:
+            raise PartitionConflict(
+                f"model_digest of the partition (model {model}, date {date}) must be {model_digest}; got {', '.join(found)}. "
+                "A partition keeps one version of a model: score with that version, give the new one another name, "
+                "or choose another --output"
+            )
+
+
+def statistics(metadata: pq.FileMetaData) -> str:
+    """Delta statistics (JSON) of a Parquet file: row count, and min, max and null count of every column but binary ones.
+
+    A column with values but without min and max would read as `null` beside others that have them, and filters on it would
+    find nothing; such a file gets its row count only.
+    """
+    lowest: dict[str, object] = {}
+    highest: dict[str, object] = {}
+    nulls: dict[str, int] = {}
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(index)
+            name, found = chunk.path_in_schema, chunk.statistics
+            if chunk.physical_type == "BYTE_ARRAY" and metadata.schema.column(index).logical_type.type != "STRING":
+                continue
+            if found is None or not found.has_null_count or not (found.has_min_max or found.null_count == chunk.num_values):
+                return json.dumps({"numRecords": metadata.num_rows})
+            nulls[name] = nulls.get(name, 0) + found.null_count
+            if found.has_min_max:
+                lowest[name] = min(lowest.get(name, found.min), found.min)
+                highest[name] = max(highest.get(name, found.max), found.max)
+    return json.dumps(
+        {
+            "numRecords": metadata.num_rows,
+            "minValues": {name: _bound(value) for name, value in lowest.items()},
+            "maxValues": {name: _bound(value) for name, value in highest.items()},
+            "nullCount": nulls,
+        }
+    )
+
+
+def _bound(value: object) -> object:
+    return value.isoformat(timespec="microseconds").replace("+00:00", "Z") if isinstance(value, datetime) else value
+
+
+@reading
+def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bool:
+    """Whether the slice (or a later one) of the run is in the table."""
+    version = table.transaction_version(run_id) if table is not None else None
+    return version is not None and version >= slice_number
+
+
+def replace_files(
+    name: str, table: DeltaTable, store: Store, run_id: str, slice_number: int, added: list[DataFile], removed: list[DataFile]
+) -> None:
+    """Take `removed` out of the table and put `added` in, in one commit on exactly the version that `table` has loaded.
+
+    Raises:
+        CommitFailedError: another commit was first; load the table and look again.
+        Denied, Unreachable: perhaps committed; load the table and look.
+        StorageError: an added file is not there with its size.
+    """
+    for file in added:
+        key = f"{name}/{file.path}"
+        found = listed(store, key)
+        if found is None or found.size != file.size:
+            raise StorageError(f"{key} below {store.uri} must have {file.size} bytes; got {found}. Repeat the command")
+    now_ms = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        RemoveAction(file.path, True, now_ms, size=file.size, partition_values=dict(file.partition)) for file in removed
+    ]
+    actions += [AddAction(file.path, file.size, file.partition, now_ms, True, file.stats) for file in added]
+    with named():
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            partition_by=table.metadata().partition_columns,
+            commit_properties=CommitProperties(
+                max_commit_retries=0,
+                app_transactions=[Transaction(run_id, slice_number, now_ms)],
+                custom_metadata={"flowscore.run_id": run_id, "flowscore.slice": str(slice_number)},
+            ),
+        )
+
+
+def clean(output_uri: str) -> dict[str, int]:
+    """Delete the files that no version of the last `RETENTION_DAYS` days needs; how many, by table."""
+    deleted = {}
+    for name in TABLES:
+        table = open_table(output_uri, name)
+        if table is not None:
+            table.create_checkpoint()
+            table.cleanup_metadata()
+            deleted[name] = len(table.vacuum(dry_run=False, full=True))
+    return deleted

@@ -1,0 +1,310 @@
+"""Turns the commits of a finished plan slice into rows of the tables. Repeatable at any point after any kill.
+
+The files of all partitions are written first. Then each table gets one commit, in the order maps, regions, errors,
+`scores`, `runs`: an image is visible when its row of scores is. A table whose transaction log already has the run's slice is
+left as it is. Atomic per table, not across tables.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from pipeline.state import plan
+from pipeline.state.run_state import RunState
+from pipeline.storage.store import Gone, retry
+from pipeline.tables.delta import (
+    TABLES,
+    DataFile,
+    active_files,
+    check_partitions,
+    is_committed,
+    open_or_create,
+    open_table,
+    replace_files,
+    score_schema,
+)
+from pipeline.tables.faults import reading
+from pipeline.tables.partition import PartitionFiles, PartitionJob, discard, write_partition
+from pipeline.tables.writer import PartitionWriter
+from schemas import runs
+
+PARTITIONED = ("maps", "regions", "errors", "scores")
+"""The tables that hold images, in the order of their commits; lots join them when a model is calibrated."""
+
+MapFunction = Callable[[Callable[[PartitionJob], PartitionFiles], Iterable[PartitionJob]], Iterable[PartitionFiles]]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What finalize must know of a run and cannot read from its commits.
+
+    key_columns: fields of the key pattern.  config, artifact: JSON-serialisable.  attempts: drivers so far.
+    started_at, spent_s: when this driver took the slice up, and the wall time of all drivers on it; None when not known.
+    """
+
+    run_id: str
+    slice: int
+    model: str
+    model_digest: str
+    config: dict[str, Any]
+    code_version: str
+    ignored: int
+    attempts: int
+    started_at: datetime | None
+    max_error_share: float
+    accept_errors: bool = False
+    key_columns: tuple[str, ...] = ()
+    artifact: dict[str, Any] | None = None
+    calibration_digest: str | None = None
+    spent_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a slice: planned = scored + quarantined; duplicates are among those but not in the tables."""
+
+    planned: int
+    scored: int
+    quarantined: int
+    duplicates: int
+    ignored: int
+    bytes_read: int
+    stage_seconds: dict[str, float]
+
+
+class TooManyErrors(Exception):
+    """More images failed than the configured share. Nothing was published; the commits stay."""
+
+
+def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> Counts:
+    """Publish one slice of which every unit is committed; a slice that is published already is left as it is.
+
+    Args:
+        map_fn: applies a function to partition jobs; by default here, one after another. Ray tasks do it as well.
+    Raises:
+        IncompleteSlice: a unit of the slice is not committed whole, or an earlier slice is not published.
+        TooManyErrors: and nothing is published.
+        PartitionConflict, TableConflict: a table does not go with the run.
+    """
+    state = RunState(output_uri, run.run_id)
+    published = read_published(state, run.slice)
+    if published is not None:
+        return published
+    _check_earlier(state, run.slice)
+    if is_committed(open_table(output_uri, "runs"), run.run_id, run.slice):
+        counts = _recorded(output_uri, run)
+    else:
+        counts = _publish_images(state, run, map_fn)
+        _publish_run(state, run, counts)
+    state.store.put(state.published_key(run.slice), json.dumps(asdict(counts)).encode())
+    return counts
+
+
+def read_published(state: RunState, slice_number: int) -> Counts | None:
+    """The counts of a slice that finalize has finished, or None."""
+    try:
+        return Counts(**json.loads(state.store.get(state.published_key(slice_number))))
+    except Gone:
+        return None
+
+
+def _check_earlier(state: RunState, slice_number: int) -> None:
+    missing = sorted(set(range(slice_number)) - state.published())
+    if missing:
+        raise ValueError(
+            f"slice must be the first that is not published; got {slice_number} of run {state.run_id} while {missing[0]} is "
+            "not. Publish them in order"
+        )
+
+
+def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Counts:
+    """Write and commit maps, regions, errors and scores, whichever are not committed yet."""
+    units = _units_by_date(state, run.slice)
+    written: dict[str, PartitionFiles] = {}
+    now = datetime.now(UTC)
+
+    def newest() -> dict[str, DeltaTable | None]:
+        return {name: open_table(state.output_uri, name) for name in PARTITIONED}
+
+    def write(dates: Iterable[str], tables: tuple[str, ...], opened: dict[str, DeltaTable | None]) -> None:
+        existing = {name: active_files(table, run.model, units) for name, table in opened.items()}
+        jobs = [_job(state, run, date, units[date], tables, existing, now) for date in dates]
+        for files in map_fn(write_partition, jobs):
+            earlier = written.get(files.date)
+            if earlier is not None:
+                discard(state, {name: earlier.added[name] for name in tables})
+                files = _newer(earlier, files)
+            written[files.date] = files
+
+    check_partitions(state.output_uri, run.model, run.model_digest, units)
+    opened = newest()
+    pending = tuple(name for name in PARTITIONED if not is_committed(opened[name], run.run_id, run.slice))
+    write(units, pending, opened)
+    counts = _total(written.values(), run)
+    if pending == PARTITIONED:
+        _check_error_share(state, run, counts, written.values())
+    for name in pending:
+        retry(partial(_commit, state, run, name, written, lambda dates, name=name: write(dates, (name,), newest())))
+    return counts
+
+
+def _commit(
+    state: RunState,
+    run: RunInfo,
+    name: str,
+    written: dict[str, PartitionFiles],
+    rewrite: Callable[[list[str]], None],
+) -> None:
+    """Commit one table; what another writer has changed in the meantime is written anew first.
+
+    Repeatable: a commit whose answer was lost is found in the table's log, however often this is called.
+    """
+    while True:
+        added = [file for files in written.values() for file in files.added[name]]
+        removed = [file for files in written.values() for file in files.removed[name]]
+        if not added and not removed:
+            return
+        try:
+            table = open_or_create(state.output_uri, name, _schema(run, name))
+            if is_committed(table, run.run_id, run.slice):
+                return
+            current = active_files(table, run.model, written)
+            stale = [date for date, files in written.items() if files.existing[name] != current[date]]
+            if stale:
+                check_partitions(state.output_uri, run.model, run.model_digest, stale)
+                rewrite(stale)
+                continue
+            replace_files(name, table, state.store, run.run_id, run.slice, added, removed)
+            return
+        except CommitFailedError:
+            continue  # another writer was first: look again
+
+
+def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
+    """The files of a partition after some of its tables were written anew."""
+    existing = {**earlier.existing, **{name: later.existing[name] for name in later.added}}
+    return PartitionFiles(
+        earlier.date,
+        {**earlier.added, **later.added},
+        {**earlier.removed, **later.removed},
+        existing,
+        earlier.counts,
+        earlier.stage_seconds,
+    )
+
+
+def _units_by_date(state: RunState, slice_number: int) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The slice's units of each partition, as ranges of unit numbers (first, end)."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for unit in plan.units(state, slice_number, columns=["number", "date"]):
+        ranges = found.setdefault(unit["date"], [])
+        number = unit["number"]
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        else:
+            ranges.append((number, number + 1))
+    return {date: tuple(ranges) for date, ranges in sorted(found.items())}
+
+
+def _job(
+    state: RunState,
+    run: RunInfo,
+    date: str,
+    units: tuple[tuple[int, int], ...],
+    tables: tuple[str, ...],
+    existing: dict[str, dict[str, list[DataFile]]],
+    now: datetime,
+) -> PartitionJob:
+    same: dict[str, str | datetime | None] = {
+        "model": run.model,
+        "model_digest": run.model_digest,
+        "calibration_digest": run.calibration_digest,
+        "run_id": run.run_id,
+        "scored_at": now,
+    }
+    here = {name: by_date[date] for name, by_date in existing.items()}
+    return PartitionJob(state, run.slice, date, units, tables, score_schema(run.key_columns), same, here)
+
+
+def _schema(run: RunInfo, name: str) -> pa.Schema:
+    return score_schema(run.key_columns) if name == "scores" else TABLES[name].SCHEMA
+
+
+def _total(written: Iterable[PartitionFiles], run: RunInfo) -> Counts:
+    counts: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for files in written:
+        counts.update(files.counts)
+        seconds.update(files.stage_seconds)
+    return Counts(
+        planned=counts["scored"] + counts["quarantined"],
+        scored=counts["scored"],
+        quarantined=counts["quarantined"],
+        duplicates=counts["duplicates"],
+        ignored=run.ignored,
+        bytes_read=counts["bytes_read"],
+        stage_seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+    )
+
+
+def _check_error_share(state: RunState, run: RunInfo, counts: Counts, written: Iterable[PartitionFiles]) -> None:
+    share = counts.quarantined / max(1, counts.planned)
+    if share <= run.max_error_share or run.accept_errors:
+        return
+    for files in written:
+        discard(state, files.added)
+    raise TooManyErrors(
+        f"share of images with errors must be at most {run.max_error_share:.2%}; got {share:.2%} ({counts.quarantined:,} of "
+        f"{counts.planned:,}). Nothing was published. If that is acceptable: "
+        f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
+    )
+
+
+def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
+    row = {
+        **{name: getattr(run, name) for name in runs.SCHEMA.names if hasattr(run, name)},
+        **{name: number for name, number in asdict(counts).items() if name in runs.SCHEMA.names},
+        "config": json.dumps(run.config, sort_keys=True),
+        "artifact": json.dumps(run.artifact, sort_keys=True) if run.artifact is not None else None,
+        "stage_seconds": json.dumps(counts.stage_seconds, sort_keys=True),
+        "device_seconds": counts.stage_seconds.get("score"),
+        "finished_at": datetime.now(UTC),
+    }
+    with TemporaryDirectory(prefix="flowscore-finalize-") as folder:
+        stem = f"{run.run_id}-{run.slice:06d}"
+        with PartitionWriter(state.store, "runs", runs.SCHEMA, {}, stem, Path(folder)) as writer:
+            writer.write(pa.Table.from_pylist([row], schema=runs.SCHEMA))
+    retry(partial(_commit_run, state, run, writer.files))
+
+
+def _commit_run(state: RunState, run: RunInfo, files: list[DataFile]) -> None:
+    """Add the slice's row to the runs table; repeatable as `_commit` is."""
+    while True:
+        try:
+            table = open_or_create(state.output_uri, "runs", runs.SCHEMA)
+            if is_committed(table, run.run_id, run.slice):
+                return
+            replace_files("runs", table, state.store, run.run_id, run.slice, files, [])
+            return
+        except CommitFailedError:
+            continue  # another writer was first: look again
+
+
+def _recorded(output_uri: str, run: RunInfo) -> Counts:
+    """The counts in the slice's row of the runs table."""
+    table = open_table(output_uri, "runs")
+    assert table is not None
+    of_slice = [("run_id", "=", run.run_id), ("slice", "=", run.slice)]
+    (row,) = reading(table.to_pyarrow_table)(filters=of_slice).to_pylist()
+    row["stage_seconds"] = json.loads(row["stage_seconds"])
+    return Counts(**{name: row[name] for name in Counts.__dataclass_fields__})

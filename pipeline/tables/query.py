@@ -1,0 +1,79 @@
+"""The tables as SQL views in DuckDB, no server and no extension needed.
+
+`maps` and `regions` show an image only when `scores` has its row of the same work unit, so that nothing half published shows.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from pipeline.tables import sql
+from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files, table_uri
+
+WRITTEN_WHEN = {
+    "scores": "an image was scored",
+    "maps": "an image was scored",
+    "regions": "the model marks regions and an image has one",
+    "errors": "an image could not be scored",
+    "lots": "a calibrated model has scored a lot",
+    "runs": "a scoring run is finished",
+}
+
+
+class NoTables(ValueError):
+    """There is nothing to query under the output."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A DuckDB connection with a view for every table, and a sentence for each that has no rows."""
+
+    connection: duckdb.DuckDBPyConnection
+    empty: dict[str, str]
+
+
+def connect(output_uri: str, scratch: Path | None = None) -> Tables:
+    """Views scores, maps, regions, errors, lots and runs over the tables' newest versions.
+
+    A table that nothing was published to is there with its columns and without rows.
+
+    Args:
+        scratch: directory for queries that need more memory than there is.
+    Raises:
+        NoTables: nothing was ever published under the output.
+    """
+    opened = {name: open_table(output_uri, name) for name in TABLES}
+    if opened["scores"] is None and opened["runs"] is None:
+        raise NoTables(
+            f"output must hold tables that `flowscore score` has published; got {output_uri}, which has none. "
+            "Score something into it, or correct the URI"
+        )
+    connection = sql.connect(output_uri, scratch)
+    empty = {}
+    for name, table in sorted(opened.items(), key=lambda pair: pair[0] != "scores"):
+        source = _rows(output_uri, name, table)
+        if source is None:
+            empty[name] = f"{name} has no rows yet: it gets its first when {WRITTEN_WHEN[name]}"
+            columns = TABLES[name].SCHEMA if table is None else arrow_schema(table)
+            connection.register(f"empty_{name}", pa.Table.from_batches([], columns))
+            source = f"select * from empty_{name}"
+        if name in ("maps", "regions"):
+            source += " semi join scores using (model, date, unit_id, image_id)"
+        connection.execute(f"create view {name} as {source}")
+    return Tables(connection, empty)
+
+
+def _rows(output_uri: str, name: str, table: DeltaTable | None) -> str | None:
+    """SQL that reads a table's files with its columns in order; None when it has no files."""
+    files = table_files(table)
+    if table is None or not files:
+        return None
+    columns = ", ".join(sql.name(column) for column in arrow_schema(table).names)
+    base = table_uri(output_uri, name)
+    options = "hive_partitioning = true, hive_types_autocast = false"
+    if lacks_columns(table):
+        options += ", union_by_name = true"
+    return f"select {columns} from read_parquet({sql.file_list(f'{base}/{path}' for path in files)}, {options})"

@@ -1,0 +1,156 @@
+"""Writes the Parquet files of one table partition and puts them on storage, not yet visible to any reader."""
+
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.store import Store
+from pipeline.tables.delta import TABLES, DataFile, partition_path, statistics
+
+FILE_BYTES = 256 << 20
+"""A file is closed by the row group that takes it past this size: files stay between 128 MB and 1 GB."""
+
+CHUNK_BYTES = 256 << 20
+"""Rows that are put in order in memory, and then make one file; measured before compression."""
+
+SPOOL_ROWS = 50_000
+
+BINARY_LEVEL = 6
+"""zstd's, for maps and embeddings: a map of 48 x 48 cells takes 0.04 ms and a tenth less space than at level 1."""
+
+
+def file_schema(schema: pa.Schema, table: str) -> pa.Schema:
+    """The columns that a data file holds: those of the table without the partition columns, which are in its path."""
+    return pa.schema([column for column in schema if column.name not in TABLES[table].PARTITION_BY])
+
+
+class PartitionWriter:
+    """Takes rows in their final order; a context manager, `files` is complete after it.
+
+    Args:
+        table: name of the table.
+        schema: the table's columns.
+        stem: start of the file names.
+        scratch: local directory for the file that is being written.
+    """
+
+    def __init__(
+        self, store: Store, table: str, schema: pa.Schema, partition: dict[str, str], stem: str, scratch: Path
+    ) -> None:
+        self.files: list[DataFile] = []
+        self.schema = file_schema(schema, table)
+        self._store, self._table, self._partition, self._stem, self._scratch = store, table, partition, stem, scratch
+        self._row_group_rows = TABLES[table].ROW_GROUP_ROWS
+        self._waiting: list[pa.Table] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._path = scratch / "unused"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.end_file()
+        elif self._writer is not None:
+            self._writer.close()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows; whole row groups go to the file at once."""
+        self._waiting.append(rows.select(self.schema.names).cast(self.schema))
+        waiting = sum(part.num_rows for part in self._waiting)
+        if waiting >= self._row_group_rows:
+            self._write_groups(waiting - waiting % self._row_group_rows)
+
+    def end_file(self) -> None:
+        """Finish the file that is being written, if there is one; what follows goes to another."""
+        self._write_groups(sum(part.num_rows for part in self._waiting))
+        self._put()
+
+    def _write_groups(self, count: int) -> None:
+        rows = pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table()
+        for start in range(0, count, self._row_group_rows):
+            if self._writer is None:
+                self._open()
+            assert self._writer is not None
+            self._writer.write_table(rows.slice(start, min(self._row_group_rows, count - start)))
+            if self._path.stat().st_size >= FILE_BYTES:
+                self._put()
+        self._waiting = [rows.slice(count)] if count < rows.num_rows else []
+
+    def _open(self) -> None:
+        binary = [column.name for column in self.schema if pa.types.is_binary(column.type)]
+        plain = [name for name in self.schema.names if name not in binary]
+        self._path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        self._writer = pq.ParquetWriter(
+            self._path,
+            self.schema,
+            compression="zstd",
+            compression_level=dict.fromkeys(binary, BINARY_LEVEL) or None,
+            use_dictionary=plain,
+            write_statistics=plain,
+        )
+
+    def _put(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        stats = statistics(pq.read_metadata(self._path))
+        path = f"{partition_path(self._partition)}{self._stem}-{uuid.uuid4().hex}.parquet"
+        self._store.put_new_file(f"{self._table}/{path}", self._path)
+        self.files.append(DataFile(path, self._path.stat().st_size, self._partition, stats))
+        self._path.unlink()
+
+
+class UnitOrder:
+    """Hands rows that come unit by unit on to a writer in the order of unit ids, chunk by chunk, a file each."""
+
+    def __init__(self, writer: PartitionWriter) -> None:
+        self._writer = writer
+        self._waiting: list[tuple[str, pa.Table]] = []
+        self._bytes = 0
+
+    def write(self, unit_id: str, rows: pa.Table) -> None:
+        """Add the rows of one unit, in the order of the unit."""
+        if rows.num_rows:
+            self._waiting.append((unit_id, rows))
+            self._bytes += rows.nbytes
+        if self._bytes >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        for _, rows in sorted(self._waiting, key=lambda unit: unit[0]):
+            self._writer.write(rows)
+        self._writer.end_file()
+        self._waiting, self._bytes = [], 0
+
+
+class RowSpool:
+    """A local Parquet file of rows in the order in which they come; a context manager, complete after it."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        self._waiting: list[pa.Table] = []
+
+    def __enter__(self) -> Self:
+        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()
+        self._writer.close()
+
+    def write(self, rows: pa.Table) -> None:
+        self._waiting.append(rows)
+        if sum(part.num_rows for part in self._waiting) >= SPOOL_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting = []

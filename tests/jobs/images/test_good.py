@@ -1,0 +1,91 @@
+"""Lists of excluded images, and what an image that is cut into tiles contributes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from jobs.command.errors import UsageError
+from jobs.images.good import Exclusions, GoodSet, read_good_images
+from models import registry
+from models.backbones.backbone import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from models.detector import Detector
+from models.features.store import ImageFeatures
+from models.fitting.groups import group_images
+from pipeline.input.config import SourceConfig
+
+
+def test_by_key_uri_or_hash_with_comments(tmp_path: Path) -> None:
+    path = tmp_path / "exclude.txt"
+    path.write_text("# by QA\na.png\n\nfile:///x/b.png\n00ff\nnever.png\n")
+    exclusions = Exclusions(path)
+    row = {"key": "-", "uri": "-", "content_hash": "-"}
+    assert row | {"key": "a.png"} in exclusions
+    assert row | {"uri": "file:///x/b.png"} in exclusions
+    assert row | {"content_hash": "00ff"} in exclusions
+    assert row | {"key": "# by QA"} not in exclusions and row not in exclusions
+    assert exclusions.unused() == {"never.png"}
+
+
+def test_no_list_excludes_nothing_and_a_missing_one_is_said() -> None:
+    assert {"key": "a", "uri": "b", "content_hash": "c"} not in Exclusions(None)
+    with pytest.raises(UsageError, match="--exclude must be a readable text file"):
+        Exclusions(Path("/no/such/file"))
+
+
+def small(resize: str) -> Detector:
+    return registry.build(
+        ArtifactConfig(
+            name="tiny",
+            backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
+            input=InputConfig(height=32, width=32, resize=resize),
+            hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 images of 96 x 64 px, the first two nearly the same, one smaller than a tile, and a damaged file."""
+    folder = tmp_path_factory.mktemp("archive")
+    for number in range(10):
+        size = (20, 24) if number == 9 else (64, 96)
+        pixels = np.random.default_rng(max(number, 1)).normal(128, 40, size)
+        pixels = ndimage.gaussian_filter(pixels, 2) * 4 - 384
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{number}.png", compress_level=number)
+    (folder / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def read(archive: Path, workspace: Path, resize: str, **options) -> tuple[GoodSet, np.ndarray]:
+    with ImageFeatures(small(resize), workspace, "good") as images:
+        read = read_good_images(SourceConfig(input_uri=str(archive)), images, Exclusions(None), None, 0.2, **options)
+        assert len(images) == len(read.owners)
+        return read, images.pixels.read(torch.arange(len(images))).numpy()
+
+
+def test_tiles_belong_to_their_image_and_to_its_group(archive: Path, tmp_path: Path) -> None:
+    found, pixels = read(archive, tmp_path, "tile")
+    counts = np.bincount(found.owners)
+    assert counts.tolist() == [12] * 9 + [1] and len(found.hashes) == len(found.thumbs) == 10
+    assert found.unreadable == {"corrupt": 1} or found.unreadable == {"truncated": 1}
+    groups = group_images(found.group_keys, "lot", found.thumbs)
+    assert groups.names[0] == groups.names[1] and groups.count() == 9
+    assert found.samples(np.array([1, 9])).tolist() == [*range(12, 24), 108]
+    image = np.asarray(Image.open(archive / "1.png"))
+    assert (pixels[12, :, :, 0] == image[:32, :32]).all()
+
+
+def test_some_tiles_of_an_image_are_drawn_with_the_seed(archive: Path, tmp_path: Path) -> None:
+    some, again, others = (read(archive, tmp_path, "tile", tiles_per_image=5, seed=seed) for seed in (1, 1, 2))
+    assert np.bincount(some[0].owners).tolist() == [5] * 9 + [1]
+    assert (some[1] == again[1]).all() and not (some[1] == others[1]).all()
+
+
+def test_an_image_that_is_not_cut_is_one_sample(archive: Path, tmp_path: Path) -> None:
+    found, pixels = read(archive, tmp_path, "squash")
+    assert found.owners.tolist() == list(range(10)) == found.samples(np.arange(10)).tolist() and len(pixels) == 10

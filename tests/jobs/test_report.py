@@ -1,0 +1,132 @@
+import io
+import re
+import tarfile
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from fake_run import score_without_model
+from PIL import Image
+
+from jobs.command.entry import run
+from jobs.report import main
+from pipeline.report.pictures import BOX
+from pipeline.storage.store import open_store
+from pipeline.tables.finalize import finalize_slice
+
+PATTERN = "{line}/{date}/{lot}/{name}"
+VOID = {"meta", "img", "br", "input"}
+
+
+def jpeg(seed, spot=0):
+    pixels = np.random.default_rng(seed).normal(128, 6, (60, 80)).clip(0, 255).astype(np.uint8)
+    pixels[20 : 20 + spot, 30 : 30 + spot] = 250
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "JPEG", quality=90)
+    return sink.getvalue()
+
+
+def fill(place):
+    """Loose images with a bad file, a tar, and two spots that must come first."""
+    store = open_store(place)
+    for i in range(12):
+        store.put(f"press/2026-03-02/L1/{i:02}.jpg", jpeg(i, spot=12 if i == 4 else 0))
+    store.put("press/2026-03-02/L1/12.jpg", jpeg(12)[:200])
+    store.put("press/2026-03-02/L1/<13> & co.jpg", b"neither picture nor markup <script>")
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for i in range(6):
+            header = tarfile.TarInfo(f"{i}.jpg")
+            header.size = len(body := jpeg(100 + i, spot=14 if i == 2 else 0))
+            archive.addfile(header, io.BytesIO(body))
+    store.put("saw/2026-03-03/L2/a.tar", sink.getvalue())
+    return store
+
+
+@pytest.fixture
+def report(capsys):
+    def call(output, *arguments, code=0):
+        with pytest.raises(SystemExit) as ended:
+            run(main, ["--output", str(output), *(str(argument) for argument in arguments)])
+        shown = capsys.readouterr()
+        assert ended.value.code == code, shown.err
+        return shown
+
+    return call
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed out of order; collects text and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.addresses = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def read(path):
+    page = Balanced()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert not page.open
+    return page, re.sub(r"\s+", " ", " ".join(page.words))
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_report_and_contact_sheet(where, tmp_path, report, request):
+    (tmp_path / "in").mkdir()
+    place = str(tmp_path / "in") if where == "local" else request.getfixturevalue("s3_bucket") + "/in"
+    output = tmp_path / "out" if where == "local" else place.replace("/in", "/out")
+    fill(place)
+    finalize_slice(str(output), score_without_model(place, output, key_pattern=PATTERN))
+    report(output, "--html", tmp_path / "r.html", "--png", tmp_path / "w.png", "--worst", "2")
+    page, text = read(tmp_path / "r.html")
+    assert all(address.startswith("data:image/") for address in page.addresses), "nothing is loaded from elsewhere"
+    assert sum(address.startswith("data:image/jpeg") for address in page.addresses) == 4
+    assert "20 planned = 18 scored + 2 that could not be scored" in text
+    assert "a.tar › 2.jpg" in text and "04.jpg" in text, "the two with a spot"
+    assert "Boxes lie" not in text and "score" in text and "region · score" not in text, "no regions were computed"
+    assert "not calibrated" in text and "image is flagged" in text
+    assert "lot L2 · line saw" in text and "truncated" in text and "not_an_image" in text
+    assert "<13> & co.jpg" in text and "<13>" not in (tmp_path / "r.html").read_text(), "what comes from outside is escaped"
+    with Image.open(tmp_path / "w.png") as sheet:
+        assert sheet.width > 800
+
+
+def test_regions_are_drawn_and_counted(tmp_path, report):
+    (tmp_path / "in").mkdir()
+    fill(str(tmp_path / "in"))
+    finalize_slice(str(tmp_path / "out"), score_without_model(tmp_path / "in", tmp_path / "out", map_threshold=60.0))
+    report(tmp_path / "out", "--html", tmp_path / "r.html", "--png", tmp_path / "w.png", "--worst", "3")
+    _, text = read(tmp_path / "r.html")
+    assert text.count("1 region · score") == 2 and text.count("0 regions · score") == 1
+    assert "Boxes lie around regions" in text
+    with Image.open(tmp_path / "w.png") as sheet:
+        assert (np.asarray(sheet) == BOX).all(axis=-1).sum() > 2 * 60
+
+
+def test_what_is_gone_is_said_in_its_place(tmp_path, report):
+    (tmp_path / "in").mkdir()
+    store = fill(str(tmp_path / "in"))
+    finalize_slice(str(tmp_path / "out"), score_without_model(tmp_path / "in", tmp_path / "out"))
+    store.delete("saw/2026-03-03/L2/a.tar")
+    store.put("press/2026-03-02/L1/04.jpg", jpeg(4))
+    report(tmp_path / "out", "--html", tmp_path / "r.html", "--worst", "3")
+    _, text = read(tmp_path / "r.html")
+    assert "No picture: the stored object no longer exists" in text
+    assert "No picture: the stored object was changed after it was scored" in text
+
+
+def test_wrong_use_is_explained(tmp_path, report):
+    assert "--html" in report(tmp_path, code=2).err
+    assert "error: output must hold tables" in report(tmp_path, "--html", tmp_path / "r.html", code=2).err

@@ -1,0 +1,243 @@
+"""Every detector through the contract; a file in models/detectors is picked up without a change here."""
+
+import copy
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from cuda_stand_in import Crossings, stand_in
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from models import artifact, registry
+from models.backbones.backbone import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from models.detector import Detector, FitRun
+
+BACKBONE = BackboneConfig(name="test_resnet", weights="none")
+SIZES = [(64, 64), (64, 96)]
+PRECISIONS = ["float32", "bf16"]
+GOODS = 12
+
+
+class InMemory:
+    """Features of a few images, computed once."""
+
+    def __init__(self, detector: Detector, images: Tensor):
+        self.maps = detector.extract(images)
+
+    def read(self, positions: Tensor) -> list[Tensor]:
+        return [x[positions] for x in self.maps]
+
+
+def build(name: str, size: tuple[int, int] = SIZES[0], precision: str = "float32", **fields) -> Detector:
+    config = {
+        "name": "tiny",
+        "detector": name,
+        "backbone": BACKBONE,
+        "input": InputConfig(height=size[0], width=size[1]),
+        "precision": precision,
+        "batch_size": 4,
+    }
+    return registry.build(ArtifactConfig(**(config | fields)))
+
+
+def fit(detector: Detector, images: Tensor, seed: int = 0) -> Detector:
+    brief = {"epochs": 1, "epoch_steps": 0}
+    settings = {name: value for name, value in brief.items() if name in detector.Training.model_fields}
+    run = FitRun(detector.Training(**settings), seed)
+    detector.fit(InMemory(detector, images), torch.arange(len(images)), run)
+    return detector
+
+
+@functools.cache
+def _fitted(name: str, size: tuple[int, int], precision: str, **fields) -> Detector:
+    return fit(build(name, size, precision, **fields), photographs(GOODS, size, seed=1))
+
+
+def fitted(name: str, size: tuple[int, int] = SIZES[0], precision: str = "float32", **fields) -> Detector:
+    """A copy of its own of a detector that was fitted once to a few drawn images."""
+    return copy.deepcopy(_fitted(name, size, precision, **fields))
+
+
+def photographs(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """(N, H, W, 3) uint8: smooth coloured blobs with grain."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=size, mode="bicubic") * 180 + 40
+    grain = 12 * torch.randn(count, 3, *size, generator=generator)
+    return (smooth + grain).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3)
+
+
+@pytest.fixture(params=registry.names())
+def name(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_shapes_and_types(name, size, precision):
+    detector = fitted(name, size, precision).freeze()
+    scored = detector.score(photographs(6, size))
+    rows, columns = detector.config.map_height, detector.config.map_width
+    assert scored.score.shape == (6,) and scored.score.dtype == torch.float32
+    assert scored.anomaly_map.shape == (6, rows, columns) and scored.anomaly_map.dtype == torch.float32
+    assert scored.embedding.shape == (6, 32) and scored.embedding.dtype == torch.float16
+    assert all(torch.isfinite(part).all() for part in scored)
+    assert len(set(scored.score.tolist())) == 6
+    assert (rows < columns) == (size[0] < size[1])
+
+
+def test_the_map_has_the_size_asked_for(name):
+    scored = fitted(name, map_height=5, map_width=9).freeze().score(photographs(2, SIZES[0]))
+    assert scored.anomaly_map.shape == (2, 5, 9)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_score_does_not_depend_on_the_batch(name, precision):
+    """Bit for bit: alone, in any slot, beside any others, whatever the number of images; and twice the same."""
+    detector = fitted(name, precision=precision).freeze()
+    images = photographs(9, SIZES[0])
+    together = detector.score(images)
+    order = torch.tensor([8, 3, 0, 7, 1, 6, 2, 5, 4])
+    shuffled = detector.score(images[order])
+    for part, other, again in zip(together, shuffled, detector.score(images), strict=True):
+        assert torch.equal(part[order], other)
+        assert torch.equal(part, again)
+    for i in (0, 5):
+        for part, other in zip(together, detector.score(images[i : i + 1]), strict=True):
+            assert torch.equal(part[i : i + 1], other)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_batch_size_hardly_matters(name, precision):
+    images = photographs(6, SIZES[0])
+    first = fitted(name, precision=precision)
+    scores = []
+    for size in (1, 8):
+        other = build(name, precision=precision, batch_size=size)
+        other.load_state_dict(first.state_dict())
+        scores.append(other.freeze().score(images).score)
+    torch.testing.assert_close(*scores, rtol=1e-5 if precision == "float32" else 1e-3, atol=0)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_saved_and_loaded_scores_are_the_same_bits(name, precision, tmp_path):
+    detector = fitted(name, SIZES[1], precision)
+    images = photographs(5, SIZES[1])
+    saved = artifact.save(tmp_path / "model", detector.config, detector, "# Card\n")
+    before = detector.freeze().score(images)
+    for loaded in (artifact.load(saved), artifact.load(artifact.read(tmp_path / "model"))):
+        for part, other in zip(before, loaded.score(images), strict=True):
+            assert torch.equal(part, other)
+
+
+def test_another_fit_has_another_digest_and_the_same_fit_the_same(name, tmp_path):
+    images = photographs(GOODS, SIZES[0], seed=1)
+    digests = []
+    for number, chosen in enumerate((images, images, images[2:])):
+        detector = fit(build(name), chosen)
+        digests.append(artifact.save(tmp_path / str(number), detector.config, detector, "# Card\n").model_digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_fitting_starts_from_scratch(name):
+    first, second = photographs(GOODS, SIZES[0], seed=1), photographs(GOODS, SIZES[0], seed=2)
+    alone, after = fit(build(name), second), fit(fit(build(name), first), second)
+    ones, others = alone.state_dict(), after.state_dict()
+    assert ones.keys() == others.keys()
+    assert all(torch.equal(ones[key], others[key]) for key in ones)
+
+
+def test_no_tensor_is_left_behind_when_it_moves_to_another_device(name):
+    detector = fitted(name).to("meta")
+    held = [
+        (type(module).__name__, key)
+        for module in detector.modules()
+        for key, value in vars(module).items()
+        for tensor in _tensors(value)
+        if tensor.device.type != "meta"
+    ]
+    assert not held
+
+
+def _tensors(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [tensor for part in value.values() for tensor in _tensors(part)] if isinstance(value, dict) else []
+
+
+def test_building_twice_gives_the_same_weights(name):
+    first, second = (build(name).state_dict() for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_features_that_are_not_finite_give_no_number(name, monkeypatch):
+    detector = fitted(name).freeze()
+    images = photographs(3, SIZES[0])
+    clean = detector.score(images).score
+    features = type(detector).features
+
+    def poisoned(self, inputs):
+        maps = features(self, inputs)
+        maps[0][1, 0, 0, 0] = float("nan")
+        maps[-1][2, 0, 0, 0] = float("inf")
+        return maps
+
+    monkeypatch.setattr(type(detector), "features", poisoned)
+    score = detector.score(images).score
+    assert score.isnan().tolist() == [False, True, True]
+    assert torch.equal(score[0], clean[0])
+
+
+def test_scores_have_gradients_for_explanations(name):
+    detector = fitted(name).freeze()
+    inputs = detector.prepare(photographs(2, SIZES[0])).requires_grad_()
+    (gradient,) = torch.autograd.grad(detector.score_features(detector.features(inputs)).score.sum(), inputs)
+    assert torch.isfinite(gradient).all() and (gradient.flatten(1).abs().amax(1) > 0).all()
+
+
+def test_another_kind_of_image_scores_above_the_good_ones(name):
+    """Drawn surfaces here; real tiles and photographs in test_detectors_on_tiles.py."""
+    detector = fitted(name).freeze()
+    goods = detector.score(photographs(8, SIZES[0], seed=1)).score
+    checks = (torch.arange(64)[:, None] // 4 + torch.arange(64) // 4) % 2 * 255
+    board = checks.to(torch.uint8)[None, :, :, None].expand(1, 64, 64, 3).contiguous()  # (1, H, W, 3)
+    assert detector.score(board).score[0] > goods.max()
+
+
+def test_a_detector_without_a_file_is_refused():
+    with pytest.raises(ValueError, match="detector must be one of .*csflow.*; got 'nix'"):
+        registry.build(ArtifactConfig(name="tiny", detector="nix"))
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")  # autocast is off then: what it would cast, it casts on the device
+def test_a_cuda_graph_can_hold_the_scoring(name, monkeypatch):
+    """Nothing of it waits for the device or copies from the host."""
+    detector, images = fitted(name, precision="bf16"), photographs(4, SIZES[0])
+    # autograd's engine wants a real device. It launches kernels as a forward pass does.
+    monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: (torch.zeros_like(inputs),))
+    with stand_in():
+        detector.to("cuda").freeze()
+        on_device = torch.empty(images.shape, dtype=torch.uint8, device="cuda")
+        with Crossings() as crossings:
+            scored = detector.score(on_device)
+    assert crossings.found == []
+    assert {part.device.type for part in scored} == {"cuda"} and [len(part) for part in scored] == [4] * 3
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_the_stand_in_notices_what_a_cuda_graph_cannot_hold():
+    with stand_in():
+        x = torch.zeros(3, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            float(x.sum())
+        with pytest.raises(DynamicOutputShapeException):
+            x.nonzero()
+        with Crossings() as crossings:
+            torch.tensor([1.0], device="cuda")
+        assert len(crossings.found) == 1 and Path(__file__).name in crossings.found[0]

@@ -1,0 +1,118 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from models.detector import Scored
+from pipeline.scoring.idle import IdleClock
+from pipeline.scoring.lanes import ClockEvent, Lanes
+
+SHAPE = (4, 2, 2, 3)
+
+
+def means(images):
+    cells = images.float().mean(3)  # (B, 2, 2)
+    return Scored(cells.mean((1, 2)), cells, torch.zeros(len(images), 32, dtype=torch.float16))
+
+
+def batch(*levels):
+    return np.repeat(np.array(levels, np.uint8), 12).reshape(-1, 2, 2, 3)
+
+
+def submitted(lanes, pixels):
+    return lanes.submit(pixels, lambda given, scores: (given, scores))
+
+
+@pytest.fixture(params=[False, True], ids=["threads", "in_turn"])
+def in_turn(request):
+    """Both ways on a CPU: with pixels and results copied and one batch computed at a time, as on a GPU, and without."""
+    return request.param
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_batches_come_back_as_themselves(count, in_turn):
+    lanes = Lanes(means, SHAPE, "cpu", count, in_turn, IdleClock(1))
+    given = [batch(i, i + 1, i + 2, 100)[: 1 + i % 4] for i in range(40)]
+    futures = [submitted(lanes, pixels) for pixels in given]
+    for pixels, future in zip(given, futures, strict=True):
+        same, scores = future.result()
+        assert same is pixels
+        assert scores.score.tolist() == pixels[:, 0, 0, 0].tolist()
+        assert scores.anomaly_map.shape == (len(pixels), 2, 2) and scores.embedding.shape == (len(pixels), 32)
+        assert scores.compute_s > 0 and scores.copy_s > 0
+
+
+def test_slots_without_an_image_are_blank_whatever_was_in_them(in_turn):
+    seen = []
+
+    def look(images):
+        seen.append(images.clone())
+        return means(images)
+
+    lanes = Lanes(look, SHAPE, "cpu", 1, in_turn, IdleClock(1))
+    submitted(lanes, batch(9, 9, 9, 9)).result()
+    submitted(lanes, batch(7)).result()
+    assert seen[1][0].unique().tolist() == [7] and not seen[1][1:].any()
+
+
+def test_results_stay_when_the_lane_is_used_again(in_turn):
+    """Also of a computation that answers in memory of its own, as a CUDA graph does."""
+    memory = Scored(torch.zeros(4), torch.zeros(4, 2, 2), torch.zeros(4, 32, dtype=torch.float16))
+
+    def overwrite(images):
+        for target, part in zip(memory, means(images), strict=True):
+            target.copy_(part)
+        return memory
+
+    lanes = Lanes(overwrite, SHAPE, "cpu", 1 + 2 * in_turn, in_turn, IdleClock(1))
+    futures = [submitted(lanes, batch(i, i + 1)) for i in range(20)]
+    assert [future.result()[1].score.tolist() for future in futures] == [[i, i + 1] for i in range(20)]
+
+
+def test_lanes_of_a_cpu_compute_at_once():
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(images):
+        both.wait()
+        return means(images)
+
+    lanes = Lanes(meet, SHAPE, "cpu", 2, False, IdleClock(1))
+    futures = [submitted(lanes, batch(i)) for i in range(2)]
+    assert [future.result()[1].score[0] for future in futures] == [0, 1]
+
+
+def test_lanes_in_turn_do_not():
+    inside, most = [], []
+
+    def look(images):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return means(images)
+
+    lanes = Lanes(look, SHAPE, "cpu", 3, True, IdleClock(1))
+    assert all(future.result() for future in [submitted(lanes, batch(i)) for i in range(12)])
+    assert set(most) == {1}
+
+
+def test_a_batch_that_fails_gives_its_lane_back(in_turn):
+    def refuse(images):
+        if images.max() == 13:
+            raise RuntimeError("no kernel image")
+        return means(images)
+
+    lanes = Lanes(refuse, SHAPE, "cpu", 1, in_turn, IdleClock(1))
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        submitted(lanes, batch(13)).result()
+    assert submitted(lanes, batch(5)).result()[1].score.tolist() == [5]
+
+
+def test_an_event_of_a_cpu_is_a_moment():
+    earlier, later = ClockEvent(), ClockEvent()
+    for event in (earlier, later):
+        event.record(None)
+        event.synchronize()
+    assert earlier.elapsed_time(later) >= 0 >= later.elapsed_time(earlier)

@@ -1,0 +1,69 @@
+import pytest
+import ray
+
+from pipeline.stages.cluster import DeviceMissing, Resources, check_device
+
+
+@pytest.fixture
+def has(monkeypatch):
+    """Lets the connected cluster have so many CPUs and GPUs."""
+
+    def give(cpus, gpus=0.0):
+        total = {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
+        monkeypatch.setattr(ray, "cluster_resources", lambda: total)
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "device", "settings", "scorers", "gpus_each", "threads"),
+    [
+        (2, 0, "auto", {}, 1, 0, 2),
+        (32, 0, "auto", {}, 4, 0, 8),
+        (32, 4, "auto", {}, 4, 1, 1),
+        (32, 4, "cpu", {}, 4, 0, 8),
+        (32, 4, "auto", {"scorer_gpus": 0.5}, 8, 0.5, 1),
+        (32, 4, "auto", {"scorer_gpus": 0}, 4, 0, 8),
+        (32, 4, "cuda", {"scorers": 2}, 2, 1, 1),
+        (0.5, 0, "cuda", {}, 1, 1, 1),  # a head that only drives; its autoscaler has started nothing yet
+        (16, 0, "cuda", {"scorers": 8}, 8, 1, 1),
+        (16, 0, "auto", {"scorers": 8, "scorer_gpus": 1}, 8, 1, 1),
+        (16, 1, "cuda", {"scorers": 8}, 8, 1, 1),
+    ],
+)
+def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, threads):
+    has(cpus, gpus)
+    got = Resources(**settings).resolved(device)
+    assert (got.scorers, got.scorer_gpus, got.threads) == (scorers, gpus_each, threads)
+    assert all(value is not None for value in got.model_dump().values())
+
+
+@pytest.mark.parametrize(("device", "gpus", "waits"), [("cuda", 0, True), ("cuda", 1, False), ("auto", 0, False)])
+def test_waiting_for_gpus_is_said(has, device, gpus, waits):
+    has(16, gpus)
+    sentence = Resources().resolved(device).sentence()
+    assert ("waiting until its autoscaler brings the first" in sentence) == waits
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "named"),
+    [({}, "cuda", "device='cuda'"), ({"scorer_gpus": 0.5}, "auto", "resources.scorer_gpus=0.5")],
+)
+def test_a_gpu_that_is_not_here_is_refused_unless_a_cluster_may_bring_it(monkeypatch, settings, device, named):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceMissing, match=f"device must be one that this machine has; got {named}, .* --address"):
+        check_device(Resources(**settings), device, None)
+    check_device(Resources(**settings), device, "ray://head:10001")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    check_device(Resources(**settings), device, None)
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_device(Resources(**settings), device, None)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_no_gpu_is_looked_for_when_none_is_asked_for(monkeypatch, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("looked"))
+    check_device(Resources(), device, None)

@@ -1,0 +1,107 @@
+"""What a read task gives when it runs again: nothing that is committed is read a second time."""
+
+import threading
+
+import pyarrow as pa
+import pytest
+from e2e_archives import encoded, write_files, write_tars
+
+from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.input.config import SourceConfig
+from pipeline.stages import read as read_stage
+from pipeline.stages.config import StageConfig
+from pipeline.state import plan
+from pipeline.state.commits import WorkItem, write_commit
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import open_store
+from schemas import commit
+
+IMAGES = {f"{i}.png": encoded(i) for i in range(5)}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A sealed slice: a tar of five images as one stream, and units of two loose images."""
+    write_tars(tmp_path / "in" / "a", IMAGES)
+    write_files(tmp_path / "in" / "b", IMAGES)
+    scoring = ScoringConfig(
+        model="m",
+        model_digest="d",
+        source=SourceConfig(input_uri=str(tmp_path / "in"), unit_images=2),
+        decode=DecodeConfig(height=8, width=8),
+    )
+    state = RunState(str(tmp_path / "out"), "r")
+    state.claim(scoring)
+    assert plan.plan_slice(state, scoring, open_store(scoring.source.input_uri)) == 0
+    monkeypatch.setattr(read_stage, "decode_in_child", lambda table, decode, timeout_s: decode_unit(table, decode))
+    return StageConfig(state, 0, scoring, "", "")
+
+
+def read(config, number, part=0, offset=0):
+    items = pa.Table.from_pylist([vars(WorkItem(number, offset, part))])
+    return list(read_stage.read_and_decode(items, config))
+
+
+def commit_it(config, unit):
+    footer = {name: unit[name][0].as_py() for name in commit.FOOTER if name in unit.column_names}
+    footer |= {"version": 1, "slice": 0, "scored": 2, "errors": 0, "device": "cpu", "seconds": "{}"}
+    key = config.state.commit_key(0, footer["number"], footer["part"])
+    texts = {name: str(cell) for name, cell in footer.items()}
+    assert write_commit(config.state.store, key, commit.SCHEMA.empty_table(), texts)
+
+
+def without_content(unit):
+    return "rows" not in unit.column_names
+
+
+def test_a_unit_that_is_committed_comes_as_its_counts(config):
+    (unit,) = read(config, 1)
+    assert not without_content(unit)
+    commit_it(config, unit)
+    (again,) = read(config, 1)
+    assert again.to_pylist() == [{"number": 1, "part": 0, "message": None, "scored": 2, "errors": 0}]
+    (other,) = read(config, 2)
+    assert not without_content(other)
+
+
+def test_a_stream_goes_on_behind_what_is_committed_in_as_many_parts(config):
+    first = read(config, 0)
+    assert [unit["part"][0].as_py() for unit in first] == [0, 1, 2]
+    commit_it(config, first[2])  # of no use yet: there is a gap before it
+    assert not any(without_content(unit) for unit in read(config, 0))
+    commit_it(config, first[0])
+    again = read(config, 0)
+    assert [without_content(unit) for unit in again] == [True, False, False]
+    assert [unit["unit_id"] for unit in again[1:]] == [unit["unit_id"] for unit in first[1:]]
+    commit_it(config, first[1])
+    assert [without_content(unit) for unit in read(config, 0)] == [True, True, True]
+    resumed = read(config, 0, part=1, offset=int(first[0]["next_offset"][0].as_py()))
+    assert [unit["part"][0].as_py() for unit in resumed] == [1, 2]
+    assert all(without_content(unit) for unit in resumed)
+
+
+def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
+    read_units, read_before = [], []
+    read_one, decode_one = read_stage.read_unit, read_stage.decoded
+    third = threading.Event()
+
+    def reading(item, config):
+        for unit in read_one(item, config):
+            read_units.append(item.number)
+            if item.number == 3:
+                third.set()
+            yield unit
+
+    def decoding(unit, config):
+        if unit["number"] == 2:
+            assert third.wait(20), "unit 3 must be read before 2 is decoded"
+        read_before.append(len(read_units))
+        return decode_one(unit, config)
+
+    monkeypatch.setattr(read_stage, "read_unit", reading)
+    monkeypatch.setattr(read_stage, "decoded", decoding)
+    items = pa.Table.from_pylist([vars(WorkItem(number, 0, 0)) for number in (1, 2, 3)])
+    units = list(read_stage.read_and_decode(items, config))
+    assert [unit["number"][0].as_py() for unit in units] == read_units == [1, 2, 3]
+    assert max(count - done for done, count in enumerate(read_before)) <= 2, "no more than one ahead"

@@ -1,0 +1,28 @@
+from pipeline.decode.image import DecodeConfig
+from pipeline.input.config import SourceConfig
+from pipeline.stages import score as score_stage
+from pipeline.stages.config import StageConfig
+from pipeline.stages.envelope import envelope, nothing_to_score
+from pipeline.state.run_state import RunState
+from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import Unreachable
+
+
+def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_again(tmp_path, monkeypatch):
+    scoring = ScoringConfig(
+        model="m", model_digest="d", source=SourceConfig(input_uri=str(tmp_path)), decode=DecodeConfig(height=8, width=8)
+    )
+    asked = []
+
+    def refuse(uri, cache):
+        asked.append(uri)
+        raise Unreachable("no answer after 7 attempts")
+
+    monkeypatch.setattr(score_stage, "local_copy", refuse)
+    stage = score_stage.ScoreStage(StageConfig(RunState(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
+    assert len(asked) == 1
+    for number in (3, 4):
+        unit = stage(envelope(number=number, part=1, message=None, rows=b"", pixels=b""))
+        assert nothing_to_score(unit)
+        assert unit.to_pylist() == [{"number": number, "part": 1, "message": "no answer after 7 attempts"}]
+    assert asked == ["s3://bucket/model"] * 3

@@ -1,0 +1,29 @@
+import json
+
+from pipeline.decode.image import DecodeConfig
+from pipeline.input.config import SourceConfig
+from pipeline.state.scoring_config import ScoringConfig
+
+
+def canonical(**decode):
+    source = SourceConfig(input_uri="file:///in")
+    config = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8, **decode))
+    return json.loads(config.canonical())["decode"]
+
+
+def test_the_scale_names_a_run_only_where_it_changes_a_score():
+    assert "scale" not in canonical() and "scale" not in canonical(resize="pad", scale=0.5)
+    assert canonical(resize="tile", scale=0.5)["scale"] == 0.5
+
+
+def test_the_memory_of_a_decoder_names_no_run():
+    assert canonical(max_decode_bytes=1 << 30) == canonical() and "max_decode_bytes" not in canonical()
+
+
+def test_how_images_are_explained_names_a_run_and_its_units():
+    source = SourceConfig(input_uri="file:///in")
+    plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
+    assert "explain" not in json.loads(plain.canonical()), "runs of before keep their ids"
+    unit = {"objects": [], "row_start": 0, "row_count": 0, "source": "files", "date": "none"}
+    configs = [plain, *(plain.model_copy(update={"explain": method}) for method in ("gradient", "grad_cam"))]
+    assert len({config.run_id() for config in configs}) == len({config.unit_id(unit) for config in configs}) == 3
