@@ -22,7 +22,8 @@ from jobs.command.errors import UsageError
 from jobs.drawn.archive import SIZE_PX
 from jobs.score import ScoreSettings
 from pipeline.scoring.scorer import resolve_device
-from pipeline.storage.store import local_copy, open_store
+from pipeline.storage.copies import local_copy
+from pipeline.storage.store import open_store
 
 MEASURES = (IN_MEMORY, DECODE_ONLY, END_TO_END)
 DECODED_SIZE = (1600, 1200)  # (width, height) of images that are only decoded, unless told

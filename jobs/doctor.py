@@ -20,7 +20,9 @@ from packaging.requirements import Requirement
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode
 from pipeline.state.run_state import RunState, run_ids
-from pipeline.storage.store import StorageError, check_conditional_put, local_copy, open_store
+from pipeline.storage.copies import local_copy
+from pipeline.storage.objects import StorageError
+from pipeline.storage.store import check_conditional_put, open_store
 
 GIB = 1 << 30
 LEAST_MEMORY = 4 * GIB

@@ -19,19 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.config import load
 from jobs.command.entry import run
-from jobs.command.errors import UsageError
+from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.progress import Progress
 from models import artifact
 from models.metrics.aupro import binary_mask
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
-from pipeline.decode.image import DecodeConfig, content_size
-from pipeline.in_process import check_unreadable, encoded_units
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import content_size
+from pipeline.in_process import encoded_units, score_encoded
 from pipeline.input.config import SourceConfig
-from pipeline.score_unit import score_encoded
 from pipeline.scoring.scorer import open_scorer
-from pipeline.storage.store import local_copy
+from pipeline.storage.copies import local_copy
 
 GOOD = "good"
 ALL = "all"

@@ -21,11 +21,13 @@ from models.artifact import Artifact
 from models.detector import Detector
 from models.explain.deletion import Deletion, DeletionConfig, compare
 from models.explain.methods import METHODS, Method
-from pipeline.decode.image import DecodeConfig, cut_tiles, decode_image
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import cut_tiles
+from pipeline.decode.image import decode_image
 from pipeline.decode.image_file import Undecodable
 from pipeline.input.keys import ignored
 from pipeline.scoring.scorer import resolve_device, tiling
-from pipeline.storage.store import local_copy
+from pipeline.storage.copies import local_copy
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
 Corner = tuple[int, int]  # (top, left), px

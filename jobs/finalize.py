@@ -13,7 +13,7 @@ from pipeline.state.lease import Lease, LeaseHeld
 from pipeline.state.plan import slice_counts
 from pipeline.state.run_state import RunState, drop_commits, read_config, run_ids
 from pipeline.storage.store import open_store
-from pipeline.tables import delta as tables
+from pipeline.tables import changes, delta
 from pipeline.tables.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
 
 
@@ -45,8 +45,8 @@ def main(
     if clean:
         for each in known:
             print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
-        for name, deleted in tables.clean(output_uri).items():
-            print(f"{name}: {deleted:,} files older than {tables.RETENTION_DAYS} days deleted")
+        for name, deleted in changes.clean(output_uri).items():
+            print(f"{name}: {deleted:,} files older than {delta.RETENTION_DAYS} days deleted")
         if unfinished := open_store(output).delete_unfinished():
             print(f"{unfinished:,} files that were never written to their end deleted")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -16,7 +15,7 @@ import typer
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
-from pipeline.tables.query import connect
+from pipeline.tables.query import Answer, connect
 
 BATCH_ROWS = 10_000
 
@@ -37,39 +36,36 @@ def main(
         for name, sentence in tables.empty.items():
             if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
                 print(f"note: {sentence}", file=sys.stderr)
-        try:
-            result = tables.connection.sql(sql)
-            if result is None:
+        with tables.answer(sql) as answer:
+            if answer is None:
                 return
             if parquet is not None:
-                _write_parquet(result, parquet)
+                _write_parquet(answer, parquet)
             elif csv:
-                _print_csv(result)
+                _print_csv(answer)
             elif json_lines:
-                _print_json(result)
+                _print_json(answer)
             else:
-                result.show(max_rows=rows, max_width=shutil.get_terminal_size((250, 25)).columns)
-        except duckdb.Error as error:
-            raise UsageError("query", "SQL that DuckDB runs over these tables", sql, f"DuckDB says: {error}") from error
+                answer.show(max_rows=rows, max_width=shutil.get_terminal_size((250, 25)).columns)
 
 
-def _write_parquet(result: duckdb.DuckDBPyRelation, path: Path) -> None:
-    reader = result.to_arrow_reader(BATCH_ROWS)
+def _write_parquet(answer: Answer, path: Path) -> None:
+    reader = answer.to_arrow_reader(BATCH_ROWS)
     with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
 
 
-def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
-    reader = result.to_arrow_reader(BATCH_ROWS)
+def _print_csv(answer: Answer) -> None:
+    reader = answer.to_arrow_reader(BATCH_ROWS)
     empty = _printable(pa.Table.from_batches([], reader.schema))
     with pyarrow.csv.CSVWriter(sys.stdout.buffer, empty.schema) as writer:
         for batch in reader:
             writer.write_table(_printable(pa.Table.from_batches([batch])))
 
 
-def _print_json(result: duckdb.DuckDBPyRelation) -> None:
-    for batch in result.to_arrow_reader(BATCH_ROWS):
+def _print_json(answer: Answer) -> None:
+    for batch in answer.to_arrow_reader(BATCH_ROWS):
         for row in _printable(pa.Table.from_batches([batch])).to_pylist():
             print(json.dumps(row, default=str))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import duckdb
 import jinja2
 import typer
 from PIL import Image
@@ -17,11 +16,10 @@ from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.progress import duration
 from jobs.pages.report_chart import histogram_svg
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image_file import Undecodable
 from pipeline.input.config import SourceConfig
-from pipeline.report import facts as run_report
-from pipeline.report.facts import RunFacts, WorstImage
+from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
 from pipeline.report.pictures import (
     BOXES_DRAWN,
     ColourScale,
@@ -35,7 +33,7 @@ from pipeline.report.pictures import (
 )
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import Tables, connect
 
 PICTURE_PX = 360
 LEGEND_PX = 256
@@ -53,14 +51,15 @@ def main(
     if html is None and png is None:
         raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
     with TemporaryDirectory(prefix="flowscore-report-") as scratch:
-        connection = connect(output, Path(scratch)).connection
-        facts = run_report.run_facts(connection, run_report.choose_run(connection, run_id, model))
-        images = run_report.worst_images(connection, facts.run_id, worst)
+        tables = connect(output, Path(scratch))
+        connection = tables.connection
+        facts = run_facts(connection, choose_run(connection, run_id, model))
+        images = worst_images(connection, facts.run_id, worst)
         scale = colour_scale(connection, facts.model, facts.run_id)
         shown = show(images, facts, scale)
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(connection, facts, images, shown, scale, output), encoding="utf-8")
+            html.write_text(page(tables, facts, images, shown, scale, output), encoding="utf-8")
             print(f"report: {html}")
     if png is not None:
         png.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +95,7 @@ def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -
 
 
 def page(
-    connection: duckdb.DuckDBPyConnection,
+    tables: Tables,
     facts: RunFacts,
     images: list[WorstImage],
     shown: list[Shown],
@@ -114,8 +113,8 @@ def page(
     base = open_store(facts.config["source"]["input_uri"]).uri + "/"
     environment.filters |= {"number": _number, "embedded": _embedded, "duration": duration, "size": _size}
     environment.filters["below_input"] = lambda uri: uri.removeprefix(base)
-    histogram = run_report.histogram(connection, facts.run_id)
-    charts = [histogram_svg(histogram, logarithmic) for logarithmic in (False, True)] if histogram else []
+    bins = histogram(tables.connection, facts.run_id)
+    charts = [histogram_svg(bins, logarithmic) for logarithmic in (False, True)] if bins else []
     return environment.get_template("report.html.j2").render(
         facts=facts,
         output=output,
@@ -124,8 +123,8 @@ def page(
         scale=scale,
         legend=_legend(),
         charts=charts,
-        reasons=run_report.reasons(connection, facts.run_id),
-        days=run_report.days(connection, facts.run_id),
+        reasons=reasons(tables.connection, facts.run_id),
+        days=days(tables.connection, facts.run_id),
         made_at=datetime.now(UTC),
         code_version=version("flowscore"),
     )

@@ -15,7 +15,7 @@ from jobs.command.progress import Progress
 from models import artifact
 from models.artifact import Artifact
 from models.explain.methods import Method
-from pipeline.decode.image import DecodeConfig, known_zone
+from pipeline.decode.config import DecodeConfig, known_zone
 from pipeline.input.config import SourceConfig
 from pipeline.run import Engine, OnProgress, RunLimits, RunProgress, RunResult, score_archive
 from pipeline.stages.cluster import Resources, check_device
@@ -23,7 +23,8 @@ from pipeline.stages.engine import RayEngine
 from pipeline.state.lease import LeaseHeld, LeaseLost
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.store import check_conditional_put, local_copy, open_store
+from pipeline.storage.copies import local_copy
+from pipeline.storage.store import check_conditional_put, open_store
 from pipeline.tables.finalize import TooManyErrors
 from schemas.version import VERSION
 

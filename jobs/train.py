@@ -28,7 +28,7 @@ from models.fitting.groups import Groups, group_images, split
 from models.maps.regions import threshold_of
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import tiling
-from pipeline.storage.store import upload_directory
+from pipeline.storage.copies import upload_directory
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
 

@@ -1,16 +1,17 @@
-"""Images of any source that the pipeline knows, in this process and without Ray: for training and evaluation."""
+"""Images of any source read, decoded and scored in this process, without Ray: for training, evaluation and measurements."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import pyarrow as pa
 
-from jobs.command.errors import ErrorShareError
-from pipeline.decode.image import DecodeConfig, Decoded, decode_unit
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.tiles import InProcess, TiledUnit
+from pipeline.decode.unit import Decoded, decode_unit
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
-from pipeline.storage.store import open_store
+from pipeline.scoring.scorer import Scorer, UnitScores
+from pipeline.storage.store import Store, open_store
 
 
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
@@ -20,9 +21,14 @@ def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
     for name, group in groupby(objects, key=lambda entry: registry.claiming(entry.key)):
         assert name is not None
         reader = registry.source(name)
-        for unit in reader.plan(group, source, store):
-            for part in reader.read(unit, store, source, Start()):
-                yield part.table
+        yield from read_units(reader.plan(group, source, store), source, store)
+
+
+def read_units(units: Iterable[dict], source: SourceConfig, store: Store) -> Iterator[pa.Table]:
+    """Rows of schemas/encoded.py of every planned unit."""
+    for unit in units:
+        for part in registry.source(unit["source"]).read(unit, store, source, Start()):
+            yield part.table
 
 
 def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decoded]:
@@ -31,12 +37,11 @@ def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decode
         yield decode_unit(table, decode)
 
 
-def check_unreadable(reasons: Counter[str], total: int, limit: float, where: str) -> None:
-    """Raises ErrorShareError when more than the limit, a share of all images, could not be read."""
-    failed = sum(reasons.values())
-    if total and failed > limit * total:
-        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise ErrorShareError(
-            f"unreadable images must be at most {limit:.0%} of the input; got {failed} of {total} ({listed}) in {where}. "
-            "Repair or remove them, or raise max_unreadable_share in the config."
-        )
+def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:
+    """Score at least one row of schemas/encoded.py; gives the `pipeline.decode.unit.SCHEMA` rows too."""
+    if scorer.tiling is None:
+        decoded = decode_unit(encoded, config)
+        return decoded.table, scorer(decoded.pixels)
+    tiled = TiledUnit(encoded, config, scorer.tiling, scorer.batch_size, InProcess(config))
+    scores = scorer.by_tiles(tiled.batches(), tiled.count)
+    return tiled.rows(), scores

@@ -17,7 +17,8 @@ from pipeline.state.commits import WorkItem, pending
 from pipeline.state.lease import Lease
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.store import Denied, Store, Unreachable, open_store
+from pipeline.storage.objects import Denied, Unreachable
+from pipeline.storage.store import Store, open_store
 from pipeline.tables.delta import check_partitions
 from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
 

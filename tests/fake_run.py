@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from models.maps.quantise import quantise
 from models.maps.regions import find_regions
-from pipeline.decode.image import DecodeConfig, decode_unit
-from pipeline.decode.placement import placement
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import placement
+from pipeline.decode.unit import decode_unit
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.input.identity import image_id

@@ -16,7 +16,7 @@ from jobs.benchmark.inputs import jpegs
 from jobs.benchmark.rates import Rate, decode_alone, model_alone, pillow_alone
 from jobs.benchmark.roofline import Roofline
 from models.config import ArtifactConfig
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import Scorer, open_scorer, resolve_device

@@ -15,7 +15,7 @@ from jobs.command.errors import UsageError
 from models import artifact
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from pipeline.storage.store import local_copy
+from pipeline.storage.copies import local_copy
 
 FILE = Path(__file__).parents[1] / "configs" / "bench_cases.yaml"
 DEFAULT = "csflow-mobilenetv1-256"

@@ -3,7 +3,6 @@
 import io
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +13,12 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.process import decode_in_child
-from pipeline.input import registry
-from pipeline.input.config import Start
-from pipeline.score_unit import score_encoded
+from pipeline.in_process import score_encoded
 from pipeline.scoring.scorer import Scorer, open_scorer
 from pipeline.stages.cluster import Resources
-from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.store import Store, local_copy
+from pipeline.storage.copies import local_copy
 
 SAMPLE_S = 0.5
 WARM_IMAGES = 8
@@ -39,13 +35,6 @@ class Rate:
     @property
     def per_s(self) -> float:
         return self.images / self.seconds
-
-
-def encoded_units(units: Iterable[dict], scoring: ScoringConfig, store: Store) -> Iterator[pa.Table]:
-    """Rows of schemas/encoded.py of every unit, read from storage by this process."""
-    for unit in units:
-        for part in registry.source(unit["source"]).read(unit, store, scoring.source, Start()):
-            yield part.table
 
 
 def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -> Rate:

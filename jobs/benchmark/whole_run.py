@@ -14,14 +14,16 @@ from jobs.benchmark.alone import alone, ceilings_of
 from jobs.benchmark.cost import Estimate, Node, Rates, estimate
 from jobs.benchmark.figures import Figure, Measured
 from jobs.benchmark.hardware import described
-from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, encoded_units, one_process, scorer_start_s
+from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
 from jobs.score import Job, ScoreSettings, prepare, run_job
+from pipeline.in_process import read_units
 from pipeline.run import EmptyInput, RunProgress
 from pipeline.scoring.scorer import open_scorer
 from pipeline.stages.engine import RayEngine
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
-from pipeline.storage.store import local_copy, open_store
+from pipeline.storage.copies import local_copy
+from pipeline.storage.store import open_store
 from pipeline.tables.query import connect
 
 END_TO_END = "end-to-end"
@@ -125,7 +127,7 @@ def _in_memory(job: Job, images: int) -> tuple[list[pa.Table], Rate]:
         if number is None:
             raise EmptyInput(f"input must hold images; found none under {job.scoring.source.input_uri}. Check --input.")
         clock = time.perf_counter()
-        for table in encoded_units(plan.units(state, number), job.scoring, store):
+        for table in read_units(plan.units(state, number), job.scoring.source, store):
             tables.append(table)
             count += table.num_rows
             if count >= images:

@@ -3,6 +3,7 @@
 import errno
 import reprlib
 import tempfile
+from collections import Counter
 from enum import IntEnum
 from typing import Any
 
@@ -87,3 +88,14 @@ def exit_code(error: Exception) -> ExitCode | None:
         return ExitCode.USAGE
     ours = type(error).__module__.partition(".")[0] in OUR_PACKAGES
     return ExitCode.USAGE if ours and isinstance(error, ValueError) else None
+
+
+def check_unreadable(reasons: Counter[str], total: int, limit: float, where: str) -> None:
+    """Raises ErrorShareError when more than the limit, a share of all images, could not be read."""
+    failed = sum(reasons.values())
+    if total and failed > limit * total:
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        raise ErrorShareError(
+            f"unreadable images must be at most {limit:.0%} of the input; got {failed} of {total} ({listed}) in {where}. "
+            "Repair or remove them, or raise max_unreadable_share in the config."
+        )

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from jobs.command.errors import UsageError
+from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.progress import Progress
 from models.config import ArtifactConfig
 from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
 from models.maps.tiling import TileGrid
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.in_process import check_unreadable, decoded_units, encoded_units
+from pipeline.in_process import decoded_units, encoded_units
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import tiling
 
@@ -75,7 +75,7 @@ class GoodSet:
 
 
 class Part(NamedTuple):
-    """Some images. rows: of `pipeline.decode.image.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
+    """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
     each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out."""
 
     rows: list[dict]

@@ -15,7 +15,8 @@ from models.features.extractor import FeatureExtractor
 from models.features.whitening import Moments, Whitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.cross_scale import CrossScaleFlow
-from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means, top_mean
+from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
+from models.maps.scores import top_mean
 
 Maps = list[Tensor]
 

@@ -21,7 +21,7 @@ from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import EMBEDDING_SIZE, embedding
 from models.features.extractor import FeatureExtractor
 from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
-from models.flows.likelihood import top_mean
+from models.maps.scores import top_mean
 from models.maps.smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
 
 Maps = list[Tensor]

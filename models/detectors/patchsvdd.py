@@ -15,8 +15,8 @@ from models.detector import Detector, Features, FitRun, Scored
 from models.features.embedding import embedding
 from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
-from models.flows.likelihood import top_mean
 from models.maps.covering import distribute
+from models.maps.scores import top_mean
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
 from models.patches.nearest import filled, nearest, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining

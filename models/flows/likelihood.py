@@ -51,12 +51,3 @@ def scale_means(latents: Maps) -> Tensor:
 def anomaly_map(latents: Maps) -> Tensor:
     """Channel mean of z^2 at scale 0, (B, H_0, W_0)."""
     return latents[0].square().mean(dim=1)
-
-
-def top_mean(cells: Tensor, share: float) -> Tensor:
-    """Mean of the largest cells of a map (B, h, w), the given share of them and at least one, (B,).
-
-    Between the map's mean, in which a small defect drowns, and its maximum, which one rare cell decides.
-    """
-    count = max(1, round(share * cells[0].numel()))
-    return cells.flatten(1).topk(count, dim=1).values.mean(1)

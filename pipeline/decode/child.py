@@ -25,7 +25,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from pipeline.decode import resize
-from pipeline.decode.image import DecodeConfig, cut_tiles, decode_rows
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import cut_tiles
+from pipeline.decode.unit import decode_rows
 
 MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
 REARM_S = 5.0

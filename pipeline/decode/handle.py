@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.child import IMPORTING, MARK_BYTES, READY
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 
 START = "import sys; from pipeline.decode.child import serve; serve(*map(int, sys.argv[1:4]), sys.argv[4])"
 START_TIMEOUT_S = 120.0

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.handle import Decoder, Lost
-from pipeline.decode.image import DecodeConfig, Decoded, decoded_table
+from pipeline.decode.unit import Decoded, decoded_table
 
 DECODE = "pipeline.decode.image:decode_image"
 KILLED_TRIES = 3  # SIGKILL comes from outside, mostly for want of memory: tried again before an image is blamed

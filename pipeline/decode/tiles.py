@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from models.maps.tiling import TileGrid, Tiling
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import cut_tiles, tiled_size
 from pipeline.decode.handle import Decoder, Lost
-from pipeline.decode.image import DecodeConfig, cut_tiles, decode_rows, decoded_table, tiled_size
 from pipeline.decode.process import DECODE, KILLED_TRIES
+from pipeline.decode.unit import decode_rows, decoded_table
 
 Answer = TypeVar("Answer")
 Row = dict[str, Any]
@@ -150,7 +152,7 @@ class TiledUnit:
                 yield from self._image(position, cell.as_buffer())
 
     def rows(self) -> pa.Table:
-        """`pipeline.decode.image.SCHEMA` rows, after the last batch."""
+        """`pipeline.decode.unit.SCHEMA` rows, after the last batch."""
         return decoded_table(self._table, self._rows)
 
     def _image(self, position: int, encoded: pa.Buffer) -> Iterator[TileBatch]:

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from models.maps.quantise import dequantise
-from pipeline.decode.image import DecodeConfig, content_size, decode_image
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import content_size
+from pipeline.decode.image import decode_image
 
 SAMPLED_MAPS = 2_000
 LOW_PERCENTILE, HIGH_PERCENTILE = 50.0, 99.9

@@ -12,8 +12,9 @@ from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
 from pipeline.input.parquet_columns import find_columns, id_text
+from pipeline.storage.objects import Gone, StorageError
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import Gone, StorageError, Store, open_store
+from pipeline.storage.store import Store, open_store
 
 GONE = "the stored object no longer exists"
 CHANGED = "the stored object was changed after it was scored"

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
-from pipeline.storage.store import Changed, Gone, Object, Store
+from pipeline.storage.objects import Changed, Gone, Object
+from pipeline.storage.store import Store
 
 
 def claims(key: str) -> bool:

@@ -14,8 +14,9 @@ from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.parquet_columns import NoSuchColumn, find_columns
+from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.ranged import RangedFile, open_ranged
-from pipeline.storage.store import Changed, Gone, Object, Store
+from pipeline.storage.store import Store
 
 UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request

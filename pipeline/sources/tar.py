@@ -7,7 +7,8 @@ from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.tar_members import Member, members
 from pipeline.storage.forward import ForwardReader
-from pipeline.storage.store import Changed, Gone, Object, Store
+from pipeline.storage.objects import Changed, Gone, Object
+from pipeline.storage.store import Store
 
 GZIP = (".tar.gz", ".tgz")
 

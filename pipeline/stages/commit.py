@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from models.maps.quantise import quantise
 from models.maps.regions import find_regions
-from pipeline.decode.image import DecodeConfig
-from pipeline.decode.placement import placement
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import placement
 from pipeline.scoring.idle import CAUSES
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import nothing_to_score, unpack, unpack_explanations, unpack_maps
 from pipeline.state.commits import write_commit
-from pipeline.storage.store import StorageError
+from pipeline.storage.objects import StorageError
 from schemas import commit as commit_schema
 from schemas.explanation import EXPLANATION
 

@@ -15,7 +15,8 @@ from pipeline.stages.envelope import envelope, pack
 from pipeline.state import plan
 from pipeline.state.commits import WorkItem, committed_since, members_before
 from pipeline.state.scoring_config import part_id
-from pipeline.storage.store import StorageError, open_store
+from pipeline.storage.objects import StorageError
+from pipeline.storage.store import open_store
 
 
 def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:

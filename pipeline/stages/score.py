@@ -17,7 +17,8 @@ from pipeline.scoring.idle import IdleClock
 from pipeline.stages.ahead import ahead
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
-from pipeline.storage.store import StorageError, local_copy
+from pipeline.storage.copies import local_copy
+from pipeline.storage.objects import StorageError
 
 if TYPE_CHECKING:
     from pipeline.scoring.scorer import Scorer, UnitScores

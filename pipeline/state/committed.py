@@ -14,7 +14,8 @@ from pipeline.state import plan
 from pipeline.state.commits import footer_of
 from pipeline.state.run_state import RunState
 from pipeline.state.state_file import READING, reading
-from pipeline.storage.store import Object, Store
+from pipeline.storage.objects import Object
+from pipeline.storage.store import Store
 
 READ_AHEAD = 8
 

@@ -18,7 +18,7 @@ from types import TracebackType
 import psutil
 
 from pipeline.state.run_state import RunState
-from pipeline.storage.store import Gone, StorageError
+from pipeline.storage.objects import Gone, StorageError
 
 BEAT_S = 5.0
 STALE_S = 30.0

@@ -18,8 +18,9 @@ from pipeline.input import registry
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.state_file import READING, WRITING, reading
+from pipeline.storage.objects import Object
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import Object, Store
+from pipeline.storage.store import Store
 from schemas import plan as schema
 
 UNITS_PER_ROW_GROUP = 64

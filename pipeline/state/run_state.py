@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.store import Gone, Object, Store, open_store
+from pipeline.storage.objects import Gone, Object
+from pipeline.storage.store import Store, open_store
 
 DELETE_THREADS, DELETE_BATCH = 16, 1000
 

@@ -4,11 +4,9 @@ A change of a table is one commit of explicit removes and adds on exactly the ve
 first, it fails and the caller reads again. Nothing is ever overwritten, so old files stay for `RETENTION_DAYS`.
 """
 
-import json
-import time
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from types import ModuleType
 from urllib.parse import quote, unquote
 
@@ -16,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import TableNotFoundError
-from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
-from pipeline.storage.objects import listed
+from pipeline.storage.local import LocalStore
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import StorageError, Store, open_store, storage_options
+from pipeline.storage.s3_connection import connect
+from pipeline.storage.store import open_store
 from pipeline.tables.faults import named, reading
 from schemas import errors, lots, maps, regions, runs, scores
 
@@ -234,89 +232,26 @@ def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iter
             )
 
 
-def statistics(metadata: pq.FileMetaData) -> str:
-    """Delta statistics (JSON) of a Parquet file: row count, and min, max and null count of every column but binary ones.
+DELTA_RETRIES = "3"
+"""Of a request of the Delta library, within a second; what lasts longer is tried again as every other request is."""
 
-    A column with values but without min and max would read as `null` beside others that have them, and filters on it would
-    find nothing; such a file gets its row count only.
+
+def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
+    """`storage_options` for deltalake, from the same environment; empty for local paths.
+
+    Credentials are those of this moment: ask again for every transaction.
     """
-    lowest: dict[str, object] = {}
-    highest: dict[str, object] = {}
-    nulls: dict[str, int] = {}
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(index)
-            name, found = chunk.path_in_schema, chunk.statistics
-            if chunk.physical_type == "BYTE_ARRAY" and metadata.schema.column(index).logical_type.type != "STRING":
-                continue
-            if found is None or not found.has_null_count or not (found.has_min_max or found.null_count == chunk.num_values):
-                return json.dumps({"numRecords": metadata.num_rows})
-            nulls[name] = nulls.get(name, 0) + found.null_count
-            if found.has_min_max:
-                lowest[name] = min(lowest.get(name, found.min), found.min)
-                highest[name] = max(highest.get(name, found.max), found.max)
-    return json.dumps(
-        {
-            "numRecords": metadata.num_rows,
-            "minValues": {name: _bound(value) for name, value in lowest.items()},
-            "maxValues": {name: _bound(value) for name, value in highest.items()},
-            "nullCount": nulls,
-        }
-    )
-
-
-def _bound(value: object) -> object:
-    return value.isoformat(timespec="microseconds").replace("+00:00", "Z") if isinstance(value, datetime) else value
-
-
-@reading
-def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bool:
-    """Whether the slice (or a later one) of the run is in the table."""
-    version = table.transaction_version(run_id) if table is not None else None
-    return version is not None and version >= slice_number
-
-
-def replace_files(
-    name: str, table: DeltaTable, store: Store, run_id: str, slice_number: int, added: list[DataFile], removed: list[DataFile]
-) -> None:
-    """Take `removed` out of the table and put `added` in, in one commit on exactly the version that `table` has loaded.
-
-    Raises:
-        CommitFailedError: another commit was first; load the table and look again.
-        Denied, Unreachable: perhaps committed; load the table and look.
-        StorageError: an added file is not there with its size.
-    """
-    for file in added:
-        key = f"{name}/{file.path}"
-        found = listed(store, key)
-        if found is None or found.size != file.size:
-            raise StorageError(f"{key} below {store.uri} must have {file.size} bytes; got {found}. Repeat the command")
-    now_ms = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
-        RemoveAction(file.path, True, now_ms, size=file.size, partition_values=dict(file.partition)) for file in removed
-    ]
-    actions += [AddAction(file.path, file.size, file.partition, now_ms, True, file.stats) for file in added]
-    with named():
-        table.create_write_transaction(
-            actions,
-            mode="append",
-            schema=table.schema(),
-            partition_by=table.metadata().partition_columns,
-            commit_properties=CommitProperties(
-                max_commit_retries=0,
-                app_transactions=[Transaction(run_id, slice_number, now_ms)],
-                custom_metadata={"flowscore.run_id": run_id, "flowscore.slice": str(slice_number)},
-            ),
-        )
-
-
-def clean(output_uri: str) -> dict[str, int]:
-    """Delete the files that no version of the last `RETENTION_DAYS` days needs; how many, by table."""
-    deleted = {}
-    for name in TABLES:
-        table = open_table(output_uri, name)
-        if table is not None:
-            table.create_checkpoint()
-            table.cleanup_metadata()
-            deleted[name] = len(table.vacuum(dry_run=False, full=True))
-    return deleted
+    if isinstance(open_store(uri), LocalStore):
+        return {}
+    connection = connect()
+    options = {"AWS_REGION": connection.region, "max_retries": DELTA_RETRIES}
+    if connection.endpoint:
+        options["AWS_ENDPOINT_URL"] = connection.endpoint
+        options["AWS_ALLOW_HTTP"] = str(connection.endpoint.startswith("http://")).lower()
+    if connection.unsigned:
+        return options | {"AWS_SKIP_SIGNATURE": "true"}
+    if not connection.credentials:
+        return options
+    frozen = connection.credentials.get_frozen_credentials()
+    options |= {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
+    return options | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})

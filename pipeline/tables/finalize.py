@@ -21,18 +21,9 @@ from deltalake.exceptions import CommitFailedError
 
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
-from pipeline.storage.store import Gone, retry
-from pipeline.tables.delta import (
-    TABLES,
-    DataFile,
-    active_files,
-    check_partitions,
-    is_committed,
-    open_or_create,
-    open_table,
-    replace_files,
-    score_schema,
-)
+from pipeline.storage.objects import Gone, retry
+from pipeline.tables.changes import is_committed, replace_files
+from pipeline.tables.delta import TABLES, DataFile, active_files, check_partitions, open_or_create, open_table, score_schema
 from pipeline.tables.faults import reading
 from pipeline.tables.partition import PartitionFiles, PartitionJob, discard, write_partition
 from pipeline.tables.writer import PartitionWriter

@@ -3,6 +3,8 @@
 `maps` and `regions` show an image only when `scores` has its row of the same work unit, so that nothing half published shows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +29,30 @@ class NoTables(ValueError):
     """There is nothing to query under the output."""
 
 
+class NotAnswered(ValueError):
+    """DuckDB cannot run the query over these tables."""
+
+
+Answer = duckdb.DuckDBPyRelation
+"""A query's rows, computed when they are asked for."""
+
+
 @dataclass(frozen=True)
 class Tables:
     """A DuckDB connection with a view for every table, and a sentence for each that has no rows."""
 
     connection: duckdb.DuckDBPyConnection
     empty: dict[str, str]
+
+    @contextmanager
+    def answer(self, query: str) -> Iterator[Answer | None]:
+        """The answer, to be read while this is entered; None of a statement that has no rows. Raises NotAnswered."""
+        try:
+            yield self.connection.sql(query)
+        except duckdb.Error as error:
+            raise NotAnswered(
+                f"query must be SQL that DuckDB runs over these tables; got {query!r}. DuckDB says: {error}"
+            ) from error
 
 
 def connect(output_uri: str, scratch: Path | None = None) -> Tables:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.store import Store
-from pipeline.tables.delta import TABLES, DataFile, partition_path, statistics
+from pipeline.tables.delta import TABLES, DataFile, partition_path
+from pipeline.tables.statistics import statistics
 
 FILE_BYTES = 256 << 20
 """A file is closed by the row group that takes it past this size: files stay between 128 MB and 1 GB."""

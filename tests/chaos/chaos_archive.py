@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from e2e_archives import encoded
 
-from pipeline.storage.store import Store, storage_options
+from pipeline.storage.store import Store
+from pipeline.tables.delta import storage_options
 
 KEY_PATTERN = "{line}/{date}/{name}"
 TABLES = ("scores", "maps", "regions", "errors")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
-from pipeline.decode import image as decode
+from pipeline.decode.unit import decode_unit
 from pipeline.stages import read as reading
 from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
@@ -17,7 +17,7 @@ class InlineEngine:
 
     def __init__(self) -> None:
         self._scorer: ScoreStage | None = None
-        reading.decode_in_child = lambda table, config, timeout_s: decode.decode_unit(table, config)
+        reading.decode_in_child = lambda table, config, timeout_s: decode_unit(table, config)
 
     def start(self) -> None:
         pass

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from e2e_archives import command, run_score, scores, settings, upload, write_parquet, write_tars
 
-from jobs.benchmark.rates import encoded_units
 from jobs.score import prepare
-from pipeline.decode.image import decode_unit
+from pipeline.decode.unit import decode_unit
+from pipeline.in_process import read_units
 from pipeline.scoring.scorer import open_scorer
 from pipeline.state import plan
 from pipeline.storage.store import open_store
@@ -41,7 +41,7 @@ def alone(assets, tiles_model, tmp_path_factory):
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
     scorer = open_scorer(tiles_model, "cpu", threads=1)
     found, images = {}, {}
-    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
         scored = scorer(decode_unit(table, prepared.scoring.decode).pixels).score.tolist()
         found |= dict(zip(table["content_hash"].to_pylist(), scored, strict=True))
         images |= dict(zip(table["key"].to_pylist(), table["encoded"].to_pylist(), strict=True))

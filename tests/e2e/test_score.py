@@ -25,13 +25,13 @@ from e2e_archives import (
     write_tars,
 )
 
-from jobs.benchmark.rates import encoded_units
 from jobs.command.errors import UsageError
 from jobs.score import prepare
 from models.explain.explainer import ExplanationError
 from models.maps.regions import Region, find_regions, threshold_of
-from pipeline.decode.image import decode_unit
-from pipeline.decode.placement import placement
+from pipeline.decode.geometry import placement
+from pipeline.decode.unit import decode_unit
+from pipeline.in_process import read_units
 from pipeline.scoring.scorer import open_scorer
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
@@ -72,7 +72,7 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
     scorer = open_scorer(model, "cpu", threads=1)
     alone = {}
-    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
         found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
         alone |= dict(zip(table["image_id"].to_pylist(), found.score.tolist(), strict=True))
     run = {image_id: score for image_id, (score, *_) in scores(uninterrupted / "out").items()}
@@ -115,7 +115,7 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
     scorer = open_scorer(model, "cpu", threads=1)
     maps = {}
-    for table in encoded_units(plan.units(prepared.state, 0), prepared.scoring, store):
+    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
         found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
         maps |= dict(zip(table["image_id"].to_pylist(), found.anomaly_map, strict=True))
     threshold = threshold_of([anomaly_map.max() for anomaly_map in maps.values()], share=0.3)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.storage.store import Object
+from pipeline.storage.objects import Object
 
 
 class MemoryStore:

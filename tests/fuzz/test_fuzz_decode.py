@@ -13,9 +13,10 @@ from mutations import fuzz, mutated
 
 from models.maps.tiling import Tiling
 from pipeline.decode import process as decode_process
-from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.process import DECODE, decode_in_child
 from pipeline.decode.tiles import InChild, TiledUnit
+from pipeline.decode.unit import decode_unit
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows
 

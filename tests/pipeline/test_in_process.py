@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.command.errors import ErrorShareError
-from pipeline.decode.image import DecodeConfig
-from pipeline.in_process import check_unreadable, decoded_units
+from jobs.command.errors import ErrorShareError, check_unreadable
+from pipeline.decode.config import DecodeConfig
+from pipeline.in_process import decoded_units
 from pipeline.input.config import SourceConfig
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline import run as module
 from pipeline.run import wait_for_storage
-from pipeline.storage.store import Denied, Unreachable
+from pipeline.storage.objects import Denied, Unreachable
 
 
 @pytest.fixture

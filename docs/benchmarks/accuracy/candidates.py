@@ -39,8 +39,9 @@ from models.detector import Detector, FitRun
 from models.features.whitening import LevelWhitening, Moments
 from models.fitting import synthetic
 from models.fitting.selection import Criterion, ExamScores, choose_severity
-from models.flows.likelihood import top_mean
-from pipeline.decode.image import DecodeConfig, decode_image
+from models.maps.scores import top_mean
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import decode_image
 
 SIDE = 512  # pixels at which defects are drawn
 OTHER_IMAGES, SEEN_IMAGES = 150, 90

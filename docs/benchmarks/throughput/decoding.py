@@ -20,7 +20,8 @@ from PIL import Image
 from scipy import ndimage
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import decode_image
 from pipeline.decode.resize import FILTER, resized
 
 HEIGHT, WIDTH, QUALITY, TRIES = 1200, 1600, 90, 30

@@ -25,7 +25,8 @@ from models import artifact, registry
 from models.config import ArtifactConfig
 from models.detector import FitRun
 from models.features.store import ImageFeatures
-from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import decode_image
 from pipeline.scoring.scorer import open_scorer
 from pipeline.tables.query import connect
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state import plan
 from pipeline.state.run_state import RunState

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from models.maps.quantise import quantise
 from pipeline.storage.store import open_store
-from pipeline.tables.delta import DataFile, open_or_create, replace_files, score_schema
+from pipeline.tables.changes import replace_files
+from pipeline.tables.delta import DataFile, open_or_create, score_schema
 from pipeline.tables.query import connect
 from pipeline.tables.writer import PartitionWriter
 from schemas import maps

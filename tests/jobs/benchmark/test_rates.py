@@ -3,7 +3,7 @@ import pyarrow as pa
 
 from jobs.benchmark.inputs import jpegs
 from jobs.benchmark.rates import decode_alone, pillow_alone
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
 

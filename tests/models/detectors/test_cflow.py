@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from cflow_reference_maps import reference_maps
 from pydantic import ValidationError
 
 from models import registry
@@ -12,7 +13,6 @@ from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.cflow import CFlow, CFlowConfig, CFlowTraining
 from models.flows.position_flows import log_prob_per_dim
-from models.flows.reference_maps import reference_maps
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
 SMALL = {"whiten_dims": 9, "position_channels": 8, "steps": 2}

@@ -7,11 +7,11 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from cflow_reference_maps import reference_maps
 from golden_arrays import DTYPES, close, load, needed
 
 from models.flows.position_code import position_code
 from models.flows.position_flows import PositionFlows, log_prob_per_dim, sigmoid_loss
-from models.flows.reference_maps import reference_maps
 
 pytestmark = needed("cflow")
 # Not in the file: the original's optimiser and schedule (golden/NOTES.md section 3).

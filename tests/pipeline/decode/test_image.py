@@ -13,18 +13,12 @@ from PIL import Image, ImageCms, ImageFilter, ImageOps
 from scipy import ndimage
 
 from pipeline.decode import image as decode
-from pipeline.decode.image import (
-    SCHEMA,
-    DecodeConfig,
-    content_size,
-    cut_tiles,
-    decode_image,
-    decode_unit,
-    grey_statistics,
-    tiled_size,
-)
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import content_size, cut_tiles, tiled_size
+from pipeline.decode.image import decode_image, grey_statistics
 from pipeline.decode.image_file import Undecodable, load_8bit
 from pipeline.decode.resize import FILTER
+from pipeline.decode.unit import SCHEMA, decode_unit
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault
 

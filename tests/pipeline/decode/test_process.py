@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from pipeline.decode import process as decode_process
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.handle import DecoderUnavailable
-from pipeline.decode.image import DecodeConfig, decode_unit
 from pipeline.decode.process import decode_in_child
+from pipeline.decode.unit import decode_unit
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault
 
@@ -212,7 +213,7 @@ def test_a_decoder_that_does_not_start_is_no_fault_of_an_image():
 PARENT = """
 import sys, time
 from pathlib import Path
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode import process as decode_process
 sys.path[:0] = [sys.argv[1]]
 import test_process as t

@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.maps.tiling import Tiling
 from pipeline.decode import tiles as decode_tiles
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InChild, InProcess, TiledUnit
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault

@@ -6,7 +6,7 @@ from fake_run import info, scored, write_slice
 from PIL import Image
 
 from models.maps.quantise import quantise
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image_file import Undecodable
 from pipeline.report.pictures import (
     BOX,

@@ -3,7 +3,8 @@ import pytest
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import files
-from pipeline.storage.store import Denied, Object, Unreachable, open_store
+from pipeline.storage.objects import Denied, Object, Unreachable
+from pipeline.storage.store import open_store
 from schemas import encoded, plan
 
 

@@ -10,7 +10,8 @@ from pipeline.input.config import SourceConfig, Start
 from pipeline.input.parquet_columns import NoSuchColumn
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.sources import parquet
-from pipeline.storage.store import Denied, Object, Unreachable, open_store
+from pipeline.storage.objects import Denied, Object, Unreachable
+from pipeline.storage.store import open_store
 from schemas import encoded
 
 

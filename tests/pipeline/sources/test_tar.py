@@ -10,7 +10,8 @@ import pytest
 from pipeline.input import tar_members
 from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import tar
-from pipeline.storage.store import Changed, Gone, LocalStore, Unreachable, open_store
+from pipeline.storage.objects import Changed, Gone, Unreachable
+from pipeline.storage.store import LocalStore, open_store
 
 BLOCK = 512
 

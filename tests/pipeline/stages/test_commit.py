@@ -10,8 +10,8 @@ import pytest
 
 from models.maps.quantise import dequantise
 from models.maps.regions import MAX_REGIONS, find_regions
-from pipeline.decode.image import DecodeConfig
-from pipeline.decode.placement import placement
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import placement
 from pipeline.input.config import SourceConfig
 from pipeline.stages.commit import commit, commit_rows
 from pipeline.stages.config import StageConfig

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from e2e_archives import encoded, write_files, write_tars
 
-from pipeline.decode.image import DecodeConfig, decode_unit
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.unit import decode_unit
 from pipeline.input.config import SourceConfig
 from pipeline.stages import read as read_stage
 from pipeline.stages.config import StageConfig

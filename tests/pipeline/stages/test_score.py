@@ -1,11 +1,11 @@
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import envelope, nothing_to_score
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.store import Unreachable
+from pipeline.storage.objects import Unreachable
 
 
 def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_again(tmp_path, monkeypatch):

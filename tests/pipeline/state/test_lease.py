@@ -8,7 +8,7 @@ import pytest
 from pipeline.state import lease as module
 from pipeline.state.lease import Lease, LeaseHeld, LeaseLost
 from pipeline.state.run_state import RunState
-from pipeline.storage.store import Denied
+from pipeline.storage.objects import Denied
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@ import random
 
 import pytest
 
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state import plan
 from pipeline.state.commits import WorkItem, pending, write_commit
 from pipeline.state.run_state import RunConflict, RunState
 from pipeline.state.scoring_config import ScoringConfig, part_id
-from pipeline.storage.store import Object, open_store
+from pipeline.storage.objects import Object
+from pipeline.storage.store import open_store
 from schemas import commit as commit_schema
 
 

@@ -1,6 +1,6 @@
 import json
 
-from pipeline.decode.image import DecodeConfig
+from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state.scoring_config import ScoringConfig
 

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.storage import local as objects_local
 from pipeline.storage import objects
-from pipeline.storage.store import BadUri, Changed, Denied, Gone, Unreachable, open_store
+from pipeline.storage.objects import BadUri, Changed, Denied, Gone, Unreachable
+from pipeline.storage.store import open_store
 
 
 def test_links_never_lead_outside(tmp_path):

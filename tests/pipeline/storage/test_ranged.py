@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.storage import ranged
+from pipeline.storage.objects import Changed, Gone, Unreachable
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import Changed, Gone, Unreachable, open_store
+from pipeline.storage.store import open_store
 
 CONTENT = os.urandom(1000)
 

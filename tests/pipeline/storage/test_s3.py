@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.storage import objects
 from pipeline.storage import store as storage
-from pipeline.storage.store import BadUri, Changed, Denied, Gone, StorageError, Unreachable, open_store
+from pipeline.storage.objects import BadUri, Changed, Denied, Gone, StorageError, Unreachable
+from pipeline.storage.store import open_store
 
 LISTING = (
     b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>"

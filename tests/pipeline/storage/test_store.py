@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.storage import store as storage
-from pipeline.storage.store import Changed, Gone, Object, StorageError, local_copy, open_store
+from pipeline.storage.copies import local_copy, upload_directory
+from pipeline.storage.objects import Changed, Gone, Object, StorageError
+from pipeline.storage.store import open_store
+from pipeline.tables.delta import storage_options
 
 KEYS = [
     *("a", "a.jpg", "a/b.jpg", "a/b/c.jpg", "a0", "b c.png", "b%20c.png", "b%", "q'u\"o\\te.png", "new\nline.png"),
@@ -140,20 +143,20 @@ def test_directories_are_copied_and_uploaded(place, tmp_path):
     (source / "deep").mkdir(parents=True)
     (source / "config.json").write_bytes(b"{}")
     (source / "deep" / "weights").write_bytes(b"w")
-    storage.upload_directory(source, place)
-    copy = storage.local_copy(place, tmp_path / "cache")
+    upload_directory(source, place)
+    copy = local_copy(place, tmp_path / "cache")
     assert (copy / "config.json").read_bytes() == b"{}" and (copy / "deep" / "weights").read_bytes() == b"w"
-    assert storage.local_copy(place, tmp_path / "cache") == copy
+    assert local_copy(place, tmp_path / "cache") == copy
     if place.startswith("s3://"):
         open_store(place).put("config.json", b"[]")
         left = copy.with_name(f"{copy.name}.{'a' * 32}")
         left.mkdir()
         os.utime(left, (0, 0))
-        changed = storage.local_copy(place, tmp_path / "cache")
+        changed = local_copy(place, tmp_path / "cache")
         assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted([copy.name, changed.name])
         assert changed != copy and (changed / "config.json").read_bytes() == b"[]"
         with pytest.raises(Gone):
-            storage.local_copy(place + "/nothing", tmp_path / "cache")
+            local_copy(place + "/nothing", tmp_path / "cache")
 
 
 def test_other_clients_read_by_the_same_environment(place):
@@ -161,8 +164,8 @@ def test_other_clients_read_by_the_same_environment(place):
     import pyarrow as pa
 
     uri = f"{place}/table"
-    deltalake.write_deltalake(uri, pa.table({"a": [1]}), storage_options=storage.storage_options(uri))
-    assert deltalake.DeltaTable(uri, storage_options=storage.storage_options(uri)).to_pyarrow_table().num_rows == 1
+    deltalake.write_deltalake(uri, pa.table({"a": [1]}), storage_options=storage_options(uri))
+    assert deltalake.DeltaTable(uri, storage_options=storage_options(uri)).to_pyarrow_table().num_rows == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from fault_proxy import Fault
 
-from pipeline.storage.store import Denied, StorageError, Unreachable, open_store
+from pipeline.storage.objects import Denied, StorageError, Unreachable
+from pipeline.storage.store import open_store
 from pipeline.tables import sql
 
 ROWS = 200_000

@@ -14,8 +14,10 @@ from fake_run import DIGEST, MODEL, failed, info, scored, write_slice
 from scipy import ndimage
 
 from models.maps.quantise import quantise
-from pipeline.storage.store import StorageError, open_store
+from pipeline.storage.objects import StorageError
+from pipeline.storage.store import open_store
 from pipeline.tables import delta as tables
+from pipeline.tables.changes import clean, is_committed, replace_files
 from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.writer import PartitionWriter
 from schemas import errors, maps, scores
@@ -183,26 +185,26 @@ def test_commit_is_on_the_version_that_was_read(published):
     first, second = DeltaTable(published / "scores"), DeltaTable(published / "scores")
     store = open_store(str(published))
     file = tables.active_files(first, MODEL, ["2026-01-02"])["2026-01-02"]
-    tables.replace_files("scores", first, store, "other", 0, [], file)
+    replace_files("scores", first, store, "other", 0, [], file)
     with pytest.raises(CommitFailedError):
-        tables.replace_files("scores", second, store, "another", 0, [], file)
-    assert tables.is_committed(DeltaTable(published / "scores"), "other", 0)
-    assert not tables.is_committed(DeltaTable(published / "scores"), "other", 1)
-    assert not tables.is_committed(DeltaTable(published / "scores"), "another", 0)
+        replace_files("scores", second, store, "another", 0, [], file)
+    assert is_committed(DeltaTable(published / "scores"), "other", 0)
+    assert not is_committed(DeltaTable(published / "scores"), "other", 1)
+    assert not is_committed(DeltaTable(published / "scores"), "another", 0)
 
 
 def test_a_file_that_is_not_there_is_not_added(published):
     table, store = DeltaTable(published / "scores"), open_store(str(published))
     missing = tables.DataFile("model=m/date=d/x.parquet", 10, {"model": "m", "date": "d"}, "{}")
     with pytest.raises(StorageError, match="must have 10 bytes"):
-        tables.replace_files("scores", table, store, "other", 0, [missing], [])
+        replace_files("scores", table, store, "other", 0, [missing], [])
 
 
 def test_transactions_outlive_checkpoints_and_cleaning(published):
     output = str(published)
-    assert tables.clean(output) == {"maps": 0, "regions": 0, "errors": 0, "scores": 0, "runs": 0}
+    assert clean(output) == {"maps": 0, "regions": 0, "errors": 0, "scores": 0, "runs": 0}
     for name in ("maps", "regions", "errors", "scores", "runs"):
-        assert tables.is_committed(tables.open_table(output, name), "run1", 0)
+        assert is_committed(tables.open_table(output, name), "run1", 0)
 
 
 def test_bounds_are_written_as_delta_reads_them(published):

@@ -4,8 +4,10 @@ import pytest
 from deltalake.exceptions import CommitFailedError
 from fault_proxy import Fault
 
-from pipeline.storage.store import Denied, Unreachable, open_store
+from pipeline.storage.objects import Denied, Unreachable
+from pipeline.storage.store import open_store
 from pipeline.tables import delta as tables
+from pipeline.tables.changes import is_committed, replace_files
 from schemas import runs
 
 
@@ -47,6 +49,6 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_log(harmed, kind):
     table = tables.open_table(output, "runs")
     proxy.arm(Fault(kind, 2))  # the commit: before it the file and the log are listed
     with pytest.raises(CommitFailedError):
-        tables.replace_files("runs", table, store, "r", 0, [file], [])
+        replace_files("runs", table, store, "r", 0, [file], [])
     assert [request.method for request in proxy.passed if request.fault] == ["PUT"]
-    assert tables.is_committed(tables.open_table(output, "runs"), "r", 0)
+    assert is_committed(tables.open_table(output, "runs"), "r", 0)

@@ -32,7 +32,8 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.features.store import ImageFeatures
-from pipeline.decode.image import DecodeConfig, decode_image
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import decode_image
 from pipeline.scoring.scorer import open_scorer
 from pipeline.tables.query import connect
 

@@ -1,0 +1,12 @@
+"""Image scores read off an anomaly map, whichever detector made it."""
+
+from torch import Tensor
+
+
+def top_mean(cells: Tensor, share: float) -> Tensor:
+    """Mean of the largest cells of a map (B, h, w), the given share of them and at least one, (B,).
+
+    Between the map's mean, in which a small defect drowns, and its maximum, which one rare cell decides.
+    """
+    count = max(1, round(share * cells[0].numel()))
+    return cells.flatten(1).topk(count, dim=1).values.mean(1)

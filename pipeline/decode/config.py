@@ -1,0 +1,42 @@
+"""How images are decoded: the settings that the pixels depend on."""
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.decode.image_file import FULL_16_BIT
+
+
+def known_zone(name: str) -> str:
+    """The name of a time zone as it is; raises ValueError for any other text."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, or an endless one
+        raise ValueError(f"timezone must be a name such as Europe/Berlin; got {name[:100]!r}. Correct it.") from error
+    return name
+
+
+class DecodeConfig(BaseModel):
+    """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
+    white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera).
+    timezone: of EXIF times without an offset.
+    max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), of which it needs 0.1 GB itself; RGBA and
+        16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: Annotated[int, Field(ge=1, le=8192)]
+    width: Annotated[int, Field(ge=1, le=8192)]
+    resize: Literal["squash", "pad", "tile"] = "squash"
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    max_image_pixels: Annotated[int, Field(ge=1, lt=1 << 31)] = 1 << 27
+    max_decode_bytes: Annotated[int, Field(ge=256 << 20)] = 4 << 30
+    white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_zone(name)

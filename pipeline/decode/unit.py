@@ -1,0 +1,73 @@
+"""All images of a unit decoded in this process: pixels, and a row an image."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import Picture, decode_image
+from pipeline.decode.image_file import Undecodable, damaged
+from schemas.commit import DECODED
+from schemas.encoded import FAILURE, IDENTITY
+
+SCHEMA = pa.schema([*IDENTITY, *DECODED, *FAILURE])
+
+
+class Decoded(NamedTuple):
+    """pixels: (N, H, W, 3) uint8 RGB, 0 where the row has an error.  table: N rows of `SCHEMA`, in unit order."""
+
+    pixels: np.ndarray
+    table: pa.Table
+
+
+def decode_unit(table: pa.Table, config: DecodeConfig) -> Decoded:
+    """Decode every row of schemas/encoded.py that holds an image; a bad image becomes a row with `stage=decode`.
+
+    Not for `tile`, where pixels.shape differs from image to image: see pipeline/decode/tiles.py.
+    """
+    assert config.resize != "tile"
+    pixels = np.zeros((table.num_rows, config.height, config.width, 3), np.uint8)
+    encoded = (cell.as_py() for cell in table["encoded"])
+    return Decoded(pixels, decoded_table(table, list(decode_rows(encoded, pixels, config))))
+
+
+def decode_rows(
+    encoded: Iterable[bytes | memoryview | None],
+    pixels: np.ndarray | list[np.ndarray | None],
+    config: DecodeConfig,
+    decode: Callable[[bytes, DecodeConfig], Picture] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps them as they are; gives the columns of
+    each, or its fault, or {} for None."""
+    for index, content in enumerate(encoded):
+        if content is None:
+            yield {}
+            continue
+        try:
+            picture = (decode or decode_image)(bytes(content), config)
+        except Undecodable as fault:  # not kept: with it, its traceback keeps `pixels`, which may be shared memory
+            yield _failed(fault)
+            continue
+        except MemoryError as error:
+            yield _failed(damaged("image", error))
+            continue
+        pixels[index] = picture.pixels
+        yield {field.name: getattr(picture, field.name) for field in DECODED}
+
+
+def _failed(fault: Undecodable) -> dict[str, Any]:
+    return {"stage": "decode", "error": fault.error, "message": str(fault)}
+
+
+def decoded_table(table: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
+    """`SCHEMA` rows: those of the encoded table with what `decode_rows` says; faults of reading stay."""
+    columns = []
+    for column in SCHEMA:
+        cells = [row.get(column.name) for row in rows]
+        if column.name in table.column_names:
+            earlier = table[column.name]
+            cells = [new if new is not None else old.as_py() for new, old in zip(cells, earlier, strict=True)]
+        columns.append(pa.array(cells, column.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
