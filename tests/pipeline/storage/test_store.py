@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline.storage import copies
 from pipeline.storage import store as storage
 from pipeline.storage.copies import local_copy, upload_directory
 from pipeline.storage.objects import Changed, Gone, Object, StorageError
@@ -189,7 +190,7 @@ def test_a_hostile_key_is_not_copied(tmp_path, monkeypatch, keys, why):
         def get(self, key, etag=None, size=None):
             return b"x"
 
-    monkeypatch.setattr(storage, "open_store", lambda uri: Bucket())
+    monkeypatch.setattr(copies, "open_store", lambda uri: Bucket())
     cache = tmp_path / "cache"
     cache.mkdir()
     with pytest.raises(StorageError, match=why):
