@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, connect
 from pipeline.stages.config import StageConfig
-from pipeline.state.commits import WorkItem
+from schemas.envelope import WorkItem
+from schemas.outcome import Outcome
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """What stages/dataset.py imports that takes long and is not of Ray, whose modules two threads had better not import at once."""
@@ -36,7 +37,7 @@ class RayEngine:
             print(self._resources.sentence(), flush=True)
         return self._resources
 
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run the items through read, score and commit: see pipeline.stages.dataset.stream."""
         resources = self.start()
         from pipeline.stages.dataset import stream

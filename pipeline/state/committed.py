@@ -16,6 +16,7 @@ from pipeline.state.run_state import RunState
 from pipeline.state.state_file import READING, reading
 from pipeline.storage.objects import Object
 from pipeline.storage.store import Store
+from schemas.footer import Footer
 
 READ_AHEAD = 8
 
@@ -28,10 +29,10 @@ class IncompleteSlice(ValueError):
 
 
 class Commit(NamedTuple):
-    """One commit: its unit's number, its footer (schemas.commit.FOOTER) and its rows (schemas.commit.SCHEMA)."""
+    """One commit: its unit's number, its footer and its rows (schemas.commit.SCHEMA)."""
 
     number: int
-    footer: dict[str, str]
+    footer: Footer
     rows: pa.Table
 
 
@@ -46,13 +47,13 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
     by_number = groupby(_ahead(lambda named: _read(store, *named), listed), key=lambda commit: commit.number)
     for unit in plan.outlines(state, slice_number, first, end):
         number, parts = next(by_number, (None, iter(())))
-        rows, after = 0, ""
+        rows, ended = 0, False
         for expected, commit in enumerate(parts):
-            if number != unit.number or int(commit.footer["part"]) != expected or after == "end":
+            if number != unit.number or commit.footer.part != expected or ended:
                 break
-            rows, after = rows + commit.rows.num_rows, commit.footer["next_offset"]
+            rows, ended = rows + commit.rows.num_rows, commit.footer.next_offset is None
             yield commit
-        if after != "end" or unit.images not in (None, rows):
+        if not ended or unit.images not in (None, rows):
             raise IncompleteSlice(
                 f"work unit {unit.number} of slice {slice_number} must be committed whole before finalize; "
                 f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
@@ -63,7 +64,6 @@ def _read(store: Store, number: int, entry: Object) -> Commit:
     with reading(entry.key):
         file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)), **READING)
         rows, footer = file.read(), footer_of(file.metadata.metadata)
-        int(footer["part"])
     return Commit(number, footer, rows)
 
 
