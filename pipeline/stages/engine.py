@@ -2,13 +2,13 @@
 
 import contextlib
 import importlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, connect
 from pipeline.stages.config import StageConfig
+from pipeline.storage.ahead import in_order
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
@@ -53,15 +53,9 @@ class RayEngine:
         import ray
 
         remote = ray.remote(function).options(num_cpus=1)
-        ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting: deque[ray.ObjectRef] = deque()
+        at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
         with _own_errors():
-            for job in jobs:
-                waiting.append(remote.remote(job))
-                if len(waiting) >= ahead:
-                    yield ray.get(waiting.popleft())
-            while waiting:
-                yield ray.get(waiting.popleft())
+            yield from in_order(remote.remote, jobs, ray.get, at_once - 1)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ import pyarrow as pa
 from pipeline.decode.process import decode_in_child
 from pipeline.input import registry
 from pipeline.input.config import Start
-from pipeline.stages.ahead import ahead
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
 from pipeline.state.commits import committed_since, members_before
 from pipeline.state.scoring_config import part_id
+from pipeline.storage.ahead import ahead
 from pipeline.storage.objects import StorageError
 from pipeline.storage.store import open_store
 from schemas.envelope import DecodedUnit, UnitLabel, WorkItem, items_in

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from pipeline.decode.tiles import InChild, TiledUnit
 from pipeline.scoring.idle import IdleClock
-from pipeline.stages.ahead import ahead
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
+from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from schemas.envelope import DecodedUnit, ScoredUnit

@@ -1,11 +1,9 @@
 """Reads a slice's commits back, in the order of its units, and checks that nothing is missing."""
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,14 +12,12 @@ from pipeline.state import plan
 from pipeline.state.commits import footer_of
 from pipeline.state.run_state import RunState
 from pipeline.state.state_file import READING, reading
+from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.objects import Object
 from pipeline.storage.store import Store
 from schemas.footer import Footer
 
 READ_AHEAD = 8
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class IncompleteSlice(ValueError):
@@ -44,7 +40,7 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
     """
     listed = ((number, entry) for number, _, entry in state.commits(slice_number, first, end))
     store = state.store
-    by_number = groupby(_ahead(lambda named: _read(store, *named), listed), key=lambda commit: commit.number)
+    by_number = groupby(threads_ahead(lambda named: _read(store, *named), listed, READ_AHEAD), key=lambda commit: commit.number)
     for unit in plan.outlines(state, slice_number, first, end):
         number, parts = next(by_number, (None, iter(())))
         rows, ended = 0, False
@@ -65,14 +61,3 @@ def _read(store: Store, number: int, entry: Object) -> Commit:
         file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)), **READING)
         rows, footer = file.read(), footer_of(file.metadata.metadata)
     return Commit(number, footer, rows)
-
-
-def _ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        waiting: deque = deque()
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > READ_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
