@@ -167,8 +167,8 @@ def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceC
 
 
 def _range(whole: UnitContent, rows: RowRange, size: int, stored: int, config: SourceConfig) -> UnitContent:
-    fits = rows.count <= config.unit_images and size <= config.unit_bytes
-    return replace(whole, rows=rows, images=rows.count if fits else None, size=stored)
+    fits = rows.length <= config.unit_images and size <= config.unit_bytes
+    return replace(whole, rows=rows, images=rows.length if fits else None, size=stored)
 
 
 def _row_name(row: int, config: SourceConfig) -> str:

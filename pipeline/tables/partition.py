@@ -5,11 +5,11 @@ changed shard no longer holds goes with it. Nothing here is visible to readers; 
 """
 
 import tempfile
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -22,6 +22,7 @@ from pipeline.tables import sql
 from pipeline.tables.delta import TABLES, DataFile, table_uri
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
+from schemas.footer import StageSeconds
 
 SPOOLED = ("scores", "errors")
 """Tables that are sorted as a whole when they are written; maps and regions are written as the commits come."""
@@ -51,19 +52,28 @@ class PartitionJob:
         return self.score_schema if table == "scores" else TABLES[table].SCHEMA
 
 
+class PartitionCounts(NamedTuple):
+    """Images of a slice in a partition, and the encoded bytes fetched for them; duplicates are among the others."""
+
+    scored: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    bytes_read: int = 0
+
+    def plus(self, other: "PartitionCounts") -> "PartitionCounts":
+        return PartitionCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True)
 class PartitionFiles:
-    """Files to add to and remove from each table, computed from `existing`.
-
-    counts: scored, quarantined, duplicates, bytes_read.  stage_seconds: added up over all workers.
-    """
+    """Files to add to and remove from each table, computed from `existing`. stage_seconds: added up over all workers."""
 
     date: str
     added: dict[str, list[DataFile]]
     removed: dict[str, list[DataFile]]
     existing: dict[str, list[DataFile]]
-    counts: Counter[str]
-    stage_seconds: Counter[str]
+    counts: PartitionCounts
+    stage_seconds: StageSeconds
 
 
 def write_partition(job: PartitionJob) -> PartitionFiles:
@@ -86,7 +96,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
                 merge = _merge if table in SPOOLED else _prune
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
-        counts["duplicates"] = len(duplicates)
+        counts = counts._replace(duplicates=len(duplicates))
         return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds)
 
 
@@ -97,14 +107,15 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
             state.store.delete(f"{table}/{file.path}")
 
 
-def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
+def _read(
+    job: PartitionJob, scratch: Path, skip: np.ndarray
+) -> tuple[dict[str, list[DataFile]], PartitionCounts, StageSeconds]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
     """
-    counts: Counter[str] = Counter(scored=0, quarantined=0, bytes_read=0)
-    stage_seconds: Counter[str] = Counter()
+    counts, stage_seconds = PartitionCounts(), StageSeconds()
     writers = {table: _writer(job, table, scratch) for table in ("maps", "regions") if table in job.tables}
     with ExitStack() as stack:
         ordered = {table: UnitOrder(stack.enter_context(writer)) for table, writer in writers.items()}
@@ -116,7 +127,7 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
             for commit in read_commits(job.state, job.slice, first, end):
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
-                _count(commit, counts, stage_seconds)
+                counts, stage_seconds = counts.plus(_counts(commit)), stage_seconds.plus(commit.footer.seconds)
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
                 same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
@@ -130,12 +141,9 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
     return {table: writer.files for table, writer in writers.items()}, counts, stage_seconds
 
 
-def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) -> None:
+def _counts(commit: Commit) -> PartitionCounts:
     failed = commit.rows.num_rows - commit.rows["error"].null_count
-    counts["scored"] += commit.rows.num_rows - failed
-    counts["quarantined"] += failed
-    counts["bytes_read"] += commit.footer.bytes_read
-    stage_seconds.update(commit.footer.seconds._asdict())
+    return PartitionCounts(commit.rows.num_rows - failed, failed, bytes_read=commit.footer.bytes_read)
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:

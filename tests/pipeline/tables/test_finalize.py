@@ -14,9 +14,11 @@ from pipeline.storage.local import LocalStore
 from pipeline.tables import delta as tables
 from pipeline.tables import partition
 from pipeline.tables import writer as table_files
-from pipeline.tables.finalize import Counts, TooManyErrors, finalize_slice, read_published
+from pipeline.tables.finalize import TooManyErrors, finalize_slice, read_published
 from pipeline.tables.query import connect
+from pipeline.tables.run_row import Counts
 from schemas import commit
+from schemas.footer import StageSeconds
 
 TIMES = ("scored_at", "finished_at", "started_at", "spent_s")
 FIRST = [
@@ -52,7 +54,7 @@ def names_and_scores(output, date=None):
 def test_rows_of_a_slice(tmp_path):
     write_slice(tmp_path, FIRST)
     counts = finalize_slice(str(tmp_path), info())
-    assert counts == Counts(8, 6, 2, 0, 3, 800, {"read": 0.75, "decode": 1.5, "score": 3.0, "wait": 1.5, "host": 0.0})
+    assert counts == Counts(8, 6, 2, 0, 3, 800, StageSeconds(read=0.75, decode=1.5, score=3.0, wait=1.5))
     assert read_published(RunState(str(tmp_path), RUN), 0) == counts
     assert names_and_scores(tmp_path) == {"a": 1.0, "b": 3.0, "t1": 4.0, "d": 2.0, "e": 2.5, "gone": 9.0}
     row = next(row for row in rows(tmp_path, "scores") if row["uri"] == "s3://line/d")
