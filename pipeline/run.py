@@ -192,10 +192,10 @@ def _score_slice(
 
 def _items(config: StageConfig, first: int, end: int, progress: RunProgress | None = None) -> list[WorkItem]:
     """What is open of the units first <= number < end; takes their images out of `progress.done`."""
-    rows = list(plan.units(config.state, config.slice, first, end, columns=["number", "images"]))
-    items = list(pending(config.state, config.slice, rows))
+    units = list(plan.outlines(config.state, config.slice, first, end))
+    items = list(pending(config.state, config.slice, units))
     if progress is not None:
-        images = {row["number"]: row["images"] or 0 for row in rows}
+        images = {unit.number: unit.images or 0 for unit in units}
         progress.done -= sum(images[item.number] for item in items)
     return items
 

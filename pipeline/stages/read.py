@@ -51,19 +51,16 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[dict[str, Any]]:
         item = WorkItem(item.number, offset, part)
         (unit,) = plan.units(state, config.slice, item.number, item.number + 1)
         seen = members_before(state, config.slice, item) if item.part else {}
-        source = registry.source(unit["source"])
+        source = registry.source(unit.source)
         store = open_store(config.scoring.source.input_uri)
         clock = time.perf_counter()
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
-            assert unit["images"] is None or unit["images"] == piece.table.num_rows, (
-                unit["images"],
-                piece.table.num_rows,
-            )
+            assert unit.images in (None, piece.table.num_rows), (unit.images, piece.table.num_rows)
             yield {
                 "number": item.number,
                 "part": part,
-                "unit_id": unit["unit_id"] if unit["images"] is not None else part_id(unit["unit_id"], part, offset),
-                "date": unit["date"],
+                "unit_id": unit.unit_id if unit.images is not None else part_id(unit.unit_id, part, offset),
+                "date": unit.date,
                 "next_offset": "end" if piece.next_offset is None else str(piece.next_offset),
                 "bytes_read": piece.bytes_read,
                 "read_s": time.perf_counter() - clock,

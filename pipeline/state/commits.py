@@ -15,6 +15,7 @@ from pipeline.state.state_file import READING, reading
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 from schemas import commit as schema
+from schemas.plan import UnitOutline
 
 FOOTER_PREFIX = "flowscore."
 WRITING = {
@@ -65,11 +66,11 @@ def read_footer(store: Store, key: str) -> dict[str, str]:
         return footer_of(pq.read_metadata(file).metadata)
 
 
-def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterator[WorkItem]:
+def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) -> Iterator[WorkItem]:
     """What is left of a slice's units: plan minus commits, a merge of two ordered streams.
 
     Args:
-        units: plan rows (number, images) with ascending, contiguous numbers; a stream is one without a count of images.
+        units: with ascending, contiguous numbers; a stream is one without a count of images.
     """
     units = list(units)
     if not units:
@@ -77,10 +78,10 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
     done: dict[int, list[tuple[int, str]]] = {
         number: [(part, entry.key) for _, part, entry in group]
         for number, group in groupby(
-            state.commits(slice_number, units[0]["number"], units[-1]["number"] + 1), key=lambda commit: commit[0]
+            state.commits(slice_number, units[0].number, units[-1].number + 1), key=lambda commit: commit[0]
         )
     }
-    streams = [u["number"] for u in units if u["images"] is None and u["number"] in done]
+    streams = [unit.number for unit in units if unit.images is None and unit.number in done]
     last = {number: next(reversed(_without_gap(done[number])), None) for number in streams}
     with ThreadPoolExecutor(16) as pool:
         footers = dict(
@@ -91,7 +92,7 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
             )
         )
     for unit in units:
-        number = unit["number"]
+        number = unit.number
         if number not in done:
             yield WorkItem(number)
         elif number in footers:

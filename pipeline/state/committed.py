@@ -44,18 +44,18 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
     listed = ((number, entry) for number, _, entry in state.commits(slice_number, first, end))
     store = state.store
     by_number = groupby(_ahead(lambda named: _read(store, *named), listed), key=lambda commit: commit.number)
-    for unit in plan.units(state, slice_number, first, end, columns=["number", "images"]):
+    for unit in plan.outlines(state, slice_number, first, end):
         number, parts = next(by_number, (None, iter(())))
         rows, after = 0, ""
         for expected, commit in enumerate(parts):
-            if number != unit["number"] or int(commit.footer["part"]) != expected or after == "end":
+            if number != unit.number or int(commit.footer["part"]) != expected or after == "end":
                 break
             rows, after = rows + commit.rows.num_rows, commit.footer["next_offset"]
             yield commit
-        if after != "end" or unit["images"] not in (None, rows):
+        if after != "end" or unit.images not in (None, rows):
             raise IncompleteSlice(
-                f"work unit {unit['number']} of slice {slice_number} must be committed whole before finalize; "
-                f"{rows:,} of {unit['images'] or 'its'} images are. Repeat `flowscore score`"
+                f"work unit {unit.number} of slice {slice_number} must be committed whole before finalize; "
+                f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
             )
 
 

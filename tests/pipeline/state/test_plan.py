@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.state.scoring_config import ScoringConfig, part_id
 from pipeline.storage.objects import Object
 from pipeline.storage.store import open_store
 from schemas import commit as commit_schema
+from schemas.plan import PlannedObject, RowRange, UnitContent, UnitOutline
 
 
 def config(input_dir, **source):
@@ -37,7 +39,7 @@ def archive(tmp_path):
 
 
 def keys(state, number):
-    return [entry["key"] for unit in plan.units(state, number) for entry in unit["objects"]]
+    return [entry.key for unit in plan.units(state, number) for entry in unit.objects]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -73,14 +75,16 @@ def test_units_by_number_across_row_groups(archive):
     add(*(f"{i:04d}.jpg" for i in range(150)))
     plan.plan_slice(state, config(folder, unit_images=1), open_store(str(folder)))
     for first, end in [(0, 150), (63, 65), (64, 128), (149, 150), (10, 11), (140, 400)]:
-        assert [unit["number"] for unit in plan.units(state, 0, first, end)] == list(range(first, min(end, 150)))
+        units = list(plan.units(state, 0, first, end))
+        assert [unit.number for unit in units] == list(range(first, min(end, 150)))
+        assert list(plan.outlines(state, 0, first, end)) == [(unit.number, unit.date, unit.images) for unit in units]
 
 
 def test_a_unit_never_crosses_a_date(archive):
     folder, add, state = archive
     add("l1/2026-01-01/a.jpg", "l1/2026-01-01/b.jpg", "l1/2026-01-02/c.jpg")
     plan.plan_slice(state, config(folder, key_pattern="{line}/{date}/{name}"), open_store(str(folder)))
-    assert [(u["date"], len(u["objects"])) for u in plan.units(state, 0)] == [("2026-01-01", 2), ("2026-01-02", 1)]
+    assert [(u.date, len(u.objects)) for u in plan.units(state, 0)] == [("2026-01-01", 2), ("2026-01-02", 1)]
     assert plan.dates(state, 0) == ["2026-01-01", "2026-01-02"]
 
 
@@ -88,17 +92,12 @@ def test_unit_ids_change_with_everything_that_is_hashed(archive):
     folder, add, state = archive
     add("a.jpg")
     base = config(folder)
-    unit = {
-        "objects": [{"key": "a.jpg", "size": 1, "etag": "e"}],
-        "row_start": 0,
-        "row_count": -1,
-        "source": "files",
-        "date": "",
-    }
+    unit = UnitContent(source="files", date="", objects=(PlannedObject("a.jpg", 1, "e"),), images=1, size=1)
     variants = [
         base.unit_id(unit),
-        base.unit_id({**unit, "objects": [{"key": "a.jpg", "size": 1, "etag": "f"}]}),
-        base.unit_id({**unit, "row_start": 1}),
+        base.unit_id(replace(unit, objects=(PlannedObject("a.jpg", 1, "f"),))),
+        base.unit_id(replace(unit, rows=RowRange(0, 1))),
+        base.unit_id(replace(unit, rows=RowRange(1, 1))),
         base.model_copy(update={"model_digest": "e" * 64}).unit_id(unit),
         base.model_copy(update={"decode": DecodeConfig(height=64, width=32)}).unit_id(unit),
         part_id(base.unit_id(unit), 0, 0),
@@ -128,7 +127,7 @@ def commit_empty(state, number, part, next_offset):
 
 def test_pending_is_plan_minus_commits(archive):
     _, _, state = archive
-    units = [{"number": n, "images": None if n >= 3 else 8} for n in range(7)]
+    units = [UnitOutline(n, "none", None if n >= 3 else 8) for n in range(7)]
     assert [item.number for item in pending(state, 0, units)] == list(range(7))
     assert commit_empty(state, 1, 0, "end")
     assert not commit_empty(state, 1, 0, "end")
