@@ -12,14 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
 from models import artifact
 from models.metrics.aupro import binary_mask
@@ -48,20 +47,20 @@ COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F
 
 
 class EvaluateSettings(BaseModel):
-    """Settings of `flowscore evaluate`. draws: of the bootstrap. pixel_draws: of the pixel figures' bootstrap."""
+    """Settings of `flowscore evaluate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
-    input: Path
-    json_file: Path | None = None
-    groups: Path | None = None
-    device: str = "auto"
-    cache_dir: Path = Path("~/.cache/flowscore")
-    draws: int = Field(1000, ge=100)
-    pixel_draws: int = Field(200, ge=100)
-    seed: int = 0
-    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
+    input: Flag[Path] = Field(description="folder with test/good, test/<defect type>, ground_truth")
+    json_file: Annotated[Path | None, Named("--json")] = Field(None, description="where all figures and scores go")
+    groups: Flag[Path | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    draws: int = Field(1000, ge=100, description="draws of the bootstrap")
+    pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")
+    seed: int = Field(0, description="of the bootstrap")
+    max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
 
 
 @dataclass(frozen=True)
@@ -226,17 +225,8 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def main(
-    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
-    input: Annotated[Path | None, typer.Option(help="folder with test/good, test/<defect type>, ground_truth")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="where all figures and scores go")] = None,
-    groups: Annotated[Path | None, typer.Option(help="CSV path,group: intervals by piece, not by image")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
+def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
-    flags = {"model": model, "input": input, "json_file": json_file, "groups": groups, "device": device}
-    settings = load(EvaluateSettings, config, **flags)
     report = evaluate(settings)
     if settings.json_file is not None:
         settings.json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,16 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.flags import Flag
 from jobs.pages.explanation_picture import draw
 from models import artifact
 from models.artifact import Artifact
@@ -37,22 +36,22 @@ DELETION_AUC = "area under the normalised score while the most relevant places g
 
 
 class ExplainSettings(BaseModel):
-    """Settings of `flowscore explain`. limit: images of a folder, in the order of their names. good: good images of
-    the same product, which the deletion test fills deleted places with; of a folder the first GOODS. deletion: of the test.
-    """
+    """Settings of `flowscore explain`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
-    input: Path
-    output: Path
-    method: Literal[Method, "all"] = "all"
-    layer: str | None = None
-    limit: int = Field(16, ge=1)
-    good: Path | None = None
-    device: str = "auto"
-    cache_dir: Path = Path("~/.cache/flowscore")
-    deletion: DeletionConfig = DeletionConfig()
+    model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
+    input: Flag[Path] = Field(description="an image, or a folder of them")
+    output: Flag[Path] = Field(description="folder for the pictures and explanations.json")
+    method: Flag[Literal[Method, "all"]] = Field("all", description="how places are found")
+    layer: Flag[str | None] = Field(None, description="layer of the backbone for Grad-CAM; default the deepest tap")
+    limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
+    good: Flag[Path | None] = Field(
+        None, description=f"good image, or folder of them (the first {GOODS}): fills deleted places in the test"
+    )
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    deletion: DeletionConfig = Field(DeletionConfig(), description="the deletion test")
 
 
 @dataclass(frozen=True)
@@ -226,20 +225,9 @@ def _decoded(
     return images, unreadable
 
 
-def main(
-    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
-    input: Annotated[Path | None, typer.Option(help="an image, or a folder of them")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder for the pictures and explanations.json")] = None,
-    method: Annotated[str | None, typer.Option(help="gradient, guided_backprop, grad_cam, guided_grad_cam, cam or all")] = None,
-    layer: Annotated[str | None, typer.Option(help="layer of the backbone for Grad-CAM; default the deepest tap")] = None,
-    limit: Annotated[int | None, typer.Option(help="images of a folder, the first by name; default 16")] = None,
-    good: Annotated[Path | None, typer.Option(help="good image or folder: fills deleted places in the test")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
+def main(settings: ExplainSettings) -> None:
     """Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
-    flags = {"model": model, "input": input, "output": output, "method": method, "layer": layer, "limit": limit}
-    explain(load(ExplainSettings, config, **flags, good=good, device=device))
+    explain(settings)
 
 
 if __name__ == "__main__":
