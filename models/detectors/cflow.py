@@ -1,6 +1,6 @@
 """CFLOW-AD: per level a flow of every cell's features, given the cell's position (Gudovskiy et al. 2022, arXiv:2107.12571).
 
-Differences from the authors' code (golden/NOTES.md section 3; cflow_reference_maps.py of the tests reproduces its maps):
+Differences from the authors' code (tests/golden/README.md section 3; cflow_reference_maps.py of the tests reproduces its maps):
 - Their maps are relative to the largest likelihood of the whole test set. Here every level's likelihoods are relative to those
   of training images, measured at the end of fit, so that an image's score does not depend on the others.
 - One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.

@@ -1,6 +1,6 @@
 """FastFlow on the levels of a convolutional backbone or on blocks of a vision transformer (Yu et al. 2021, arXiv:2111.07677).
 
-The exact semantics are those of the best-known unofficial code, golden/NOTES.md section 4. Ours by default: whitened
+The exact semantics are those of the best-known unofficial code, tests/golden/README.md section 4. Ours by default: whitened
 levels instead of a LayerNorm, a score and a map of z^2, which do not saturate, and a loss per latent element.
 """
 

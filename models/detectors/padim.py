@@ -1,6 +1,6 @@
 """PaDiM: a Gaussian of patch embeddings at every position (Defard et al. 2020, arXiv:2011.08785).
 
-One pass over the images and no gradient step. Differences from the public implementation that golden/NOTES.md section 5
+One pass over the images and no gradient step. Differences from the public implementation that tests/golden/README.md section 5
 describes: maps and scores are raw distances (there they are min-max scaled over the whole test set, so that an image's
 score depends on the others), and the covariance's factor is stored, not its inverse.
 

@@ -1,6 +1,6 @@
 """FastFlow's head: every level of a backbone's features has a flow of its own, and none reads another's.
 
-Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in golden/NOTES.md section 4 (there is no official code).
+Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in tests/golden/README.md section 4 (no official code).
 """
 
 from collections.abc import Sequence

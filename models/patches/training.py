@@ -1,6 +1,6 @@
 """Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
 
-Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/golden/README.md section 6. Other than the
 original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
 for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
 where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
