@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Maps = Sequence[Tensor]
+from models.maps.grids import Maps
 
 
 def draw_channels(total: int, dims: int, seed: int) -> Tensor:

@@ -7,6 +7,8 @@ d = 200), whatever the number of images; then the triangles beside it. Stored: P
 While scoring: also the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,7 +108,7 @@ class PositionGaussian(nn.Module):
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
-    def _load_from_state_dict(self, *arguments) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self.unpacked = None
 

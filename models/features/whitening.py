@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.detector import Features
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class Moments:

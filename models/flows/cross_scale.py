@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.maps.grids import Maps
 
 LEAKY_SLOPE = 0.1
-Maps = list[Tensor]
 
 
 class Kernels(NamedTuple):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 def elements(maps: Maps) -> int:

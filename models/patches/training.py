@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.maps.grids import Maps
 from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
 from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
 
-Maps = list[Tensor]
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 

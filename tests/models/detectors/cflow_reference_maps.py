@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class ReferenceMaps(NamedTuple):
