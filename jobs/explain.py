@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
@@ -20,6 +19,7 @@ from models.artifact import Artifact
 from models.detector import Detector
 from models.explain.deletion import Deletion, DeletionConfig, compare
 from models.explain.methods import METHODS, Method
+from models.maps.grids import resized
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import cut_tiles
 from pipeline.decode.image import decode_image
@@ -158,8 +158,7 @@ class _Work:
             print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
             return {**about, "score": None, "score_deleted": None, "filling": None, "maps": []}
         maps = {method: self.explainer(image, method)[0] for method in self.methods}
-        cells = F.interpolate(scored.anomaly_map[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)
-        maps = {ANOMALY_MAP: cells[0, 0], **maps}  # (H, W) each
+        maps = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0], **maps}  # (H, W) each
         for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
             print(f"{name}  score {score:.4g}  {method} left out: the map is not finite everywhere")
             del maps[method]

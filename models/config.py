@@ -1,6 +1,6 @@
 """What an artifact's config.json holds."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,3 +46,19 @@ class ArtifactConfig(BaseModel):
     map_threshold: float | None = Field(None, allow_inf_nan=False)
     hyperparameters: dict[str, Any] = {}
     trained: dict[str, Any] = {}
+
+    def filled_in(self, hyperparameters: BaseModel, backbone: BackboneConfig | None, grid: tuple[int, int]) -> Self:
+        """The same with a detector's defaults in it, as an artifact keeps it.
+
+        Args:
+            hyperparameters: the detector's own, resolved.
+            backbone: resolved; None where the detector has none.
+            grid: rows and columns of the detector's own map, which hold where no map size is set.
+        """
+        update = {
+            "backbone": backbone,
+            "hyperparameters": hyperparameters.model_dump(mode="json"),
+            "map_height": self.map_height or grid[0],
+            "map_width": self.map_width or grid[1],
+        }
+        return self.model_copy(update=update)

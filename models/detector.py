@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.config import ArtifactConfig
-
-Maps = list[Tensor]
+from models.maps.grids import Maps, resized
 
 
 class Scored(NamedTuple):
@@ -119,10 +117,7 @@ class Detector(nn.Module):
         """(B, h, w) on the detector's own grid to config.map_height x config.map_width."""
         height, width = self.config.map_height, self.config.map_width
         assert height is not None and width is not None
-        size = (height, width)
-        if size == tuple(cells.shape[1:]):
-            return cells
-        return F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (B, h, w)
+        return resized(cells, (height, width))
 
     def freeze(self) -> Self:
         """Prepare for scoring: evaluation mode, no gradients, weights in the arithmetic's own types and layouts."""

@@ -21,6 +21,7 @@ from models.backbones.backbone import Backbone
 from models.detector import Detector, Scored
 from models.explain.activations import NotGuided, guide_only, separate_rectifiers
 from models.explain.methods import METHODS, Method
+from models.maps.grids import Maps, resized
 
 DEEPEST = "deepest tap"
 NEAR_PX = 9
@@ -197,7 +198,7 @@ class Explainer:
                 f"{[tuple(x.shape) for x in maps]}. Correct the detector."
             )
         cells = torch.einsum("c,bchw->bhw", weights, maps[0])
-        return F.interpolate(cells[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)[:, 0]  # (1, H, W)
+        return resized(cells, inputs.shape[2:])  # (1, H, W)
 
 
 class _Features(nn.Module):
@@ -207,7 +208,7 @@ class _Features(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Tensor) -> Maps:
         return self.detector.features(inputs)
 
 

@@ -1,6 +1,6 @@
 """Patch embeddings: the maps of several taps on the finest one's cells, and a random choice of their channels.
 
-Source: Defard et al. 2020, PaDiM, section III-A, arXiv:2011.08785; golden/NOTES.md section 5.
+Source: Defard et al. 2020, PaDiM, section III-A, arXiv:2011.08785; tests/golden/README.md section 5.
 """
 
 import random
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Maps = Sequence[Tensor]
+from models.maps.grids import Maps
 
 
 def draw_channels(total: int, dims: int, seed: int) -> Tensor:

@@ -1,11 +1,13 @@
 """One Gaussian per cell of a feature map: moments in one pass, Mahalanobis distances from inverse Cholesky factors.
 
-Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785; exact semantics in golden/NOTES.md section 5.
+Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785; exact semantics in tests/golden/README.md section 5.
 
 Memory, for P positions and d channels. While fitting: P x d x d float64 (64 x 64 cells: 328 MB at d = 100, 1.3 GB at
 d = 200), whatever the number of images; then the triangles beside it. Stored: P x d (d + 1) / 2 float32 (83 and 329 MB).
 While scoring: also the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +108,7 @@ class PositionGaussian(nn.Module):
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
-    def _load_from_state_dict(self, *arguments) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self.unpacked = None
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class StoredRows:

@@ -14,8 +14,8 @@ from models.features.store import ImageFeatures
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting import synthetic
 from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
+from models.maps.grids import Maps
 
-Maps = list[Tensor]
 SEVERITY_IMAGES = 48  # how many selection images set the severities
 GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
 GAUSSIAN_DIMS = 128

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.detector import Features, FitRun, Step
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 SHARD_IMAGES = 8
 

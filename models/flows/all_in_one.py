@@ -1,7 +1,7 @@
 """The affine coupling block of CFLOW-AD and FastFlow: half the channels change, then a global affine map, then a permutation.
 
 One block serves rows (N, C), with linear layers, and maps (B, C, H, W), with convolutions. Source: FrEIA 0.2's
-AllInOneBlock as golden/NOTES.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
+AllInOneBlock as tests/golden/README.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
 which later versions changed.
 """
 
@@ -252,7 +252,7 @@ class AllInOneFlow(nn.Module):
 def row_flow(channels: int, condition: int, steps: int, generator: torch.Generator, clamp: float = 1.9) -> AllInOneFlow:
     """CFLOW-AD's decoder of one level: rows (N, C) given (N, P), hidden 2 (ceil(C/2) + P), rotations between the couplings.
 
-    Source: Gudovskiy et al. 2021, arXiv:2107.12571; golden/NOTES.md section 3.
+    Source: Gudovskiy et al. 2021, arXiv:2107.12571; tests/golden/README.md section 3.
     """
     hidden = 2 * (channels - channels // 2 + condition)
     return AllInOneFlow([AllInOneBlock(channels, hidden, None, clamp, generator, condition, soft=True) for _ in range(steps)])
@@ -263,7 +263,7 @@ def map_flow(
 ) -> AllInOneFlow:
     """FastFlow's flow of one level: maps (B, C, H, W), a block per kernel, hidden floor(ceil(C/2) * ratio) but at least 1.
 
-    Source: Yu et al. 2021, arXiv:2111.07677; golden/NOTES.md section 4.
+    Source: Yu et al. 2021, arXiv:2111.07677; tests/golden/README.md section 4.
     """
     hidden = max(1, int((channels - channels // 2) * hidden_ratio))
     return AllInOneFlow([AllInOneBlock(channels, hidden, kernel, clamp, generator) for kernel in kernels])

@@ -14,7 +14,7 @@ def legacy_permutations(block: int, channels: int, scales: int) -> np.ndarray:
 
     Returns:
         (scales, channels) int64; y[:, i] = x[:, order[i]]. Every scale has its own order.
-    Source: golden/NOTES.md section 1 (CS-Flow 88a13b8b, PermuteLayer).
+    Source: tests/golden/README.md section 1 (CS-Flow 88a13b8b, PermuteLayer).
     """
     generator = np.random.RandomState(block)
     return np.stack([generator.permutation(channels) for _ in range(scales)]).astype(np.int64)

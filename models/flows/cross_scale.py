@@ -1,7 +1,7 @@
 """CS-Flow: couplings whose sub-networks exchange information between the scales of a feature pyramid.
 
 Source: Rudolph et al. 2021, Fully Convolutional Cross-Scale-Flows, arXiv:2110.02855; exact semantics in
-golden/NOTES.md section 1. The original inverse takes the shift of the second half-step from the wrong sub-network;
+tests/golden/README.md section 1. The original inverse takes the shift of the second half-step from the wrong sub-network;
 this one is exact.
 """
 
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.maps.grids import Maps
 
 LEAKY_SLOPE = 0.1
-Maps = list[Tensor]
 
 
 class Kernels(NamedTuple):

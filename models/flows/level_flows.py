@@ -1,18 +1,17 @@
 """FastFlow's head: every level of a backbone's features has a flow of its own, and none reads another's.
 
-Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in golden/NOTES.md section 4 (there is no official code).
+Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in tests/golden/README.md section 4 (no official code).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.all_in_one import AllInOneFlow, map_flow
+from models.maps.grids import Maps, resized
 
-Maps = list[Tensor]
 CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels by one instead of by 16 take two thirds of the time
 
 
@@ -109,10 +108,6 @@ def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
     return 1 - _level_mean([torch.exp(-0.5 * z.square().mean(1)) for z in latents], size)
 
 
-def _level_mean(cells: list[Tensor], size: tuple[int, int]) -> Tensor:
+def _level_mean(cells: Maps, size: tuple[int, int]) -> Tensor:
     """(B, h_l, w_l) per level to (B, *size)."""
-    raised = [
-        x if x.shape[1:] == size else F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-        for x in cells
-    ]  # (B, *size) per level
-    return torch.stack(raised).mean(0)  # (B, *size)
+    return torch.stack([resized(x, size) for x in cells]).mean(0)  # (B, *size)

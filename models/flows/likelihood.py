@@ -1,11 +1,11 @@
-"""What is read off a flow's latents: training loss, log-likelihood, image scores and anomaly map."""
+"""What is read off a flow's latents: training loss, image scores and anomaly map."""
 
 import math
 
 import torch
 from torch import Tensor
 
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 def elements(maps: Maps) -> int:
@@ -29,12 +29,6 @@ def nll_loss(latents: Maps, log_det_jac: Tensor) -> Tensor:
     Source: Rudolph et al. 2021, eq. 3, arXiv:2110.02855.
     """
     return (0.5 * energy(latents) - log_det_jac).sum(1).mean() / elements(latents)
-
-
-def log_prob(latents: Maps, log_det_jac: Tensor) -> Tensor:
-    """log p(x) in nats per image, (B,), constant included. Logged, never used as a score."""
-    constant = 0.5 * math.log(2 * math.pi) * elements(latents)
-    return (log_det_jac - 0.5 * energy(latents)).sum(1) - constant
 
 
 def mean_score(latents: Maps) -> Tensor:

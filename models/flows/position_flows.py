@@ -1,6 +1,6 @@
 """CFLOW's head: every level of a backbone's features has a flow of its cells' vectors, given the cell's position.
 
-Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
+Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in tests/golden/README.md section 3.
 """
 
 import math
@@ -27,7 +27,7 @@ def sigmoid_loss(log_probs: Tensor) -> Tensor:
     """Mean of -log sigmoid(log p / C) over log_probs of any shape, a scalar.
 
     It falls with log p as the negative log-likelihood does, but cells that are already likely count less.
-    Source: the authors' code (golden/NOTES.md section 3).
+    Source: the authors' code (tests/golden/README.md section 3).
     """
     return -F.logsigmoid(log_probs).mean()
 

@@ -1,6 +1,6 @@
 """RealNVP on feature vectors: DifferNet's couplings with fully connected sub-networks.
 
-Source: Rudolph et al. 2021, Same Same But DifferNet, arXiv:2008.12577; exact semantics in golden/NOTES.md section 2. The
+Source: Rudolph et al. 2021, Same Same But DifferNet, arXiv:2008.12577; exact semantics in tests/golden/README.md section 2. The
 original's inverse returns the log-determinant of the forward direction; this one returns none.
 """
 

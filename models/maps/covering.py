@@ -1,6 +1,6 @@
 """Scores of patches to scores of the pixels, or cells of pixels, that they cover.
 
-Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 import torch

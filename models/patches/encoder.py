@@ -7,7 +7,7 @@ with a cell every 2 pixels; the convolutions after it have stride 1 there, and t
 so its encoder reads them by a dilated convolution. For 256 x 256 images at stride 4 this is 5.1 G multiply-adds instead
 of the 92 + 19 G of cutting out the 57 x 57 and 13 x 13 patches: 22 times fewer.
 
-Source: Yi and Yoon 2020, Patch SVDD, section 3.3 and figure 5, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, section 3.3 and figure 5, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ Places are (row, column) of a patch's first pixel. They are drawn from numpy's l
 so that a seed gives the original's pairs. As there, the second patch is moved into the image where it would leave it: a
 jittered pair can then be one patch twice, and a neighbour nearer than its class says, or on no side at all.
 
-Source: Yi and Yoon 2020, Patch SVDD, sections 3.1 and 3.2, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, sections 3.1 and 3.2, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 from typing import NamedTuple

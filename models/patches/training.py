@@ -1,6 +1,6 @@
 """Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
 
-Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/golden/README.md section 6. Other than the
 original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
 for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
 where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.maps.grids import Maps
 from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
 from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
 
-Maps = list[Tensor]
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 
