@@ -14,6 +14,7 @@ from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.progress import Progress
 from models import artifact
 from models.artifact import Artifact
+from models.config import FULL_16_BIT
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig, known_zone
 from pipeline.input.config import SourceConfig
@@ -47,6 +48,9 @@ class ScoreSettings(BaseModel):
     cache_dir: Path = Path("~/.cache/flowscore")
     max_image_pixels: int | None = Field(None, gt=0)
     max_decode_bytes: int | None = Field(None, gt=0)
+    white_level: int | None = Field(
+        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
+    )
     timezone: str | None = None
     explain: Method | None = None
     resources: Resources = Resources()
@@ -85,6 +89,7 @@ def main(
     date: Annotated[str | None, typer.Option(help="production day of images whose path has none")] = None,
     image_id: Annotated[str | None, typer.Option(help="uri, key or content: what names an image")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    white_level: Annotated[int | None, typer.Option(help="16-bit grey sample that is white; default: the model's")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default RAY_ADDRESS, else this machine")] = None,
     explain: Annotated[str | None, typer.Option(help="method by which images with a region are explained")] = None,
     max_error_share: Annotated[float | None, typer.Option(help="above it nothing is published (exit 3)")] = None,
@@ -99,6 +104,7 @@ def main(
         input=input,
         run_id=run_id,
         device=device,
+        white_level=white_level,
         address=address,
         explain=explain,
         source={"key_pattern": key_pattern, "date": date, "image_id": image_id},
@@ -147,15 +153,12 @@ def prepare(settings: ScoreSettings) -> Job:
     artifact.check(opened)
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
-    limits = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "timezone")}
+    own = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "white_level", "timezone")}
     scoring = ScoringConfig(
         model=opened.config.name,
         model_digest=opened.model_digest,
         source=settings.source.model_copy(update={"input_uri": open_store(settings.source.input_uri).uri}),
-        decode=DecodeConfig(
-            **opened.config.input.model_dump(exclude={"overlap"}),
-            **{name: value for name, value in limits.items() if value is not None},
-        ),
+        decode=DecodeConfig.of(opened.config.input, **{name: value for name, value in own.items() if value is not None}),
         explain=settings.explain,
     )
     output_uri = open_store(settings.output).uri

@@ -20,7 +20,7 @@ from jobs.images.good import Exclusions, GoodSet, read_good_images
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.card import card
-from models.config import ArtifactConfig, InputConfig
+from models.config import FULL_16_BIT, ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Step
 from models.features.store import ImageFeatures
 from models.fitting.fit import Fitted, fit
@@ -57,6 +57,12 @@ class TrainSettings(BaseModel):
     overlap: float = Field(0.25, ge=0, le=0.5)
     scale: float = Field(1.0, gt=0, le=4)
     tiles_per_image: int = Field(16, ge=1)
+    white_level: int = Field(
+        FULL_16_BIT,
+        ge=255,
+        le=FULL_16_BIT,
+        description="sample of a 16-bit grey image that is white: 4095 for a 12-bit camera; kept in the model",
+    )
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -197,6 +203,7 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
             resize=RESIZE[settings.aspect],
             overlap=settings.overlap,
             scale=settings.scale,
+            white_level=settings.white_level,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
@@ -284,6 +291,7 @@ def main(
     weights: Annotated[str | None, typer.Option(help="auto, hub, none or a safetensors file")] = None,
     image_size: Annotated[str | None, typer.Option(help="N or HEIGHTxWIDTH, pixels")] = None,
     aspect: Annotated[str | None, typer.Option(help="squash, keep (padded) or tile (of the image size)")] = None,
+    white_level: Annotated[int | None, typer.Option(help="16-bit grey sample that is white, 4095 for 12 bits")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same machine: same model")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
@@ -306,6 +314,7 @@ def main(
         weights=weights,
         image_size=image_size,
         aspect=aspect,
+        white_level=white_level,
         seed=seed,
         device=device,
         key_pattern=key_pattern,
