@@ -26,7 +26,7 @@ from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_size
+from pipeline.decode.geometry import content_box
 from pipeline.in_process import encoded_units, score_encoded
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import open_scorer
@@ -81,8 +81,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
-    size = opened.config.input
-    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in types}
     unreadable: Counter[str] = Counter()
@@ -174,10 +173,9 @@ def _at_mask(
     """(h, w) map at the mask's (H, W). Of a padded image, the part of the map that shows the image."""
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]  # (1, 1, h, w)
     if decode.resize == "pad":
-        width, height = content_size((row["width"], row["height"]), decode)
-        top, left = (decode.height - height) // 2, (decode.width - width) // 2
+        box = content_box((row["width"], row["height"]), decode)
         cells = F.interpolate(cells, size=(decode.height, decode.width), mode="bilinear", align_corners=False)
-        cells = cells[:, :, top : top + height, left : left + width]
+        cells = cells[:, :, box.top : box.bottom, box.left : box.right]
     return F.interpolate(cells, size=shape, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 

@@ -21,9 +21,9 @@ from models.explain.deletion import Deletion, DeletionConfig, compare
 from models.explain.methods import METHODS, Method
 from models.maps.grids import resized
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.faults import Undecodable
 from pipeline.decode.geometry import cut_tiles
 from pipeline.decode.image import decode_image
-from pipeline.decode.image_file import Undecodable
 from pipeline.input.keys import ignored
 from pipeline.scoring.scorer import resolve_device, tiling
 from pipeline.storage.copies import local_copy
@@ -77,8 +77,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     if len(paths) > settings.limit:
         print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
-    size = opened.config.input
-    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(opened.config.input)
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
     work = _Work(opened, settings, [pixels for _, pixels in good])

@@ -17,7 +17,7 @@ from jobs.command.flags import Flag
 from jobs.command.progress import duration
 from jobs.pages.report_chart import histogram_svg
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.image_file import Undecodable
+from pipeline.decode.faults import Undecodable
 from pipeline.input.config import SourceConfig
 from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
 from pipeline.report.pictures import (

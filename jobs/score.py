@@ -51,15 +51,12 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     artifact.check(opened)
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
-    limits = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "timezone")}
+    own = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "white_level", "timezone")}
     scoring = ScoringConfig(
         model=opened.config.name,
         model_digest=opened.model_digest,
         source=settings.source.at(open_store(settings.input).uri),
-        decode=DecodeConfig(
-            **opened.config.input.model_dump(exclude={"overlap"}),
-            **{name: value for name, value in limits.items() if value is not None},
-        ),
+        decode=DecodeConfig.of(opened.config.input, **{name: value for name, value in own.items() if value is not None}),
         explain=settings.explain,
     )
     output_uri = open_store(settings.output).uri

@@ -148,6 +148,7 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
             resize=RESIZE[settings.aspect],
             overlap=settings.overlap,
             scale=settings.scale,
+            white_level=settings.white_level,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),

@@ -6,13 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.backbones.config import BackboneConfig
 
+FULL_16_BIT = 65535
+
 
 class InputConfig(BaseModel):
     """Size of what the detector sees, in pixels, and how images are brought to it.
 
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
     this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
-    the magnification of the image before it is cut, the same in training and scoring.
+    the magnification of the image before it is cut, the same in training and scoring. white_level: the sample of a 16-bit
+    grey image that is white, 4095 for a camera of 12 bits in the low bits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +25,7 @@ class InputConfig(BaseModel):
     resize: Literal["squash", "pad", "tile"] = "squash"
     overlap: float = Field(default=0.25, ge=0, le=0.5)
     scale: float = Field(default=1.0, gt=0, le=4)
+    white_level: int = Field(default=FULL_16_BIT, ge=255, le=FULL_16_BIT)
 
 
 class ArtifactConfig(BaseModel):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from jobs.command.errors import UsageError, check_unreadable
@@ -17,13 +18,16 @@ from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
 from models.maps.tiling import TileGrid
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image_file import stores_16bit
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.in_process import decoded_units, encoded_units
+from pipeline.decode.unit import decode_unit
+from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import tiling
 
 MIN_IMAGES = 8
 EXTRACT_BATCH = 16
+QUARTER = 64  # of the 256 levels
 
 
 class Exclusions:
@@ -76,12 +80,14 @@ class GoodSet:
 
 class Part(NamedTuple):
     """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
-    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out."""
+    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out.  deep: (N,) bool, whether its file
+    stores 16 bits a sample."""
 
     rows: list[dict]
     pixels: np.ndarray
     owners: np.ndarray
     whole: np.ndarray
+    deep: np.ndarray
 
 
 def read_good_images(
@@ -105,6 +111,7 @@ def read_good_images(
     thumbs: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     total = 0
+    brightest: int | None = None  # level of any image of 16 bits
     with Progress("reading and extracting features", total=None) as progress:
         for part in _parts(source, images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
@@ -121,6 +128,8 @@ def read_good_images(
                     read.group_keys.append(keys.get(group_key or "lot"))
             kept = np.flatnonzero(np.isin(part.owners, keep))
             owners.append(first + np.searchsorted(keep, part.owners[kept]))
+            deep = part.pixels[kept[part.deep[part.owners[kept]]]]
+            brightest = max(brightest or 0, int(deep.max())) if len(deep) else brightest
             for start in range(0, len(kept), EXTRACT_BATCH):
                 images.append(torch.from_numpy(part.pixels[kept[start : start + EXTRACT_BATCH]]))
             for start in range(0, len(keep), EXTRACT_BATCH):
@@ -143,18 +152,24 @@ def read_good_images(
         print(f"--exclude: {name} is no image of the input")
     if read.unreadable:
         print("not readable, left out: " + ", ".join(f"{n} {reason}" for reason, n in read.unreadable.most_common()))
+    if brightest is not None and brightest < QUARTER:
+        print(
+            f"16-bit images use less than a quarter of their range (the brightest pixel is {brightest} of 255): "
+            "if they hold 12 bits a sample, set --white-level 4095"
+        )
     read.thumbs, read.owners = np.concatenate(thumbs), np.concatenate(owners)
     return read
 
 
 def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
     """The images unit by unit, or, where they are cut into tiles, one by one."""
-    decode = DecodeConfig(**config.input.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(config.input)
     cut = tiling(config)
     if cut is None:
-        for unit in decoded_units(source, decode):
+        for table in encoded_units(source):
+            unit = decode_unit(table, decode)
             rows = unit.table.drop_columns(["captured_at"]).to_pylist()
-            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels)
+            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels, _deep(table, rows))
         return
     decoder = InProcess(decode)
     for table in encoded_units(source):
@@ -165,7 +180,13 @@ def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, s
             rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
             pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])
             whole = _thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
-            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None])
+            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None], _deep(image, rows))
+
+
+def _deep(table: pa.Table, rows: list[dict]) -> np.ndarray:
+    """(N,) bool: whose file stores 16 bits a sample, of those that could be decoded."""
+    encoded = zip(table["encoded"], rows, strict=True)
+    return np.array([row["error"] is None and stores_16bit(cell.as_py()) for cell, row in encoded], bool)
 
 
 def _draw(most: int, seed: int, content_hash: str, position: int, grid: TileGrid) -> np.ndarray:

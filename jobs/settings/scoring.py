@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.command.flags import Flag, Flags
+from models.config import FULL_16_BIT
 from models.explain.methods import Method
 from pipeline.decode.config import known_zone
 from pipeline.input.config import SourceConfig, SourceOptions
@@ -33,6 +34,9 @@ class ScoringOptions(BaseModel):
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     max_image_pixels: int | None = Field(None, gt=0, description="pixels of one image at most; larger ones are in `errors`")
     max_decode_bytes: int | None = Field(None, gt=0, description="bytes of memory that the decoder's process may take")
+    white_level: Flag[int | None] = Field(
+        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
+    )
     timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
     resources: Resources = Field(Resources(), description="how the stages share the machines")
     limits: Annotated[RunLimits, Flags("max_error_share", "accept_errors")] = Field(

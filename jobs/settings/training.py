@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.command.flags import Flag
+from models.config import FULL_16_BIT
 
 
 class TrainSettings(BaseModel):
@@ -35,6 +36,12 @@ class TrainSettings(BaseModel):
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
     tiles_per_image: int = Field(16, ge=1, description="tiles of an image that are trained on, at most")
     epochs: Flag[int | None] = Field(None, description="at most so many epochs; also `epochs` of `training`")
+    white_level: Flag[int] = Field(
+        FULL_16_BIT,
+        ge=255,
+        le=FULL_16_BIT,
+        description="sample of a 16-bit grey image that is white: 4095 for a 12-bit camera; kept in the model",
+    )
     seed: Flag[int] = Field(0, ge=0, description="same seed, same machine: same model")
     device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="of convolutions; auto: bf16 where it is native")

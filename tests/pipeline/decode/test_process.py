@@ -139,7 +139,7 @@ def test_a_kill_from_outside_is_not_blamed_on_the_image_at_once(dangerous, tmp_p
 
 def large(side, form="PNG", mode="RGB"):
     sink = io.BytesIO()
-    Image.new(mode, (side, side), 9).save(sink, form)
+    Image.new(mode, (side, side), (9, 9, 9, 255) if mode == "RGBA" else 9).save(sink, form)
     return sink.getvalue()
 
 
