@@ -34,9 +34,6 @@ class ScoringOptions(BaseModel):
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     max_image_pixels: int | None = Field(None, gt=0, description="pixels of one image at most; larger ones are in `errors`")
     max_decode_bytes: int | None = Field(None, gt=0, description="bytes of memory that the decoder's process may take")
-    white_level: Flag[int | None] = Field(
-        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
-    )
     timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
     resources: Resources = Field(Resources(), description="how the stages share the machines")
     limits: Annotated[RunLimits, Flags("max_error_share", "accept_errors")] = Field(
@@ -55,6 +52,9 @@ class ScoreSettings(ScoringOptions):
     model: Flag[str] = Field(description="directory of the trained model, local or s3://")
     input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
+    white_level: Flag[int | None] = Field(
+        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
+    )
 
     @model_validator(mode="before")
     @classmethod

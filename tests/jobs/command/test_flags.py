@@ -22,8 +22,9 @@ FLAGS = {  # written by hand: scripts rely on these
     "finalize": "output run-id max-error-share accept-errors clean",
     "query": "output csv json parquet rows",
     "report": "output html png run-id model worst",
-    "score": "model input output run-id key-pattern date image-id device address explain max-error-share accept-errors config",
-    "train": "input model-out detector name backbone weights image-size aspect epochs seed device key-pattern group-key "
+    "score": "model input output white-level run-id key-pattern date image-id device address explain max-error-share "
+    "accept-errors config",
+    "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern group-key "
     "calibration-share selection-share exclude config",
 }
 SWITCHES = {"list", "save", "accept-errors", "clean", "csv", "json"}  # take no value, where they are bool
