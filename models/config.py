@@ -13,6 +13,9 @@ class InputConfig(BaseModel):
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
     this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
     the magnification of the image before it is cut, the same in training and scoring.
+
+    >>> InputConfig(height=512, width=768, resize="pad").model_dump()
+    {'height': 512, 'width': 768, 'resize': 'pad', 'overlap': 0.25, 'scale': 1.0}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,9 @@ class ArtifactConfig(BaseModel):
     map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: map value above
     which a cell belongs to a region; None: no regions are computed. backbone: None where a detector trains an encoder of
     its own. trained: how it was made.
+
+    >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
+    16
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
