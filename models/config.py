@@ -16,6 +16,9 @@ class InputConfig(BaseModel):
     this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
     the magnification of the image before it is cut, the same in training and scoring. white_level: the sample of a 16-bit
     grey image that is white, 4095 for a camera of 12 bits in the low bits.
+
+    >>> InputConfig(height=512, width=768, resize="pad").model_dump()["white_level"]
+    65535
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +38,9 @@ class ArtifactConfig(BaseModel):
     map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: map value above
     which a cell belongs to a region; None: no regions are computed. backbone: None where a detector trains an encoder of
     its own. trained: how it was made.
+
+    >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
+    16
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -59,6 +59,14 @@ class Detector(nn.Module):
 
     Its state dict holds everything that scores depend on, backbone included. An image's result never depends on the
     images scored with it. Between epochs an image is kept as what `features` gives, so that the backbone runs once.
+
+    >>> from models import registry
+    >>> from models.config import InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", input=size, batch_size=1, hyperparameters=few)
+    >>> scored = registry.build(config).freeze().score(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
+    >>> scored.score.shape, scored.anomaly_map.shape, scored.embedding.shape
+    (torch.Size([3]), torch.Size([3, 4, 4]), torch.Size([3, 32]))
     """
 
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs

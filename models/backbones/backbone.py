@@ -30,7 +30,12 @@ class BackboneError(ValueError):
 
 
 class Backbone(nn.Module):
-    """The tapped maps of one network, in evaluation mode and without gradients of its own."""
+    """The tapped maps of one network, in evaluation mode and without gradients of its own.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+    >>> [tuple(x.shape) for x in Backbone(network, taps=("1", "0"))(torch.zeros(1, 3, 5, 5))]
+    [(1, 4, 5, 5), (1, 8, 5, 5)]
+    """
 
     def __init__(self, model: nn.Module, taps: tuple[str | int, ...]):
         super().__init__()
@@ -112,6 +117,9 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
     Args:
         default_reductions: strides whose deepest features are tapped where the config names no taps; each takes the
             deepest feature of that stride or the nearest finer one.
+
+    >>> resolve(BackboneConfig(name="test_resnet", weights="none"), default_reductions=(8, 16)).taps
+    (2, 3)
     """
     weights = config.weights
     if weights == "auto":
@@ -149,6 +157,10 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
 
     The structure depends on the config and the input size only, never on the weights, so that a state dict saved from
     one backbone loads strictly into another of the same config with weights "none".
+
+    >>> backbone = create(resolve(BackboneConfig(name="test_resnet", weights="none")), height=64, width=64)
+    >>> [tuple(x.shape) for x in backbone(torch.zeros(1, 3, 64, 64))]
+    [(1, 192, 4, 4)]
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

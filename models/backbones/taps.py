@@ -29,5 +29,8 @@ def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
     Args:
         detector: name of a file in models/detectors.
         backbone: timm's name, with or without the tag of its weights ("efficientnet_b5.sw_in12k_ft_in1k").
+
+    >>> default_taps("csflow", "efficientnet_b5.sw_in12k_ft_in1k")
+    ('blocks.5',)
     """
     return TAPS.get(backbone.split(".")[0], {}).get(detector)

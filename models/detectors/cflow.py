@@ -64,6 +64,13 @@ class CFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "CFlow":
+    """CFLOW-AD with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"steps": 1})).grids
+    [(8, 8), (4, 4)]
+    """
     return CFlow(config)
 
 

@@ -50,6 +50,14 @@ class CsFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "CsFlow":
+    """CS-Flow with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> small = {"hidden": 8, "kernels": (3,), "scales": 2}
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters=small)).grids
+    [(4, 4), (2, 2)]
+    """
     return CsFlow(config)
 
 

@@ -71,6 +71,14 @@ class DifferNetTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "DifferNet":
+    """DifferNet with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> small = {"transforms": 2, "mirrored": False, "hidden": 8, "blocks": 2}
+    >>> len(build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters=small)).turns)
+    2
+    """
     return DifferNet(config)
 
 
@@ -223,7 +231,11 @@ class DifferNet(Detector):
 
 
 def smoothed(maps: Tensor) -> Tensor:
-    """(B, C, H, W), H and W above 12, under a Gaussian of 3 pixels, as the original smooths its gradients."""
+    """(B, C, H, W), H and W above 12, under a Gaussian of 3 pixels, as the original smooths its gradients.
+
+    >>> smoothed(torch.ones(1, 3, 16, 16)).mean().round(decimals=3)
+    tensor(1.)
+    """
     return gaussian_blur(maps, [SMOOTHING_KERNEL_PX] * 2, [SMOOTHING_PX] * 2)
 
 

@@ -54,6 +54,13 @@ class FastFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "FastFlow":
+    """FastFlow with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"steps": 1})).config.map_height
+    8
+    """
     return FastFlow(config)
 
 

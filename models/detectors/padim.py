@@ -51,7 +51,11 @@ class PadimConfig(BaseModel):
 
 
 def default_dims(cells: int) -> int:
-    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES."""
+    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES.
+
+    >>> default_dims(cells=64 * 64)
+    192
+    """
     values = STATISTICS_BYTES / 4 / cells  # dims (dims + 3) / 2
     return max(16, int(math.sqrt(2 * values + 2.25) - 1.5) // 16 * 16)
 
@@ -63,6 +67,14 @@ class PadimTraining(BaseModel):
 
 
 def build(config: ArtifactConfig) -> "Padim":
+    """PaDiM without statistics yet; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> detector = build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"dims": 10}))
+    >>> detector.gaussian.mean.shape  # cells, dims
+    torch.Size([256, 10])
+    """
     return Padim(config)
 
 

@@ -53,6 +53,12 @@ class PatchSvddConfig(BaseModel):
 
 
 def build(config: ArtifactConfig) -> "PatchSvdd":
+    """Patch SVDD untrained and without a bank; its config has every default filled in.
+
+    >>> detector = build(ArtifactConfig(name="tile", backbone=None, hyperparameters={"bank_size": 100}))
+    >>> detector.large_bank.shape, detector.config.map_width
+    (torch.Size([100, 64]), 16)
+    """
     return PatchSvdd(config)
 
 

@@ -20,6 +20,12 @@ class FeatureExtractor(nn.Module):
     """A frozen backbone with its input normalisation.
 
     config: the resolved BackboneConfig. channels, grids: of every tap, for images of the artifact's input size.
+
+    >>> from models.config import InputConfig
+    >>> network = BackboneConfig(name="test_resnet", weights="none")
+    >>> config = ArtifactConfig(name="tile", input=InputConfig(height=64, width=96), backbone=network)
+    >>> FeatureExtractor(config, default_reductions=(8, 16)).grids
+    [(8, 12), (4, 6)]
     """
 
     config: BackboneConfig

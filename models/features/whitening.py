@@ -16,7 +16,14 @@ from models.maps.grids import Maps
 
 
 class Moments:
-    """Mean and covariance of one scale's feature vectors in one pass over the images, in float64."""
+    """Mean and covariance of one scale's feature vectors in one pass over the images, in float64.
+
+    >>> moments = Moments(channels=2)
+    >>> moments.update(torch.tensor([[0.0, 2.0], [1.0, 5.0]]).view(1, 2, 2, 1))
+    >>> moments.mean, moments.covariance()
+    (tensor([1., 3.], dtype=torch.float64), tensor([[2., 4.],
+            [4., 8.]], dtype=torch.float64))
+    """
 
     def __init__(self, channels: int):
         self.count = 0
@@ -48,7 +55,13 @@ class Moments:
 
 
 def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Moments]:
-    """Moments of every level over the images at the positions (N,), int64."""
+    """Moments of every level over the images at the positions (N,), int64.
+
+    >>> from types import SimpleNamespace
+    >>> features = SimpleNamespace(read=lambda positions: [torch.ones(len(positions), 3, 4, 4)])
+    >>> moments_of(features, torch.arange(10))[0].count  # cells
+    160
+    """
     if not len(positions):
         raise ValueError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     moments: list[Moments] = []
@@ -61,7 +74,16 @@ def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Mo
 
 
 class Whitening(nn.Module):
-    """Standardise, rotate to principal components, keep k of them and scale each to variance 1, per scale."""
+    """Standardise, rotate to principal components, keep k of them and scale each to variance 1, per scale.
+
+    >>> maps = [5 + 3 * torch.randn(50, 6, 4, 4, generator=torch.Generator().manual_seed(0))]
+    >>> moments = Moments(channels=6)
+    >>> moments.update(maps[0])
+    >>> whitening = Whitening(scales=1, channels=6, dims=2)
+    >>> whitening.fit([moments])
+    >>> whitening(maps)[0].shape, round(float(whitening(maps)[0].std()), 2)
+    (torch.Size([50, 2, 4, 4]), 1.0)
+    """
 
     weight: Tensor
     bias: Tensor
@@ -106,6 +128,9 @@ class LevelWhitening(nn.Module):
     """A Whitening for each level of a pyramid whose levels have channels of their own.
 
     dims: components to keep at most; a level keeps all of its channels where it has fewer.
+
+    >>> LevelWhitening([64, 8], dims=16).dims
+    [16, 8]
     """
 
     levels: Sequence[Whitening]

@@ -15,6 +15,10 @@ def resized(cells: Tensor, size: tuple[int, ...]) -> Tensor:
         size: rows and columns, (H, W).
     Returns:
         (B, H, W); the input itself where it has that size.
+
+    >>> import torch
+    >>> resized(torch.tensor([[[0.0, 4.0]]]), (1, 4))
+    tensor([[[0., 1., 3., 4.]]])
     """
     if tuple(cells.shape[1:]) == tuple(size):
         return cells
