@@ -27,12 +27,15 @@ def main(
     json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     parquet: Annotated[Path | None, typer.Option(help="Write the result to this file instead.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows that a printed table shows at most.")] = 100,
+    allow_files: Annotated[
+        bool, typer.Option("--allow-files", help="Let the SQL also read and write other files of this machine.")
+    ] = False,
 ) -> None:
     """Ask the tables a question in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
     if csv + json_lines + (parquet is not None) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
-        tables = connect(output, Path(scratch))
+        tables = connect(output, Path(scratch), allow_files)
         for name, sentence in tables.empty.items():
             if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
                 print(f"note: {sentence}", file=sys.stderr)
