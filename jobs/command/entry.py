@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from jobs.command.errors import ExitCode, exit_code, sentence
+from jobs.command.scratch import check_scratch
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
@@ -24,6 +25,7 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(main)
     try:
+        check_scratch()
         app(args=arguments, prog_name=name)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
