@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode
 from jobs.command.flags import Flag
+from pipeline.stages.cluster_address import NoCluster, check_cluster
 from pipeline.state.run_state import RunState, run_ids
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -143,6 +144,11 @@ def ray() -> Iterator[Finding]:
         yield Finding("fail", "ray", f"cannot be imported: {error}", "pip install --require-hashes -r requirements.lock")
         return
     address = os.environ.get("RAY_ADDRESS")
+    try:
+        check_cluster(None)
+    except NoCluster as error:
+        yield Finding("fail", "ray", str(error), "Jobs fail until then.")
+        return
     yield Finding("ok", "ray", f"{ray.__version__}; jobs " + (f"join {address}" if address else "start it on this machine"))
 
 

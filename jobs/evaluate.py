@@ -1,6 +1,5 @@
 """Measure a model on labelled images in the MVTec layout."""
 
-import csv
 import json
 import math
 from collections import Counter
@@ -20,6 +19,7 @@ from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
+from jobs.images.piece_groups import PieceGroups
 from models import artifact
 from models.metrics.aupro import binary_mask
 from models.metrics.bootstrap import Interval, interval
@@ -77,7 +77,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures."""
     root = settings.input
     types = _defect_types(root)
-    groups = _groups(settings.groups)
+    groups = PieceGroups(settings.groups)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
@@ -95,7 +95,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue
                 path, kind = f"test/{row['key']}", row["key"].partition("/")[0]
-                group = _group(groups, path, settings.groups)
+                group = groups.of(path)
                 scored.append(ImageScore(path, kind, float(result.score[i]), group))
                 mask = _mask(root, row, kind)
                 if mask is None:
@@ -103,6 +103,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                 else:
                     evidence[kind].add(_at_mask(result.anomaly_map[i], mask.shape, row, decode), mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
+    if groups.unused():
+        print(f"--groups: {groups.unused():,} rows of {settings.groups} name no image that was scored")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
     return {
         "model": opened.config.name,
@@ -130,28 +132,6 @@ def _defect_types(root: Path) -> list[str]:
             "Put images into test/good, test/<defect type>, and masks into ground_truth/<defect type>.",
         )
     return types
-
-
-def _groups(table: Path | None) -> dict[str, str]:
-    """path,group rows: the path below the input, and the piece (second column, whatever its name)."""
-    if table is None:
-        return {}
-    try:
-        with open(table, newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-    except (OSError, ValueError) as error:
-        raise UsageError("--groups", "a readable CSV file with a header", str(table), f"{error}.") from error
-    if len(header) < 2 or header[0] != "path":
-        raise UsageError("--groups", "a CSV file with columns path and group", header, "Name the first column path.")
-    return {row[0]: row[1] for row in rows}
-
-
-def _group(groups: dict[str, str], key: str, table: Path | None) -> str:
-    if table is None:
-        return key
-    if key not in groups:
-        raise UsageError("--groups", "a table that has every image", key, f"Add a row for it to {table}.")
-    return groups[key]
 
 
 def _mask(root: Path, row: dict, defect_type: str) -> NDArray[np.bool_] | None:

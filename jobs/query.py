@@ -34,6 +34,7 @@ class QuerySettings(BaseModel):
     json_lines: Annotated[bool, Named("--json")] = Field(False, description="print one JSON object a line")
     parquet: Flag[Path | None] = Field(None, description="write the result to this file instead")
     rows: Flag[int] = Field(100, ge=1, description="rows that a printed table shows at most")
+    allow_files: Flag[bool] = Field(False, description="let the SQL also read and write other files of this machine")
 
 
 def main(settings: QuerySettings) -> None:
@@ -41,7 +42,7 @@ def main(settings: QuerySettings) -> None:
     if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
-        tables = connect(settings.output, Path(scratch))
+        tables = connect(settings.output, Path(scratch), settings.allow_files)
         for name, sentence in tables.empty.items():
             if re.search(rf"\b{name}\b", settings.sql, re.IGNORECASE):
                 print(f"note: {sentence}", file=sys.stderr)

@@ -12,12 +12,14 @@ from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig
 from pipeline.run import Engine, RunProgress, RunResult, ScoringRun, score_archive
 from pipeline.stages.cluster import check_device
+from pipeline.stages.cluster_address import check_cluster
 from pipeline.stages.engine import RayEngine
 from pipeline.state.lease import LeaseHeld, LeaseLost
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
+from pipeline.tables.address import check_output
 from pipeline.tables.finalize import TooManyErrors
 from schemas.version import VERSION
 
@@ -47,6 +49,8 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
 def prepare(settings: ScoreSettings) -> ScoringRun:
     """Open the model and the storage of both ends; every fault a user can mend is found here."""
     check_device(settings.resources, settings.device, settings.address)
+    check_cluster(settings.address)
+    check_output(settings.output)
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     artifact.check(opened)
     if settings.explain is not None:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from jobs.command.errors import UsageError
 from jobs.command.flags import flags_of, only_in_the_file
+from jobs.command.text_files import read_text
 
 NOT_YAML = (  # a value that its tag or form does not allow raises whatever the conversion does, deep nesting RecursionError
     *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
@@ -42,10 +43,9 @@ def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any
 
 
 def _read(config_file: Path) -> dict[str, Any]:
+    text = read_text("--config", config_file, "YAML file")
     try:
-        content = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError("--config", "a readable YAML file", str(config_file), f"{error.strerror}.") from error
+        content = yaml.safe_load(text)
     except NOT_YAML as error:
         line = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
         raise UsageError("--config", "a YAML file", str(config_file), f"The parser says: {line}.") from error

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from jobs.command.config import load
 from jobs.command.errors import ExitCode, exit_code, sentence
 from jobs.command.flags import flags_of, nested, only_in_the_file
+from jobs.command.scratch import check_scratch
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
@@ -27,6 +28,7 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
     An error of errors.py is one line on stderr. Any other exception is a bug and keeps its traceback.
     """
     try:
+        check_scratch()
         application(main)(args=arguments, prog_name=name)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -13,6 +13,8 @@ import torch
 
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.progress import Progress
+from jobs.command.text_files import read_lines
+from jobs.images.names import meant, plain, spellings
 from models.config import ArtifactConfig
 from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
@@ -34,24 +36,31 @@ class Exclusions:
     """The images that a person has taken out: one key, URI or content hash a line; # starts a comment."""
 
     def __init__(self, path: Path | None):
-        self.names: set[str] = set()
+        self._lines: dict[str, str] = {}
         if path is not None:
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-            except OSError as error:
-                raise UsageError("--exclude", "a readable text file", str(path), f"{error.strerror}.") from error
-            self.names = {line.strip() for line in lines} - {""}
-            self.names = {name for name in self.names if not name.startswith("#")}
-        self.used: set[str] = set()
+            for line in read_lines("--exclude", path):
+                self._lines |= dict.fromkeys(spellings(line), line)
+        self._used: set[str] = set()
+        self._keys: set[str] = set()
 
     def __contains__(self, row: dict) -> bool:
-        found = {row["key"], row["uri"], row["content_hash"]} & self.names
-        self.used |= found
+        if not self._lines:
+            return False
+        self._keys.add(row["key"])
+        names = {plain(row[column]) for column in ("key", "uri", "content_hash") if row[column] is not None}
+        found = {self._lines[name] for name in names & self._lines.keys()}
+        self._used |= found
         return bool(found)
 
-    def unused(self) -> set[str]:
-        """Lines that fitted no image; most often misspelt."""
-        return self.names - self.used
+    def check_used(self) -> None:
+        """Raises UsageError for lines that fitted none of the images asked for; most often they are misspelt."""
+        unused = [line for line in dict.fromkeys(self._lines.values()) if line not in self._used]
+        if unused:
+            rule = "a list of which every line names an image of the input"
+            fix = f"Correct or remove {meant(unused, self._keys)}."
+            raise UsageError(
+                "--exclude", rule, f"{len(unused):,} of {len(set(self._lines.values())):,} lines that name none", fix
+            )
 
 
 @dataclass
@@ -105,7 +114,7 @@ def read_good_images(
 
     Raises:
         ErrorShareError: more than max_unreadable_share of the images could not be read.
-        UsageError: too few images, or images without the group key.
+        UsageError: too few images, images without the group key, or a line of --exclude that names no image.
     """
     read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
     thumbs: list[np.ndarray] = []
@@ -117,10 +126,10 @@ def read_good_images(
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
-                if row["error"] is not None:
-                    read.unreadable[row["error"]] += 1
-                elif row in exclusions:
+                if row in exclusions:  # whether it can be read or not
                     read.excluded += 1
+                elif row["error"] is not None:
+                    read.unreadable[row["error"]] += 1
                 else:
                     keep.append(position)
                     read.hashes.append(row["content_hash"])
@@ -136,6 +145,7 @@ def read_good_images(
                 whole = torch.from_numpy(part.whole[keep[start : start + EXTRACT_BATCH]])
                 thumbs.append(thumbnails(whole).astype(np.float16))
             progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
+    exclusions.check_used()
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
         raise UsageError(
@@ -148,8 +158,6 @@ def read_good_images(
             group_key,
             f"{read.group_keys.count(None)} of {total} images lack it: correct --key-pattern or choose another key.",
         )
-    for name in sorted(exclusions.unused()):
-        print(f"--exclude: {name} is no image of the input")
     if read.unreadable:
         print("not readable, left out: " + ", ".join(f"{n} {reason}" for reason, n in read.unreadable.most_common()))
     if brightest is not None and brightest < QUARTER:

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
-from pipeline.tables.delta import TABLES, DataFile, table_uri
+from pipeline.tables.address import duckdb_address
+from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
 
@@ -232,7 +233,7 @@ def _columns(job: PartitionJob, table: str) -> str:
 
 
 def _uris(job: PartitionJob, table: str, files: list[DataFile]) -> list[str]:
-    base = table_uri(job.state.output_uri, table)
+    base = duckdb_address(job.state.output_uri, table)
     return [f"{base}/{file.path}" for file in files]
 
 

@@ -20,14 +20,14 @@ FLAGS = {  # written by hand: scripts rely on these
     "evaluate": "model input json groups device config",
     "explain": "model input output method layer limit good device config",
     "finalize": "output run-id max-error-share accept-errors clean",
-    "query": "output csv json parquet rows",
+    "query": "output csv json parquet rows allow-files",
     "report": "output html png run-id model worst",
     "score": "model input output white-level run-id key-pattern date image-id device address explain max-error-share "
     "accept-errors config",
     "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern group-key "
     "calibration-share selection-share exclude config",
 }
-SWITCHES = {"list", "save", "accept-errors", "clean", "csv", "json"}  # take no value, where they are bool
+SWITCHES = {"list", "save", "accept-errors", "clean", "csv", "json", "allow-files"}  # take no value, where they are bool
 
 
 class Times(BaseModel):
