@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.input.keys import key_pattern
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
-from pipeline.state.commits import WorkItem, pending
+from pipeline.state.commits import pending
 from pipeline.state.lease import Lease
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
@@ -21,6 +21,8 @@ from pipeline.storage.objects import Denied, Unreachable
 from pipeline.storage.store import Store, open_store
 from pipeline.tables.delta import check_partitions
 from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
+from schemas.envelope import WorkItem
+from schemas.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +58,13 @@ class RunProgress:
     finished: bool = False
     open: dict[int, str] = field(default_factory=dict)
 
-    def take(self, outcome: dict) -> None:
-        if outcome["message"] is not None:
-            self.open[outcome["number"]] = outcome["message"]
+    def take(self, outcome: Outcome) -> None:
+        if outcome.message is not None:
+            self.open[outcome.number] = outcome.message
             return
-        self.done += outcome["scored"] + outcome["errors"]
-        self.errors += outcome["errors"]
-        self.bytes_read += outcome["bytes_read"]
+        self.done += outcome.scored + outcome.errors
+        self.errors += outcome.errors
+        self.bytes_read += outcome.bytes_read
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Engine(Protocol):
     """What moves work items through the stages and maps finalize's jobs; RayEngine of pipeline/stages is the one of a run."""
 
     def start(self) -> object: ...
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]: ...
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterable[Result]: ...
 
 
@@ -221,7 +223,7 @@ def _score_window(
     on_progress(progress)
     for outcome in engine.stream(items, config):
         progress.take(outcome)
-        if outcome["message"] is not None:
+        if outcome.message is not None:
             wait_out()
         on_progress(progress)
     lease.check()

@@ -1,7 +1,6 @@
 """Plan slices and commits as a scoring run leaves them, made without a model: input of finalize and of all that follows."""
 
 import hashlib
-import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,6 +23,7 @@ from pipeline.state.state_file import WRITING
 from pipeline.storage.store import open_store
 from pipeline.tables.finalize import RunInfo
 from schemas import commit
+from schemas.footer import Footer, StageSeconds
 from schemas.plan import SCHEMA, PlannedObject, Unit, unit_table
 
 MODEL, DIGEST, RUN = "tiles", "d" * 64, "run1"
@@ -129,20 +129,19 @@ def write_slice(
 def _commit(state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool) -> None:
     rows = [{"position": position, **image} for position, image in enumerate(images)]
     errors = sum(row.get("error") is not None for row in rows)
-    footer = {
-        "version": str(commit.VERSION),
-        "unit_id": unit_id(state.run_id, number, unit, part),
-        "slice": str(number),
-        "number": str(unit),
-        "part": str(part),
-        "date": date,
-        "scored": str(len(rows) - errors),
-        "errors": str(errors),
-        "next_offset": "end" if last else str(512 * (part + 1)),
-        "device": "cpu-float32",
-        "bytes_read": str(100 * len(rows)),
-        "seconds": json.dumps({"read": 0.25, "decode": 0.5, "score": 1.0, "wait": 0.5, "host": 0.0}),
-    }
+    footer = Footer(
+        unit_id=unit_id(state.run_id, number, unit, part),
+        slice=number,
+        number=unit,
+        part=part,
+        date=date,
+        scored=len(rows) - errors,
+        errors=errors,
+        next_offset=None if last else 512 * (part + 1),
+        device="cpu-float32",
+        bytes_read=100 * len(rows),
+        seconds=StageSeconds(read=0.25, decode=0.5, score=1.0, wait=0.5),
+    )
     write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)
 
 

@@ -159,7 +159,7 @@ class Laboratory:
             state = RunState(output, run_id)
             for number in state.slices():
                 for unit in plan.units(state, number):
-                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit['number'], 0)}"
+                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit.number, 0)}"
                     if unit.source == "files" and key in commits:
                         ends = {entry.key: entry.size for entry in unit.objects}
                         late = [r for r in requests if r.number > commits[key] and self._reads(r, scenario, ends)]

@@ -6,12 +6,14 @@ import pytest
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state import plan
-from pipeline.state.commits import WorkItem, pending, write_commit
+from pipeline.state.commits import pending, write_commit
 from pipeline.state.run_state import RunConflict, RunState
 from pipeline.state.scoring_config import ScoringConfig, part_id
 from pipeline.storage.objects import Object
 from pipeline.storage.store import open_store
 from schemas import commit as commit_schema
+from schemas.envelope import WorkItem
+from schemas.footer import Footer, StageSeconds
 from schemas.plan import PlannedObject, RowRange, UnitContent, UnitOutline
 
 
@@ -117,11 +119,19 @@ def test_a_run_id_belongs_to_one_config(archive):
 
 
 def commit_empty(state, number, part, next_offset):
-    footer = {name: "0" for name in commit_schema.FOOTER} | {
-        "number": str(number),
-        "part": str(part),
-        "next_offset": next_offset,
-    }
+    footer = Footer(
+        unit_id="u",
+        slice=0,
+        number=number,
+        part=part,
+        date="none",
+        scored=0,
+        errors=0,
+        next_offset=next_offset,
+        device="cpu",
+        bytes_read=0,
+        seconds=StageSeconds(),
+    )
     return write_commit(state.store, state.commit_key(0, number, part), commit_schema.SCHEMA.empty_table(), footer)
 
 
@@ -129,14 +139,14 @@ def test_pending_is_plan_minus_commits(archive):
     _, _, state = archive
     units = [UnitOutline(n, "none", None if n >= 3 else 8) for n in range(7)]
     assert [item.number for item in pending(state, 0, units)] == list(range(7))
-    assert commit_empty(state, 1, 0, "end")
-    assert not commit_empty(state, 1, 0, "end")
-    commit_empty(state, 3, 0, "end")
-    commit_empty(state, 4, 0, "1024")
-    commit_empty(state, 4, 1, "4096")
-    commit_empty(state, 5, 0, "1024")
-    commit_empty(state, 5, 2, "9000")  # a gap: part 1 is missing
-    commit_empty(state, 6, 1, "end")
+    assert commit_empty(state, 1, 0, None)
+    assert not commit_empty(state, 1, 0, None)
+    commit_empty(state, 3, 0, None)
+    commit_empty(state, 4, 0, 1024)
+    commit_empty(state, 4, 1, 4096)
+    commit_empty(state, 5, 0, 1024)
+    commit_empty(state, 5, 2, 9000)  # a gap: part 1 is missing
+    commit_empty(state, 6, 1, None)
     assert list(pending(state, 0, units)) == [
         WorkItem(0),
         WorkItem(2),
