@@ -44,6 +44,12 @@ class Tables:
     connection: duckdb.DuckDBPyConnection
     empty: dict[str, str]
 
+    def __getitem__(self, name: str) -> Answer:
+        """All rows of a table, read when they are asked for. Raises NoTables."""
+        if name not in TABLES:
+            raise NoTables(f"table must be one of {', '.join(TABLES)}; got {name!r}. Correct the name.")
+        return self.connection.view(name)
+
     @contextmanager
     def answer(self, query: str) -> Iterator[Answer | None]:
         """The answer, to be read while this is entered; None of a statement that has no rows. Raises NotAnswered."""
