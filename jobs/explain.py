@@ -22,14 +22,13 @@ from models.explain.methods import METHODS, Method
 from models.maps.grids import resized
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
-from pipeline.decode.geometry import cut_tiles
 from pipeline.decode.image import decode_image
 from pipeline.input.keys import ignored
-from pipeline.scoring.scorer import resolve_device, tiling
+from pipeline.scoring.scorer import resolve_device
+from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
-Corner = tuple[int, int]  # (top, left), px
 GOODS = 8  # of an image that is scored by tiles, the middle one
 JSON_NAME = "explanations.json"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
@@ -108,12 +107,12 @@ class _Work:
             opened = artifact.in_float32(opened)
         self.settings, self.device = settings, resolve_device(settings.device)
         self.detector: Detector = artifact.load(opened, self.device)
-        self.tiling, self.size = tiling(opened.config), (opened.config.input.height, opened.config.input.width)
-        middles = [self._tile(each, self._corners(each)[len(self._corners(each)) // 2]) for each in good]
+        self.tiles, size = Tiles(self.detector, self.device), opened.config.input
+        middles = [self.tiles.middle(each).pixels for each in good]
         self.good = self.detector.prepare(torch.from_numpy(np.stack(middles)).to(self.device)) if good else None
         self.explainer = Explainer(self.detector, settings.layer)
         chosen = METHODS if settings.method == "all" else (settings.method,)
-        blank = torch.zeros(*self.size, 3, dtype=torch.uint8, device=self.device)
+        blank = torch.zeros(size.height, size.width, 3, dtype=torch.uint8, device=self.device)
         self.not_defined = {str(method): fault for method, fault in self.explainer.check(blank, chosen).items()}
         self.methods = [method for method in chosen if method not in self.not_defined]
         if not self.methods:
@@ -121,33 +120,12 @@ class _Work:
         for method, fault in self.not_defined.items():
             print(f"{method} left out: {fault}")
 
-    def _tile(self, pixels: np.ndarray, corner: Corner) -> np.ndarray:
-        """The tile (H, W, 3) uint8 of an image that starts at (top, left)."""
-        tile = np.empty((1, *self.size, 3), np.uint8)
-        cut_tiles(pixels, [corner], self.size, tile)
-        return tile[0]
-
-    def _corners(self, pixels: np.ndarray) -> list[Corner]:
-        """Where an image's tiles start; one at the corner where images are brought to the input's size instead."""
-        if self.tiling is None:
-            return [(0, 0)]
-        return [(int(top), int(left)) for top, left in self.tiling.grid((pixels.shape[0], pixels.shape[1])).origins]
-
-    @torch.no_grad()
-    def _worst(self, pixels: np.ndarray) -> Corner:
-        """The corner of the tile with the highest score."""
-        corners = self._corners(pixels)
-        if len(corners) == 1:
-            return corners[0]
-        tiles = (torch.from_numpy(self._tile(pixels, corner))[None].to(self.device) for corner in corners)
-        return corners[int(np.argmax([float(self._score(self.detector.prepare(tile))) for tile in tiles]))]
-
     def image(self, number: int, name: str, pixels: np.ndarray) -> dict[str, Any]:
         """Explain one image, (H, W, 3) uint8, or the worst of its tiles: its entry in the JSON."""
-        top, left = self._worst(pixels)
-        pixels = self._tile(pixels, (top, left))
-        about = {"image": name, "tile": None if self.tiling is None else [left, top]}
-        name += "" if self.tiling is None else f" tile at {left},{top}"
+        pixels, left, top = self.tiles.worst(pixels)
+        tiled = self.tiles.tiling is not None
+        about = {"image": name, "tile": [left, top] if tiled else None}
+        name += f" tile at {left},{top}" if tiled else ""
         image = torch.tensor(pixels)[None].to(self.device)
         inputs = self.detector.prepare(image)
         with torch.no_grad():

@@ -48,6 +48,12 @@ class Tables:
     empty: dict[str, str]
     allow_files: bool = False
 
+    def __getitem__(self, name: str) -> Answer:
+        """All rows of a table, read when they are asked for. Raises NoTables."""
+        if name not in TABLES:
+            raise NoTables(f"table must be one of {', '.join(TABLES)}; got {name!r}. Correct the name.")
+        return self.connection.view(name)
+
     @contextmanager
     def answer(self, query: str) -> Iterator[Answer | None]:
         """The answer, to be read while this is entered; None of a statement without rows. Raises NotAnswered, NotAQuestion."""

@@ -73,7 +73,7 @@ def _depths() -> Iterator[Case]:
             yield Case(
                 "TIFF", f"1-bit, {white}", "strips", packed or "none", tiff(bits, photometric=white, compression=packed), pixels
             )
-        for packed, number in (("tiff_ccitt", 2), ("group3", 3), ("group4", 4)):
+        for packed, _number in (("tiff_ccitt", 2), ("group3", 3), ("group4", 4)):
             for order in (1, 2):
                 sink = io.BytesIO()
                 Image.fromarray(bits).save(

@@ -24,8 +24,8 @@ FLAGS = {  # written by hand: scripts rely on these
     "report": "output html png run-id model worst",
     "score": "model input output white-level run-id key-pattern date image-id device address explain max-error-share "
     "accept-errors config",
-    "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern group-key "
-    "calibration-share selection-share exclude config",
+    "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern "
+    "group-key calibration-share selection-share exclude config",
 }
 SWITCHES = {"list", "save", "accept-errors", "clean", "csv", "json", "allow-files"}  # take no value, where they are bool
 
