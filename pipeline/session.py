@@ -65,7 +65,7 @@ class Explanation(NamedTuple):
 
 
 class Model:
-    """A trained model, loaded once. Its scores of the same files on the same device are those of `flowscore score`, bit for bit."""
+    """A trained model, loaded once. Files on the same device get the scores of `flowscore score`, bit for bit."""
 
     def __init__(self, uri: str | os.PathLike[str], device: str = "auto") -> None:
         """Args:
