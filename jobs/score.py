@@ -17,6 +17,7 @@ from models.artifact import Artifact
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig, known_zone
 from pipeline.input.config import SourceConfig
+from pipeline.input.listing import open_input
 from pipeline.run import Engine, OnProgress, RunLimits, RunProgress, RunResult, score_archive
 from pipeline.stages.cluster import Resources, check_device
 from pipeline.stages.engine import RayEngine
@@ -25,7 +26,7 @@ from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
-from pipeline.tables.finalize import TooManyErrors
+from pipeline.tables.error_share import TooManyErrors
 from schemas.version import VERSION
 
 
@@ -86,6 +87,8 @@ def main(
     image_id: Annotated[str | None, typer.Option(help="uri, key or content: what names an image")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default RAY_ADDRESS, else this machine")] = None,
+    members: Annotated[str | None, typer.Option(help="names of the images to read: '*.jpg' or '*.jpg,*.jpeg'")] = None,
+    follow_links: Annotated[bool | None, typer.Option("--follow-links", help="read what symbolic links lead to")] = None,
     explain: Annotated[str | None, typer.Option(help="method by which images with a region are explained")] = None,
     max_error_share: Annotated[float | None, typer.Option(help="above it nothing is published (exit 3)")] = None,
     accept_errors: Annotated[bool | None, typer.Option("--accept-errors", help="publish whatever the share")] = None,
@@ -101,7 +104,13 @@ def main(
         device=device,
         address=address,
         explain=explain,
-        source={"key_pattern": key_pattern, "date": date, "image_id": image_id},
+        source={
+            "key_pattern": key_pattern,
+            "date": date,
+            "image_id": image_id,
+            "members": members,
+            "follow_links": follow_links,
+        },
         limits={"max_error_share": max_error_share, "accept_errors": accept_errors},
     )
     report(score(settings))
@@ -163,7 +172,7 @@ def prepare(settings: ScoreSettings) -> Job:
         fix = "Tables there would be listed as shards: choose a place beside the input."
         raise UsageError("--output", f"outside the input {scoring.source.input_uri}", output_uri, fix)
     state = RunState(output_uri, settings.run_id or scoring.run_id())
-    next(iter(open_store(settings.source.input_uri).list()), None)
+    next(iter(open_input(settings.source).list()), None)
     check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
     return Job(state, scoring, opened.config.model_dump(mode="json"))
 
@@ -205,7 +214,8 @@ def report(result: RunResult) -> None:
         PartialRunError: units stay open.
     """
     for number, counts in sorted(result.published.items()):
-        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+        ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
+        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")
     if result.open:
         number, reason = next(iter(result.open.items()))
         raise PartialRunError(

@@ -61,6 +61,8 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
     key_pattern: str | None = None
+    members: str | None = Field(None, description=SourceConfig.model_fields["members"].description)
+    follow_links: bool = Field(False, description=SourceConfig.model_fields["follow_links"].description)
     group_key: str | None = None
     calibration_share: float = Field(0.2, ge=0, lt=0.9)
     selection_share: float = Field(0.1, ge=0, lt=0.9)
@@ -98,7 +100,8 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
         workspace = Path(folder)
         with ImageFeatures(detector, workspace, "good", device) as images:
-            source = SourceConfig(input_uri=settings.input, key_pattern=settings.key_pattern)
+            shared = {name: getattr(settings, name) for name in ("key_pattern", "members", "follow_links")}
+            source = SourceConfig(input_uri=settings.input, **shared)
             limit = settings.max_unreadable_share
             most = settings.tiles_per_image
             read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)
@@ -288,6 +291,8 @@ def main(
     seed: Annotated[int | None, typer.Option(help="same seed, same machine: same model")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     key_pattern: Annotated[str | None, typer.Option(help="key columns of the path, {line}/{date}/{lot}/{name}")] = None,
+    members: Annotated[str | None, typer.Option(help="names of the images to read: '*.jpg' or '*.jpg,*.jpeg'")] = None,
+    follow_links: Annotated[bool | None, typer.Option("--follow-links", help="read what symbolic links lead to")] = None,
     group_key: Annotated[str | None, typer.Option(help="key column whose images stay on one side")] = None,
     calibration_share: Annotated[float | None, typer.Option(help="share of good images kept for calibrate")] = None,
     selection_share: Annotated[float | None, typer.Option(help="share that stops the training; 0: fixed epochs")] = None,
@@ -309,6 +314,8 @@ def main(
         seed=seed,
         device=device,
         key_pattern=key_pattern,
+        members=members,
+        follow_links=follow_links,
         group_key=group_key,
         calibration_share=calibration_share,
         selection_share=selection_share,

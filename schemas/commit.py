@@ -66,5 +66,6 @@ FOOTER = {
     "next_offset": "tar stream: byte offset of the next member, or `end`; otherwise `end`",
     "device": "device and precision that scored, for example `cpu-bf16`",
     "bytes_read": "encoded bytes fetched for the unit",
+    "ignored": "members of the shard that are no images or were not asked for",
     "seconds": "JSON object: seconds by stage (read, decode, copy, score, commit), and of an idle device (load, wait, host)",
 }

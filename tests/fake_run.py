@@ -142,6 +142,7 @@ def _commit(state: RunState, number: int, unit: int, part: int, date: str, image
         "next_offset": "end" if last else str(512 * (part + 1)),
         "device": "cpu-float32",
         "bytes_read": str(100 * len(rows)),
+        "ignored": "0",
         "seconds": json.dumps({"read": 0.25, "decode": 0.5, "score": 1.0, "wait": 0.5, "host": 0.0}),
     }
     write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)

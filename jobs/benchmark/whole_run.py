@@ -17,13 +17,13 @@ from jobs.benchmark.hardware import described
 from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
 from jobs.score import Job, ScoreSettings, prepare, run_job
 from pipeline.in_process import read_units
+from pipeline.input.listing import open_input
 from pipeline.run import EmptyInput, RunProgress
 from pipeline.scoring.scorer import open_scorer
 from pipeline.stages.engine import RayEngine
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
 from pipeline.storage.copies import local_copy
-from pipeline.storage.store import open_store
 from pipeline.tables.query import connect
 
 END_TO_END = "end-to-end"
@@ -120,7 +120,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
 def _in_memory(job: Job, images: int) -> tuple[list[pa.Table], Rate]:
     """The encoded images of the first units, so many or a few more, and how fast this process read them."""
     tables, count = [], 0
-    store = open_store(job.scoring.source.input_uri)
+    store = open_input(job.scoring.source)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         state = RunState(folder, "bench")
         number = plan.plan_slice(state, job.scoring, store)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
@@ -37,6 +38,8 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
     """The unit as one part: one request an image, `read_threads` at a time, pinned to the planned etags."""
 
     def fetch(entry: dict) -> bytes | Fault:
+        if kind := archive_kind(entry["key"]):
+            return unsupported(entry["key"], kind)
         if entry["size"] > config.max_member_bytes:
             return Fault("too_large", f"the image has {entry['size']} bytes; the limit is {config.max_member_bytes}")
         try:

@@ -14,6 +14,7 @@ from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.parquet_columns import NoSuchColumn, find_columns
+from pipeline.input.sidecars import describes_others
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.ranged import RangedFile, open_ranged
 from pipeline.storage.store import Store
@@ -31,7 +32,7 @@ def claims(key: str) -> bool:
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
     """Plan rows by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
-    is one row of unknown count.
+    is one row of unknown count, and one that only describes other images a row of no images, so that it counts as planned.
 
     Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
     """
@@ -45,6 +46,9 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
                 groups = list(_group_sizes(parquet, file.size))
         except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
             if isinstance(error, NoSuchColumn):
+                if describes_others(entry.key, store):
+                    yield row | {"row_start": 0, "row_count": 0, "images": 0, "size": 0}
+                    continue
                 misfit = misfit or error
             yield row | {"row_start": 0, "row_count": UNKNOWN, "images": None, "size": entry.size}
             continue
@@ -57,12 +61,13 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
 def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit's rows in order, each with its image or a fault; `start.offset` counts rows of the unit.
 
-    A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded.
+    A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded. A file that
+    only describes other images counts as ignored.
     """
     (shard,) = unit["objects"]
     key, total = shard["key"], unit["row_count"]
     rows, seen, done, fetched, file = EncodedRows(store.uri, config), dict(start.seen), start.offset, 0, None
-    fault = None
+    fault, ignored_files = None, 0
     try:
         file = open_ranged(store, key, shard["etag"])
         parquet = _open(file)
@@ -87,7 +92,7 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
     except Changed:
         fault = Fault("changed", "the shard was changed since the run was planned")
     except NoSuchColumn as error:
-        fault = Fault("unsupported", str(error))
+        fault, ignored_files = Fault("unsupported", str(error)), int(total == 0)
     except DAMAGED as error:
         fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
     bytes_read = file.bytes_read - fetched if file else 0
@@ -99,7 +104,7 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
             bytes_read = 0
         rows.add(key, fault, None, _row_name(unit["row_start"] + done, config))
         done += 1
-    yield Part(rows.table(), None, bytes_read)
+    yield Part(rows.table(), None, bytes_read, ignored_files)
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:

@@ -41,6 +41,7 @@ def commit(unit: pa.Table, config: StageConfig) -> pa.Table:
         "next_offset": unit["next_offset"][0].as_py(),
         "device": unit["device"][0].as_py(),
         "bytes_read": str(unit["bytes_read"][0].as_py()),
+        "ignored": str(unit["ignored"][0].as_py()),
         "seconds": json.dumps({**seconds, "commit": time.perf_counter() - clock}),
     }
     try:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.decode.process import decode_in_child
 from pipeline.input import registry
 from pipeline.input.config import Start
+from pipeline.input.listing import open_input
 from pipeline.stages.ahead import ahead
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import envelope, pack
@@ -16,7 +17,6 @@ from pipeline.state import plan
 from pipeline.state.commits import WorkItem, committed_since, members_before
 from pipeline.state.scoring_config import part_id
 from pipeline.storage.objects import StorageError
-from pipeline.storage.store import open_store
 
 
 def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
@@ -52,7 +52,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[dict[str, Any]]:
         (unit,) = plan.units(state, config.slice, item.number, item.number + 1)
         seen = members_before(state, config.slice, item) if item.part else {}
         source = registry.source(unit["source"])
-        store = open_store(config.scoring.source.input_uri)
+        store = open_input(config.scoring.source)
         clock = time.perf_counter()
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
             assert unit["images"] is None or unit["images"] == piece.table.num_rows, (
@@ -66,6 +66,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[dict[str, Any]]:
                 "date": unit["date"],
                 "next_offset": "end" if piece.next_offset is None else str(piece.next_offset),
                 "bytes_read": piece.bytes_read,
+                "ignored": piece.ignored,
                 "read_s": time.perf_counter() - clock,
                 "message": None,
                 "encoded": piece.table,

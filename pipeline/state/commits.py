@@ -54,8 +54,8 @@ def write_commit(store: Store, key: str, rows: pa.Table, footer: dict[str, str])
 
 
 def footer_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
-    """The `schemas.commit.FOOTER` entries of a commit file's key-value metadata."""
-    named = {k.decode(): v.decode() for k, v in (metadata or {}).items()}
+    """The `schemas.commit.FOOTER` entries of a commit file's key-value metadata; commits of before have no `ignored`."""
+    named = {f"{FOOTER_PREFIX}ignored": "0"} | {k.decode(): v.decode() for k, v in (metadata or {}).items()}
     return {name: named[FOOTER_PREFIX + name] for name in schema.FOOTER}
 
 

@@ -14,7 +14,8 @@ from pipeline.storage.local import LocalStore
 from pipeline.tables import delta as tables
 from pipeline.tables import partition
 from pipeline.tables import writer as table_files
-from pipeline.tables.finalize import Counts, TooManyErrors, finalize_slice, read_published
+from pipeline.tables.error_share import TooManyErrors
+from pipeline.tables.finalize import Counts, finalize_slice, read_published
 from pipeline.tables.query import connect
 from schemas import commit
 
