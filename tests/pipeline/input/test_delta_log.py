@@ -21,7 +21,10 @@ def rows(low, high, **columns):
 
 
 def library_says(table, root):
-    return {Path(uri).relative_to(root).as_posix() for uri in DeltaTable(table).file_uris()}
+    """Keys below `root`; the library encodes the table's own path, and leaves what is below it as it is on disk."""
+    base = DeltaTable(table).table_uri.removeprefix("file://")
+    inside = Path(table).relative_to(root)
+    return {(inside / uri.removeprefix(base)).as_posix() for uri in DeltaTable(table).file_uris()}
 
 
 def listed(root):

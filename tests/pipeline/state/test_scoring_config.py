@@ -27,3 +27,16 @@ def test_how_images_are_explained_names_a_run_and_its_units():
     unit = {"objects": [], "row_start": 0, "row_count": 0, "source": "files", "date": "none"}
     configs = [plain, *(plain.model_copy(update={"explain": method}) for method in ("gradient", "grad_cam"))]
     assert len({config.run_id() for config in configs}) == len({config.unit_id(unit) for config in configs}) == 3
+
+
+def test_what_is_read_names_a_run_only_where_it_is_set():
+    """Ids of runs that were started before these settings came stay as they are."""
+    decode = DecodeConfig(height=8, width=8)
+
+    def config(**source):
+        return ScoringConfig(model="m", model_digest="d", source=SourceConfig(input_uri="file:///in", **source), decode=decode)
+
+    named = json.loads(config().canonical())["source"]
+    assert named.keys().isdisjoint({"members", "follow_links"})
+    configs = [config(), config(members="*.jpg"), config(follow_links=True), config(members="*.png", follow_links=True)]
+    assert len({each.run_id() for each in configs}) == 4
