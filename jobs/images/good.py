@@ -116,8 +116,11 @@ def read_good_images(
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
-                if row["error"] == UNSUPPORTED and row not in exclusions:
-                    archives.append(row["key"])
+                if row["error"] == UNSUPPORTED:
+                    if row in exclusions:
+                        read.excluded += 1
+                    else:
+                        archives.append(row["key"])
                 elif row["error"] is not None:
                     read.unreadable[row["error"]] += 1
                 elif row in exclusions:

@@ -42,6 +42,7 @@ def scored_unit(score, anomaly_map, failed=(), map_threshold=None, explanations=
         date="none",
         next_offset="end",
         bytes_read=54,
+        ignored=4,
         read_s=0.1,
         decode_s=0.2,
         copy_s=0.25,
@@ -152,7 +153,7 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
     footer = footer_of(pq.read_metadata(path).metadata)
     counts = pq.read_table(path)["region_count"].to_pylist()
     assert counts[0] is None and sum(counts[1:]) == sum(map(len, pq.read_table(path)["regions"].to_pylist()[1:])) > 0
-    assert footer["scored"] == "5" and footer["errors"] == "1" and footer["next_offset"] == "end"
+    assert footer["scored"] == "5" and footer["errors"] == "1" and footer["next_offset"] == "end" and footer["ignored"] == "4"
     assert set(json.loads(footer["seconds"])) == {"read", "decode", "copy", "score", "commit", "load", "wait", "host"}
     (again,) = commit(scored_unit(*values), config).to_pylist()
     assert again["new"] is False and path.read_bytes() == first
