@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.input.keys import key_pattern
+from pipeline.input.listing import open_input
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
 from pipeline.state.commits import pending
@@ -18,7 +19,7 @@ from pipeline.state.lease import Lease
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Denied, Unreachable
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 from pipeline.tables.delta import check_partitions
 from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
 from schemas.envelope import WorkItem
@@ -117,7 +118,7 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
     """
     state, scoring, limits = run.state, run.scoring, run.limits
     state.claim(scoring)
-    input_store = open_store(scoring.source.input_uri)
+    input_store = open_input(scoring.source)
     published: dict[int, Counts] = {}
     still_open: dict[int, str] = {}
     with Lease(state) as lease:
@@ -167,9 +168,10 @@ def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) ->
     if fresh is not None:
         yield fresh
     elif not sealed:
+        links = input_store.links_left_out()
+        fix = f"{links:,} links there are not followed: add --follow-links" if links else "`flowscore doctor --input` lists it"
         raise EmptyInput(
-            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. "
-            "`flowscore doctor --input` lists what is there"
+            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. {fix}"
         )
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.input.archives import UNSUPPORTED
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
@@ -56,7 +58,8 @@ class PartitionJob:
 class PartitionFiles:
     """Files to add to and remove from each table, computed from `existing`.
 
-    counts: scored, quarantined, duplicates, bytes_read.  stage_seconds: added up over all workers.
+    counts: scored, quarantined, duplicates, ignored, bytes_read.  stage_seconds: added up over all workers.
+    archives: keys of those that are not read.
     """
 
     date: str
@@ -65,6 +68,7 @@ class PartitionFiles:
     existing: dict[str, list[DataFile]]
     counts: Counter[str]
     stage_seconds: Counter[str]
+    archives: tuple[str, ...] = ()
 
 
 def write_partition(job: PartitionJob) -> PartitionFiles:
@@ -75,12 +79,13 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
     """
     with tempfile.TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         scratch = Path(folder)
-        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64))
+        archives: list[str] = []
+        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64), archives=archives)
         with sql.connected(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
             duplicates = _duplicates(connection, scratch)
             if len(duplicates):
                 discard(job.state, added)
-                added, _, _ = _read(job, scratch, skip=duplicates)
+                added, _, _ = _read(job, scratch, skip=duplicates, archives=[])
             _find_replaced(connection, job, scratch)
             removed: dict[str, list[DataFile]] = {}
             for table in job.tables:
@@ -88,7 +93,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
         counts["duplicates"] = len(duplicates)
-        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds)
+        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds, tuple(archives))
 
 
 def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
@@ -98,11 +103,14 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
             state.store.delete(f"{table}/{file.path}")
 
 
-def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
+def _read(
+    job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
+) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
+        archives: takes the keys of archives that were not read.
     """
     counts: Counter[str] = Counter(scored=0, quarantined=0, bytes_read=0)
     stage_seconds: Counter[str] = Counter()
@@ -118,6 +126,7 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
                 _count(commit, counts, stage_seconds)
+                archives += rows.filter(pc.equal(rows["error"], UNSUPPORTED))["key"].to_pylist()
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
                 same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
@@ -136,6 +145,7 @@ def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) ->
     counts["scored"] += commit.rows.num_rows - failed
     counts["quarantined"] += failed
     counts["bytes_read"] += commit.footer.bytes_read
+    counts["ignored"] += commit.footer.ignored
     stage_seconds.update(commit.footer.seconds._asdict())
 
 
