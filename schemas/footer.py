@@ -32,6 +32,7 @@ class Footer:
     part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
     next_offset: where the stream goes on, as its source counts; None where nothing is left.
     device: device and precision that scored, for example `cpu-bf16`.  bytes_read: encoded bytes fetched for the unit.
+    ignored: members of the shard that are no images or were not asked for.
     """
 
     version: int = VERSION
@@ -45,6 +46,7 @@ class Footer:
     next_offset: int | None
     device: str
     bytes_read: int
+    ignored: int
     seconds: StageSeconds
 
     def texts(self) -> dict[str, str]:
@@ -69,5 +71,6 @@ class Footer:
             next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
             device=named["device"],
             bytes_read=int(named["bytes_read"]),
+            ignored=int(named["ignored"]),
             seconds=StageSeconds(**json.loads(named["seconds"])),
         )

@@ -207,7 +207,8 @@ def open_scorer(
 
 
 def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:
-    from models.explain.explainer import Explainer, explain_flagged  # captum takes seconds that most runs need not wait
+    from models.explain.explainer import Explainer  # captum takes seconds that most runs need not wait
+    from models.explain.flagged import explain_flagged
 
     explainer, one_at_a_time = Explainer(artifact.load(artifact.in_float32(opened), device)), threading.Lock()
     threshold = opened.config.map_threshold

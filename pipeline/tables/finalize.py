@@ -18,6 +18,7 @@ from pipeline.state.run_state import RunState
 from pipeline.storage.objects import Gone, retry
 from pipeline.tables.changes import is_committed, replace_files
 from pipeline.tables.delta import TABLES, DataFile, active_files, check_partitions, open_or_create, open_table, score_schema
+from pipeline.tables.error_share import TooManyErrors, check_error_share
 from pipeline.tables.partition import PartitionCounts, PartitionFiles, PartitionJob, discard, write_partition
 from pipeline.tables.run_row import Counts, RunInfo, publish_run, recorded
 from schemas.footer import StageSeconds
@@ -26,10 +27,6 @@ PARTITIONED = ("maps", "regions", "errors", "scores")
 """The tables that hold images, in the order of their commits; lots join them when a model is calibrated."""
 
 MapFunction = Callable[[Callable[[PartitionJob], PartitionFiles], Iterable[PartitionJob]], Iterable[PartitionFiles]]
-
-
-class TooManyErrors(Exception):
-    """More images failed than the configured share. Nothing was published; the commits stay."""
 
 
 def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> Counts:
@@ -149,6 +146,7 @@ def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
         existing,
         earlier.counts,
         earlier.stage_seconds,
+        earlier.archives,
     )
 
 
@@ -197,20 +195,20 @@ def _total(written: Iterable[PartitionFiles], run: RunInfo) -> Counts:
         scored=counts.scored,
         quarantined=counts.quarantined,
         duplicates=counts.duplicates,
-        ignored=run.ignored,
+        ignored=run.ignored + counts.ignored,
         bytes_read=counts.bytes_read,
         stage_seconds=StageSeconds(*(round(spent, 3) for spent in seconds)),
     )
 
 
 def _check_error_share(state: RunState, run: RunInfo, counts: Counts, written: Iterable[PartitionFiles]) -> None:
-    share = counts.quarantined / max(1, counts.planned)
-    if share <= run.max_error_share or run.accept_errors:
+    if run.accept_errors:
         return
-    for files in written:
-        discard(state, files.added)
-    raise TooManyErrors(
-        f"share of images with errors must be at most {run.max_error_share:.2%}; got {share:.2%} ({counts.quarantined:,} of "
-        f"{counts.planned:,}). Nothing was published. If that is acceptable: "
-        f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
-    )
+    accept = f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
+    archives = [key for files in written for key in files.archives]
+    try:
+        check_error_share(counts.quarantined, counts.planned, archives, run.max_error_share, accept)
+    except TooManyErrors:
+        for files in written:
+            discard(state, files.added)
+        raise

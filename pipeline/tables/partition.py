@@ -14,12 +14,15 @@ from typing import NamedTuple
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.input.archives import UNSUPPORTED
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
-from pipeline.tables.delta import TABLES, DataFile, table_uri
+from pipeline.tables.address import duckdb_address
+from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
 from schemas.footer import StageSeconds
@@ -53,11 +56,13 @@ class PartitionJob:
 
 
 class PartitionCounts(NamedTuple):
-    """Images of a slice in a partition, and the encoded bytes fetched for them; duplicates are among the others."""
+    """Images of a slice in a partition, of which duplicates are among the others; what was ignored beside them in its shards;
+    and the encoded bytes fetched."""
 
     scored: int = 0
     quarantined: int = 0
     duplicates: int = 0
+    ignored: int = 0
     bytes_read: int = 0
 
     def plus(self, other: "PartitionCounts") -> "PartitionCounts":
@@ -66,7 +71,10 @@ class PartitionCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class PartitionFiles:
-    """Files to add to and remove from each table, computed from `existing`. stage_seconds: added up over all workers."""
+    """Files to add to and remove from each table, computed from `existing`.
+
+    stage_seconds: added up over all workers.  archives: keys of those that are not read.
+    """
 
     date: str
     added: dict[str, list[DataFile]]
@@ -74,6 +82,7 @@ class PartitionFiles:
     existing: dict[str, list[DataFile]]
     counts: PartitionCounts
     stage_seconds: StageSeconds
+    archives: tuple[str, ...] = ()
 
 
 def write_partition(job: PartitionJob) -> PartitionFiles:
@@ -84,12 +93,13 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
     """
     with tempfile.TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         scratch = Path(folder)
-        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64))
+        archives: list[str] = []
+        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64), archives=archives)
         with sql.connected(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
             duplicates = _duplicates(connection, scratch)
             if len(duplicates):
                 discard(job.state, added)
-                added, _, _ = _read(job, scratch, skip=duplicates)
+                added, _, _ = _read(job, scratch, skip=duplicates, archives=[])
             _find_replaced(connection, job, scratch)
             removed: dict[str, list[DataFile]] = {}
             for table in job.tables:
@@ -97,7 +107,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
         counts = counts._replace(duplicates=len(duplicates))
-        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds)
+        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds, tuple(archives))
 
 
 def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
@@ -108,12 +118,13 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
 
 
 def _read(
-    job: PartitionJob, scratch: Path, skip: np.ndarray
+    job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
 ) -> tuple[dict[str, list[DataFile]], PartitionCounts, StageSeconds]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
+        archives: takes the keys of archives that were not read.
     """
     counts, stage_seconds = PartitionCounts(), StageSeconds()
     writers = {table: _writer(job, table, scratch) for table in ("maps", "regions") if table in job.tables}
@@ -128,6 +139,7 @@ def _read(
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
                 counts, stage_seconds = counts.plus(_counts(commit)), stage_seconds.plus(commit.footer.seconds)
+                archives += rows.filter(pc.equal(rows["error"], UNSUPPORTED))["key"].to_pylist()
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
                 same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
@@ -143,7 +155,8 @@ def _read(
 
 def _counts(commit: Commit) -> PartitionCounts:
     failed = commit.rows.num_rows - commit.rows["error"].null_count
-    return PartitionCounts(commit.rows.num_rows - failed, failed, bytes_read=commit.footer.bytes_read)
+    footer = commit.footer
+    return PartitionCounts(commit.rows.num_rows - failed, failed, ignored=footer.ignored, bytes_read=footer.bytes_read)
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:
@@ -239,7 +252,7 @@ def _columns(job: PartitionJob, table: str) -> str:
 
 
 def _uris(job: PartitionJob, table: str, files: list[DataFile]) -> list[str]:
-    base = table_uri(job.state.output_uri, table)
+    base = duckdb_address(job.state.output_uri, table)
     return [f"{base}/{file.path}" for file in files]
 
 
