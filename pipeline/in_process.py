@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.decode.unit import Decoded, decode_unit
+from pipeline.decode.unit import decode_unit
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.scoring.scorer import Scorer, UnitScores
@@ -29,12 +29,6 @@ def read_units(units: Iterable[dict], source: SourceConfig, store: Store) -> Ite
     for unit in units:
         for part in registry.source(unit["source"]).read(unit, store, source, Start()):
             yield part.table
-
-
-def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decoded]:
-    """The same decoded; images that cannot be read are rows with an error."""
-    for table in encoded_units(source):
-        yield decode_unit(table, decode)
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:

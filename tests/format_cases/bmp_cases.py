@@ -5,10 +5,10 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
-
-from format_cases.case import Case, HEIGHT, WIDTH, over_black, samples, shown
+from format_cases.case import HEIGHT, WIDTH, Case, over_black, samples, shown
+from format_cases.png_cases import png
 from format_cases.tiff_file import packed_bits
+from PIL import Image
 
 MASKS_888 = (0xFF0000, 0xFF00, 0xFF)
 HEADERS = {"OS/2": 12, "Windows 3": 40, "V2": 52, "V3": 56, "V4": 108, "V5": 124}
@@ -165,7 +165,7 @@ def cases() -> Iterator[Case]:
     sink = io.BytesIO()
     Image.fromarray(colour).save(sink, "JPEG")
     yield Case("BMP", "JPEG inside", "Windows 3", "JPEG", bmp(sink.getvalue(), 0, compression=4), None, refused="JPEG")
-    yield Case("BMP", "PNG inside", "Windows 3", "PNG", bmp(b"\x89PNG\r\n\x1a\n", 0, compression=5), None, refused="PNG")
+    yield Case("BMP", "PNG inside", "Windows 3", "PNG", bmp(png(samples(3, 8), 8, 2), 0, compression=5), None, refused="PNG")
     yield Case(
         "BMP",
         "8-bit palette",
