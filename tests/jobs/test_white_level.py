@@ -34,6 +34,12 @@ def settings(tmp_path: Path, **more: Any) -> ScoreSettings:
     return ScoreSettings(**where, **more)
 
 
+def ended(*flags: str) -> int:
+    with pytest.raises(SystemExit) as found:
+        run(main, list(flags))
+    return int(found.value.code or 0)
+
+
 def test_the_model_keeps_it_and_scoring_uses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "good"
     folder.mkdir()
@@ -42,12 +48,12 @@ def test_the_model_keeps_it_and_scoring_uses_it(tmp_path: Path, capsys: pytest.C
         Image.fromarray(np.clip(noise, 0, 4095).astype(np.uint16)).save(folder / f"{number}.tif")
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(SMALL))
     where = ["--input", str(folder), "--model-out", str(tmp_path / "model"), "--config", str(tmp_path / "train.yaml")]
-    assert run(main, [*where, "--white-level", "4095"]) == 0
+    assert ended(*where, "--white-level", "4095") == 0
     assert "--white-level" not in capsys.readouterr().out
     kept = artifact.read(tmp_path / "model").config.input
     assert kept.white_level == 4095 and DecodeConfig.of(kept).white_level == 4095
     found = [prepare(settings(tmp_path, **more)).scoring for more in ({}, {"white_level": 4095}, {"white_level": 1023})]
     assert [scoring.decode.white_level for scoring in found] == [4095, 4095, 1023]
     assert found[0].run_id() == found[1].run_id() != found[2].run_id()
-    assert run(main, [*where, "--white-level", "100"]) == 2
+    assert ended(*where, "--white-level", "100") == 2
     assert "white_level" in capsys.readouterr().err
