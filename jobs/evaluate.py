@@ -1,6 +1,5 @@
 """Measure a model on labelled images in the MVTec layout."""
 
-import csv
 import json
 import math
 from collections import Counter
@@ -12,15 +11,15 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
+from jobs.images.piece_groups import PieceGroups
 from models import artifact
 from models.metrics.aupro import binary_mask
 from models.metrics.bootstrap import Interval, interval
@@ -48,20 +47,20 @@ COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F
 
 
 class EvaluateSettings(BaseModel):
-    """Settings of `flowscore evaluate`. draws: of the bootstrap. pixel_draws: of the pixel figures' bootstrap."""
+    """Settings of `flowscore evaluate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
-    input: Path
-    json_file: Path | None = None
-    groups: Path | None = None
-    device: str = "auto"
-    cache_dir: Path = Path("~/.cache/flowscore")
-    draws: int = Field(1000, ge=100)
-    pixel_draws: int = Field(200, ge=100)
-    seed: int = 0
-    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
+    input: Flag[Path] = Field(description="folder with test/good, test/<defect type>, ground_truth")
+    json_file: Annotated[Path | None, Named("--json")] = Field(None, description="where all figures and scores go")
+    groups: Flag[Path | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    draws: int = Field(1000, ge=100, description="draws of the bootstrap")
+    pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")
+    seed: int = Field(0, description="of the bootstrap")
+    max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures."""
     root = settings.input
     types = _defect_types(root)
-    groups = _groups(settings.groups)
+    groups = PieceGroups(settings.groups)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
@@ -96,7 +95,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue
                 path, kind = f"test/{row['key']}", row["key"].partition("/")[0]
-                group = _group(groups, path, settings.groups)
+                group = groups.of(path)
                 scored.append(ImageScore(path, kind, float(result.score[i]), group))
                 mask = _mask(root, row, kind)
                 if mask is None:
@@ -104,6 +103,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                 else:
                     evidence[kind].add(_at_mask(result.anomaly_map[i], mask.shape, row, decode), mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
+    if groups.unused():
+        print(f"--groups: {groups.unused():,} rows of {settings.groups} name no image that was scored")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
     return {
         "model": opened.config.name,
@@ -131,28 +132,6 @@ def _defect_types(root: Path) -> list[str]:
             "Put images into test/good, test/<defect type>, and masks into ground_truth/<defect type>.",
         )
     return types
-
-
-def _groups(table: Path | None) -> dict[str, str]:
-    """path,group rows: the path below the input, and the piece (second column, whatever its name)."""
-    if table is None:
-        return {}
-    try:
-        with open(table, newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-    except (OSError, ValueError) as error:
-        raise UsageError("--groups", "a readable CSV file with a header", str(table), f"{error}.") from error
-    if len(header) < 2 or header[0] != "path":
-        raise UsageError("--groups", "a CSV file with columns path and group", header, "Name the first column path.")
-    return {row[0]: row[1] for row in rows}
-
-
-def _group(groups: dict[str, str], key: str, table: Path | None) -> str:
-    if table is None:
-        return key
-    if key not in groups:
-        raise UsageError("--groups", "a table that has every image", key, f"Add a row for it to {table}.")
-    return groups[key]
 
 
 def _mask(root: Path, row: dict, defect_type: str) -> NDArray[np.bool_] | None:
@@ -224,17 +203,8 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def main(
-    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
-    input: Annotated[Path | None, typer.Option(help="folder with test/good, test/<defect type>, ground_truth")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="where all figures and scores go")] = None,
-    groups: Annotated[Path | None, typer.Option(help="CSV path,group: intervals by piece, not by image")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
+def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
-    flags = {"model": model, "input": input, "json_file": json_file, "groups": groups, "device": device}
-    settings = load(EvaluateSettings, config, **flags)
     report = evaluate(settings)
     if settings.json_file is not None:
         settings.json_file.parent.mkdir(parents=True, exist_ok=True)

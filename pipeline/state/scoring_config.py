@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
+from schemas.plan import UnitContent
 
 SCORING_VERSION = 5
 """Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
@@ -16,8 +16,15 @@ SCORING_VERSION = 5
 NOT_IN_ANY_ROW = {"read_threads"}
 """Source settings that change how fast a row is made, never what it holds."""
 
+NOT_NAMED_UNLESS_SET = {"members", "follow_links"}
+"""Source settings that came later: runs without them keep the ids that they had before."""
+
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
 """Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
+
+
+ALL_ROWS = (0, -1)
+"""What stands for the range of rows in the hash of a unit that has none."""
 
 
 class ScoringConfig(BaseModel):
@@ -37,7 +44,8 @@ class ScoringConfig(BaseModel):
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
-        exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
+        unset = {name for name in NOT_NAMED_UNLESS_SET if not getattr(self.source, name)}
+        exclude = {"source": NOT_IN_ANY_ROW | unset, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 
@@ -45,14 +53,9 @@ class ScoringConfig(BaseModel):
         """16 hex digits: the same for the same input, scoring digest, key rules and scoring settings."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
 
-    def unit_id(self, unit: dict[str, Any]) -> str:
+    def unit_id(self, unit: UnitContent) -> str:
         """32 hex digits: hash of the unit's ordered (key, size, etag), its row range and this config."""
-        content = {
-            "objects": [[o["key"], o["size"], o["etag"]] for o in unit["objects"]],
-            "rows": [unit["row_start"], unit["row_count"]],
-            "source": unit["source"],
-            "date": unit["date"],
-        }
+        content = {"objects": unit.objects, "rows": unit.rows or ALL_ROWS, "source": unit.source, "date": unit.date}
         return hashlib.sha256((self.canonical() + canonical_json(content)).encode()).hexdigest()[:32]
 
 

@@ -80,6 +80,10 @@ class S3Store:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
+    def links_left_out(self) -> int:
+        """None: a bucket has no links."""
+        return 0
+
     def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
         """The whole object in one request; `size` is what the listing said. Raises Gone, Changed (`etag` given and
         different), Denied, Unreachable.

@@ -24,6 +24,7 @@ from pipeline.state.run_state import RunState
 from pipeline.storage.objects import Gone, retry
 from pipeline.tables.changes import is_committed, replace_files
 from pipeline.tables.delta import TABLES, DataFile, active_files, check_partitions, open_or_create, open_table, score_schema
+from pipeline.tables.error_share import TooManyErrors, check_error_share
 from pipeline.tables.faults import reading
 from pipeline.tables.partition import PartitionFiles, PartitionJob, discard, write_partition
 from pipeline.tables.writer import PartitionWriter
@@ -71,10 +72,6 @@ class Counts:
     ignored: int
     bytes_read: int
     stage_seconds: dict[str, float]
-
-
-class TooManyErrors(Exception):
-    """More images failed than the configured share. Nothing was published; the commits stay."""
 
 
 def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> Counts:
@@ -191,19 +188,19 @@ def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
         existing,
         earlier.counts,
         earlier.stage_seconds,
+        earlier.archives,
     )
 
 
 def _units_by_date(state: RunState, slice_number: int) -> dict[str, tuple[tuple[int, int], ...]]:
     """The slice's units of each partition, as ranges of unit numbers (first, end)."""
     found: dict[str, list[tuple[int, int]]] = {}
-    for unit in plan.units(state, slice_number, columns=["number", "date"]):
-        ranges = found.setdefault(unit["date"], [])
-        number = unit["number"]
-        if ranges and ranges[-1][1] == number:
-            ranges[-1] = (ranges[-1][0], number + 1)
+    for unit in plan.outlines(state, slice_number):
+        ranges = found.setdefault(unit.date, [])
+        if ranges and ranges[-1][1] == unit.number:
+            ranges[-1] = (ranges[-1][0], unit.number + 1)
         else:
-            ranges.append((number, number + 1))
+            ranges.append((unit.number, unit.number + 1))
     return {date: tuple(ranges) for date, ranges in sorted(found.items())}
 
 
@@ -242,23 +239,23 @@ def _total(written: Iterable[PartitionFiles], run: RunInfo) -> Counts:
         scored=counts["scored"],
         quarantined=counts["quarantined"],
         duplicates=counts["duplicates"],
-        ignored=run.ignored,
+        ignored=run.ignored + counts["ignored"],
         bytes_read=counts["bytes_read"],
         stage_seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
     )
 
 
 def _check_error_share(state: RunState, run: RunInfo, counts: Counts, written: Iterable[PartitionFiles]) -> None:
-    share = counts.quarantined / max(1, counts.planned)
-    if share <= run.max_error_share or run.accept_errors:
+    if run.accept_errors:
         return
-    for files in written:
-        discard(state, files.added)
-    raise TooManyErrors(
-        f"share of images with errors must be at most {run.max_error_share:.2%}; got {share:.2%} ({counts.quarantined:,} of "
-        f"{counts.planned:,}). Nothing was published. If that is acceptable: "
-        f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
-    )
+    accept = f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
+    archives = [key for files in written for key in files.archives]
+    try:
+        check_error_share(counts.quarantined, counts.planned, archives, run.max_error_share, accept)
+    except TooManyErrors:
+        for files in written:
+            discard(state, files.added)
+        raise
 
 
 def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:

@@ -4,7 +4,6 @@ Every image of the slice takes the place of earlier rows of the same image, and 
 changed shard no longer holds goes with it. Nothing here is visible to readers; finalize commits the files.
 """
 
-import json
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
@@ -15,12 +14,15 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.input.archives import UNSUPPORTED
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
-from pipeline.tables.delta import TABLES, DataFile, table_uri
+from pipeline.tables.address import duckdb_address
+from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
 
@@ -56,7 +58,8 @@ class PartitionJob:
 class PartitionFiles:
     """Files to add to and remove from each table, computed from `existing`.
 
-    counts: scored, quarantined, duplicates, bytes_read.  stage_seconds: added up over all workers.
+    counts: scored, quarantined, duplicates, ignored, bytes_read.  stage_seconds: added up over all workers.
+    archives: keys of those that are not read.
     """
 
     date: str
@@ -65,6 +68,7 @@ class PartitionFiles:
     existing: dict[str, list[DataFile]]
     counts: Counter[str]
     stage_seconds: Counter[str]
+    archives: tuple[str, ...] = ()
 
 
 def write_partition(job: PartitionJob) -> PartitionFiles:
@@ -75,12 +79,13 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
     """
     with tempfile.TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         scratch = Path(folder)
-        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64))
+        archives: list[str] = []
+        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64), archives=archives)
         with sql.connected(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
             duplicates = _duplicates(connection, scratch)
             if len(duplicates):
                 discard(job.state, added)
-                added, _, _ = _read(job, scratch, skip=duplicates)
+                added, _, _ = _read(job, scratch, skip=duplicates, archives=[])
             _find_replaced(connection, job, scratch)
             removed: dict[str, list[DataFile]] = {}
             for table in job.tables:
@@ -88,7 +93,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
         counts["duplicates"] = len(duplicates)
-        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds)
+        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds, tuple(archives))
 
 
 def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
@@ -98,11 +103,14 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
             state.store.delete(f"{table}/{file.path}")
 
 
-def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
+def _read(
+    job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
+) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
+        archives: takes the keys of archives that were not read.
     """
     counts: Counter[str] = Counter(scored=0, quarantined=0, bytes_read=0)
     stage_seconds: Counter[str] = Counter()
@@ -118,14 +126,15 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
                 _count(commit, counts, stage_seconds)
+                archives += rows.filter(pc.equal(rows["error"], UNSUPPORTED))["key"].to_pylist()
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
-                same = {**job.same, "date": job.date, "unit_id": commit.footer["unit_id"], "device": commit.footer["device"]}
+                same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
                 spools["scores"].write(score_rows(rows, job.score_schema, same))
                 spools["errors"].write(error_rows(rows, same))
                 for table, convert in (("maps", map_rows), ("regions", region_rows)):
                     if table in ordered:
-                        ordered[table].write(commit.footer["unit_id"], convert(rows, same))
+                        ordered[table].write(commit.footer.unit_id, convert(rows, same))
         for order in ordered.values():
             order.flush()
     return {table: writer.files for table, writer in writers.items()}, counts, stage_seconds
@@ -135,8 +144,9 @@ def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) ->
     failed = commit.rows.num_rows - commit.rows["error"].null_count
     counts["scored"] += commit.rows.num_rows - failed
     counts["quarantined"] += failed
-    counts["bytes_read"] += int(commit.footer["bytes_read"])
-    stage_seconds.update(json.loads(commit.footer["seconds"]))
+    counts["bytes_read"] += commit.footer.bytes_read
+    counts["ignored"] += commit.footer.ignored
+    stage_seconds.update(commit.footer.seconds._asdict())
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:
@@ -232,7 +242,7 @@ def _columns(job: PartitionJob, table: str) -> str:
 
 
 def _uris(job: PartitionJob, table: str, files: list[DataFile]) -> list[str]:
-    base = table_uri(job.state.output_uri, table)
+    base = duckdb_address(job.state.output_uri, table)
     return [f"{base}/{file.path}" for file in files]
 
 

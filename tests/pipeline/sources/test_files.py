@@ -5,15 +5,12 @@ from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import files
 from pipeline.storage.objects import Denied, Object, Unreachable
 from pipeline.storage.store import open_store
-from schemas import encoded, plan
+from schemas import encoded
 
 
 def cut(objects, **config):
     config = SourceConfig(input_uri="x", **config)
-    return [
-        ([entry["key"] for entry in row["objects"]], row["date"], row["size"])
-        for row in files.plan(iter(objects), config, None)
-    ]
+    return [([entry.key for entry in unit.objects], unit.date, unit.size) for unit in files.plan(iter(objects), config, None)]
 
 
 def test_units_are_cut_by_count_bytes_and_date():
@@ -26,17 +23,19 @@ def test_units_are_cut_by_count_bytes_and_date():
     assert cut([]) == []
 
 
-def test_a_plan_row_has_the_columns_of_the_schema():
-    (row,) = files.plan(iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
-    assert set(row) == set(plan.SCHEMA.names) - {"number", "unit_id"}
-    assert (row["images"], row["row_start"], row["row_count"]) == (1, 0, -1)
+def test_a_unit_holds_its_objects_whole():
+    (unit,) = files.plan(iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
+    assert (unit.source, unit.objects, unit.images, unit.rows) == ("files", (("a", 1, "e"),), 1, None)
 
 
 def test_claims():
-    claimed = {key: registry.claiming(key) for key in ("a.jpg", "a.TAR", "a.tgz", "a.tar.gz", "a.parquet", "a.zip", "a.json")}
+    claimed = {
+        key: registry.claiming(key)
+        for key in ("a.jpg", "a.TAR", "a.tgz", "a.tar.gz", "a.parquet", "a.zip", "a.json", "a.tar.zst", "a.tar.xz")
+    }
     assert claimed == {
         **{"a.jpg": "files", "a.TAR": "tar", "a.tgz": "tar", "a.tar.gz": "tar", "a.parquet": "parquet"},
-        **{"a.zip": "files", "a.json": None},
+        **{"a.zip": "files", "a.json": None, "a.tar.zst": "tar", "a.tar.xz": "files"},
     }
     assert registry.names()[-1] == "files"
     with pytest.raises(ValueError, match="source must be one of .*tar.*; got 'webdataset'"):
@@ -55,7 +54,7 @@ def test_images_come_in_plan_order_with_their_identity(archive):
     config = SourceConfig(input_uri=archive.uri, key_pattern="{line}/{date}/{lot}.jpg")
     (unit,) = files.plan(archive.list(), config.model_copy(update={"date": "d"}), archive)
     (part,) = files.read(unit, archive, config, Start())
-    assert part.next_offset is None and part.bytes_read == unit["size"] == sum(range(1, 21))
+    assert part.next_offset is None and part.bytes_read == unit.size == sum(range(1, 21))
     assert part.table.schema == encoded.SCHEMA
     rows = part.table.to_pylist()
     assert [row["position"] for row in rows] == list(range(20))
@@ -105,3 +104,20 @@ def test_a_day_too_long_to_name_a_folder_is_no_day():
     assert SourceConfig(input_uri="x", **pattern).shard_date("d" * 300 + "/s.tar") == "none"
     with pytest.raises(ValueError, match="date must have at most 64 bytes"):
         SourceConfig(input_uri="x", date="d" * 65)
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.tar.bz2", "b.7z", "old/b.rar", "b.tfrecord", "b.zip.001"])
+def test_an_archive_that_is_not_read_is_one_row_that_names_it(place, name):
+    store = open_store(place)
+    for key in ("a.jpg", name, "z.jpg"):
+        store.put(key, b"PK\x03\x04" * 1000)
+    config = SourceConfig(input_uri=place, max_member_bytes=100_000)
+    (unit,) = files.plan(store.list(), config, store)
+    (part,) = files.read(unit, store, config, Start())
+    found = part.table.to_pylist()
+    assert [(row["key"], row["error"]) for row in found] == [
+        ("a.jpg", None),
+        *([(name, "unsupported_archive"), ("z.jpg", None)]),
+    ]
+    assert repr(name.rpartition("/")[2]) in found[1]["message"] and found[1]["bytes"] == 4000
+    assert part.bytes_read == 8000, "an archive is not fetched"

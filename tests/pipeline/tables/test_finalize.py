@@ -8,13 +8,15 @@ import pytest
 from deltalake import DeltaTable
 from fake_run import DIGEST, MODEL, RUN, failed, info, scored, unit_id, write_slice
 
+from pipeline.state.commits import write_commit
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.run_state import RunState
 from pipeline.storage.local import LocalStore
 from pipeline.tables import delta as tables
 from pipeline.tables import partition
 from pipeline.tables import writer as table_files
-from pipeline.tables.finalize import Counts, TooManyErrors, finalize_slice, read_published
+from pipeline.tables.error_share import TooManyErrors
+from pipeline.tables.finalize import Counts, finalize_slice, read_published
 from pipeline.tables.query import connect
 from schemas import commit
 
@@ -277,6 +279,36 @@ def test_too_many_errors_publish_nothing_until_accepted(tmp_path):
     assert read_published(RunState(str(tmp_path), RUN), 0) is None
     finalize_slice(str(tmp_path), info(max_error_share=0.2, accept_errors=True))
     assert len(rows(tmp_path, "scores")) == 6
+
+
+def test_an_archive_that_is_not_read_publishes_nothing_until_accepted(tmp_path):
+    """One row of 101: far below any share, but nobody knows how many images are in it."""
+    images = [scored(str(number), 1.0) for number in range(100)]
+    write_slice(tmp_path, [("none", [*images, failed("in/b.zip", "unsupported_archive")])])
+    with pytest.raises(TooManyErrors, match=r"got 1 that are not: 'in/b.zip'. Nothing was published.*--accept-errors"):
+        finalize_slice(str(tmp_path), info(max_error_share=1.0))
+    assert contents(tmp_path) == dict.fromkeys(tables.TABLES, []) and not list(tmp_path.glob("*/model=*/*/*.parquet"))
+    counts = finalize_slice(str(tmp_path), info(max_error_share=0.0, accept_errors=True))
+    assert (counts.scored, counts.quarantined) == (100, 1)
+    assert [row["error"] for row in rows(tmp_path, "errors")] == ["unsupported_archive"]
+
+
+def test_ignored_members_are_added_to_ignored_objects(tmp_path):
+    write_slice(tmp_path, FIRST, streams={0: 2}, ignored=7)
+    assert finalize_slice(str(tmp_path), info()).ignored == 3 + 4 * 7, "two parts of the stream and two other units"
+    assert rows(tmp_path, "runs")[0]["ignored"] == 31
+
+
+def test_commits_of_before_say_nothing_of_ignored_members(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.delitem(commit.FOOTER, "ignored")
+        before.setattr("fake_run.write_commit", write_commit_without("ignored"))
+        write_slice(tmp_path, FIRST)
+    assert finalize_slice(str(tmp_path), info()).ignored == 3
+
+
+def write_commit_without(name):
+    return lambda store, key, rows, footer: write_commit(store, key, rows, {n: t for n, t in footer.items() if n != name})
 
 
 def test_only_errors(tmp_path):
