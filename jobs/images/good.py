@@ -110,7 +110,8 @@ def read_good_images(
     thumbs: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     total = 0
-    units, strays, archives = EncodedUnits(source), Strays(), []
+    units, strays = EncodedUnits(source), Strays()
+    archives: list[str] = []
     with Progress("reading and extracting features", total=None) as progress:
         for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
