@@ -27,12 +27,12 @@ def auroc(scores: Scores, labels: Labels) -> float:
 
 
 def average_precision(scores: Scores, labels: Labels) -> float:
-    """Sum over thresholds of (recall step) x precision, no interpolation; nan without a defect."""
+    """Sum over thresholds of (recall step) x precision, no interpolation; nan where one of the classes is missing."""
     return _average_precision(*_curve(scores, labels))
 
 
 def f1_max(scores: Scores, labels: Labels) -> float:
-    """The largest F1 over all thresholds; an oracle's figure (it looks at the labels), nan without a defect."""
+    """The largest F1 over all thresholds; an oracle's figure (it looks at the labels). nan where one class is missing."""
     return _f1_max(*_curve(scores, labels))
 
 
@@ -45,7 +45,7 @@ def _curve(scores: Scores, labels: Labels) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _average_precision(true_positives: NDArray[np.int64], false_positives: NDArray[np.int64]) -> float:
-    if not len(true_positives) or not true_positives[-1]:
+    if not len(true_positives) or not true_positives[-1] or not false_positives[-1]:
         return float("nan")
     flagged = np.maximum(true_positives + false_positives, 1)
     steps = np.diff(true_positives, prepend=0) / true_positives[-1]
@@ -53,7 +53,7 @@ def _average_precision(true_positives: NDArray[np.int64], false_positives: NDArr
 
 
 def _f1_max(true_positives: NDArray[np.int64], false_positives: NDArray[np.int64]) -> float:
-    if not len(true_positives) or not true_positives[-1]:
+    if not len(true_positives) or not true_positives[-1] or not false_positives[-1]:
         return float("nan")
     return float((2 * true_positives / (true_positives + false_positives + true_positives[-1])).max())
 
