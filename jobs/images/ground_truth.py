@@ -61,8 +61,9 @@ class MaskCounts:
         """What a person should know of before trusting the figures, a sentence each."""
         lossy, unsure = self.kinds.get("lossy", 0), self.unsure_pixels > UNSURE_SHARE * self.defect_pixels
         near = f"; {self.unsure_pixels} pixels are near it, {self.defect_pixels} count as defect" if unsure else ""
+        without = f"{self.without_mask} of {self.defects}" if self.without_mask else 0
         said = [
-            ("defect images without a mask", self.without_mask, "the pixel figures leave them out"),
+            ("defect images without a mask", without, "the pixel figures leave them out"),
             ("masks that mark no pixel", self.empty, "all pixels of their images count as good"),
             ("masks that mark more than half of their image", self.covering, "are black and white swapped?"),
             ("mask files with several values", self.kinds.get("classes", 0), "everything but 0 counts as defect"),

@@ -15,8 +15,10 @@ from models.metrics.aupro import EIGHT_CONNECTED, MASK_THRESHOLD, binary_mask
 
 LABELS = 32  # integers below this are numbers of classes, not brightness
 MOST_CLASSES = 32
-FLAT_SHARE = 0.05  # of the values in between, those within an area of one value: classes have such areas, smooth edges none
+MOST_LOW_CLASSES = 4  # whose values are close to 0; the noise of a JPEG has more
+FLAT_SHARE = 0.05  # of pixels between background and maximum, those within an area of one value
 UNDECIDED_SHARE = 0.1  # of a mask; the real tiles' grey edges are below 0.01, a photograph is mostly in between
+UNSURE_LIMIT = 0.25  # of a JPEG's defect pixels; masks of two values stay below 0.1 even at quality 50
 
 Kind = Literal["empty", "binary", "classes", "grey", "lossy"]
 
@@ -57,22 +59,31 @@ def defect_of(levels: NDArray[np.integer | np.floating], white: float, lossy: bo
         return _lossy(levels, top, white)
     if np.count_nonzero(values) == 1:
         return Defect(levels > 0, "binary")
-    if top < LABELS and np.array_equal(values, np.round(values)):
-        return Defect(levels > 0, "classes")
-    if _was_lossy(values, white):
-        return _grey(levels, top, white)
-    between = (levels > 0) & (levels < top)
-    if _flat(levels)[between].mean() >= FLAT_SHARE and len(values) <= MOST_CLASSES:
+    if (top < LABELS and np.array_equal(values, np.round(values))) or _are_classes(levels, values, top):
         return Defect(levels > 0, "classes")
     return _grey(levels, top, white)
 
 
-def _was_lossy(values: NDArray[np.float64], white: float) -> bool:
-    """Whether it was a JPEG of two values before it became what it is: values close to 0 and to the largest, none between."""
-    top = values[-1]
-    low, high = (values > 0) & (values < top / 8), (values < top) & (values > top * 7 / 8)
-    between = (values >= top / 8) & (values <= top * 7 / 8)
-    return bool(top * 255 > MASK_THRESHOLD * white and low.any() and high.any() and not between.any())
+def _are_classes(levels: NDArray[np.integer | np.floating], values: NDArray[np.float64], top: float) -> bool:
+    """Whether values other than the largest stand for classes: they fill areas, which those of smooth edges never do.
+
+    Raises MaskError where classes have smooth edges, and for many small values: a JPEG's noise may fill the background.
+    """
+    flat = np.equal(ndimage.maximum_filter(levels, 3), ndimage.minimum_filter(levels, 3))  # a pixel and its 8 neighbours
+
+    def fill_areas(chosen: NDArray[np.bool_]) -> bool:
+        return bool(chosen.any() and flat[chosen].mean() >= FLAT_SHARE)
+
+    low = (levels > 0) & (levels <= top / 8)
+    if fill_areas((levels > top / 8) & (levels < top * 7 / 8)):
+        if len(values) > MOST_CLASSES:
+            raise MaskError(f"with one value a class or smooth edges, not both; it has {len(values)} values")
+        return True
+    if fill_areas(low) and np.count_nonzero(values) > MOST_LOW_CLASSES:
+        if np.count_nonzero(low) > np.count_nonzero(levels == 0):
+            return False  # the background itself, which some JPEGs brighten by a level
+        raise MaskError(f"without areas that are nearly black; it has {len(values)} values, classes or the noise of a JPEG")
+    return fill_areas(low) or bool(values[values > 0].min() >= top * 7 / 8)
 
 
 def _lossy(levels: NDArray[np.integer | np.floating], top: float, white: float) -> Defect:
@@ -81,7 +92,7 @@ def _lossy(levels: NDArray[np.integer | np.floating], top: float, white: float) 
     _check_decided(levels, top)
     pixels = levels >= top / 2
     unsure = int(np.count_nonzero((levels >= top / 4) & (levels < top * 3 / 4)))
-    if unsure > np.count_nonzero(pixels) and unsure > levels.size / 1000:
+    if unsure > np.count_nonzero(pixels) * UNSURE_LIMIT and unsure > levels.size / 1000:
         raise MaskError(f"of two values; {unsure} pixels of this JPEG lie between its background and its maximum of {top:g}")
     return Defect(pixels, "lossy", unsure, _faint(levels, top, pixels))
 
@@ -100,11 +111,6 @@ def _check_decided(levels: NDArray[np.integer | np.floating], top: float) -> Non
         raise MaskError(
             f"with a dark background and bright defects; {share:.0%} of its pixels are in between, as in a photograph"
         )
-
-
-def _flat(levels: NDArray[np.integer | np.floating]) -> NDArray[np.bool_]:
-    """Where a pixel and its eight neighbours have one value."""
-    return np.equal(ndimage.maximum_filter(levels, 3), ndimage.minimum_filter(levels, 3))
 
 
 def _faint(levels: NDArray[np.integer | np.floating], top: float, pixels: NDArray[np.bool_]) -> int:

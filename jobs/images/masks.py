@@ -17,7 +17,7 @@ GREY = {"1", "L"}
 DEEP_GREY = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 COLOUR = {"P", "RGB", "RGBX", "YCbCr"}
 ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
-BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277
+BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SOFTWARE = 258, 277, 305
 REWRITE = "Write it with 0 for the background and 255 for the defect."
 
 Levels = NDArray[np.integer | np.floating]
@@ -35,7 +35,7 @@ def read_mask(path: Path) -> Defect:
         lossy = image.format in ("JPEG", "MPO")
         levels, white = (_jpeg_levels(image, encoded), 255.0) if lossy else _levels(image)
         defect = defect_of(levels, white, lossy)
-        if defect.kind == "binary" and image.mode in COLOUR and _colours(image) > 1:
+        if defect.kind == "binary" and image.mode in COLOUR and _colours(image, defect.pixels) > 1:
             defect = replace(defect, kind="classes")
         if defect.pixels.all() and not _one_value(levels, image, lossy):
             raise MaskError("that is black (0) where there is no defect; it has no black pixel")
@@ -78,7 +78,8 @@ def _levels(image: Image.Image) -> tuple[Levels, float]:
     if image.mode in ALPHA or "transparency" in image.info:
         return _with_alpha(image), 255.0
     if image.mode in GREY:
-        return np.asarray(image.convert("L")), 255.0
+        levels = np.asarray(image.convert("L"))
+        return (255 - levels if image.mode == "1" and _raw_bool(image) else levels), 255.0
     if image.mode not in COLOUR:
         raise MaskError(f"that is grey, palette, RGB or RGBA; its pixels are of mode {image.mode}")
     levels = np.asarray(image.convert("RGB")).max(axis=2)  # (H, W)
@@ -87,6 +88,13 @@ def _levels(image: Image.Image) -> tuple[Levels, float]:
         if len(np.unique(indices[levels == 0])) > 1:
             raise MaskError("with one colour for the background; its palette shows several values as black")
     return levels, 255.0
+
+
+def _raw_bool(image: Image.Image) -> bool:
+    """Whether True is 1 though the file says that 0 is white: tifffile, and so scikit-image, writes bool arrays like this."""
+    if image.format != "TIFF" or image.tag_v2.get(PHOTOMETRIC) != MIN_IS_WHITE:
+        return False
+    return str(image.tag_v2.get(SOFTWARE, "")).startswith("tifffile")
 
 
 def _deep_grey(image: Image.Image) -> tuple[Levels, float]:
@@ -113,10 +121,10 @@ def _with_alpha(image: Image.Image) -> Levels:
     return (colour * alpha + 127) // 255
 
 
-def _colours(image: Image.Image) -> int:
-    """How many colours but black there are."""
-    samples = np.asarray(image.convert("RGB")).astype(np.uint32)  # (H, W, 3)
-    return int(np.count_nonzero(np.unique(samples @ np.array([1 << 16, 1 << 8, 1], np.uint32))))
+def _colours(image: Image.Image, pixels: NDArray[np.bool_]) -> int:
+    """How many colours the defect pixels have."""
+    samples = np.asarray(image.convert("RGB"))[pixels].astype(np.uint32)  # (N, 3)
+    return len(np.unique(samples @ np.array([1 << 16, 1 << 8, 1], np.uint32)))
 
 
 def _one_value(levels: Levels, image: Image.Image, lossy: bool) -> bool:
