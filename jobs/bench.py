@@ -4,23 +4,20 @@ import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
 import torch
-import typer
 
 from jobs.benchmark.alone import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
 from jobs.benchmark.cases import Case, Subject, cases, chosen, of_case, of_model
-from jobs.benchmark.estimate import Prices, measured_rates, table
+from jobs.benchmark.estimate import measured_rates, table
 from jobs.benchmark.figures import Book, Measured, open_book
 from jobs.benchmark.hardware import cores, hardware_name
 from jobs.benchmark.inputs import fill
 from jobs.benchmark.whole_run import END_TO_END, end_to_end
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.drawn.archive import SIZE_PX
-from jobs.score import ScoreSettings
+from jobs.settings.bench import BenchSettings
 from pipeline.scoring.scorer import resolve_device
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
@@ -30,66 +27,39 @@ DECODED_SIZE = (1600, 1200)  # (width, height) of images that are only decoded, 
 MAX_SIDE_PX = 30_000
 
 
-class BenchSettings(ScoreSettings):
-    """Settings of `flowscore score`, further cases by name, and the prices of --plan."""
-
-    cases: dict[str, Case] = {}
-    prices: Prices = Prices()
-
-
-def main(
-    case: Annotated[list[str] | None, typer.Option(help="a case to measure; repeat for several")] = None,
-    list_cases: Annotated[bool, typer.Option("--list", help="name the cases and end")] = False,
-    measure: Annotated[list[str] | None, typer.Option(help="in-memory, decode-only or end-to-end; repeat for several")] = None,
-    plan: Annotated[int | None, typer.Option(help="instead: estimate a run over so many images", min=1)] = None,
-    nodes: Annotated[int, typer.Option(help="of --plan: for 1, 2, 4, ... and so many nodes", min=1)] = 8,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the images as they are stored")] = None,
-    store: Annotated[str | None, typer.Option(help="place for made-up images and tables: s3://bucket/prefix or a path")] = None,
-    input: Annotated[str | None, typer.Option(help="images of your own instead of made-up ones")] = None,
-    output: Annotated[str | None, typer.Option(help="an empty place for the tables, with --input; not cleaned up")] = None,
-    model: Annotated[str | None, typer.Option(help="directory of the trained model; default: an untrained one")] = None,
-    images: Annotated[int, typer.Option(help="how many images to make up")] = 2000,
-    in_memory_images: Annotated[int, typer.Option("--in-memory", help="images of end-to-end's in-memory parts")] = 960,
-    seconds: Annotated[float, typer.Option(help="of each rate that is measured from memory")] = 10.0,
-    precision: Annotated[str | None, typer.Option(help="of untrained models: float32 or bf16")] = None,
-    image_size: Annotated[int | None, typer.Option(help="of the untrained model without --case, pixels")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file as for flowscore score; also `cases` and `prices`")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="append the figures to this file; --plan reads it")] = None,
-    save: Annotated[bool, typer.Option("--save", help="append them to docs/benchmarks/throughput/HARDWARE.csv")] = False,
-) -> None:
+def main(settings: BenchSettings) -> None:
+    known = cases(settings.cases)
+    if settings.list_cases:
+        print("\n".join(f"{name:<28} {one.about} ({one.precision})" for name, one in known.items()))
+        return
+    stored = _size(settings.size)
+    asked = [] if settings.plan else _measures(settings)
+    device = _device(settings.device)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
-        # No measure needs all of these places; the folder stands for those that are not given.
-        places = {"model": model or folder, "input": input or folder, "output": output or folder}
-        settings = load(BenchSettings, config, device=device, **places)
-        known = cases(settings.cases)
-        if list_cases:
-            print("\n".join(f"{name:<28} {one.about} ({one.precision})" for name, one in known.items()))
-            return
-        stored = _size(size)
-        asked = [] if plan else _measures(measure or [], bool(case), bool(store or (input and output)))
-        device = _device(settings.device)
-        if model:
-            if case or precision or image_size:
-                fix = "A trained model has its own size and precision."
-                raise UsageError("--model", "given without --case, --precision and --image-size", model, fix)
-            subjects = [of_model(model, settings.cache_dir.expanduser())]
-        else:
-            found = chosen(case or [], known, precision, image_size)
-            subjects = [of_case(name, one, Path(folder)) for name, one in found.items()]
-        book = open_book(hardware_name(device), csv_file, save)
+        subjects = _subjects(settings, known, Path(folder))
+        book = open_book(hardware_name(device), settings.csv_file, settings.save)
         for subject in subjects:
-            if plan is not None:
-                _plan(plan, nodes, subject, settings, device, stored or DECODED_SIZE, seconds, book)
+            if settings.plan is not None:
+                _plan(settings.plan, subject, settings, device, stored or DECODED_SIZE, book)
                 continue
             for name in asked:
                 if name != END_TO_END:
-                    book.enter(_alone(name, subject, settings, device, stored or DECODED_SIZE, seconds))
+                    book.enter(_alone(name, subject, settings, device, stored or DECODED_SIZE))
                     continue
-                places, shown = _places(store, input, output, images, stored, subject.name if len(subjects) > 1 else "")
-                source = settings.source.model_copy(update={"input_uri": places[0]})
-                whole = settings.model_copy(update={"model": subject.make(), "output": places[1], "source": source})
-                book.enter(end_to_end(subject.name, whole, in_memory_images, seconds, shown))
+                (source, tables), shown = _places(settings, stored, subject.name if len(subjects) > 1 else "")
+                whole = settings.scoring_run(str(subject.make()), source, tables)
+                book.enter(end_to_end(subject.name, whole, settings.in_memory_images, settings.seconds, shown))
+
+
+def _subjects(settings: BenchSettings, known: dict[str, Case], folder: Path) -> list[Subject]:
+    """The trained model, or the untrained ones of the cases, which are made in the folder."""
+    if not settings.model:
+        found = chosen(settings.case, known, settings.precision, settings.image_size)
+        return [of_case(name, one, folder) for name, one in found.items()]
+    if settings.case or settings.precision or settings.image_size:
+        fix = "A trained model has its own size and precision."
+        raise UsageError("--model", "given without --case, --precision and --image-size", settings.model, fix)
+    return [of_model(settings.model, settings.cache_dir.expanduser())]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -103,8 +73,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return width, height
 
 
-def _measures(asked: list[str], named: bool, placed: bool) -> list[str]:
+def _measures(settings: BenchSettings) -> list[str]:
     """What to measure: what was asked; else the whole run, and of named cases all that needs no place that is missing."""
+    asked, named = settings.measure, bool(settings.case)
+    placed = bool(settings.store or (settings.input and settings.output))
     for name in asked:
         if name not in MEASURES:
             raise UsageError("--measure", f"one of {', '.join(MEASURES)}", name, "Choose one of them.")
@@ -127,58 +99,49 @@ def _device(name: str) -> str:
     return found
 
 
-def _alone(
-    name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int], seconds: float
-) -> Measured:
+def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int]) -> Measured:
     """One of the measures that need no storage."""
     decode = decode_config(subject.config)
     if name == DECODE_ONLY:
         if decode.resize == "tile":
             fix = "Its images are decoded beside the model: measure --measure end-to-end."
             raise UsageError("--model", f"one that does not score by tiles, for {DECODE_ONLY}", subject.name, fix)
-        return decode_only(subject.name, stored, decode, seconds)
+        return decode_only(subject.name, stored, decode, settings.seconds)
     threads = settings.resources.threads or (1 if device.startswith("cuda") else cores())
     directory = local_copy(subject.make(), settings.cache_dir.expanduser())
-    return in_memory(subject.name, directory, decode, device, threads, seconds)
+    return in_memory(subject.name, directory, decode, device, threads, settings.seconds)
 
 
-def _plan(
-    images: int,
-    nodes: int,
-    subject: Subject,
-    settings: BenchSettings,
-    device: str,
-    stored: tuple[int, int],
-    seconds: float,
-    book: Book,
-) -> None:
+def _plan(images: int, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int], book: Book) -> None:
     label = f"{device.partition(':')[0]}-{subject.config.precision}"
     stored_size = "{}x{}".format(*stored)
 
     def measure(name: str) -> Measured:
-        return book.enter(_alone(name, subject, settings, device, stored, seconds))
+        return book.enter(_alone(name, subject, settings, device, stored))
 
     rates, sources = measured_rates(book, subject.name, label, stored_size, measure)
     print("\n".join(sources))
     print(f"{images:,} images of {stored_size} by {subject.name} on {label}")
-    print("\n".join(table(images, rates, settings.prices, nodes)))
+    print("\n".join(table(images, rates, settings.prices, settings.nodes)))
 
 
-def _places(
-    store: str | None, input: str | None, output: str | None, images: int, stored: tuple[int, int] | None, name: str
-) -> tuple[tuple[str, str], str]:
+def _places(settings: BenchSettings, stored: tuple[int, int] | None, name: str) -> tuple[tuple[str, str], str]:
     """Input, filled where the images are made up, and output of one run; the stored size, blank for the user's own images.
 
     name: of the case where one output is for several.
     """
-    if not store:
-        assert input and output
-        return (input, f"{output.rstrip('/')}/{name}" if name else output), ""
+    if not settings.store:
+        assert settings.input and settings.output
+        output = f"{settings.output.rstrip('/')}/{name}" if name else settings.output
+        if held := next(iter(open_store(output).list()), None):
+            fix = "Choose another place: a measured run would write into tables that are there already."
+            raise UsageError("--output", "a place that is empty", f"{output} with {held.key}", fix)
+        return (settings.input, output), ""
     width, height = stored or (SIZE_PX, SIZE_PX)
     shown = f"{width}x{height}"
-    input = f"{store}/images-{images}-{shown}"
-    print(f"{fill(open_store(input), images, stored):,} images of {shown} in {input}", flush=True)
-    return (input, f"{store}/tables-{time.time_ns()}"), shown
+    source = f"{settings.store}/images-{settings.images}-{shown}"
+    print(f"{fill(open_store(source), settings.images, stored):,} images of {shown} in {source}", flush=True)
+    return (source, f"{settings.store}/tables-{time.time_ns()}"), shown
 
 
 if __name__ == "__main__":

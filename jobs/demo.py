@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.flags import Flag
 from jobs.command.progress import duration
 from jobs.drawn.archive import Shard, make, orders, write_truth
 
@@ -27,12 +28,19 @@ PRETRAINED = "assets/weights/mobilenetv1_100_imagenet.safetensors"
 WORST = "select line, lot, member, round(score, 2) as score from scores order by scores.score desc limit 10"
 
 
-def main(
-    directory: Annotated[Path, typer.Option(help="where model, tables, report.html and worst.png go")] = Path("demo-output"),
-    images: Annotated[int, typer.Option(min=100, help="pictures in the archive, and about as many good ones")] = 300,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pictures")] = 0,
-) -> None:
+class DemoSettings(BaseModel):
+    """Settings of `flowscore demo`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Flag[Path] = Field(Path("demo-output"), description="where model, tables, report.html and worst.png go")
+    images: Flag[int] = Field(300, ge=100, description="pictures in the archive, and about as many good ones")
+    seed: Flag[int] = Field(0, description="the same seed draws the same pictures")
+
+
+def main(settings: DemoSettings) -> None:
     started = time.monotonic()
+    directory, images, seed = settings.directory, settings.images, settings.seed
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("model", "tables"):
         shutil.rmtree(directory / name, ignore_errors=True)

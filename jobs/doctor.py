@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import psutil
 import typer
 from packaging.requirements import Requirement
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode
+from jobs.command.flags import Flag
+from pipeline.stages.cluster_address import NoCluster, check_cluster
 from pipeline.state.run_state import RunState, run_ids
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -43,19 +46,25 @@ class Finding:
         return f"{self.level:<5}{self.subject:<11}{self.text}" + (f"\n{'':<16}{self.fix}" if self.fix else "")
 
 
-def main(
-    input: Annotated[str | None, typer.Option(help="images that a job is to read: a path or s3://bucket/prefix")] = None,
-    output: Annotated[str | None, typer.Option(help="where tables and run state live: a path or s3://")] = None,
-    model: Annotated[str | None, typer.Option(help="directory of a trained model, local or s3://")] = None,
-    cache_dir: Annotated[Path, typer.Option(help="where a remote model is copied to")] = Path("~/.cache/flowscore"),
-) -> None:
+class DoctorSettings(BaseModel):
+    """Settings of `flowscore doctor`; what is not named is not checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Flag[str | None] = Field(None, description="images that a job is to read: a path or s3://bucket/prefix")
+    output: Flag[str | None] = Field(None, description="where tables and run state live: a path or s3://")
+    model: Flag[str | None] = Field(None, description="directory of a trained model, local or s3://")
+    cache_dir: Flag[Path] = Field(Path("~/.cache/flowscore"), description="where a remote model is copied to")
+
+
+def main(settings: DoctorSettings) -> None:
     checks: list[Callable[[], Iterator[Finding]]] = [python, libraries, machine, gpu, ray]
-    if input:
-        checks.append(lambda: readable(input))
-    if output:
+    if (source := settings.input) is not None:
+        checks.append(lambda: readable(source))
+    if (output := settings.output) is not None:
         checks += [lambda: writable(output), lambda: tables(output), lambda: runs(output)]
-    if model:
-        checks.append(lambda: artifact(model, cache_dir.expanduser()))
+    if (model := settings.model) is not None:
+        checks.append(lambda: artifact(model, settings.cache_dir.expanduser()))
     failed = 0
     for check in checks:
         for finding in check():
@@ -135,6 +144,11 @@ def ray() -> Iterator[Finding]:
         yield Finding("fail", "ray", f"cannot be imported: {error}", "pip install --require-hashes -r requirements.lock")
         return
     address = os.environ.get("RAY_ADDRESS")
+    try:
+        check_cluster(None)
+    except NoCluster as error:
+        yield Finding("fail", "ray", str(error), "Jobs fail until then.")
+        return
     yield Finding("ok", "ray", f"{ray.__version__}; jobs " + (f"join {address}" if address else "start it on this machine"))
 
 

@@ -11,23 +11,22 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
+from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
-from jobs.images.ground_truth import GroundTruth, check_both_scored
-from jobs.images.groups import group_of, read_groups
-from jobs.images.labelled import ALL, GOOD, encoded_parts, labelled_set
+from jobs.images.ground_truth import GroundTruth
+from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
+from jobs.images.piece_groups import PieceGroups
 from models import artifact
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_size
+from pipeline.decode.geometry import content_box
 from pipeline.in_process import score_encoded
 from pipeline.scoring.scorer import open_scorer
 from pipeline.storage.copies import local_copy
@@ -44,20 +43,20 @@ COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F
 
 
 class EvaluateSettings(BaseModel):
-    """Settings of `flowscore evaluate`. draws: of the bootstrap. pixel_draws: of the pixel figures' bootstrap."""
+    """Settings of `flowscore evaluate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
-    input: Path
-    json_file: Path | None = None
-    groups: Path | None = None
-    device: str = "auto"
-    cache_dir: Path = Path("~/.cache/flowscore")
-    draws: int = Field(1000, ge=100)
-    pixel_draws: int = Field(200, ge=100)
-    seed: int = 0
-    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
+    input: Flag[Path] = Field(description="folder with test/good, test/<defect type>, ground_truth")
+    json_file: Annotated[Path | None, Named("--json")] = Field(None, description="where all figures and scores go")
+    groups: Flag[Path | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    draws: int = Field(1000, ge=100, description="draws of the bootstrap")
+    pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")
+    seed: int = Field(0, description="of the bootstrap")
+    max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,12 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures."""
     root = settings.input
     labelled = labelled_set(root)
-    groups = read_groups(settings.groups)
+    groups = PieceGroups(settings.groups)
     truth = GroundTruth(labelled)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
-    size = opened.config.input
-    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in labelled.types}
     unreadable: Counter[str] = Counter()
@@ -94,16 +92,18 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue
                 path = f"test/{image.key}"
-                group = group_of(groups, path, settings.groups)
+                group = groups.of(path)
                 scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group))
                 mask = truth.mask(image, (row["height"], row["width"]))
                 if mask is not None:
                     shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
                     evidence[image.defect_type].add(shown, mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
+    if groups.unused():
+        print(f"--groups: {groups.unused():,} rows of {settings.groups} name no image that was scored")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
     counts = Counter(image.defect_type for image in scored)
-    check_both_scored(counts, str(root))
+    check_both_scored(dict(counts), str(root))
     return {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
@@ -128,10 +128,9 @@ def _at_mask(
     """(h, w) map at the mask's (H, W). Of a padded image, the part of the map that shows the image."""
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]  # (1, 1, h, w)
     if decode.resize == "pad":
-        width, height = content_size((row["width"], row["height"]), decode)
-        top, left = (decode.height - height) // 2, (decode.width - width) // 2
+        box = content_box((row["width"], row["height"]), decode)
         cells = F.interpolate(cells, size=(decode.height, decode.width), mode="bilinear", align_corners=False)
-        cells = cells[:, :, top : top + height, left : left + width]
+        cells = cells[:, :, box.top : box.bottom, box.left : box.right]
     return F.interpolate(cells, size=shape, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
@@ -179,17 +178,8 @@ def table(report: dict[str, Any]) -> str:
     )
 
 
-def main(
-    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
-    input: Annotated[Path | None, typer.Option(help="folder with test/good, test/<defect type>, ground_truth")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="where all figures and scores go")] = None,
-    groups: Annotated[Path | None, typer.Option(help="CSV path,group: intervals by piece, not by image")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
+def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
-    flags = {"model": model, "input": input, "json_file": json_file, "groups": groups, "device": device}
-    settings = load(EvaluateSettings, config, **flags)
     report = evaluate(settings)
     if settings.json_file is not None:
         settings.json_file.parent.mkdir(parents=True, exist_ok=True)

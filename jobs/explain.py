@@ -4,55 +4,53 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.command.config import load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.flags import Flag
 from jobs.pages.explanation_picture import draw
 from models import artifact
 from models.artifact import Artifact
 from models.detector import Detector
 from models.explain.deletion import Deletion, DeletionConfig, compare
 from models.explain.methods import METHODS, Method
+from models.maps.grids import resized
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import cut_tiles
+from pipeline.decode.faults import Undecodable
 from pipeline.decode.image import decode_image
-from pipeline.decode.image_file import Undecodable
 from pipeline.input.keys import ignored
-from pipeline.scoring.scorer import resolve_device, tiling
+from pipeline.scoring.scorer import resolve_device
+from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
-Corner = tuple[int, int]  # (top, left), px
 GOODS = 8  # of an image that is scored by tiles, the middle one
 JSON_NAME = "explanations.json"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
 
 
 class ExplainSettings(BaseModel):
-    """Settings of `flowscore explain`. limit: images of a folder, in the order of their names. good: good images of
-    the same product, which the deletion test fills deleted places with; of a folder the first GOODS. deletion: of the test.
-    """
+    """Settings of `flowscore explain`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
-    input: Path
-    output: Path
-    method: Literal[Method, "all"] = "all"
-    layer: str | None = None
-    limit: int = Field(16, ge=1)
-    good: Path | None = None
-    device: str = "auto"
-    cache_dir: Path = Path("~/.cache/flowscore")
-    deletion: DeletionConfig = DeletionConfig()
+    model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
+    input: Flag[Path] = Field(description="an image, or a folder of them")
+    output: Flag[Path] = Field(description="folder for the pictures and explanations.json")
+    method: Flag[Literal[Method, "all"]] = Field("all", description="how places are found")
+    layer: Flag[str | None] = Field(None, description="layer of the backbone for Grad-CAM; default the deepest tap")
+    limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
+    good: Flag[Path | None] = Field(
+        None, description=f"good image, or folder of them (the first {GOODS}): fills deleted places in the test"
+    )
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    deletion: DeletionConfig = Field(DeletionConfig(), description="the deletion test")
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     if len(paths) > settings.limit:
         print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
-    size = opened.config.input
-    decode = DecodeConfig(**size.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(opened.config.input)
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
     work = _Work(opened, settings, [pixels for _, pixels in good])
@@ -110,12 +107,12 @@ class _Work:
             opened = artifact.in_float32(opened)
         self.settings, self.device = settings, resolve_device(settings.device)
         self.detector: Detector = artifact.load(opened, self.device)
-        self.tiling, self.size = tiling(opened.config), (opened.config.input.height, opened.config.input.width)
-        middles = [self._tile(each, self._corners(each)[len(self._corners(each)) // 2]) for each in good]
+        self.tiles, size = Tiles(self.detector, self.device), opened.config.input
+        middles = [self.tiles.middle(each).pixels for each in good]
         self.good = self.detector.prepare(torch.from_numpy(np.stack(middles)).to(self.device)) if good else None
         self.explainer = Explainer(self.detector, settings.layer)
         chosen = METHODS if settings.method == "all" else (settings.method,)
-        blank = torch.zeros(*self.size, 3, dtype=torch.uint8, device=self.device)
+        blank = torch.zeros(size.height, size.width, 3, dtype=torch.uint8, device=self.device)
         self.not_defined = {str(method): fault for method, fault in self.explainer.check(blank, chosen).items()}
         self.methods = [method for method in chosen if method not in self.not_defined]
         if not self.methods:
@@ -123,33 +120,12 @@ class _Work:
         for method, fault in self.not_defined.items():
             print(f"{method} left out: {fault}")
 
-    def _tile(self, pixels: np.ndarray, corner: Corner) -> np.ndarray:
-        """The tile (H, W, 3) uint8 of an image that starts at (top, left)."""
-        tile = np.empty((1, *self.size, 3), np.uint8)
-        cut_tiles(pixels, [corner], self.size, tile)
-        return tile[0]
-
-    def _corners(self, pixels: np.ndarray) -> list[Corner]:
-        """Where an image's tiles start; one at the corner where images are brought to the input's size instead."""
-        if self.tiling is None:
-            return [(0, 0)]
-        return [(int(top), int(left)) for top, left in self.tiling.grid((pixels.shape[0], pixels.shape[1])).origins]
-
-    @torch.no_grad()
-    def _worst(self, pixels: np.ndarray) -> Corner:
-        """The corner of the tile with the highest score."""
-        corners = self._corners(pixels)
-        if len(corners) == 1:
-            return corners[0]
-        tiles = (torch.from_numpy(self._tile(pixels, corner))[None].to(self.device) for corner in corners)
-        return corners[int(np.argmax([float(self._score(self.detector.prepare(tile))) for tile in tiles]))]
-
     def image(self, number: int, name: str, pixels: np.ndarray) -> dict[str, Any]:
         """Explain one image, (H, W, 3) uint8, or the worst of its tiles: its entry in the JSON."""
-        top, left = self._worst(pixels)
-        pixels = self._tile(pixels, (top, left))
-        about = {"image": name, "tile": None if self.tiling is None else [left, top]}
-        name += "" if self.tiling is None else f" tile at {left},{top}"
+        pixels, left, top = self.tiles.worst(pixels)
+        tiled = self.tiles.tiling is not None
+        about = {"image": name, "tile": [left, top] if tiled else None}
+        name += f" tile at {left},{top}" if tiled else ""
         image = torch.tensor(pixels)[None].to(self.device)
         inputs = self.detector.prepare(image)
         with torch.no_grad():
@@ -159,8 +135,7 @@ class _Work:
             print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
             return {**about, "score": None, "score_deleted": None, "filling": None, "maps": []}
         maps = {method: self.explainer(image, method)[0] for method in self.methods}
-        cells = F.interpolate(scored.anomaly_map[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)
-        maps = {ANOMALY_MAP: cells[0, 0], **maps}  # (H, W) each
+        maps = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0], **maps}  # (H, W) each
         for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
             print(f"{name}  score {score:.4g}  {method} left out: the map is not finite everywhere")
             del maps[method]
@@ -226,20 +201,9 @@ def _decoded(
     return images, unreadable
 
 
-def main(
-    model: Annotated[str | None, typer.Option(help="the model: a folder or s3://bucket/prefix")] = None,
-    input: Annotated[Path | None, typer.Option(help="an image, or a folder of them")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder for the pictures and explanations.json")] = None,
-    method: Annotated[str | None, typer.Option(help="gradient, guided_backprop, grad_cam, guided_grad_cam, cam or all")] = None,
-    layer: Annotated[str | None, typer.Option(help="layer of the backbone for Grad-CAM; default the deepest tap")] = None,
-    limit: Annotated[int | None, typer.Option(help="images of a folder, the first by name; default 16")] = None,
-    good: Annotated[Path | None, typer.Option(help="good image or folder: fills deleted places in the test")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
+def main(settings: ExplainSettings) -> None:
     """Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
-    flags = {"model": model, "input": input, "output": output, "method": method, "layer": layer, "limit": limit}
-    explain(load(ExplainSettings, config, **flags, good=good, device=device))
+    explain(settings)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Publish finished slices that are not in the tables yet, for example those held back for their share of errors."""
 
 from importlib.metadata import version
-from typing import Annotated
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from jobs.command.flags import Flag
 from pipeline.input.keys import key_pattern
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.lease import Lease, LeaseHeld
@@ -17,19 +17,26 @@ from pipeline.tables import changes, delta
 from pipeline.tables.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
 
 
-def main(
-    output: Annotated[str, typer.Option(help="where `flowscore score` has put its results: s3://... or a directory")],
-    run_id: Annotated[str | None, typer.Option(help="scoring run; default: every run under the output")] = None,
-    max_error_share: Annotated[float, typer.Option(min=0, max=1, help="above it nothing is published (exit 3)")] = 0.05,
-    accept_errors: Annotated[bool, typer.Option("--accept-errors", help="publish whatever the share of errors")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="also delete what is not needed any more: see below")] = False,
-) -> None:
+class FinalizeSettings(BaseModel):
+    """Settings of `flowscore finalize`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Flag[str] = Field(description="where `flowscore score` has put its results: s3://... or a directory")
+    run_id: Flag[str | None] = Field(None, description="scoring run; default: every run under the output")
+    max_error_share: Flag[float] = Field(0.05, ge=0, le=1, description="above it nothing is published (exit 3)")
+    accept_errors: Flag[bool] = Field(False, description="publish whatever the share of errors")
+    clean: Flag[bool] = Field(False, description="also delete what is not needed any more, as said above")
+
+
+def main(settings: FinalizeSettings) -> None:
     """Publish slices whose work units are all scored. What is published already stays as it is.
 
     --clean deletes the commits of published slices, whose rows are in the tables, of all runs under the output; and of the
     tables the files that no version of the last 90 days needs, those among them that a killed run has left; in a directory also
     what was never written to its end.
     """
+    output, run_id = settings.output, settings.run_id
     output_uri = open_store(output).uri
     known = run_ids(output_uri)
     if not known or run_id not in (None, *known):
@@ -37,12 +44,12 @@ def main(
         raise UsageError("--run-id" if known else "--output", "that of a scoring run", run_id or output, listed)
     published = 0
     for each in [run_id] if run_id else known:
-        for number, counts in publish(RunState(output_uri, each), max_error_share, accept_errors).items():
+        for number, counts in publish(RunState(output_uri, each), settings.max_error_share, settings.accept_errors).items():
             print(f"run {each}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
             published += 1
     if not published:
         print("nothing to publish: every slice is in the tables already")
-    if clean:
+    if settings.clean:
         for each in known:
             print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
         for name, deleted in changes.clean(output_uri).items():

@@ -11,42 +11,52 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.flags import Argument, Flag, Named
 from pipeline.tables.query import Answer, connect
 
 BATCH_ROWS = 10_000
 
 
-def main(
-    sql: Annotated[str, typer.Argument(help="For example: select uri, score from scores order by score desc limit 20")],
-    output: Annotated[str, typer.Option(help="Where `flowscore score` has put the tables: s3://... or a directory.")],
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    parquet: Annotated[Path | None, typer.Option(help="Write the result to this file instead.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows that a printed table shows at most.")] = 100,
-) -> None:
+class QuerySettings(BaseModel):
+    """Settings of `flowscore query`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sql: Annotated[str, Argument()] = Field(
+        description="for example: select uri, score from scores order by score desc limit 20"
+    )
+    output: Flag[str] = Field(description="where `flowscore score` has put the tables: s3://... or a directory")
+    csv: Flag[bool] = Field(False, description="print CSV")
+    json_lines: Annotated[bool, Named("--json")] = Field(False, description="print one JSON object a line")
+    parquet: Flag[Path | None] = Field(None, description="write the result to this file instead")
+    rows: Flag[int] = Field(100, ge=1, description="rows that a printed table shows at most")
+    allow_files: Flag[bool] = Field(False, description="let the SQL also read and write other files of this machine")
+
+
+def main(settings: QuerySettings) -> None:
     """Ask the tables a question in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
-    if csv + json_lines + (parquet is not None) > 1:
+    if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
-        tables = connect(output, Path(scratch))
+        tables = connect(settings.output, Path(scratch), settings.allow_files)
         for name, sentence in tables.empty.items():
-            if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
+            if re.search(rf"\b{name}\b", settings.sql, re.IGNORECASE):
                 print(f"note: {sentence}", file=sys.stderr)
-        with tables.answer(sql) as answer:
+        with tables.answer(settings.sql) as answer:
             if answer is None:
                 return
-            if parquet is not None:
-                _write_parquet(answer, parquet)
-            elif csv:
+            if settings.parquet is not None:
+                _write_parquet(answer, settings.parquet)
+            elif settings.csv:
                 _print_csv(answer)
-            elif json_lines:
+            elif settings.json_lines:
                 _print_json(answer)
             else:
-                answer.show(max_rows=rows, max_width=shutil.get_terminal_size((250, 25)).columns)
+                answer.show(max_rows=settings.rows, max_width=shutil.get_terminal_size((250, 25)).columns)
 
 
 def _write_parquet(answer: Answer, path: Path) -> None:

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
 import jinja2
-import typer
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.flags import Flag
 from jobs.command.progress import duration
 from jobs.pages.report_chart import histogram_svg
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.image_file import Undecodable
+from pipeline.decode.faults import Undecodable
 from pipeline.input.config import SourceConfig
 from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
 from pipeline.report.pictures import (
@@ -39,27 +39,34 @@ PICTURE_PX = 360
 LEGEND_PX = 256
 
 
-def main(
-    output: Annotated[str, typer.Option(help="where `flowscore score` has put the tables: s3://... or a directory")],
-    html: Annotated[Path | None, typer.Option(help="the page to write")] = None,
-    png: Annotated[Path | None, typer.Option(help="also write a contact sheet of the worst images with heat maps")] = None,
-    run_id: Annotated[str | None, typer.Option(help="scoring run; default: the one that finished last")] = None,
-    model: Annotated[str | None, typer.Option(help="name of the model whose last run is meant")] = None,
-    worst: Annotated[int, typer.Option(min=1, max=500, help="how many images to show")] = 24,
-) -> None:
+class ReportSettings(BaseModel):
+    """Settings of `flowscore report`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Flag[str] = Field(description="where `flowscore score` has put the tables: s3://... or a directory")
+    html: Flag[Path | None] = Field(None, description="the page to write")
+    png: Flag[Path | None] = Field(None, description="also write a contact sheet of the worst images with heat maps")
+    run_id: Flag[str | None] = Field(None, description="scoring run; default: the one that finished last")
+    model: Flag[str | None] = Field(None, description="name of the model whose last run is meant")
+    worst: Flag[int] = Field(24, ge=1, le=500, description="how many images to show")
+
+
+def main(settings: ReportSettings) -> None:
     """Write one self-contained HTML page about a scoring run, and a contact sheet if wanted."""
+    html, png = settings.html, settings.png
     if html is None and png is None:
         raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
     with TemporaryDirectory(prefix="flowscore-report-") as scratch:
-        tables = connect(output, Path(scratch))
+        tables = connect(settings.output, Path(scratch))
         connection = tables.connection
-        facts = run_facts(connection, choose_run(connection, run_id, model))
-        images = worst_images(connection, facts.run_id, worst)
+        facts = run_facts(connection, choose_run(connection, settings.run_id, settings.model))
+        images = worst_images(connection, facts.run_id, settings.worst)
         scale = colour_scale(connection, facts.model, facts.run_id)
         shown = show(images, facts, scale)
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(tables, facts, images, shown, scale, output), encoding="utf-8")
+            html.write_text(page(tables, facts, images, shown, scale, settings.output), encoding="utf-8")
             print(f"report: {html}")
     if png is not None:
         png.parent.mkdir(parents=True, exist_ok=True)

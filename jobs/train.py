@@ -5,18 +5,18 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
-from jobs.command.config import ConfigError, load
+from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
+from jobs.settings.training import TrainSettings
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.card import card
@@ -33,58 +33,9 @@ from pipeline.storage.copies import upload_directory
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
 
 
-class TrainSettings(BaseModel):
-    """Settings of `flowscore train`: its flags, and what only a --config file sets (training, hyperparameters, ...).
-
-    calibration_share, selection_share: of the images, by group. patience: epochs in a row that are clearly worse.
-    region_share: of the held-out good images at most so many have a region, which sets the threshold of the map.
-    aspect: tile keeps the resolution, and image_size is the tile's. For tile only: overlap and scale as in models/config.py;
-    tiles_per_image: at most so many tiles of an image are trained on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input: str
-    model_out: str
-    detector: str = "csflow"
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$")
-    backbone: str = "mobilenetv1_100"
-    taps: tuple[str | int, ...] = ()
-    backbone_kwargs: dict[str, Any] = {}
-    weights: str = "auto"
-    image_size: tuple[int, int] = (256, 256)
-    aspect: Literal["squash", "keep", "tile"] = "squash"
-    overlap: float = Field(0.25, ge=0, le=0.5)
-    scale: float = Field(1.0, gt=0, le=4)
-    tiles_per_image: int = Field(16, ge=1)
-    seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    key_pattern: str | None = None
-    group_key: str | None = None
-    calibration_share: float = Field(0.2, ge=0, lt=0.9)
-    selection_share: float = Field(0.1, ge=0, lt=0.9)
-    patience: int = Field(4, ge=1)
-    region_share: float = Field(0.05, gt=0, lt=1)
-    exclude: Path | None = None
-    max_unreadable_share: float = Field(0.05, ge=0, le=1)
-    workspace: Path | None = None
-    training: dict[str, Any] = {}
-    hyperparameters: dict[str, Any] = {}
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _height_by_width(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            return (value, value)
-        if not isinstance(value, str):
-            return value
-        sides = value.lower().split("x")
-        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-            raise ValueError(
-                f"image_size must be N or HEIGHTxWIDTH in pixels; got {value!r}. Write for example 256 or 192x320."
-            )
-        return (int(sides[0]), int(sides[-1]))
+def main(settings: TrainSettings) -> None:
+    """Train a model on good images only and write its artifact."""
+    train(settings)
 
 
 def train(settings: TrainSettings) -> artifact.Artifact:
@@ -93,7 +44,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     device = _device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)
-    run = FitRun(_training(detector, settings.training), settings.seed, device)
+    run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
         workspace = Path(folder)
@@ -197,6 +148,7 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
             resize=RESIZE[settings.aspect],
             overlap=settings.overlap,
             scale=settings.scale,
+            white_level=settings.white_level,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
@@ -273,49 +225,6 @@ def _trained(
             "selection": "".join(sorted(hashes[selection].tolist())),
         },
     }
-
-
-def main(
-    input: Annotated[str | None, typer.Option(help="good images: a folder or s3://bucket/prefix")] = None,
-    model_out: Annotated[str | None, typer.Option(help="where the model goes: a folder or s3://bucket/prefix")] = None,
-    detector: Annotated[str | None, typer.Option(help="csflow, differnet, ...: a file of models/detectors")] = None,
-    name: Annotated[str | None, typer.Option(help="stable name of the model, the same for every retraining")] = None,
-    backbone: Annotated[str | None, typer.Option(help="a timm model")] = None,
-    weights: Annotated[str | None, typer.Option(help="auto, hub, none or a safetensors file")] = None,
-    image_size: Annotated[str | None, typer.Option(help="N or HEIGHTxWIDTH, pixels")] = None,
-    aspect: Annotated[str | None, typer.Option(help="squash, keep (padded) or tile (of the image size)")] = None,
-    epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
-    seed: Annotated[int | None, typer.Option(help="same seed, same machine: same model")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    key_pattern: Annotated[str | None, typer.Option(help="key columns of the path, {line}/{date}/{lot}/{name}")] = None,
-    group_key: Annotated[str | None, typer.Option(help="key column whose images stay on one side")] = None,
-    calibration_share: Annotated[float | None, typer.Option(help="share of good images kept for calibrate")] = None,
-    selection_share: Annotated[float | None, typer.Option(help="share that stops the training; 0: fixed epochs")] = None,
-    exclude: Annotated[Path | None, typer.Option(help="file of keys to leave out, one a line")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with these and further settings")] = None,
-) -> None:
-    """Train a model on good images only and write its artifact."""
-    settings = load(
-        TrainSettings,
-        config,
-        input=input,
-        model_out=model_out,
-        detector=detector,
-        name=name,
-        backbone=backbone,
-        weights=weights,
-        image_size=image_size,
-        aspect=aspect,
-        seed=seed,
-        device=device,
-        key_pattern=key_pattern,
-        group_key=group_key,
-        calibration_share=calibration_share,
-        selection_share=selection_share,
-        exclude=exclude,
-        training={} if epochs is None else {"epochs": epochs},
-    )
-    train(settings)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,22 @@ class Artifact:
 
 
 def canonical_json(value: Any) -> str:
-    """Sorted keys, floats with every digit they need to be read back exactly, no NaN."""
+    """Sorted keys, floats with every digit they need to be read back exactly, no NaN.
+
+    >>> canonical_json({"b": 0.1, "a": None}).split()
+    ['{', '"a":', 'null,', '"b":', '0.1', '}']
+    """
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def digest(directory: Path, files: tuple[str, ...]) -> str:
-    """SHA-256 over the names and contents of the files, 64 hex digits."""
+    """SHA-256 over the names and contents of the files, 64 hex digits.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.json").write_text("{}")
+    ...     digest(Path(folder), ("a.json",))[:8]
+    '468c600c'
+    """
     total = hashlib.sha256()
     for name in files:
         total.update(f"{name}:{_file_digest(directory / name)}\n".encode())
@@ -61,6 +71,12 @@ def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: st
 
     Stored is the detector's own config, every default filled in, under config's name and with config's map threshold
     and record of the training. Of a weights file only the name is kept: its folder says nothing on another machine.
+
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     artifact = save(Path(folder) / "tile", config, registry.build(config), card="# tile")
+    ...     sorted(path.name for path in artifact.directory.iterdir())
+    ['card.md', 'config.json', 'digests.json', 'model.safetensors']
     """
     from safetensors.torch import save_file
 
@@ -93,7 +109,15 @@ def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: st
 
 
 def write_digests(directory: Path) -> None:
-    """Record the digests of the files that are there: after training, and again after calibrating."""
+    """Record the digests of the files that are there: after training, and again after calibrating.
+
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     artifact = save(Path(folder) / "tile", config, registry.build(config), card="# tile")
+    ...     write_digests(artifact.directory)
+    ...     read(artifact.directory).model_digest == artifact.model_digest
+    True
+    """
     calibrated = all((directory / name).is_file() for name in CALIBRATION_FILES)
     digests = {
         "model_digest": digest(directory, SCORING_FILES),
@@ -108,7 +132,14 @@ def write_digests(directory: Path) -> None:
 
 
 def read(directory: Path) -> Artifact:
-    """Check the digests over the bytes and read the config. Other files in the directory are ignored."""
+    """Check the digests over the bytes and read the config. Other files in the directory are ignored.
+
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = save(Path(folder) / "tile", config, registry.build(config), card="# tile")
+    ...     read(Path(folder) / "tile").config.name
+    'tile'
+    """
     directory = Path(directory)
     if not directory.is_dir():
         raise ArtifactError(f"model must be an artifact's directory; {directory} is not there. Train one, or check --model.")
@@ -144,7 +175,12 @@ def read(directory: Path) -> Artifact:
 
 
 def in_float32(artifact: Artifact) -> Artifact:
-    """The same weights to be loaded for arithmetic in float32: for explanations, whose gradients bf16 would blur."""
+    """The same weights to be loaded for arithmetic in float32: for explanations, whose gradients bf16 would blur.
+
+    >>> config = ArtifactConfig(name="tile", precision="bf16")
+    >>> in_float32(Artifact(Path("tile"), config, model_digest="", calibration_digest=None)).config.precision
+    'float32'
+    """
     return replace(artifact, config=artifact.config.model_copy(update={"precision": "float32"}))
 
 
@@ -152,6 +188,9 @@ def check(artifact: Artifact) -> None:
     """Raises ArtifactError when this installation cannot load the artifact.
 
     What the same version of timm has trained is taken to load; anything else is loaded to find out.
+
+    >>> trained = {"versions": {"timm": version("timm")}}
+    >>> check(Artifact(Path("tile"), ArtifactConfig(name="tile", trained=trained), model_digest="", calibration_digest=None))
     """
     versions = artifact.config.trained.get("versions")
     if not isinstance(versions, dict) or versions.get("timm") != version("timm"):
@@ -163,7 +202,14 @@ def check(artifact: Artifact) -> None:
 
 
 def load(artifact: Artifact, device: str = "cpu") -> "Detector":
-    """The detector with the artifact's weights, frozen for scoring on the device."""
+    """The detector with the artifact's weights, frozen for scoring on the device.
+
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     artifact = save(Path(folder) / "tile", config, registry.build(config), card="# tile")
+    ...     load(artifact).training
+    False
+    """
     import torch
     from safetensors.torch import load_file
 

@@ -4,7 +4,14 @@ from models.config import ArtifactConfig
 
 
 def card(config: ArtifactConfig, uncalibrated: bool) -> str:
-    """Markdown. Holds nothing that differs from one run of the same training to the next."""
+    """Markdown. Holds nothing that differs from one run of the same training to the next.
+
+    >>> counts = {"images": 40, "fit": 30, "selection": 10, "calibration": 0, "excluded": 0, "unreadable": {}, "groups": 8}
+    >>> made = {"groups_by": "the key lot", "seed": 0, "epochs": None, "device": "cpu", "training": {}, "versions": {}}
+    >>> config = ArtifactConfig(name="tile", detector="padim", trained={**counts, **made, "synthetic_auroc": {}})
+    >>> card(config, uncalibrated=True).splitlines()[6]
+    '- 40 good images: 30 to fit, 10 for selection, 0 kept for calibration'
+    """
     made = config.trained
     size = f"{config.input.height} x {config.input.width} pixels, {config.input.resize}"
     unreadable = ", ".join(f"{count} {reason}" for reason, count in made["unreadable"].items()) or "none"

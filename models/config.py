@@ -1,10 +1,12 @@
 """What an artifact's config.json holds."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.backbones.config import BackboneConfig
+
+FULL_16_BIT = 65535
 
 
 class InputConfig(BaseModel):
@@ -12,7 +14,11 @@ class InputConfig(BaseModel):
 
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
     this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
-    the magnification of the image before it is cut, the same in training and scoring.
+    the magnification of the image before it is cut, the same in training and scoring. white_level: the sample of a 16-bit
+    grey image that is white, 4095 for a camera of 12 bits in the low bits.
+
+    >>> InputConfig(height=512, width=768, resize="pad").model_dump()["white_level"]
+    65535
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +28,7 @@ class InputConfig(BaseModel):
     resize: Literal["squash", "pad", "tile"] = "squash"
     overlap: float = Field(default=0.25, ge=0, le=0.5)
     scale: float = Field(default=1.0, gt=0, le=4)
+    white_level: int = Field(default=FULL_16_BIT, ge=255, le=FULL_16_BIT)
 
 
 class ArtifactConfig(BaseModel):
@@ -31,6 +38,9 @@ class ArtifactConfig(BaseModel):
     map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: map value above
     which a cell belongs to a region; None: no regions are computed. backbone: None where a detector trains an encoder of
     its own. trained: how it was made.
+
+    >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
+    16
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,3 +56,19 @@ class ArtifactConfig(BaseModel):
     map_threshold: float | None = Field(None, allow_inf_nan=False)
     hyperparameters: dict[str, Any] = {}
     trained: dict[str, Any] = {}
+
+    def filled_in(self, hyperparameters: BaseModel, backbone: BackboneConfig | None, grid: tuple[int, int]) -> Self:
+        """The same with a detector's defaults in it, as an artifact keeps it.
+
+        Args:
+            hyperparameters: the detector's own, resolved.
+            backbone: resolved; None where the detector has none.
+            grid: rows and columns of the detector's own map, which hold where no map size is set.
+        """
+        update = {
+            "backbone": backbone,
+            "hyperparameters": hyperparameters.model_dump(mode="json"),
+            "map_height": self.map_height or grid[0],
+            "map_width": self.map_width or grid[1],
+        }
+        return self.model_copy(update=update)

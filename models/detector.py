@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.config import ArtifactConfig
-
-Maps = list[Tensor]
+from models.maps.grids import Maps, resized
 
 
 class Scored(NamedTuple):
@@ -61,6 +59,14 @@ class Detector(nn.Module):
 
     Its state dict holds everything that scores depend on, backbone included. An image's result never depends on the
     images scored with it. Between epochs an image is kept as what `features` gives, so that the backbone runs once.
+
+    >>> from models import registry
+    >>> from models.config import InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> config = ArtifactConfig(name="tile", detector="patchsvdd", input=size, batch_size=1, hyperparameters=few)
+    >>> scored = registry.build(config).freeze().score(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
+    >>> scored.score.shape, scored.anomaly_map.shape, scored.embedding.shape
+    (torch.Size([3]), torch.Size([3, 4, 4]), torch.Size([3, 32]))
     """
 
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
@@ -119,10 +125,7 @@ class Detector(nn.Module):
         """(B, h, w) on the detector's own grid to config.map_height x config.map_width."""
         height, width = self.config.map_height, self.config.map_width
         assert height is not None and width is not None
-        size = (height, width)
-        if size == tuple(cells.shape[1:]):
-            return cells
-        return F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (B, h, w)
+        return resized(cells, (height, width))
 
     def freeze(self) -> Self:
         """Prepare for scoring: evaluation mode, no gradients, weights in the arithmetic's own types and layouts."""

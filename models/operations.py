@@ -16,6 +16,11 @@ class OperationCount(TorchDispatchMode):
     flops: of convolutions and matrix products, a multiplication and an addition being two, by the type of their operands
         ("bfloat16"). Everything else a network does is a few operations a byte and shows in `bytes`.
     bytes: inputs and outputs of every operation once, as if nothing stayed in a cache and nothing was fused; views are free.
+
+    >>> with OperationCount() as counted:
+    ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
+    >>> dict(counted.flops)
+    {'float32': 48}
     """
 
     def __init__(self) -> None:
@@ -41,7 +46,11 @@ class OperationCount(TorchDispatchMode):
 
 
 def count(computation: Any) -> OperationCount:
-    """Run the computation, a function of nothing, and count it."""
+    """Run the computation, a function of nothing, and count it.
+
+    >>> count(lambda: torch.nn.functional.conv2d(torch.ones(1, 3, 8, 8), torch.ones(4, 3, 1, 1))).flops["float32"]
+    1536
+    """
     with torch.no_grad(), OperationCount() as counted:
         computation()
     return counted

@@ -12,16 +12,28 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
+    """The names of all detectors, sorted.
+
+    >>> names()
+    ['cflow', 'csflow', 'differnet', 'fastflow', 'padim', 'patchsvdd']
+    """
     return sorted(module.name for module in pkgutil.iter_modules(detectors.__path__))
 
 
 def check(detector: str) -> None:
-    """Raises ValueError unless there is such a detector; its file is not imported."""
+    """Raises ValueError unless there is such a detector; its file is not imported.
+
+    >>> check("padim")  # raises nothing: there is one
+    """
     if detector not in names():
         raise ValueError(f"detector must be one of {', '.join(names())}; got {detector!r}. Choose one of them.")
 
 
 def build(config: ArtifactConfig) -> "Detector":
-    """A detector with random or downloaded backbone weights and an untrained head; imports only the chosen file."""
+    """A detector with random or downloaded backbone weights and an untrained head; imports only the chosen file.
+
+    >>> build(ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})).config.map_height
+    16
+    """
     check(config.detector)
     return importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)

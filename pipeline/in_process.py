@@ -12,6 +12,7 @@ from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.scoring.scorer import Scorer, UnitScores
 from pipeline.storage.store import Store, open_store
+from schemas.plan import UnitContent
 
 
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
@@ -24,10 +25,10 @@ def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
         yield from read_units(reader.plan(group, source, store), source, store)
 
 
-def read_units(units: Iterable[dict], source: SourceConfig, store: Store) -> Iterator[pa.Table]:
+def read_units(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[pa.Table]:
     """Rows of schemas/encoded.py of every planned unit."""
     for unit in units:
-        for part in registry.source(unit["source"]).read(unit, store, source, Start()):
+        for part in registry.source(unit.source).read(unit, store, source, Start()):
             yield part.table
 
 

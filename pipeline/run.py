@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.input.keys import key_pattern
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
-from pipeline.state.commits import WorkItem, pending
+from pipeline.state.commits import pending
 from pipeline.state.lease import Lease
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
@@ -21,6 +21,8 @@ from pipeline.storage.objects import Denied, Unreachable
 from pipeline.storage.store import Store, open_store
 from pipeline.tables.delta import check_partitions
 from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
+from schemas.envelope import WorkItem
+from schemas.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +30,15 @@ ASK_AGAIN_S = 5.0
 
 
 class RunLimits(BaseModel):
-    """What a run does not depend on for its scores. outage_s: how long it waits for storage that does not answer at all."""
+    """Limits of a run that its scores do not depend on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_error_share: float = Field(0.05, ge=0, le=1)
-    window_units: int = Field(20_000, gt=0)
-    decode_timeout_s: float = Field(60.0, gt=0)
-    outage_s: float = Field(600.0, ge=0)
-    accept_errors: bool = False
+    max_error_share: float = Field(0.05, ge=0, le=1, description="share of errors above which nothing is published (exit 3)")
+    window_units: int = Field(20_000, gt=0, description="work units that the engine is given at once")
+    decode_timeout_s: float = Field(60.0, gt=0, description="seconds after which decoding one image is given up")
+    outage_s: float = Field(600.0, ge=0, description="seconds to wait for storage that does not answer at all")
+    accept_errors: bool = Field(False, description="publish whatever the share of errors")
 
 
 class EmptyInput(ValueError):
@@ -56,13 +58,13 @@ class RunProgress:
     finished: bool = False
     open: dict[int, str] = field(default_factory=dict)
 
-    def take(self, outcome: dict) -> None:
-        if outcome["message"] is not None:
-            self.open[outcome["number"]] = outcome["message"]
+    def take(self, outcome: Outcome) -> None:
+        if outcome.message is not None:
+            self.open[outcome.number] = outcome.message
             return
-        self.done += outcome["scored"] + outcome["errors"]
-        self.errors += outcome["errors"]
-        self.bytes_read += outcome["bytes_read"]
+        self.done += outcome.scored + outcome.errors
+        self.errors += outcome.errors
+        self.bytes_read += outcome.bytes_read
 
 
 @dataclass(frozen=True)
@@ -82,25 +84,28 @@ class Engine(Protocol):
     """What moves work items through the stages and maps finalize's jobs; RayEngine of pipeline/stages is the one of a run."""
 
     def start(self) -> object: ...
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]: ...
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterable[Result]: ...
 
 
 OnProgress = Callable[[RunProgress], None]
 
 
-def score_archive(
-    state: RunState,
-    scoring: ScoringConfig,
-    artifact_uri: str,
-    cache_dir: str,
-    engine: Engine,
-    limits: RunLimits,
-    code_version: str,
-    device: str = "auto",
-    artifact: dict[str, Any] | None = None,
-    on_progress: OnProgress = lambda progress: None,
-) -> RunResult:
+@dataclass(frozen=True)
+class ScoringRun:
+    """A scoring run whose settings are checked. artifact: the model's config, which the runs table keeps."""
+
+    state: RunState
+    scoring: ScoringConfig
+    artifact_uri: str
+    artifact: dict[str, Any]
+    cache_dir: str
+    device: str
+    limits: RunLimits
+    code_version: str
+
+
+def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lambda progress: None) -> RunResult:
     """Score what the input holds and publish it; Ray is started when there is something to score.
 
     Raises:
@@ -110,12 +115,15 @@ def score_archive(
         EmptyInput: the first listing found nothing that a source reads.
         Unreachable: storage did not answer for longer than `outage_s`.
     """
+    state, scoring, limits = run.state, run.scoring, run.limits
     state.claim(scoring)
     input_store = open_store(scoring.source.input_uri)
     published: dict[int, Counts] = {}
     still_open: dict[int, str] = {}
     with Lease(state) as lease:
-        stage_config = StageConfig(state, 0, scoring, artifact_uri, cache_dir, device, decode_timeout_s=limits.decode_timeout_s)
+        stage_config = StageConfig(
+            state, 0, scoring, run.artifact_uri, run.cache_dir, run.device, decode_timeout_s=limits.decode_timeout_s
+        )
         for number in slices_to_do(state, scoring, input_store):
             check_partitions(state.output_uri, scoring.model, scoring.model_digest, plan.dates(state, number))
             started, began = datetime.now(UTC), time.monotonic()
@@ -130,7 +138,7 @@ def score_archive(
                 model=scoring.model,
                 model_digest=scoring.model_digest,
                 config=scoring.model_dump(mode="json"),
-                code_version=code_version,
+                code_version=run.code_version,
                 ignored=plan.slice_counts(state, number).ignored,
                 attempts=lease.epoch,
                 started_at=started,
@@ -138,7 +146,7 @@ def score_archive(
                 max_error_share=limits.max_error_share,
                 accept_errors=limits.accept_errors,
                 key_columns=key_columns(scoring),
-                artifact=artifact,
+                artifact=run.artifact,
             )
             published[number] = finalize_slice(state.output_uri, info, engine.map)
     return RunResult(state.run_id, published, still_open)
@@ -192,10 +200,10 @@ def _score_slice(
 
 def _items(config: StageConfig, first: int, end: int, progress: RunProgress | None = None) -> list[WorkItem]:
     """What is open of the units first <= number < end; takes their images out of `progress.done`."""
-    rows = list(plan.units(config.state, config.slice, first, end, columns=["number", "images"]))
-    items = list(pending(config.state, config.slice, rows))
+    units = list(plan.outlines(config.state, config.slice, first, end))
+    items = list(pending(config.state, config.slice, units))
     if progress is not None:
-        images = {row["number"]: row["images"] or 0 for row in rows}
+        images = {unit.number: unit.images or 0 for unit in units}
         progress.done -= sum(images[item.number] for item in items)
     return items
 
@@ -215,7 +223,7 @@ def _score_window(
     on_progress(progress)
     for outcome in engine.stream(items, config):
         progress.take(outcome)
-        if outcome["message"] is not None:
+        if outcome.message is not None:
             wait_out()
         on_progress(progress)
     lease.check()

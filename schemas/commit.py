@@ -1,6 +1,6 @@
 """The rows of one commit: every image of one unit, scored or with its error, in unit order.
 
-What the whole unit shares stands in the file's footer (`FOOTER`), not in columns.
+What the whole unit shares stands in the file's footer (schemas/footer.py), not in columns.
 """
 
 import pyarrow as pa
@@ -53,18 +53,3 @@ SCHEMA = pa.schema(
         *FAILURE,
     ]
 )
-
-FOOTER = {
-    "version": "VERSION of this schema",
-    "unit_id": "the unit",
-    "slice": "number of the plan slice",
-    "number": "number of the unit or stream within the slice",
-    "part": "0, or the running number of the unit within its tar stream",
-    "date": "table partition",
-    "scored": "rows with a score",
-    "errors": "rows with an error",
-    "next_offset": "tar stream: byte offset of the next member, or `end`; otherwise `end`",
-    "device": "device and precision that scored, for example `cpu-bf16`",
-    "bytes_read": "encoded bytes fetched for the unit",
-    "seconds": "JSON object: seconds by stage (read, decode, copy, score, commit), and of an idle device (load, wait, host)",
-}

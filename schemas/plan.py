@@ -1,16 +1,27 @@
-"""A row of a sealed plan slice: one unit of work, or one tar stream that will be cut into units while it is read."""
+"""A row of a sealed plan slice: one unit of work, or one stream that will be cut into units while it is read."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from schemas.field import field
 
-VERSION = 1
+VERSION = 2
 
 OBJECT = pa.struct(
     [
         field("key", pa.string(), "object key below the input URI, exactly as listed", nullable=False),
         field("size", pa.int64(), "object size when listed", "bytes", nullable=False),
         field("etag", pa.string(), "object etag when listed; reads are pinned to it", nullable=False),
+    ]
+)
+
+ROW_RANGE = pa.struct(
+    [
+        field("start", pa.int64(), "first row, counted from the beginning of the object", nullable=False),
+        field("count", pa.int64(), "rows from there on", nullable=False),
     ]
 )
 
@@ -21,9 +32,84 @@ SCHEMA = pa.schema(
         field("source", pa.string(), "name of the module in pipeline/sources that reads it", nullable=False),
         field("date", pa.string(), "production day: the table partition that the rows go to", nullable=False),
         field("objects", pa.list_(OBJECT), "the objects in order; one for a shard", nullable=False),
-        field("row_start", pa.int64(), "first row of a Parquet shard; 0 otherwise", nullable=False),
-        field("row_count", pa.int64(), "rows of a Parquet shard; -1 when not a Parquet shard", nullable=False),
-        field("images", pa.int64(), "images planned; null for a tar stream, whose count is known at its end"),
+        field("rows", ROW_RANGE, "the rows of the shard that belong to the unit; null when all of its objects do"),
+        field("images", pa.int64(), "images planned; null for a stream, whose count is known at its end"),
         field("size", pa.int64(), "encoded bytes to read, as listed", "bytes", nullable=False),
     ]
 )
+
+
+class PlannedObject(NamedTuple):
+    """An object as it was listed: key below the input URI, size in bytes, etag."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class RowRange(NamedTuple):
+    """The rows start <= row < start + count of a shard."""
+
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitContent:
+    """What a source puts into a unit; the columns of `SCHEMA` that the source decides on."""
+
+    source: str
+    date: str
+    objects: tuple[PlannedObject, ...]
+    rows: RowRange | None = None
+    images: int | None
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit(UnitContent):
+    """A unit in its sealed slice: a row of `SCHEMA`."""
+
+    number: int
+    unit_id: str
+
+
+class UnitOutline(NamedTuple):
+    """The columns of a unit that say what is left of it and where its rows go. images: None for a stream."""
+
+    number: int
+    date: str
+    images: int | None
+
+
+def unit_table(units: Iterable[Unit]) -> pa.Table:
+    """The units as rows of `SCHEMA`."""
+    return pa.Table.from_pylist(
+        [
+            vars(unit)
+            | {"objects": [entry._asdict() for entry in unit.objects], "rows": unit.rows._asdict() if unit.rows else None}
+            for unit in units
+        ],
+        schema=SCHEMA,
+    )
+
+
+def units_in(table: pa.Table) -> Iterator[Unit]:
+    """The units that `unit_table` wrote."""
+    for row in table.to_pylist():
+        rows = row.pop("rows")
+        yield Unit(objects=_objects(row.pop("objects")), rows=RowRange(**rows) if rows else None, **row)
+
+
+def outlines_in(table: pa.Table) -> Iterator[UnitOutline]:
+    """The same of a table that holds at least the columns of `UnitOutline`."""
+    return (UnitOutline(**row) for row in table.select(UnitOutline._fields).to_pylist())
+
+
+def objects_in(table: pa.Table) -> Iterator[PlannedObject]:
+    """The objects of all units, in order, of a table that holds at least the column `objects`."""
+    return (entry for objects in table["objects"].to_pylist() for entry in _objects(objects))
+
+
+def _objects(cells: list[dict[str, Any]]) -> tuple[PlannedObject, ...]:
+    return tuple(PlannedObject(**cell) for cell in cells)

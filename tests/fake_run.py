@@ -1,7 +1,6 @@
 """Plan slices and commits as a scoring run leaves them, made without a model: input of finalize and of all that follows."""
 
 import hashlib
-import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,7 +22,9 @@ from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.state_file import WRITING
 from pipeline.storage.store import open_store
 from pipeline.tables.finalize import RunInfo
-from schemas import commit, plan
+from schemas import commit
+from schemas.footer import Footer, StageSeconds
+from schemas.plan import SCHEMA, PlannedObject, Unit, unit_table
 
 MODEL, DIGEST, RUN = "tiles", "d" * 64, "run1"
 CAPTURED = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
@@ -100,23 +101,21 @@ def write_slice(
     """
     state, streams = RunState(str(output_uri), run_id), streams or {}
     planned = [
-        {
-            "number": i,
-            "unit_id": unit_id(run_id, number, i),
-            "source": "tar" if i in streams else "files",
-            "date": date,
-            "objects": [{"key": row["key"], "size": 10, "etag": "e"} for row in rows],
-            "row_start": 0,
-            "row_count": -1,
-            "images": None if i in streams else len(rows),
-            "size": 10 * len(rows),
-        }
+        Unit(
+            number=i,
+            unit_id=unit_id(run_id, number, i),
+            source="tar" if i in streams else "files",
+            date=date,
+            objects=tuple(PlannedObject(row["key"], 10, "e") for row in rows),
+            images=None if i in streams else len(rows),
+            size=10 * len(rows),
+        )
         for i, (date, rows) in enumerate(content)
     ]
     sink = pa.BufferOutputStream()
-    counts = SliceCounts(len(planned), sum(unit["images"] or 0 for unit in planned), len(streams), 0, ignored=3)
-    with pq.ParquetWriter(sink, plan.SCHEMA, store_schema=False, **WRITING) as writer:
-        writer.write_table(pa.Table.from_pylist(planned, schema=plan.SCHEMA), row_group_size=UNITS_PER_ROW_GROUP)
+    counts = SliceCounts(len(planned), sum(unit.images or 0 for unit in planned), len(streams), 0, ignored=3)
+    with pq.ParquetWriter(sink, SCHEMA, store_schema=False, **WRITING) as writer:
+        writer.write_table(unit_table(planned), row_group_size=UNITS_PER_ROW_GROUP)
         writer.add_key_value_metadata(counts.footer())
     state.store.put_new(state.slice_key(number), sink.getvalue().to_pybytes())
     for i, (date, rows) in enumerate(content):
@@ -130,20 +129,19 @@ def write_slice(
 def _commit(state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool) -> None:
     rows = [{"position": position, **image} for position, image in enumerate(images)]
     errors = sum(row.get("error") is not None for row in rows)
-    footer = {
-        "version": str(commit.VERSION),
-        "unit_id": unit_id(state.run_id, number, unit, part),
-        "slice": str(number),
-        "number": str(unit),
-        "part": str(part),
-        "date": date,
-        "scored": str(len(rows) - errors),
-        "errors": str(errors),
-        "next_offset": "end" if last else str(512 * (part + 1)),
-        "device": "cpu-float32",
-        "bytes_read": str(100 * len(rows)),
-        "seconds": json.dumps({"read": 0.25, "decode": 0.5, "score": 1.0, "wait": 0.5, "host": 0.0}),
-    }
+    footer = Footer(
+        unit_id=unit_id(state.run_id, number, unit, part),
+        slice=number,
+        number=unit,
+        part=part,
+        date=date,
+        scored=len(rows) - errors,
+        errors=errors,
+        next_offset=None if last else 512 * (part + 1),
+        device="cpu-float32",
+        bytes_read=100 * len(rows),
+        seconds=StageSeconds(read=0.25, decode=0.5, score=1.0, wait=0.5),
+    )
     write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)
 
 
@@ -184,7 +182,7 @@ def score_without_model(
     state.claim(config)
     number = plan_slice(state, config, open_store(config.source.input_uri))
     for unit in list(units(state, number)):
-        pieces = list(registry.source(unit["source"]).read(unit, open_store(str(input_uri)), config.source, Start()))
+        pieces = list(registry.source(unit.source).read(unit, open_store(str(input_uri)), config.source, Start()))
         for part, piece in enumerate(pieces):
             decoded = decode_unit(piece.table, config.decode)
             rows = decoded.table.to_pylist()
@@ -197,5 +195,5 @@ def score_without_model(
                     if map_threshold is not None:
                         found = find_regions(cells, map_threshold, placement((row["width"], row["height"]), config.decode))
                         row |= {"regions": [region._asdict() for region in found.regions], "region_count": found.count}
-            _commit(state, number, unit["number"], part, unit["date"], rows, last=piece is pieces[-1])
+            _commit(state, number, unit.number, part, unit.date, rows, last=piece is pieces[-1])
     return info(run_id=run_id, slice=number, config=config.model_dump(mode="json"))

@@ -1,25 +1,29 @@
-"""Arrays that the original implementations produced, and how near ours must come; golden/NOTES.md describes the files."""
+"""Arrays that the original implementations produced, and how near ours must come; golden/README.md describes the files."""
 
-import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import pytest
 import torch
 
-FOLDER = Path(os.environ.get("FLOWSCORE_ASSETS", "")) / "golden"
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
+FOLDER = Path(__file__).parent / "golden"
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
-
-
-def needed(name: str) -> pytest.MarkDecorator:
-    """The mark of tests that read golden/NAME.npz."""
-    missing = not ("FLOWSCORE_ASSETS" in os.environ and (FOLDER / f"{name}.npz").is_file())
-    return pytest.mark.skipif(missing, reason=f"golden/{name}.npz is not there: set FLOWSCORE_ASSETS")
+SAMPLE_STEP = 13  # prime to the sizes of most axes, so that the sample meets every channel, row and column
+SAMPLED_ABOVE = 64  # elements
+PADIM_TRAIN_IMAGES = 5  # images whose features are there before the choice of channels; after it all are
+PATCHSVDD_CELL_STEP = 4  # of the small patches' embeddings every fourth row and column is there
 
 
 def load(name: str) -> dict[str, np.ndarray]:
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return {key: arrays[key] for key in arrays.files}
+
+
+def sampled(values: Values) -> Values:
+    """Every 13th element in row-major order, or all of a few, flat: what golden/subset.py keeps of large arrays."""
+    flat = values.reshape(-1)
+    return flat if len(flat) <= SAMPLED_ABOVE else flat[::SAMPLE_STEP]
 
 
 def group(golden: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -28,7 +32,7 @@ def group(golden: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 def close(actual, expected: np.ndarray, kind: str, name: str) -> None:
-    """NOTES' tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
+    """Tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
     of_largest = 1e-5 * max(np.abs(expected).max(), 1e-30)
     absolute, relative = {
         "z": (2e-5, 0.0),

@@ -28,7 +28,7 @@ FLOORS = (  # of pipeline: a room imports those of its own floor and of the ones
     {"scoring", "input", "sources"},
     {"report", "state"},
     {"tables", "stages", "in_process"},
-    {"run"},
+    {"run", "session"},
 )
 STRANGERS = {"stages": "tables", "tables": "stages"}  # they meet at state
 FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))

@@ -91,4 +91,4 @@ def decode_only(case: str, size: tuple[int, int], decode: DecodeConfig, seconds:
 
 def decode_config(config: ArtifactConfig) -> DecodeConfig:
     """How images are brought to a model's input, with default limits."""
-    return DecodeConfig(**config.input.model_dump(exclude={"overlap"}))
+    return DecodeConfig.of(config.input)

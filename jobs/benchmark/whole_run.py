@@ -15,9 +15,10 @@ from jobs.benchmark.cost import Estimate, Node, Rates, estimate
 from jobs.benchmark.figures import Figure, Measured
 from jobs.benchmark.hardware import described
 from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
-from jobs.score import Job, ScoreSettings, prepare, run_job
+from jobs.score import prepare
+from jobs.settings.scoring import ScoreSettings
 from pipeline.in_process import read_units
-from pipeline.run import EmptyInput, RunProgress
+from pipeline.run import EmptyInput, RunProgress, ScoringRun, score_archive
 from pipeline.scoring.scorer import open_scorer
 from pipeline.stages.engine import RayEngine
 from pipeline.state import plan
@@ -57,22 +58,22 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
         in_memory: images of the parts that read from memory.
         seconds: of the model alone.
     """
-    job = prepare(settings)
+    run = prepare(settings)
     engine = RayEngine(settings.address, settings.resources, settings.device)
     resources = engine.start()
     threads = resources.threads or 1
     best = ceilings_of(settings.device, threads)
     cache = settings.cache_dir.expanduser()
     scorer = open_scorer(local_copy(settings.model, cache), settings.device, threads)
-    encoded, read = _in_memory(job, in_memory)
+    encoded, read = _in_memory(run, in_memory)
 
-    one_process(encoded[:1], job.scoring.decode, scorer)
-    figures, roofline = alone(scorer, job.scoring.decode, best, threads, seconds)
+    one_process(encoded[:1], run.scoring.decode, scorer)
+    figures, roofline = alone(scorer, run.scoring.decode, best, threads, seconds)
     model = figures[0].value
     rates = None
     if scorer.tiling is None:
-        decode = decode_alone(encoded, job.scoring.decode, DECODE_SECONDS)
-        start_s = scorer_start_s(settings.model, cache, settings.device, resources, job.scoring.decode)
+        decode = decode_alone(encoded, run.scoring.decode, DECODE_SECONDS)
+        start_s = scorer_start_s(settings.model, cache, settings.device, resources, run.scoring.decode)
         on_gpu = scorer.device != "cpu"
         filled = slots_per_image(encoded, scorer.batch_size)
         model_s = filled * (1 / model if on_gpu else threads / model)
@@ -83,10 +84,10 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
             Figure("slots_per_image", round(filled, 4)),
             Figure("start_s", round(start_s, 2), "s"),
         ]
-    single = [one_process(encoded, job.scoring.decode, scorer)]
-    whole, watched, memory = _whole_run(job, settings, engine)
-    single.append(one_process(encoded, job.scoring.decode, scorer))
-    stages = _stage_seconds(settings.output, job.state.run_id)
+    single = [one_process(encoded, run.scoring.decode, scorer)]
+    whole, watched, memory = _whole_run(run, engine)
+    single.append(one_process(encoded, run.scoring.decode, scorer))
+    stages = _stage_seconds(settings.output, run.state.run_id)
     single_per_s = statistics.median(rate.per_s for rate in single)
     assert watched.progress is not None
     figures += [
@@ -113,21 +114,21 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
         error = expected.seconds / whole.seconds - 1
         figures += [Figure("estimated_s", round(expected.seconds, 2), "s"), Figure("estimate_error", round(error, 3))]
         sentences.append(_estimated(expected, rates, whole, error))
-    storage = settings.source.input_uri.partition("://")[0] if "://" in settings.source.input_uri else "file"
+    storage = settings.input.partition("://")[0] if "://" in settings.input else "file"
     return Measured(case, END_TO_END, scorer.label, figures, stored_size, storage, tuple(sentences))
 
 
-def _in_memory(job: Job, images: int) -> tuple[list[pa.Table], Rate]:
+def _in_memory(run: ScoringRun, images: int) -> tuple[list[pa.Table], Rate]:
     """The encoded images of the first units, so many or a few more, and how fast this process read them."""
     tables, count = [], 0
-    store = open_store(job.scoring.source.input_uri)
+    store = open_store(run.scoring.source.input_uri)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         state = RunState(folder, "bench")
-        number = plan.plan_slice(state, job.scoring, store)
+        number = plan.plan_slice(state, run.scoring, store)
         if number is None:
-            raise EmptyInput(f"input must hold images; found none under {job.scoring.source.input_uri}. Check --input.")
+            raise EmptyInput(f"input must hold images; found none under {run.scoring.source.input_uri}. Check --input.")
         clock = time.perf_counter()
-        for table in read_units(plan.units(state, number), job.scoring.source, store):
+        for table in read_units(plan.units(state, number), run.scoring.source, store):
             tables.append(table)
             count += table.num_rows
             if count >= images:
@@ -141,10 +142,10 @@ def slots_per_image(units: list[pa.Table], batch_size: int) -> float:
     return slots / sum(unit.num_rows for unit in units)
 
 
-def _whole_run(job: Job, settings: ScoreSettings, engine: RayEngine) -> tuple[Rate, Watched, PeakMemory]:
+def _whole_run(run: ScoringRun, engine: RayEngine) -> tuple[Rate, Watched, PeakMemory]:
     watched = Watched(time.perf_counter())
     with PeakMemory() as memory:
-        run_job(job, settings, engine, watched)
+        score_archive(run, engine, watched)
     spent = time.perf_counter() - watched.began
     assert watched.progress is not None
     return Rate(watched.progress.done, spent), watched, memory

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jobs.command.errors import UsageError
+from jobs.command.flags import flags_of, only_in_the_file
+from jobs.command.text_files import read_text
 
 NOT_YAML = (  # a value that its tag or form does not allow raises whatever the conversion does, deep nesting RecursionError
     *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
@@ -41,10 +43,9 @@ def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any
 
 
 def _read(config_file: Path) -> dict[str, Any]:
+    text = read_text("--config", config_file, "YAML file")
     try:
-        content = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError("--config", "a readable YAML file", str(config_file), f"{error.strerror}.") from error
+        content = yaml.safe_load(text)
     except NOT_YAML as error:
         line = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
         raise UsageError("--config", "a YAML file", str(config_file), f"The parser says: {line}.") from error
@@ -79,12 +80,18 @@ def _explain(model: type[BaseModel], error: ErrorDetails, config_file: Path | No
         fix = f"Rename or remove it{place}.{hint}"
         return UsageError(f"key of {'.'.join(parents) or 'the config'}", f"one of {', '.join(valid)}", last, fix)
     if error["type"] == "missing":
-        flag = "--" + last.replace("_", "-")
-        return ConfigError(f"{field} must be given; got nothing. Add {flag}, or `{field}:` to the file of --config.")
+        return ConfigError(f"{field} must be given; got nothing. Add {_ways_to_give(model, field)}.")
     if error["type"] == "value_error":
         return ConfigError(str(error["ctx"]["error"]))
     rule = error["msg"].removeprefix("Input should be ")
-    return UsageError(field, rule, error["input"], f"Change it on the command line or in {config_file or 'a config'}.")
+    place = f" or in {config_file or 'a config'}" if only_in_the_file(model) else ""
+    return UsageError(field, rule, error["input"], f"Change it on the command line{place}.")
+
+
+def _ways_to_give(model: type[BaseModel], field: str) -> str:
+    """The flag of a field, and the key where there is a file of settings."""
+    named = [flag.name or "it to the command line" for flag in flags_of(model) if ".".join(flag.path) == field]
+    return ", or ".join([*named, *([f"`{field}:` to the file of --config"] if only_in_the_file(model) else [])])
 
 
 def _fields(model: type[BaseModel], parents: list[str]) -> list[str]:

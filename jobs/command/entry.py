@@ -1,6 +1,7 @@
 """How a verb's `main` becomes a command: `python -m jobs.score ...` and `flowscore score ...` both end up in `run`.
 
-A verb is a file jobs/<verb>.py with a function `main` whose parameters are typer options, and as its last lines:
+A verb is a file jobs/<verb>.py with a function `main(settings: ScoreSettings)`, whose one parameter is a settings model
+(jobs/command/flags.py derives the flags from its fields), and as its last lines:
 
     if __name__ == "__main__":
         run(main)
@@ -9,11 +10,16 @@ A verb is a file jobs/<verb>.py with a function `main` whose parameters are type
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
+from pydantic import BaseModel
 
+from jobs.command.config import load
 from jobs.command.errors import ExitCode, exit_code, sentence
+from jobs.command.flags import flags_of, nested, only_in_the_file
+from jobs.command.scratch import check_scratch
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
@@ -21,10 +27,9 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
 
     An error of errors.py is one line on stderr. Any other exception is a bug and keeps its traceback.
     """
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(main)
     try:
-        app(args=arguments, prog_name=name)
+        check_scratch()
+        application(main)(args=arguments, prog_name=name)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
@@ -35,3 +40,41 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(code)
     sys.exit(ExitCode.OK)
+
+
+def application(main: Callable[..., None]) -> typer.Typer:
+    """The program of a verb, whose parser `typer.main.get_command` gives."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(_with_flags(main))
+    return app
+
+
+def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
+    """A function of typer's with one parameter a flag. A flag wins over the file of --config, and that over the default."""
+    kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
+    if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
+        return main
+    model = kinds[0]
+    flags = flags_of(model)
+
+    def parsed(**given: Any) -> None:
+        main(load(model, given.pop("config", None), **nested(flags, given)))
+
+    parameters = []
+    for flag in flags:
+        default: Any = None
+        if flag.name is None:
+            default = typer.Argument(None, help=flag.help, metavar=flag.path[-1].upper(), show_default=False)
+        else:
+            default = typer.Option(None, flag.name, help=flag.help, metavar=flag.metavar, show_default=False)
+        parameters.append(_parameter(flag.path[-1], flag.kind, default))
+    if further := only_in_the_file(model):
+        default = typer.Option(None, "--config", help=f"YAML file with these settings, and {', '.join(further)}")
+        parameters.append(_parameter("config", Path, default))
+    parsed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it; functions declare none
+    return parsed
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

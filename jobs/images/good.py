@@ -8,46 +8,59 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.progress import Progress
+from jobs.command.text_files import read_lines
+from jobs.images.names import meant, plain, spellings
 from models.config import ArtifactConfig
 from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
 from models.maps.tiling import TileGrid
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image_file import stores_16bit
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.in_process import decoded_units, encoded_units
+from pipeline.decode.unit import decode_unit
+from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import tiling
 
 MIN_IMAGES = 8
 EXTRACT_BATCH = 16
+QUARTER = 64  # of the 256 levels
 
 
 class Exclusions:
     """The images that a person has taken out: one key, URI or content hash a line; # starts a comment."""
 
     def __init__(self, path: Path | None):
-        self.names: set[str] = set()
+        self._lines: dict[str, str] = {}
         if path is not None:
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-            except OSError as error:
-                raise UsageError("--exclude", "a readable text file", str(path), f"{error.strerror}.") from error
-            self.names = {line.strip() for line in lines} - {""}
-            self.names = {name for name in self.names if not name.startswith("#")}
-        self.used: set[str] = set()
+            for line in read_lines("--exclude", path):
+                self._lines |= dict.fromkeys(spellings(line), line)
+        self._used: set[str] = set()
+        self._keys: set[str] = set()
 
     def __contains__(self, row: dict) -> bool:
-        found = {row["key"], row["uri"], row["content_hash"]} & self.names
-        self.used |= found
+        if not self._lines:
+            return False
+        self._keys.add(row["key"])
+        names = {plain(row[column]) for column in ("key", "uri", "content_hash") if row[column] is not None}
+        found = {self._lines[name] for name in names & self._lines.keys()}
+        self._used |= found
         return bool(found)
 
-    def unused(self) -> set[str]:
-        """Lines that fitted no image; most often misspelt."""
-        return self.names - self.used
+    def check_used(self) -> None:
+        """Raises UsageError for lines that fitted none of the images asked for; most often they are misspelt."""
+        unused = [line for line in dict.fromkeys(self._lines.values()) if line not in self._used]
+        if unused:
+            rule = "a list of which every line names an image of the input"
+            fix = f"Correct or remove {meant(unused, self._keys)}."
+            raise UsageError(
+                "--exclude", rule, f"{len(unused):,} of {len(set(self._lines.values())):,} lines that name none", fix
+            )
 
 
 @dataclass
@@ -76,12 +89,14 @@ class GoodSet:
 
 class Part(NamedTuple):
     """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
-    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out."""
+    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out.  deep: (N,) bool, whether its file
+    stores 16 bits a sample."""
 
     rows: list[dict]
     pixels: np.ndarray
     owners: np.ndarray
     whole: np.ndarray
+    deep: np.ndarray
 
 
 def read_good_images(
@@ -99,21 +114,22 @@ def read_good_images(
 
     Raises:
         ErrorShareError: more than max_unreadable_share of the images could not be read.
-        UsageError: too few images, or images without the group key.
+        UsageError: too few images, images without the group key, or a line of --exclude that names no image.
     """
     read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
     thumbs: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     total = 0
+    brightest: int | None = None  # level of any image of 16 bits
     with Progress("reading and extracting features", total=None) as progress:
         for part in _parts(source, images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
-                if row["error"] is not None:
-                    read.unreadable[row["error"]] += 1
-                elif row in exclusions:
+                if row in exclusions:  # whether it can be read or not
                     read.excluded += 1
+                elif row["error"] is not None:
+                    read.unreadable[row["error"]] += 1
                 else:
                     keep.append(position)
                     read.hashes.append(row["content_hash"])
@@ -121,12 +137,15 @@ def read_good_images(
                     read.group_keys.append(keys.get(group_key or "lot"))
             kept = np.flatnonzero(np.isin(part.owners, keep))
             owners.append(first + np.searchsorted(keep, part.owners[kept]))
+            deep = part.pixels[kept[part.deep[part.owners[kept]]]]
+            brightest = max(brightest or 0, int(deep.max())) if len(deep) else brightest
             for start in range(0, len(kept), EXTRACT_BATCH):
                 images.append(torch.from_numpy(part.pixels[kept[start : start + EXTRACT_BATCH]]))
             for start in range(0, len(keep), EXTRACT_BATCH):
                 whole = torch.from_numpy(part.whole[keep[start : start + EXTRACT_BATCH]])
                 thumbs.append(thumbnails(whole).astype(np.float16))
             progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
+    exclusions.check_used()
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
         raise UsageError(
@@ -139,22 +158,26 @@ def read_good_images(
             group_key,
             f"{read.group_keys.count(None)} of {total} images lack it: correct --key-pattern or choose another key.",
         )
-    for name in sorted(exclusions.unused()):
-        print(f"--exclude: {name} is no image of the input")
     if read.unreadable:
         print("not readable, left out: " + ", ".join(f"{n} {reason}" for reason, n in read.unreadable.most_common()))
+    if brightest is not None and brightest < QUARTER:
+        print(
+            f"16-bit images use less than a quarter of their range (the brightest pixel is {brightest} of 255): "
+            "if they hold 12 bits a sample, set --white-level 4095"
+        )
     read.thumbs, read.owners = np.concatenate(thumbs), np.concatenate(owners)
     return read
 
 
 def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
     """The images unit by unit, or, where they are cut into tiles, one by one."""
-    decode = DecodeConfig(**config.input.model_dump(exclude={"overlap"}))
+    decode = DecodeConfig.of(config.input)
     cut = tiling(config)
     if cut is None:
-        for unit in decoded_units(source, decode):
+        for table in encoded_units(source):
+            unit = decode_unit(table, decode)
             rows = unit.table.drop_columns(["captured_at"]).to_pylist()
-            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels)
+            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels, _deep(table, rows))
         return
     decoder = InProcess(decode)
     for table in encoded_units(source):
@@ -165,7 +188,13 @@ def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, s
             rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
             pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])
             whole = _thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
-            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None])
+            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None], _deep(image, rows))
+
+
+def _deep(table: pa.Table, rows: list[dict]) -> np.ndarray:
+    """(N,) bool: whose file stores 16 bits a sample, of those that could be decoded."""
+    encoded = zip(table["encoded"], rows, strict=True)
+    return np.array([row["error"] is None and stores_16bit(cell.as_py()) for cell, row in encoded], bool)
 
 
 def _draw(most: int, seed: int, content_hash: str, position: int, grid: TileGrid) -> np.ndarray:

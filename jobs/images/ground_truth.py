@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.command.errors import UsageError
 from jobs.images.labelled import GOOD, LabelledImage, LabelledSet
 from jobs.images.mask_levels import Defect, Kind, MaskError
 from jobs.images.masks import read_mask, turned
 from pipeline.decode.exif import SIDEWAYS, TURNS, UPRIGHT, orientation
-from pipeline.decode.image_file import FAULTS
+from pipeline.decode.faults import FAULTS, Undecodable
+from pipeline.decode.formats import tiff
+from pipeline.decode.formats.first_bytes import format_of
 
 UNSURE_SHARE = 0.01  # of the defect pixels of JPEG masks; more is worth a line
-ORIENTATION = 274  # TIFF's own tag, which Pillow applies while it loads
 
 
 class Stored(NamedTuple):
@@ -110,7 +111,7 @@ class GroundTruth:
                 else:
                     on[sides[0]] += 1
         if faults:
-            further = f" {len(faults) - 1} further masks have faults." if len(faults) > 1 else ""
+            further = f" Further masks with faults: {len(faults) - 1}." if len(faults) > 1 else ""
             raise MaskError(f"{faults[0]}{further}")
         # Whoever drew the masks did it in one program: what those that fit one way only show holds for the others.
         self._stored_pixels = on[True] > 0 and on[False] == 0
@@ -163,15 +164,17 @@ def _united(masks: list[Defect], paths: tuple[Path, ...]) -> NDArray[np.bool_]:
 def _stored(path: Path) -> Stored | None:
     """From the image's header; None where it cannot be read, which scoring will say."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.format != "TIFF":
-                return Stored(orientation(image), (height, width))
-            turn = image.tag_v2.get(ORIENTATION, UPRIGHT)
-    except FAULTS:
+        encoded = path.read_bytes()
+        if format_of(encoded) != "TIFF":
+            image = Image.open(BytesIO(encoded))
+            return Stored(orientation(image), image.size[::-1])
+        picture = tiff.picture(encoded)  # a thumbnail may stand before it
+        size = tiff.opened(picture).size[::-1]
+    except (*FAULTS, Undecodable):
         return None
+    turn = picture.directory.orientation
     turn = turn if turn in TURNS else UPRIGHT
-    return Stored(turn, (width, height) if turn in SIDEWAYS else (height, width))  # Pillow says a TIFF's size turned
+    return Stored(turn, size[::-1] if turn in SIDEWAYS else size)  # Pillow says a TIFF's size turned
 
 
 def _ways(mask: Defect, image: LabelledImage, stored: Stored) -> Iterator[bool]:
@@ -195,11 +198,3 @@ def _other_size(image: LabelledImage, found: tuple[int, ...], size: tuple[int, i
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]} x {shape[0]} pixels"
-
-
-def check_both_scored(images: dict[str, int], where: str) -> None:
-    """Raises UsageError when no good image or no defect was scored: there is nothing to compare."""
-    if not images.get(GOOD) or not sum(count for kind, count in images.items() if kind != GOOD):
-        raise UsageError(
-            "--input", "a folder with good images and defects that can be read", f"{where} with {images} scored", "Repair them."
-        )

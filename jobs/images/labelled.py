@@ -83,9 +83,17 @@ def labelled_set(root: Path) -> LabelledSet:
         for kind in types
         for key, path in keys[kind].items()
     ]
-    masks.check(types)
+    masks.check([kind for kind in types if kind != GOOD])
     empty = [kind for kind in folders if not keys[kind]]
     return LabelledSet(root, types, sorted(images, key=lambda image: image.key), empty, loose, masks)
+
+
+def check_both_scored(images: dict[str, int], where: str) -> None:
+    """Raises UsageError when no good image or no defect was scored: there is nothing to compare."""
+    if not images.get(GOOD) or not sum(count for kind, count in images.items() if kind != GOOD):
+        raise UsageError(
+            "--input", "a folder with good images and defects that can be read", f"{where} with {images} scored", "Repair them."
+        )
 
 
 def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], pa.Table]]:

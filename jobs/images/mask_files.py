@@ -59,14 +59,14 @@ class MaskFiles:
             self._owner[mask] = key
         return tuple(self._paths[mask] for mask in found)
 
-    def check(self, types: list[str]) -> None:
+    def check(self, defect_types: list[str]) -> None:
         """Raises UsageError for a type with masks none of which is named after an image, once all images were asked for."""
         strangers = self.strangers()
-        for kind in types:
+        for kind in defect_types:
             mine = [mask for mask in strangers if mask.startswith(f"{kind}/")]
-            if mine and kind != "good" and not any(mask.startswith(f"{kind}/") for mask in self._owner):
+            if mine and not any(mask.startswith(f"{kind}/") for mask in self._owner):
                 raise UsageError(f"ground_truth/{mine[0]}", f"named after an image of test/{kind}", mine[0], NAMES)
-        if strangers and not self._owner and any(not mask.startswith("good/") for mask in strangers):
+        if strangers and not self._owner:
             raise UsageError("ground_truth/", "the masks of the images below test/", strangers[0], NAMES)
 
     def strangers(self) -> list[str]:

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.config import BackboneConfig
+from models.maps.grids import Maps
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,12 @@ class BackboneError(ValueError):
 
 
 class Backbone(nn.Module):
-    """The tapped maps of one network, in evaluation mode and without gradients of its own."""
+    """The tapped maps of one network, in evaluation mode and without gradients of its own.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+    >>> [tuple(x.shape) for x in Backbone(network, taps=("1", "0"))(torch.zeros(1, 3, 5, 5))]
+    [(1, 4, 5, 5), (1, 8, 5, 5)]
+    """
 
     def __init__(self, model: nn.Module, taps: tuple[str | int, ...]):
         super().__init__()
@@ -40,7 +46,7 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         return super().train(False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, H_t, W_t) per tap, in the order of the taps."""
         if isinstance(self.taps[0], int):
             order = sorted(range(len(self.taps)), key=lambda i: self.taps[i])
@@ -88,7 +94,7 @@ def _remembered(layer: nn.Module, name: str) -> None:
         layer.register_forward_hook(_Remember(name))
 
 
-def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> list[Tensor]:
+def _tapped(model: nn.Module, taps: tuple, images: Tensor) -> Maps:
     for tap in taps:
         _remembered(model.get_submodule(tap), tap)
     reached = _pass.reached = {}
@@ -111,6 +117,9 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
     Args:
         default_reductions: strides whose deepest features are tapped where the config names no taps; each takes the
             deepest feature of that stride or the nearest finer one.
+
+    >>> resolve(BackboneConfig(name="test_resnet", weights="none"), default_reductions=(8, 16)).taps
+    (2, 3)
     """
     weights = config.weights
     if weights == "auto":
@@ -148,6 +157,10 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
 
     The structure depends on the config and the input size only, never on the weights, so that a state dict saved from
     one backbone loads strictly into another of the same config with weights "none".
+
+    >>> backbone = create(resolve(BackboneConfig(name="test_resnet", weights="none")), height=64, width=64)
+    >>> [tuple(x.shape) for x in backbone(torch.zeros(1, 3, 64, 64))]
+    [(1, 192, 4, 4)]
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -165,7 +178,7 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
 
 
 @torch.enable_grad()
-def _check(backbone: Backbone, probe: Tensor) -> list[Tensor]:
+def _check(backbone: Backbone, probe: Tensor) -> Maps:
     """Maps of the probe with gradients on, after checking that the taps exist and give maps."""
     names = dict(backbone.model.named_modules())
     unknown = [tap for tap in backbone.taps if isinstance(tap, str) and tap not in names]
@@ -188,7 +201,7 @@ def _check(backbone: Backbone, probe: Tensor) -> list[Tensor]:
 
 
 @torch.enable_grad()
-def _prune(backbone: Backbone, maps: list[Tensor], probe: Tensor) -> None:
+def _prune(backbone: Backbone, maps: Maps, probe: Tensor) -> None:
     """Replace every module none of whose parameters the taps depend on; the maps must stay as they are."""
     parameters = list(backbone.model.parameters())
     gradients = torch.autograd.grad([x.sum() for x in maps], parameters, allow_unused=True)
@@ -208,8 +221,8 @@ def _fold_batch_norms(backbone: Backbone, probe: Tensor) -> None:
     outputs: list[Tensor] = []  # kept alive, because their ids are compared
     pairs: list[tuple[str, str]] = []
 
-    def watch(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: Any) -> None:
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if type(module) in (nn.Conv2d, Conv2dSame) and name not in backbone.taps:
                 producers[id(output)] = name
                 outputs.append(output)

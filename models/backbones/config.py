@@ -25,7 +25,10 @@ NOT_KWARGS = {
 
 
 def check_known(name: str) -> None:
-    """Raises ValueError unless this installation's timm has the network."""
+    """Raises ValueError unless this installation's timm has the network.
+
+    >>> check_known("resnet18.a1_in1k")  # raises nothing: timm has it
+    """
     import timm
 
     if not NAME.fullmatch(name) or not timm.is_model(name.split(".")[0]):
@@ -39,6 +42,9 @@ class BackboneConfig(BaseModel):
     taps: layer names ("blocks.3") or timm's feature indices (3); empty reads the deepest feature of reduction <= 16.
     weights: auto, hub, none (random, from the seed) or the path of a safetensors file with timm's names.
     kwargs: arguments of the timm constructor. mean, std: of the RGB input scaled to [0, 1]; None takes the weights' own.
+
+    >>> BackboneConfig(name="resnet18", taps=("layer2", "layer3")).weights
+    'auto'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,6 +20,12 @@ def keep_float32(network: nn.Module, height: int, width: int) -> None:
 
     Args:
         network: run once on a black image of height x width pixels.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.Conv2d(8, 8, 3, stride=4))
+    >>> keep_float32(network, height=64, width=64)
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     (network[0](torch.zeros(1, 3, 64, 64)).dtype, network(torch.zeros(1, 3, 64, 64)).dtype)
+    (torch.float32, torch.bfloat16)
     """
     exact: list[nn.Conv2d] = []
 

@@ -11,7 +11,12 @@ Downscale = Literal["area", "nearest"]
 
 
 class Normalise(nn.Module):
-    """(value / 255 - mean) / std per channel. mean, std: of the channels, scaled to [0, 1]."""
+    """(value / 255 - mean) / std per channel. mean, std: of the channels, scaled to [0, 1].
+
+    >>> normalise = Normalise(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> normalise(torch.full((1, 4, 6, 3), 255, dtype=torch.uint8)).amax((2, 3)).round(decimals=3)
+    tensor([[1., 1., 1.]])
+    """
 
     gain: Tensor
     offset: Tensor
@@ -41,6 +46,9 @@ def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[
         downscale: area averages the pixels that a new pixel covers; nearest is the original CS-Flow's.
     Returns:
         per scale (B, 3, ceil(H / 2^i), ceil(W / 2^i)).
+
+    >>> [tuple(level.shape) for level in pyramid(torch.zeros(1, 3, 64, 50), scales=3)]
+    [(1, 3, 64, 50), (1, 3, 32, 25), (1, 3, 16, 13)]
     """
     height, width = images.shape[-2:]
     levels = [images]

@@ -15,6 +15,9 @@ def rotation_index(height: int, width: int, degrees: float) -> Tensor:
         degrees: counter-clockwise.
     Returns:
         (height * width,) int64, row-major positions in the image; height * width where there is nothing to show.
+
+    >>> rotation_index(2, 2, degrees=90)  # counter-clockwise
+    tensor([1, 3, 0, 2])
     """
     angle = -math.radians(degrees % 360)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
@@ -40,6 +43,11 @@ def rotate(images: Tensor, index: Tensor, fill: Tensor) -> Tensor:
         fill: (C,), what corners that the image does not reach are filled with.
     Returns:
         (B, C, H, W), in channels_last memory.
+
+    >>> images = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> rotate(images, rotation_index(2, 2, degrees=90), fill=torch.zeros(1))
+    tensor([[[[2., 4.],
+              [1., 3.]]]])
     """
     batch, channels, height, width = images.shape
     pixels = images.permute(0, 2, 3, 1).reshape(batch, height * width, channels)  # (B, H * W, C)

@@ -5,7 +5,7 @@ timm's `blocks.i` is stage i, its output that of the stage's last block.
 """
 
 # CS-Flow (Rudolph et al. 2021, arXiv:2110.02855): the authors' code reads block 35, the last of 304 channels, reduction 32
-# (golden/NOTES.md section 1); timm's features_only does not list it, its reduction-32 feature is `blocks.6`.
+# (tests/golden/README.md section 1); timm's features_only does not list it, its reduction-32 feature is `blocks.6`.
 # PaDiM (Defard et al. 2020, arXiv:2011.08785, section IV-B): layers 7 (level 2), 20 (level 4) and 26 (level 5), quoted
 # from memory, not checked. Counting from 1 the levels are stages 2, 4 and 5, of 40, 128 and 176 channels at reductions
 # 4, 16 and 16; the authors published no code. Here the last block of each of these stages is read (0-based 7, 19 and 26;
@@ -29,5 +29,8 @@ def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
     Args:
         detector: name of a file in models/detectors.
         backbone: timm's name, with or without the tag of its weights ("efficientnet_b5.sw_in12k_ft_in1k").
+
+    >>> default_taps("csflow", "efficientnet_b5.sw_in12k_ft_in1k")
+    ('blocks.5',)
     """
     return TAPS.get(backbone.split(".")[0], {}).get(detector)

@@ -1,6 +1,6 @@
 """CFLOW-AD: per level a flow of every cell's features, given the cell's position (Gudovskiy et al. 2022, arXiv:2107.12571).
 
-Differences from the authors' code (golden/NOTES.md section 3; cflow_reference_maps.py of the tests reproduces its maps):
+Differences from the authors' code (tests/golden/README.md section 3; cflow_reference_maps.py of the tests reproduces its maps):
 - Their maps are relative to the largest likelihood of the whole test set. Here every level's likelihoods are relative to those
   of training images, measured at the end of fit, so that an image's score does not depend on the others.
 - One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.
@@ -24,8 +24,8 @@ from models.features.extractor import FeatureExtractor
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
+from models.maps.grids import Maps, resized
 
-Maps = list[Tensor]
 CALIBRATION_IMAGES = 128  # how many training images the levels' constants are measured on
 CALIBRATION_BATCH = 16
 
@@ -64,6 +64,13 @@ class CFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "CFlow":
+    """CFLOW-AD with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"steps": 1})).grids
+    [(8, 8), (4, 4)]
+    """
     return CFlow(config)
 
 
@@ -80,14 +87,7 @@ class CFlow(Detector):
         channels, self.grids = self.backbone.channels, self.backbone.grids
         self.hyper = hyper
         self.map_grid = max(self.grids)
-        self.config = config.model_copy(
-            update={
-                "backbone": self.backbone.config,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or self.map_grid[0],
-                "map_width": config.map_width or self.map_grid[1],
-            }
-        )
+        self.config = config.filled_in(hyper, self.backbone.config, self.map_grid)
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(channels, hyper.whiten_dims)
         self.channels = channels if self.whitening is None else self.whitening.dims
         self.flows = self._new_flows(seed=0)
@@ -180,11 +180,7 @@ class CFlow(Detector):
                 cells = (energy - self.energy_mean[level]) / self.energy_std[level]
             else:
                 cells = 1 - torch.exp(self.energy_least[level] - energy)
-            if cells.shape[1:] != self.map_grid:
-                cells = F.interpolate(cells[:, None], size=self.map_grid, mode="bilinear", align_corners=False)[
-                    :, 0
-                ]  # (B, h, w)
-            raised.append(cells)
+            raised.append(resized(cells, self.map_grid))
         return torch.stack(raised).mean(0)
 
     def freeze(self) -> "CFlow":

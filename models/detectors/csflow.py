@@ -16,9 +16,8 @@ from models.features.whitening import Moments, Whitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
+from models.maps.grids import Maps
 from models.maps.scores import top_mean
-
-Maps = list[Tensor]
 
 
 class CsFlowConfig(BaseModel):
@@ -51,6 +50,14 @@ class CsFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "CsFlow":
+    """CS-Flow with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> small = {"hidden": 8, "kernels": (3,), "scales": 2}
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters=small)).grids
+    [(4, 4), (2, 2)]
+    """
     return CsFlow(config)
 
 
@@ -74,14 +81,7 @@ class CsFlow(Detector):
                     f"image size must give feature maps that halve from scale to scale; {height} x {width} gives "
                     f"{self.grids}. Use a multiple of the backbone's reduction times {2 ** (hyper.scales - 1)}."
                 )
-        self.config = config.model_copy(
-            update={
-                "backbone": self.backbone.config,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or self.grids[0][0],
-                "map_width": config.map_width or self.grids[0][1],
-            }
-        )
+        self.config = config.filled_in(hyper, self.backbone.config, self.grids[0])
         self.whitening = Whitening(hyper.scales, channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
         self.register_buffer("scale_log_mean", torch.zeros(hyper.scales))  # a_s

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -26,8 +25,8 @@ from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
+from models.maps.grids import Maps, resized
 
-Maps = list[Tensor]
 READ_IMAGES = 32
 SMOOTHING_PX = 3.0
 SMOOTHING_KERNEL_PX = 25  # four standard deviations to either side
@@ -72,6 +71,14 @@ class DifferNetTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "DifferNet":
+    """DifferNet with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> small = {"transforms": 2, "mirrored": False, "hidden": 8, "blocks": 2}
+    >>> len(build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters=small)).turns)
+    2
+    """
     return DifferNet(config)
 
 
@@ -102,14 +109,7 @@ class DifferNet(Detector):
             hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, self.pooled_features)})
         self.hyper = hyper
         grid = self.backbone.grids[0] if hyper.map == "contribution" else (height, width)
-        self.config = config.model_copy(
-            update={
-                "backbone": self.backbone.config,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or grid[0],
-                "map_width": config.map_width or grid[1],
-            }
-        )
+        self.config = config.filled_in(hyper, self.backbone.config, grid)
         turns = [rotation_index(height, width, 360 * i / hyper.transforms) for i in range(hyper.transforms)]
         if hyper.mirrored:
             turns += [x.view(height, width).flip(1).flatten() for x in turns]
@@ -210,9 +210,7 @@ class DifferNet(Detector):
         channels = [x.shape[1] for x in cells]
         for x, g, mean in zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), strict=True):
             part = torch.einsum("bc,bchw->bhw", g, x) - (g @ mean)[:, None, None]
-            if part.shape != total.shape:
-                part = F.interpolate(part[:, None], size=total.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-            total = total + part
+            total = total + resized(part, total.shape[1:])
         return total
 
     def _gradient_map(self, inputs: Tensor) -> Tensor:
@@ -233,7 +231,11 @@ class DifferNet(Detector):
 
 
 def smoothed(maps: Tensor) -> Tensor:
-    """(B, C, H, W), H and W above 12, under a Gaussian of 3 pixels, as the original smooths its gradients."""
+    """(B, C, H, W), H and W above 12, under a Gaussian of 3 pixels, as the original smooths its gradients.
+
+    >>> smoothed(torch.ones(1, 3, 16, 16)).mean().round(decimals=3)
+    tensor(1.)
+    """
     return gaussian_blur(maps, [SMOOTHING_KERNEL_PX] * 2, [SMOOTHING_PX] * 2)
 
 

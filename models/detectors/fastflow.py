@@ -1,6 +1,6 @@
 """FastFlow on the levels of a convolutional backbone or on blocks of a vision transformer (Yu et al. 2021, arXiv:2111.07677).
 
-The exact semantics are those of the best-known unofficial code, golden/NOTES.md section 4. Ours by default: whitened
+The exact semantics are those of the best-known unofficial code, tests/golden/README.md section 4. Ours by default: whitened
 levels instead of a LayerNorm, a score and a map of z^2, which do not saturate, and a loss per latent element.
 """
 
@@ -18,8 +18,7 @@ from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
 from models.flows.likelihood import nll_loss, scale_means
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class FastFlowConfig(BaseModel):
@@ -55,6 +54,13 @@ class FastFlowTraining(TrainingConfig):
 
 
 def build(config: ArtifactConfig) -> "FastFlow":
+    """FastFlow with untrained flows; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"steps": 1})).config.map_height
+    8
+    """
     return FastFlow(config)
 
 
@@ -67,15 +73,7 @@ class FastFlow(Detector):
         self.backbone = FeatureExtractor(config, default_reductions=(8, 16))
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
-        rows, columns = self.grids[self.finest]
-        self.config = config.model_copy(
-            update={
-                "backbone": self.backbone.config,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or rows,
-                "map_width": config.map_width or columns,
-            }
-        )
+        self.config = config.filled_in(hyper, self.backbone.config, self.grids[self.finest])
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(self.backbone.channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
 

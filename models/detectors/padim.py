@@ -1,6 +1,6 @@
 """PaDiM: a Gaussian of patch embeddings at every position (Defard et al. 2020, arXiv:2011.08785).
 
-One pass over the images and no gradient step. Differences from the public implementation that golden/NOTES.md section 5
+One pass over the images and no gradient step. Differences from the public implementation that tests/golden/README.md section 5
 describes: maps and scores are raw distances (there they are min-max scaled over the whole test set, so that an image's
 score depends on the others), and the covariance's factor is stored, not its inverse.
 
@@ -21,10 +21,10 @@ from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import EMBEDDING_SIZE, embedding
 from models.features.extractor import FeatureExtractor
 from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
+from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.maps.smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
 
-Maps = list[Tensor]
 REDUCTIONS = (4, 8, 16)  # layer1 to layer3 of a ResNet
 STATISTICS_BYTES = 335e6
 
@@ -51,7 +51,11 @@ class PadimConfig(BaseModel):
 
 
 def default_dims(cells: int) -> int:
-    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES."""
+    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES.
+
+    >>> default_dims(cells=64 * 64)
+    192
+    """
     values = STATISTICS_BYTES / 4 / cells  # dims (dims + 3) / 2
     return max(16, int(math.sqrt(2 * values + 2.25) - 1.5) // 16 * 16)
 
@@ -63,6 +67,14 @@ class PadimTraining(BaseModel):
 
 
 def build(config: ArtifactConfig) -> "Padim":
+    """PaDiM without statistics yet; its config has every default filled in.
+
+    >>> from models.config import BackboneConfig, InputConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> detector = build(ArtifactConfig(name="tile", input=size, backbone=network, hyperparameters={"dims": 10}))
+    >>> detector.gaussian.mean.shape  # cells, dims
+    torch.Size([256, 10])
+    """
     return Padim(config)
 
 
@@ -81,14 +93,7 @@ class Padim(Detector):
         rows, columns = max(self.backbone.grids, key=lambda grid: grid[0] * grid[1])
         dims = min(total, hyper.dims or default_dims(rows * columns))
         self.hyper = hyper = hyper.model_copy(update={"dims": dims})
-        self.config = config.model_copy(
-            update={
-                "backbone": self.backbone.config,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or rows,
-                "map_width": config.map_width or columns,
-            }
-        )
+        self.config = config.filled_in(hyper, self.backbone.config, (rows, columns))
         self.register_buffer("channels", draw_channels(total, dims, hyper.channel_seed))
         self.choice = ChannelChoice(self.channels, self.backbone.channels)
         self.register_load_state_dict_post_hook(lambda padim, _: padim.choice.set(padim.channels))

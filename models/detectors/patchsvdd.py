@@ -16,12 +16,12 @@ from models.features.embedding import embedding
 from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
 from models.maps.covering import distribute
+from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
 from models.patches.nearest import filled, nearest, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 
-Maps = list[Tensor]
 POOL = 4  # a bank chosen for its spread is chosen from so many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
 READ_IMAGES = 16
@@ -53,6 +53,12 @@ class PatchSvddConfig(BaseModel):
 
 
 def build(config: ArtifactConfig) -> "PatchSvdd":
+    """Patch SVDD untrained and without a bank; its config has every default filled in.
+
+    >>> detector = build(ArtifactConfig(name="tile", backbone=None, hyperparameters={"bank_size": 100}))
+    >>> detector.large_bank.shape, detector.config.map_width
+    (torch.Size([100, 64]), 16)
+    """
     return PatchSvdd(config)
 
 
@@ -73,14 +79,7 @@ class PatchSvdd(Detector):
         height, width = config.input.height, config.input.width
         # Large patches are made of small ones, which are needed at every stride pixels.
         self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
-        self.config = config.model_copy(
-            update={
-                "backbone": None,
-                "hyperparameters": hyper.model_dump(mode="json"),
-                "map_height": config.map_height or -(-height // stride),
-                "map_width": config.map_width or -(-width // stride),
-            }
-        )
+        self.config = config.filled_in(hyper, None, (-(-height // stride), -(-width // stride)))
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))

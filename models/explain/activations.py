@@ -23,14 +23,25 @@ class NotGuided(ValueError):
 
 class OwnTensor(nn.Module):
     """A view that nothing but the following rectifier reads: captum clips the gradient of a rectifier's input, which
-    would else hold the gradients of a skip connection as well."""
+    would else hold the gradients of a skip connection as well.
+
+    >>> import torch
+    >>> x = torch.ones(2)
+    >>> OwnTensor()(x) is x, torch.equal(OwnTensor()(x), x)
+    (False, True)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x.view_as(x)
 
 
 class UpperLimit(nn.Module):
-    """min(x, limit)."""
+    """min(x, limit).
+
+    >>> import torch
+    >>> UpperLimit(6.0)(torch.tensor([5.0, 7.0]))
+    tensor([5., 6.])
+    """
 
     def __init__(self, limit: float):
         super().__init__()
@@ -41,7 +52,12 @@ class UpperLimit(nn.Module):
 
 
 class PlainRectifier(nn.Module):
-    """max(x, 0) with its own gradient: not an nn.ReLU, so that captum passes it by."""
+    """max(x, 0) with its own gradient: not an nn.ReLU, so that captum passes it by.
+
+    >>> import torch
+    >>> PlainRectifier()(torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
@@ -51,6 +67,11 @@ def separate_rectifiers(model: nn.Module) -> None:
     """Give every place of a ReLU or ReLU6 in the model, in place, modules of its own that overwrite nothing.
 
     The outputs stay equal; a ReLU6 becomes a ReLU and an upper limit.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6())
+    >>> separate_rectifiers(model)
+    >>> [type(part).__name__ for part in model[1]]
+    ['OwnTensor', 'ReLU', 'UpperLimit']
     """
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU):
@@ -67,6 +88,12 @@ def guide_only(model: nn.Module, part: nn.Module, inputs: Tensor) -> None:
         inputs: of the model, requiring gradients.
     Raises:
         NotGuided: the part calls an activation that has no guided gradient, or a rectifier as a function.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Flatten(), nn.ReLU())
+    >>> guide_only(model, part=model[0], inputs=torch.ones(1, 3, 2, 2, requires_grad=True))
+    >>> type(model[0][1]).__name__, type(model[2]).__name__
+    ('ReLU', 'PlainRectifier')
     """
     called: Counter[nn.Module] = Counter()
     maps: list[Tensor] = []

@@ -68,6 +68,12 @@ def substitute(score: ScoreInputs, inputs: Tensor, good: Tensor | None = None) -
         score: normalised (B, 3, H, W) to (B,).
         inputs: (3, H, W) float32, normalised.
         good: (G, 3, H, W), good images of the same product; without them textures most often have no filling that helps.
+
+    >>> inputs = torch.zeros(3, 32, 32)
+    >>> inputs[:, 8:12, 8:12] = 1  # a bright spot, which the score likes least
+    >>> found = substitute(lambda batch: batch.amax((1, 2, 3)), inputs)
+    >>> found.name, found.score
+    ('mean colour', 1.0)
     """
     side = min(inputs.shape[1:])
     fillings = {name: _blurred(inputs, share * side) for name, share in BLURS.items()}
@@ -88,6 +94,13 @@ def deletion(
         score: normalised (B, 3, H, W) to (B,), raw, higher is more anomalous.
         inputs: (3, H, W) float32, normalised. filled: `substitute` of them.
         relevance: (H, W) float32, higher is deleted earlier; equal cells in random order.
+
+    >>> inputs, brightest = torch.zeros(3, 32, 32), lambda batch: batch.amax((1, 2, 3))
+    >>> inputs[:, 8:12, 8:12] = 1
+    >>> config = DeletionConfig(steps=8, feather=0)
+    >>> filled = substitute(brightest, inputs)
+    >>> deletion(brightest, inputs, inputs[0], filled, config).auc  # the spot goes first
+    0.0625
     """
     cells = _cell_means(relevance, config)
     shuffled = torch.randperm(cells.numel(), generator=torch.Generator().manual_seed(config.seed))
@@ -96,7 +109,13 @@ def deletion(
 
 
 def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, config: DeletionConfig) -> Deletion | None:
-    """The mean of the test over random orders of the same cells: what a map without any knowledge gets."""
+    """The mean of the test over random orders of the same cells: what a map without any knowledge gets.
+
+    >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))
+    >>> found = random_deletion(mean, inputs, substitute(mean, inputs), DeletionConfig(steps=4))
+    >>> len(found.curve), found.curve[0], found.curve[-1]
+    (5, 1.0, 0.0)
+    """
     shape = tuple(_cell_means(inputs[0], config).shape)
     generator = torch.Generator().manual_seed(config.seed)
     orders = [torch.randperm(math.prod(shape), generator=generator) for _ in range(config.random_orders)]
@@ -111,7 +130,13 @@ def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, conf
 def compare(
     score: ScoreInputs, inputs: Tensor, maps: Mapping[str, Tensor], config: DeletionConfig, good: Tensor | None = None
 ) -> tuple[Substitute, dict[str, Deletion | None], Deletion | None]:
-    """The filling, the test of every map (H, W) and of random orders, for one image (3, H, W)."""
+    """The filling, the test of every map (H, W) and of random orders, for one image (3, H, W).
+
+    >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))
+    >>> filled, tested, by_chance = compare(mean, inputs, {"pixels": inputs[0]}, DeletionConfig(steps=4))
+    >>> filled.name, tested["pixels"].auc < by_chance.auc
+    ('mean colour', True)
+    """
     filled = substitute(score, inputs, good)
     tested = {name: deletion(score, inputs, each, filled, config) for name, each in maps.items()}
     return filled, tested, random_deletion(score, inputs, filled, config)

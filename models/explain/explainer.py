@@ -18,9 +18,10 @@ from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Saliency
 from torch import Tensor, nn
 
 from models.backbones.backbone import Backbone
-from models.detector import Detector, Scored
+from models.detector import Detector
 from models.explain.activations import NotGuided, guide_only, separate_rectifiers
 from models.explain.methods import METHODS, Method
+from models.maps.grids import Maps, resized
 
 DEEPEST = "deepest tap"
 NEAR_PX = 9
@@ -48,6 +49,13 @@ class Explainer:
     guided_grad_cam: guided_backprop, with its signs, times grad_cam.
     cam: sum_c w_c A_c, signed, for a score that is b + sum_c w_c mean(A_c), A the only level of `features` (Zhou et al.
         2016, arXiv:1512.04150). A detector says so by a method pooled_weights() -> (C,) float32 or None.
+
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> Explainer(detector)(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), "gradient").shape
+    torch.Size([1, 64, 64])
     """
 
     def __init__(self, detector: Detector, layer: str | None = None):
@@ -197,7 +205,7 @@ class Explainer:
                 f"{[tuple(x.shape) for x in maps]}. Correct the detector."
             )
         cells = torch.einsum("c,bchw->bhw", weights, maps[0])
-        return F.interpolate(cells[:, None], size=inputs.shape[2:], mode="bilinear", align_corners=False)[:, 0]  # (1, H, W)
+        return resized(cells, inputs.shape[2:])  # (1, H, W)
 
 
 class _Features(nn.Module):
@@ -207,7 +215,7 @@ class _Features(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Tensor) -> Maps:
         return self.detector.features(inputs)
 
 
@@ -223,7 +231,14 @@ class _Score(nn.Module):
 
 
 def layers(detector: Detector) -> dict[str, nn.Module]:
-    """What a layer can be chosen from, by the names that taps have too; a detector without a timm backbone gives its own."""
+    """What a layer can be chosen from, by the names that taps have too; a detector without a timm backbone gives its own.
+
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8}))
+    >>> sorted(layers(detector))[:3]
+    ['encoder', 'encoder.deep', 'encoder.deep.convolutions']
+    """
     backbone = _backbone(detector)
     return {name: module for name, module in (backbone.model if backbone else detector).named_modules() if name}
 
@@ -257,27 +272,3 @@ def _back(cells: Tensor, seen: Tensor, inputs: Tensor) -> Tensor:
 def _deepest(maps: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Of the maps of several taps the last one of the coarsest grid."""
     return min(reversed(maps), key=lambda x: x.shape[-1] * x.shape[-2])
-
-
-class FlaggedMaps(NamedTuple):
-    """positions: (F,) int64, of the images that have an explanation. maps: (F, h, w) float32 on the anomaly map's grid."""
-
-    positions: Tensor
-    maps: Tensor
-
-
-def explain_flagged(explainer: Explainer, images: Tensor, scored: Scored, threshold: float, method: Method) -> FlaggedMaps:
-    """Explain the images whose anomaly map has a cell above the threshold; the others cost nothing.
-
-    Flagged means here that the image has at least one region (of a padded image a cell of the padding counts too). A
-    verdict needs a calibration, which may come after scoring, so it cannot decide this.
-
-    Args:
-        images: (N, H, W, 3) uint8. scored: of these images. threshold: ArtifactConfig.map_threshold, in map units.
-    """
-    height, width = scored.anomaly_map.shape[1:]
-    flagged = (scored.anomaly_map > threshold).any(dim=2).any(dim=1) & torch.isfinite(scored.score)
-    positions = flagged.nonzero()[:, 0]
-    maps = [F.adaptive_avg_pool2d(explainer(images[i : i + 1], method), (height, width)) for i in positions.tolist()]
-    empty = scored.anomaly_map.new_zeros(0, height, width)
-    return FlaggedMaps(positions, torch.cat(maps) if maps else empty)

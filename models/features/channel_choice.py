@@ -1,6 +1,6 @@
 """Patch embeddings: the maps of several taps on the finest one's cells, and a random choice of their channels.
 
-Source: Defard et al. 2020, PaDiM, section III-A, arXiv:2011.08785; golden/NOTES.md section 5.
+Source: Defard et al. 2020, PaDiM, section III-A, arXiv:2011.08785; tests/golden/README.md section 5.
 """
 
 import random
@@ -10,22 +10,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Maps = Sequence[Tensor]
+from models.maps.grids import Maps
 
 
 def draw_channels(total: int, dims: int, seed: int) -> Tensor:
-    """`dims` of `total` channels in the order drawn (not sorted), (dims,), int64: Python's random.sample, as the original."""
+    """`dims` of `total` channels in the order drawn (not sorted), (dims,), int64: Python's random.sample, as the original.
+
+    >>> draw_channels(total=448, dims=4, seed=1024)
+    tensor([408,   9, 247, 435])
+    """
     return torch.tensor(random.Random(seed).sample(range(total), dims))
 
 
 def stack(maps: Maps) -> Tensor:
-    """All taps on the cells of the finest: (B, C_t, h_t, w_t) each to (B, sum C_t, h, w), nearest neighbour."""
+    """All taps on the cells of the finest: (B, C_t, h_t, w_t) each to (B, sum C_t, h, w), nearest neighbour.
+
+    >>> stack([torch.zeros(2, 16, 8, 8), torch.zeros(2, 32, 4, 4)]).shape
+    torch.Size([2, 48, 8, 8])
+    """
     size = finest_grid(maps)
     return torch.cat([_on_cells(x, size) for x in maps], 1)
 
 
 class ChannelChoice(nn.Module):
-    """Chosen channels of the stack of all taps, without making the stack."""
+    """Chosen channels of the stack of all taps, without making the stack.
+
+    >>> maps = [torch.zeros(2, 16, 8, 8), torch.ones(2, 32, 4, 4)]
+    >>> ChannelChoice(torch.tensor([40, 3]), counts=[16, 32])(maps)[0, :, 0, 0]
+    tensor([1., 0.])
+    """
 
     def __init__(self, channels: Tensor, counts: Sequence[int]):
         """channels: of the stack, (dims,), int64. counts: channels of every tap."""
@@ -56,7 +69,11 @@ class ChannelChoice(nn.Module):
 
 
 def finest_grid(maps: Maps) -> tuple[int, int]:
-    """Rows and columns of the tap with the most cells."""
+    """Rows and columns of the tap with the most cells.
+
+    >>> finest_grid([torch.zeros(2, 16, 8, 6), torch.zeros(2, 32, 4, 3)])
+    (8, 6)
+    """
     return max(((x.shape[2], x.shape[3]) for x in maps), key=lambda size: size[0] * size[1])
 
 

@@ -16,6 +16,10 @@ def embedding(maps: Tensor) -> Tensor:
         maps: whitened features of scale 0, (B, k, H, W), float32.
     Returns:
         (B, 32), float16; about normal with the standard deviation 1 / sqrt(independent cells) for good images.
+
+    >>> import torch
+    >>> embedding(torch.ones(2, 3, 8, 8))[0, :4]
+    tensor([1., 1., 1., 0.], dtype=torch.float16)
     """
     pooled = maps[:, :EMBEDDING_SIZE].mean(dim=(2, 3))  # (B, min(k, 32))
     return F.pad(pooled, (0, EMBEDDING_SIZE - pooled.shape[1])).half()

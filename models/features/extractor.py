@@ -11,6 +11,7 @@ from models.backbones.exact_layers import keep_float32
 from models.backbones.preprocess import Normalise
 from models.backbones.taps import default_taps
 from models.config import ArtifactConfig
+from models.maps.grids import Maps
 
 CPU_PIXELS_PER_PASS = 4 * 256 * 256
 
@@ -19,6 +20,12 @@ class FeatureExtractor(nn.Module):
     """A frozen backbone with its input normalisation.
 
     config: the resolved BackboneConfig. channels, grids: of every tap, for images of the artifact's input size.
+
+    >>> from models.config import InputConfig
+    >>> network = BackboneConfig(name="test_resnet", weights="none")
+    >>> config = ArtifactConfig(name="tile", input=InputConfig(height=64, width=96), backbone=network)
+    >>> FeatureExtractor(config, default_reductions=(8, 16)).grids
+    [(8, 12), (4, 6)]
     """
 
     config: BackboneConfig
@@ -51,7 +58,7 @@ class FeatureExtractor(nn.Module):
         """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""
         return self.normalise(images)
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 a tap, in the order of the taps."""
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [self.network(part.contiguous(memory_format=torch.channels_last)) for part in self._passes(inputs)]

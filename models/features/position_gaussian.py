@@ -1,11 +1,13 @@
 """One Gaussian per cell of a feature map: moments in one pass, Mahalanobis distances from inverse Cholesky factors.
 
-Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785; exact semantics in golden/NOTES.md section 5.
+Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785; exact semantics in tests/golden/README.md section 5.
 
 Memory, for P positions and d channels. While fitting: P x d x d float64 (64 x 64 cells: 328 MB at d = 100, 1.3 GB at
 d = 200), whatever the number of images; then the triangles beside it. Stored: P x d (d + 1) / 2 float32 (83 and 329 MB).
 While scoring: also the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,12 @@ class PositionMoments:
     the means is counted as one more row. Deviations are from means in float64 and sums are float64; only the products
     within one part of a batch are float32, which bounds the error whatever the number of images and however far the
     mean is from zero.
+
+    >>> moments = PositionMoments(positions=4, channels=2)
+    >>> moments.update(torch.arange(24.0).view(3, 2, 2, 2))
+    >>> moments.mean[0], moments.covariance()[0]
+    (tensor([ 8., 12.], dtype=torch.float64), tensor([[64., 64.],
+            [64., 64.]], dtype=torch.float64))
     """
 
     def __init__(self, positions: int, channels: int, device: torch.device | str = "cpu"):
@@ -65,6 +73,13 @@ class PositionGaussian(nn.Module):
 
     |W (x - mean)| is the Mahalanobis distance. A matrix product instead of a triangular solve: 45 against 67 ms for 16
     images of 64 x 64 positions with d = 100 on one core. Fastest for maps in channels_last memory.
+
+    >>> moments = PositionMoments(positions=4, channels=2)
+    >>> moments.update(torch.randn(50, 2, 2, 2, generator=torch.Generator().manual_seed(0)))
+    >>> gaussian = PositionGaussian(positions=4, channels=2)
+    >>> gaussian.fit(moments, regularisation=0.01)
+    >>> gaussian(torch.zeros(3, 2, 2, 2)).shape
+    torch.Size([3, 2, 2, 2])
     """
 
     mean: Tensor
@@ -106,7 +121,7 @@ class PositionGaussian(nn.Module):
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
-    def _load_from_state_dict(self, *arguments) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self.unpacked = None
 
@@ -130,6 +145,9 @@ def mahalanobis(whitened: Tensor) -> Tensor:
     """Distance of every position, not squared: (B, d, h, w) from PositionGaussian to (B, h, w).
 
     Source: PaDiM, eq. 2.
+
+    >>> mahalanobis(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1))
+    tensor([[[5.]]])
     """
     return torch.linalg.vector_norm(whitened, dim=1)
 
@@ -138,6 +156,10 @@ def inverse_factors(covariance: Tensor, regularisation: float) -> Tensor:
     """W = L^-1 with L L' = covariance + regularisation I, (p, d, d) lower triangular, in the covariance's dtype.
 
     Never torch.linalg.inv: batched, it was seen to hang.
+
+    >>> inverse_factors(torch.tensor([[[3.0, 0.0], [0.0, 15.0]]]), regularisation=1.0)
+    tensor([[[0.5000, 0.0000],
+             [0.0000, 0.2500]]])
     """
     identity = torch.eye(covariance.shape[1], dtype=covariance.dtype, device=covariance.device)
     lower = torch.linalg.cholesky(covariance + regularisation * identity)
@@ -145,7 +167,11 @@ def inverse_factors(covariance: Tensor, regularisation: float) -> Tensor:
 
 
 def position_blocks(positions: int, channels: int) -> list[slice]:
-    """All positions in consecutive parts whose (p, d, d) matrices are small."""
+    """All positions in consecutive parts whose (p, d, d) matrices are small.
+
+    >>> position_blocks(positions=5, channels=700)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     step = max(1, PRODUCT_ELEMENTS // channels**2)
     return [slice(start, min(start + step, positions)) for start in range(0, positions, step)]
 

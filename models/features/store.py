@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class StoredRows:
@@ -24,6 +23,15 @@ class StoredRows:
         path: the file to create.
         shape: of one row.
         dtype: as stored: uint8 for pixels, float16 for feature maps (bf16 features lose nothing in it below 65,504).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = StoredRows(Path(folder) / "rows.bin", shape=(3,), dtype=np.float16)
+    ...     rows.append(torch.arange(6.0).view(2, 3))
+    ...     rows.read(torch.tensor([1, 0, 1]))
+    tensor([[3., 4., 5.],
+            [0., 1., 2.],
+            [3., 4., 5.]])
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]):
@@ -66,7 +74,14 @@ class StoredRows:
 
 
 class FeatureStore:
-    """The feature pyramid of many images, one StoredRows per scale. A context manager: its files go when it ends."""
+    """The feature pyramid of many images, one StoredRows per scale. A context manager: its files go when it ends.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, FeatureStore(Path(folder), "fit") as store:
+    ...     store.append([torch.zeros(4, 16, 8, 8), torch.zeros(4, 32, 4, 4)])
+    ...     [tuple(x.shape) for x in store.read(torch.tensor([0, 3]))]
+    [(2, 16, 8, 8), (2, 32, 4, 4)]
+    """
 
     def __init__(self, directory: Path, name: str):
         self.directory, self.name = directory, name
@@ -106,6 +121,16 @@ class ImageFeatures:
 
     Features are stored too where the detector reads an image often; else they are computed at every read. A context
     manager: its files go when it ends.
+
+    >>> import tempfile
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "fit") as images:
+    ...     images.append(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
+    ...     len(images), images.read(torch.tensor([0, 2]))[0].shape
+    (3, torch.Size([2, 3, 64, 64]))
     """
 
     def __init__(self, detector: Detector, directory: Path, name: str, device: str = "cpu"):

@@ -1,10 +1,9 @@
 """PCA whitening of backbone features: an affine first layer of the flow, fitted in closed form, one per scale.
 
-z = diag(max(lambda, floor))^-1/2 U_k' (x - mean) / std. The flow's density is of the k rotated coordinates
-U_k' (x - mean) / std, so log|det| = -1/2 sum_i log max(lambda_i, floor) per cell.
+z = diag(max(lambda, floor))^-1/2 U_k' (x - mean) / std, with U_k and lambda the eigenvectors and eigenvalues of the
+standardised covariance.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.detector import Features
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class Moments:
-    """Mean and covariance of one scale's feature vectors in one pass over the images, in float64."""
+    """Mean and covariance of one scale's feature vectors in one pass over the images, in float64.
+
+    >>> moments = Moments(channels=2)
+    >>> moments.update(torch.tensor([[0.0, 2.0], [1.0, 5.0]]).view(1, 2, 2, 1))
+    >>> moments.mean, moments.covariance()
+    (tensor([1., 3.], dtype=torch.float64), tensor([[2., 4.],
+            [4., 8.]], dtype=torch.float64))
+    """
 
     def __init__(self, channels: int):
         self.count = 0
@@ -50,7 +55,13 @@ class Moments:
 
 
 def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Moments]:
-    """Moments of every level over the images at the positions (N,), int64."""
+    """Moments of every level over the images at the positions (N,), int64.
+
+    >>> from types import SimpleNamespace
+    >>> features = SimpleNamespace(read=lambda positions: [torch.ones(len(positions), 3, 4, 4)])
+    >>> moments_of(features, torch.arange(10))[0].count  # cells
+    160
+    """
     if not len(positions):
         raise ValueError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     moments: list[Moments] = []
@@ -63,14 +74,19 @@ def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Mo
 
 
 class Whitening(nn.Module):
-    """Standardise, rotate to principal components, keep k of them and scale each to variance 1, per scale."""
+    """Standardise, rotate to principal components, keep k of them and scale each to variance 1, per scale.
+
+    >>> maps = [5 + 3 * torch.randn(50, 6, 4, 4, generator=torch.Generator().manual_seed(0))]
+    >>> moments = Moments(channels=6)
+    >>> moments.update(maps[0])
+    >>> whitening = Whitening(scales=1, channels=6, dims=2)
+    >>> whitening.fit([moments])
+    >>> whitening(maps)[0].shape, round(float(whitening(maps)[0].std()), 2)
+    (torch.Size([50, 2, 4, 4]), 1.0)
+    """
 
     weight: Tensor
     bias: Tensor
-    mean: Tensor
-    std: Tensor
-    eigenvalues: Tensor
-    residual_variance: Tensor
 
     def __init__(self, scales: int, channels: int, dims: int):
         super().__init__()
@@ -79,11 +95,6 @@ class Whitening(nn.Module):
         # The affine map folded into one 1x1 convolution per scale, z = weight x + bias.
         self.register_buffer("weight", torch.zeros(scales, dims, channels))
         self.register_buffer("bias", torch.zeros(scales, dims))
-        # What the densities need; float64, because log-determinants are sums over every cell.
-        self.register_buffer("mean", torch.zeros(scales, channels, dtype=torch.float64))
-        self.register_buffer("std", torch.ones(scales, channels, dtype=torch.float64))
-        self.register_buffer("eigenvalues", torch.ones(scales, dims, dtype=torch.float64))  # after the floor
-        self.register_buffer("residual_variance", torch.ones(scales, dtype=torch.float64))  # tau^2
 
     def fit(self, moments: list[Moments], floor: float = 1e-3) -> None:
         """Set every scale from its moments.
@@ -103,8 +114,6 @@ class Whitening(nn.Module):
             vectors = vectors * torch.where(vectors.gather(0, largest) < 0, -1.0, 1.0)
             kept = values[:dims].clamp_min(floor)
             weight = vectors[:, :dims].T / kept.sqrt()[:, None] / std  # (k, C)
-            self.mean[s], self.std[s], self.eigenvalues[s] = moment.mean, std, kept
-            self.residual_variance[s] = values[dims:].mean().clamp_min(floor) if len(values) > dims else 1.0
             self.weight[s], self.bias[s] = weight, -(weight @ moment.mean)
 
     def forward(self, maps: Maps) -> Maps:
@@ -114,42 +123,14 @@ class Whitening(nn.Module):
             for x, weight, bias in zip(maps, self.weight, self.bias, strict=True)
         ]
 
-    def log_det_jac(self, maps: Maps) -> Tensor:
-        """log|det| of the map from the rotated coordinates, (scales,), nats per image, the same for every image."""
-        cells = torch.tensor([math.prod(x.shape[-2:]) for x in maps], dtype=torch.float64)
-        return -0.5 * self.eigenvalues.log().sum(1) * cells.to(self.eigenvalues.device)
-
-    def residual_energy(self, maps: Maps, whitened: Maps) -> Maps:
-        """|r|^2 / tau^2 per cell, (B, H_i, W_i): what the k components leave out, about C - k for good images.
-
-        r = U_perp' (x - mean) / std, tau^2 the mean of the left-out eigenvalues (Tipping & Bishop 1999, probabilistic
-        PCA). Its squared length is |(x - mean) / std|^2 less that of the kept coordinates.
-        """
-        energies = []
-        for s, (x, z) in enumerate(zip(maps, whitened, strict=True)):
-            shape = (1, -1, 1, 1)
-            standard = (x.double() - self.mean[s].view(shape)) / self.std[s].view(shape)
-            kept = (z.double().square() * self.eigenvalues[s].view(shape)).sum(1)
-            energies.append(((standard.square().sum(1) - kept).clamp_min(0) / self.residual_variance[s]).to(z.dtype))
-        return energies
-
-    def full_space_log_prob(self, maps: Maps, whitened: Maps) -> Tensor:
-        """What to add to the flow's log-density of the k coordinates for one of all C channels, (B, scales), nats.
-
-        The left-out subspace is an isotropic Gaussian of variance tau^2; the standardisation adds -sum log std.
-        """
-        dims, channels = self.weight.shape[1:]
-        energies = self.residual_energy(maps, whitened)
-        squared = torch.stack([e.double().sum(dim=(1, 2)) for e in energies], 1)
-        cells = torch.tensor([math.prod(x.shape[-2:]) for x in maps], dtype=torch.float64).to(squared.device)
-        constant = 0.5 * (channels - dims) * (2 * math.pi * self.residual_variance).log() + self.std.log().sum(1)
-        return -0.5 * squared - constant * cells
-
 
 class LevelWhitening(nn.Module):
     """A Whitening for each level of a pyramid whose levels have channels of their own.
 
     dims: components to keep at most; a level keeps all of its channels where it has fewer.
+
+    >>> LevelWhitening([64, 8], dims=16).dims
+    [16, 8]
     """
 
     levels: Sequence[Whitening]

@@ -14,8 +14,8 @@ from models.features.store import ImageFeatures
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting import synthetic
 from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
+from models.maps.grids import Maps
 
-Maps = list[Tensor]
 SEVERITY_IMAGES = 48  # how many selection images set the severities
 GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
 GAUSSIAN_DIMS = 128
@@ -66,6 +66,19 @@ def fit(
         run: settings, seed and device; its callbacks are replaced by on_step and the exam.
         workspace: a directory for the features of the synthetic defects.
         on_step: called with "selection" or "training" and the step.
+
+    >>> import tempfile
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> from models.backbones.config import BackboneConfig
+    >>> network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    >>> config = ArtifactConfig(name="tile", detector="padim", input=size, backbone=network, hyperparameters={"dims": 8})
+    >>> detector = registry.build(config)
+    >>> with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "fit") as images:
+    ...     images.append(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
+    ...     run = FitRun(training=detector.Training())
+    ...     fit(detector, images, torch.arange(4), torch.arange(0), [], run, patience=3, workspace=Path(folder)).history
+    []
     """
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
@@ -74,7 +87,7 @@ def fit(
         return Fitted(epochs)
 
     with ImageFeatures(detector, workspace, "synthetic", run.device) as defects:
-        exam = Exam(detector, images, fit_positions, selection, defects, run)
+        exam = _Exam(detector, images, fit_positions, selection, defects, run)
         say(f"synthetic defects: a Gaussian on the same features gets {_text(exam.gaussian.criterion())}")
         stop = EarlyStop(patience, groups)
         kept: list[_Epoch] = []
@@ -106,7 +119,7 @@ def fit(
     return Fitted(epochs, history, stop.history[chosen - 1], severities, kept[chosen - 1].maxima)
 
 
-class Exam:
+class _Exam:
     """Selection images and synthetic defects made of them, their features stored once; taken after every epoch.
 
     The severities come from a Gaussian on the features of training images, so that they do not depend on the epoch.

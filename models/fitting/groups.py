@@ -21,7 +21,11 @@ BLOCK = 2048
 
 @dataclass(frozen=True)
 class Groups:
-    """names: the group of every image, (N,).  basis: how they were found, one sentence part for the model card."""
+    """names: the group of every image, (N,).  basis: how they were found, one sentence part for the model card.
+
+    >>> Groups(["a", "a", "b"], basis="the key lot").count()
+    2
+    """
 
     names: list[str]
     basis: str
@@ -34,6 +38,10 @@ def thumbnails(images: Tensor) -> NDArray[np.float32]:
     """(B, H, W, 3) uint8 to grey thumbnails (B, 1024), float32, each of mean 0 and length 1 (flat images are 0).
 
     Values fit float16, so a million images take 2 GB.
+
+    >>> import torch
+    >>> thumbnails(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape
+    (2, 1024)
     """
     grey = images.float().mean(dim=3)[:, None]  # (B, 1, H, W)
     small = F.interpolate(grey, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)  # (B, 1024)
@@ -46,6 +54,9 @@ def near_duplicates(thumbs: NDArray[np.floating], threshold: float) -> NDArray[n
 
     Works block by block and keeps of each block pair only who belongs together, so memory stays small even where all
     images look alike; time grows with N^2 (100,000 images are some minutes).
+
+    >>> near_duplicates(np.array([[1.0, 0.0], [0.0, 1.0], [0.99, 0.1]]), threshold=0.9)
+    array([0, 1, 0])
     """
     count = len(thumbs)
     links: list[NDArray[np.int64]] = []
@@ -81,6 +92,9 @@ def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs
         keys: the value of the group key (or the lot) of every image; None, or any None in it: not known.
         key_name: what the keys are called in messages.
         thumbs: `thumbnails` of the images, (N, 1024).
+
+    >>> group_images(["lot 1", "lot 1", "lot 2"], "lot", thumbs=np.zeros((3, 1024)))
+    Groups(names=['lot 1', 'lot 1', 'lot 2'], basis='the key lot')
     """
     if keys is not None and all(key is not None for key in keys):
         return Groups([str(key) for key in keys], f"the key {key_name}")
@@ -101,6 +115,10 @@ def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDA
             least one group where there are enough.
     Returns:
         one sorted int64 array per share, then the rest; they are disjoint and cover all images.
+
+    >>> held_out, rest = split(groups=list("aabbccdd"), shares=[0.25], seed=0)
+    >>> len(held_out), len(rest)
+    (2, 6)
     """
     names, code = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(code, minlength=len(names))

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.detector import Features, FitRun, Step
-
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 SHARD_IMAGES = 8
 
@@ -41,7 +40,15 @@ class TrainingError(ValueError):
 
 
 class AveragedWeights:
-    """Exponential moving average of a module's parameters, with a short memory at the start."""
+    """Exponential moving average of a module's parameters, with a short memory at the start.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> averaged = AveragedWeights(layer, decay=0.99)
+    >>> averaged.update()
+    >>> with averaged.in_place():
+    ...     torch.equal(layer.weight, averaged.average[0])
+    True
+    """
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
@@ -79,6 +86,12 @@ class Gradients:
     Threads that each do a shard never wait for each other within a layer; those of one big batch do, by spinning, and on
     busy cores a step then takes up to twenty times as long. Shards are added up in their order, so that the result
     does not depend on the number of threads.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> gradients = Gradients(lambda maps: layer(maps[0]).mean(), list(layer.parameters()), device="cpu")
+    >>> _ = gradients.set([torch.tensor([[1.0, 3.0], [3.0, 5.0]])])
+    >>> layer.weight.grad
+    tensor([[2., 4.]])
     """
 
     def __init__(self, loss: Callable[[Maps], Tensor], parameters: list[nn.Parameter], device: str):
@@ -105,7 +118,12 @@ class Gradients:
 
 @contextlib.contextmanager
 def one_thread_an_operation(threads: int) -> Iterator[None]:
-    """Inside the block torch takes one thread an operation, and `threads` again after it."""
+    """Inside the block torch takes one thread an operation, and `threads` again after it.
+
+    >>> with one_thread_an_operation(torch.get_num_threads()):
+    ...     torch.get_num_threads()
+    1
+    """
     torch.set_num_threads(1)
     try:
         yield
@@ -133,6 +151,16 @@ def train(
             module holds the averaged weights.
     Raises:
         TrainingError: the loss or its gradient is not finite, or there are no images.
+
+    >>> from types import SimpleNamespace
+    >>> features = SimpleNamespace(read=lambda positions: [positions[:, None].float()])
+    >>> layer, losses = nn.Linear(1, 1), []
+    >>> loss = lambda maps: (layer(maps[0]) - 3).square().mean()
+    >>> config = TrainingConfig(epochs=20, batch_size=4, learning_rate=0.1)
+    >>> run = FitRun(training=config, on_step=lambda step: losses.append(step.loss))
+    >>> train(layer, loss, lambda maps: maps, features, torch.arange(8), config, run)
+    >>> len(losses), losses[-1] < losses[0]
+    (40, True)
     """
     if not len(positions):
         raise TrainingError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")

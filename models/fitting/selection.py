@@ -15,7 +15,11 @@ GAUSSIAN_AUROC = 0.8  # severities are set so that a Gaussian on the same featur
 
 
 def logit(value: float) -> float:
-    """log(p / (1 - p)), p kept within [0.001, 0.999] so that one perfect family does not decide alone."""
+    """log(p / (1 - p)), p kept within [0.001, 0.999] so that one perfect family does not decide alone.
+
+    >>> logit(0.5), logit(1.0) == logit(0.999)
+    (0.0, True)
+    """
     p = min(max(value, LOGIT_LIMIT), 1 - LOGIT_LIMIT)
     return float(np.log(p / (1 - p)))
 
@@ -30,7 +34,12 @@ class Criterion:
 
 @dataclass(frozen=True)
 class ExamScores:
-    """A model's scores of held-out good images, (N,), and per family of the synthetic defects made of them, (N,)."""
+    """A model's scores of held-out good images, (N,), and per family of the synthetic defects made of them, (N,).
+
+    >>> scores = ExamScores(np.array([1.0, 2.0]), {"spot": np.array([3.0, 4.0]), "scar": np.array([1.0, 2.0])})
+    >>> scores.criterion().families
+    {'spot': 1.0, 'scar': 0.5}
+    """
 
     good: NDArray[np.floating]
     defects: Mapping[str, NDArray[np.floating]]
@@ -43,7 +52,13 @@ class ExamScores:
 
 
 def standard_error(first: ExamScores, second: ExamScores, groups: Sequence[str], draws: int = 200) -> float:
-    """Of the difference of two models' criteria on the same images, by bootstrap over groups."""
+    """Of the difference of two models' criteria on the same images, by bootstrap over groups.
+
+    >>> good = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> same = ExamScores(good, {"spot": good + 1.5})
+    >>> standard_error(same, same, groups=list("abcd"))
+    0.0
+    """
 
     def difference(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([first.criterion(drawn).value - second.criterion(drawn).value])
@@ -61,6 +76,10 @@ def choose_severity(family: str, gaussian: Callable[[float], NDArray[np.floating
         family: one of synthetic.FAMILIES.
         gaussian: severity to Mahalanobis scores of that family's images.
         good: the Gaussian's scores of the good images.
+
+    >>> good = np.linspace(0, 1, 50)
+    >>> choose_severity("spot", lambda severity: good + 0.4 * severity, good)
+    1.0
     """
     ladder = synthetic.SEVERITY_LADDER
     low, high = 0, len(ladder) - 1
@@ -81,6 +100,13 @@ class EarlyStop:
 
     A smaller difference is noise of the few selection images and does not end a schedule whose last part, with its
     falling learning rate, is still to come.
+
+    >>> stop = EarlyStop(patience=1, groups=list("abcd"))
+    >>> good = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> stop.update(ExamScores(good, {"spot": good + 9})), stop.update(ExamScores(good, {"spot": good - 9}))
+    (False, True)
+    >>> stop.epochs()
+    1
     """
 
     def __init__(self, patience: int, groups: Sequence[str]):

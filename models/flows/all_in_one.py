@@ -1,7 +1,7 @@
 """The affine coupling block of CFLOW-AD and FastFlow: half the channels change, then a global affine map, then a permutation.
 
 One block serves rows (N, C), with linear layers, and maps (B, C, H, W), with convolutions. Source: FrEIA 0.2's
-AllInOneBlock as golden/NOTES.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
+AllInOneBlock as tests/golden/README.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
 which later versions changed.
 """
 
@@ -32,6 +32,10 @@ class Subnet(nn.Module):
     """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
 
     They run in layer_dtype where it is set (bf16), else in the dtype of their input; the result has the input's dtype.
+
+    >>> subnet = Subnet(inputs=5, hidden=8, outputs=4, kernel=None, generator=torch.Generator().manual_seed(0))
+    >>> subnet(torch.ones(6, 3), condition=torch.ones(2, 2)).shape
+    torch.Size([6, 4])
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int | None, generator: torch.Generator):
@@ -100,6 +104,10 @@ def rotation(channels: int, generator: torch.Generator) -> Tensor:
     """A random matrix of SO(C), uniform, (C, C) float64.
 
     Source: Mezzadri 2006, How to generate random matrices from the classical compact groups, section 5, arXiv:math-ph/0609050.
+
+    >>> matrix = rotation(4, torch.Generator().manual_seed(0))
+    >>> torch.allclose(matrix @ matrix.T, torch.eye(4, dtype=torch.float64)), round(float(torch.det(matrix)), 6)
+    (True, 1.0)
     """
     normal = torch.randn(channels, channels, dtype=torch.float64, generator=generator)
     orthogonal, triangular = torch.linalg.qr(normal)
@@ -114,6 +122,11 @@ class AllInOneBlock(nn.Module):
 
     The state keeps the dtype of the input and the parameters. The permutation P is an order of the channels (perm_idx), or
     with soft a rotation matrix, kept in float64 so that its determinant is 1 and its inverse exact.
+
+    >>> block = AllInOneBlock(5, hidden=8, kernel=3, clamp=2.0, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det_jac = block(torch.zeros(2, 5, 4, 4))
+    >>> z.shape, log_det_jac.shape
+    (torch.Size([2, 5, 4, 4]), torch.Size([2]))
     """
 
     perm_idx: Tensor
@@ -202,7 +215,13 @@ def _along(vector: Tensor, x: Tensor) -> Tensor:
 
 
 class AllInOneFlow(nn.Module):
-    """Blocks one after the other, under one condition: (N, C) or (B, C, H, W) to latents of its shape."""
+    """Blocks one after the other, under one condition: (N, C) or (B, C, H, W) to latents of its shape.
+
+    >>> flow = map_flow(4, kernels=(3, 1), hidden_ratio=1.0, generator=torch.Generator().manual_seed(0))
+    >>> x = torch.ones(1, 4, 3, 3)
+    >>> torch.allclose(flow.inverse(flow.latents(x)), x, atol=1e-5)
+    True
+    """
 
     blocks: Sequence[AllInOneBlock]
 
@@ -252,7 +271,11 @@ class AllInOneFlow(nn.Module):
 def row_flow(channels: int, condition: int, steps: int, generator: torch.Generator, clamp: float = 1.9) -> AllInOneFlow:
     """CFLOW-AD's decoder of one level: rows (N, C) given (N, P), hidden 2 (ceil(C/2) + P), rotations between the couplings.
 
-    Source: Gudovskiy et al. 2021, arXiv:2107.12571; golden/NOTES.md section 3.
+    Source: Gudovskiy et al. 2021, arXiv:2107.12571; tests/golden/README.md section 3.
+
+    >>> flow = row_flow(6, condition=4, steps=2, generator=torch.Generator().manual_seed(0))
+    >>> flow.latents(torch.zeros(10, 6), condition=torch.zeros(5, 4)).shape
+    torch.Size([10, 6])
     """
     hidden = 2 * (channels - channels // 2 + condition)
     return AllInOneFlow([AllInOneBlock(channels, hidden, None, clamp, generator, condition, soft=True) for _ in range(steps)])
@@ -263,7 +286,11 @@ def map_flow(
 ) -> AllInOneFlow:
     """FastFlow's flow of one level: maps (B, C, H, W), a block per kernel, hidden floor(ceil(C/2) * ratio) but at least 1.
 
-    Source: Yu et al. 2021, arXiv:2111.07677; golden/NOTES.md section 4.
+    Source: Yu et al. 2021, arXiv:2111.07677; tests/golden/README.md section 4.
+
+    >>> flow = map_flow(6, kernels=(3, 1), hidden_ratio=0.5, generator=torch.Generator().manual_seed(0))
+    >>> flow.latents(torch.zeros(2, 6, 8, 8)).shape
+    torch.Size([2, 6, 8, 8])
     """
     hidden = max(1, int((channels - channels // 2) * hidden_ratio))
     return AllInOneFlow([AllInOneBlock(channels, hidden, kernel, clamp, generator) for kernel in kernels])

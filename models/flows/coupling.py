@@ -14,14 +14,22 @@ def legacy_permutations(block: int, channels: int, scales: int) -> np.ndarray:
 
     Returns:
         (scales, channels) int64; y[:, i] = x[:, order[i]]. Every scale has its own order.
-    Source: golden/NOTES.md section 1 (CS-Flow 88a13b8b, PermuteLayer).
+    Source: tests/golden/README.md section 1 (CS-Flow 88a13b8b, PermuteLayer).
+
+    >>> legacy_permutations(block=0, channels=4, scales=2)
+    array([[2, 3, 1, 0],
+           [0, 2, 1, 3]])
     """
     generator = np.random.RandomState(block)
     return np.stack([generator.permutation(channels) for _ in range(scales)]).astype(np.int64)
 
 
 def soft_clamp(raw_log_scale: Tensor, clamp: float) -> Tensor:
-    """clamp * 0.636 * atan(s / clamp): about s near 0, bounded by +-0.999 clamp. clamp <= 0 leaves s as it is."""
+    """clamp * 0.636 * atan(s / clamp): about s near 0, bounded by +-0.999 clamp. clamp <= 0 leaves s as it is.
+
+    >>> soft_clamp(torch.tensor([-1e6, 0.0, 1e6]), clamp=3.0)
+    tensor([-2.9971,  0.0000,  2.9971])
+    """
     if clamp <= 0:
         return raw_log_scale
     return torch.atan(raw_log_scale / clamp) * (clamp * CLAMP_CONSTANT)
@@ -36,6 +44,10 @@ def couple(part: Tensor, subnet_output: Tensor, clamp: float) -> tuple[Tensor, T
     Returns:
         exp(L) * part + t, limited to +-1e6, and L (both (B, C, ...)); L sums to this step's log|det|.
     Source: Dinh et al. 2016, Real NVP, eq. 8, arXiv:1605.08803; clamp from CS-Flow.
+
+    >>> part, subnet_output = torch.tensor([[1.0]]), torch.tensor([[0.0, 2.0]])  # log-scale 0, shift 2
+    >>> couple(part, subnet_output, clamp=3.0)
+    (tensor([[3.]]), tensor([[0.]]))
     """
     channels = part.shape[1]
     log_scale = soft_clamp(subnet_output[:, :channels], clamp)
@@ -44,7 +56,11 @@ def couple(part: Tensor, subnet_output: Tensor, clamp: float) -> tuple[Tensor, T
 
 
 def uncouple(part: Tensor, subnet_output: Tensor, clamp: float) -> Tensor:
-    """The inverse of couple for the same subnet_output (exact wherever the +-1e6 limit was not met)."""
+    """The inverse of couple for the same subnet_output (exact wherever the +-1e6 limit was not met).
+
+    >>> uncouple(torch.tensor([[3.0]]), torch.tensor([[0.0, 2.0]]), clamp=3.0)
+    tensor([[1.]])
+    """
     channels = part.shape[1]
     log_scale = soft_clamp(subnet_output[:, :channels], clamp)
     return (part - subnet_output[:, channels:]) * torch.exp(-log_scale)

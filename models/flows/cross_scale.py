@@ -1,7 +1,7 @@
 """CS-Flow: couplings whose sub-networks exchange information between the scales of a feature pyramid.
 
 Source: Rudolph et al. 2021, Fully Convolutional Cross-Scale-Flows, arXiv:2110.02855; exact semantics in
-golden/NOTES.md section 1. The original inverse takes the shift of the second half-step from the wrong sub-network;
+tests/golden/README.md section 1. The original inverse takes the shift of the second half-step from the wrong sub-network;
 this one is exact.
 """
 
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.maps.grids import Maps
 
 LEAKY_SLOPE = 0.1
-Maps = list[Tensor]
 
 
 class Kernels(NamedTuple):
@@ -41,6 +41,10 @@ class CrossConvolution(nn.Module):
 
     Convolutions run in conv_dtype where it is set (bf16), else in the dtype of their input; the result always has the
     input's dtype.
+
+    >>> subnet = CrossConvolution(in_channels=2, out_channels=4, hidden=8, kernel=3, scales=2)
+    >>> [tuple(x.shape) for x in subnet([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)])]
+    [(1, 4, 8, 8), (1, 4, 4, 4)]
     """
 
     enter: Sequence[nn.Conv2d]
@@ -105,7 +109,13 @@ def _bias(convolution: nn.Conv2d) -> Tensor:
 
 
 class CrossScaleCoupling(nn.Module):
-    """One block: permute the channels of every scale, then change the first half given the second, and vice versa."""
+    """One block: permute the channels of every scale, then change the first half given the second, and vice versa.
+
+    >>> block = CrossScaleCoupling(index=0, channels=4, hidden=8, kernel=3, scales=1, clamp=3.0)
+    >>> maps = [torch.randn(1, 4, 2, 2)]
+    >>> torch.equal(block.inverse(block.couple(block.permute(maps))[0])[0], maps[0])  # untrained it only permutes
+    True
+    """
 
     permutations: Tensor
     inverse_permutations: Tensor
@@ -148,7 +158,13 @@ class CrossScaleCoupling(nn.Module):
 
 
 class CrossScaleFlow(nn.Module):
-    """Invertible map of a feature pyramid, (B, C, H_i, W_i) per scale, H_i+1 = ceil(H_i / 2), to latents of its shape."""
+    """Invertible map of a feature pyramid, (B, C, H_i, W_i) per scale, H_i+1 = ceil(H_i / 2), to latents of its shape.
+
+    >>> flow = CrossScaleFlow(channels=4, scales=2, hidden=8, kernels=(3, 3))
+    >>> latents, log_det_jac = flow([torch.randn(5, 4, 8, 8), torch.randn(5, 4, 4, 4)])
+    >>> latents[1].shape, log_det_jac.shape
+    (torch.Size([5, 4, 4, 4]), torch.Size([5, 2]))
+    """
 
     blocks: Sequence[CrossScaleCoupling]
 

@@ -1,23 +1,28 @@
 """FastFlow's head: every level of a backbone's features has a flow of its own, and none reads another's.
 
-Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in golden/NOTES.md section 4 (there is no official code).
+Source: Yu et al. 2021, FastFlow, arXiv:2111.07677; exact semantics in tests/golden/README.md section 4 (no official code).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.all_in_one import AllInOneFlow, map_flow
+from models.maps.grids import Maps, resized
 
-Maps = list[Tensor]
 CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels by one instead of by 16 take two thirds of the time
 
 
 class LevelFlows(nn.Module):
-    """Maps (B, C_l, h_l, w_l), a level each, to latents of their shapes."""
+    """Maps (B, C_l, h_l, w_l), a level each, to latents of their shapes.
+
+    >>> flows = LevelFlows([8, 6], kernels=(3, 1), hidden_ratio=1.0, generator=torch.Generator().manual_seed(0))
+    >>> latents, log_det_jac = flows([torch.randn(2, 8, 4, 4), torch.randn(2, 6, 2, 2)])
+    >>> latents[1].shape, log_det_jac.shape
+    (torch.Size([2, 6, 2, 2]), torch.Size([2, 2]))
+    """
 
     flows: Sequence[AllInOneFlow]
 
@@ -96,6 +101,9 @@ def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
     """Mean over the levels of the channel mean of z^2, (B, *size), 0 and above; higher is more anomalous.
 
     size: rows and columns; levels of other sizes are interpolated.
+
+    >>> energy_map([torch.full((1, 8, 4, 4), 2.0), torch.zeros(1, 6, 2, 2)], size=(4, 4))[0, 0]
+    tensor([2., 2., 2., 2.])
     """
     return _level_mean([z.square().mean(1) for z in latents], size)
 
@@ -105,14 +113,14 @@ def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
 
     The original's map lies in [-1, 0] and is this one less 1. Where the channel mean of z^2 is above about 30, float32
     cannot tell it from 1: the maximum over the cells says little.
+
+    >>> likelihood_map([torch.zeros(1, 8, 2, 2), torch.full((1, 6, 1, 1), 9.0)], size=(2, 2))
+    tensor([[[0.5000, 0.5000],
+             [0.5000, 0.5000]]])
     """
     return 1 - _level_mean([torch.exp(-0.5 * z.square().mean(1)) for z in latents], size)
 
 
-def _level_mean(cells: list[Tensor], size: tuple[int, int]) -> Tensor:
+def _level_mean(cells: Maps, size: tuple[int, int]) -> Tensor:
     """(B, h_l, w_l) per level to (B, *size)."""
-    raised = [
-        x if x.shape[1:] == size else F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-        for x in cells
-    ]  # (B, *size) per level
-    return torch.stack(raised).mean(0)  # (B, *size)
+    return torch.stack([resized(x, size) for x in cells]).mean(0)  # (B, *size)

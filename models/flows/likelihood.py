@@ -1,20 +1,29 @@
-"""What is read off a flow's latents: training loss, log-likelihood, image scores and anomaly map."""
+"""What is read off a flow's latents: training loss, image scores and anomaly map."""
 
 import math
 
 import torch
 from torch import Tensor
 
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 def elements(maps: Maps) -> int:
-    """D, latent elements of one image over all scales."""
+    """D, latent elements of one image over all scales.
+
+    >>> elements([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)])
+    60
+    """
     return sum(math.prod(z.shape[1:]) for z in maps)
 
 
 def energy(latents: Maps) -> Tensor:
-    """Sum of z^2 per image and scale, (B, scales)."""
+    """Sum of z^2 per image and scale, (B, scales).
+
+    >>> energy([torch.ones(2, 3, 4, 4), torch.ones(2, 3, 2, 2)])
+    tensor([[48., 12.],
+            [48., 12.]])
+    """
     return torch.stack([z.square().sum(dim=(1, 2, 3)) for z in latents], 1)
 
 
@@ -27,27 +36,38 @@ def nll_loss(latents: Maps, log_det_jac: Tensor) -> Tensor:
     Returns:
         scalar, nats per element, mean over the batch.
     Source: Rudolph et al. 2021, eq. 3, arXiv:2110.02855.
+
+    >>> nll_loss([torch.ones(2, 3, 4, 4)], log_det_jac=torch.full((2, 1), 12.0))
+    tensor(0.2500)
     """
     return (0.5 * energy(latents) - log_det_jac).sum(1).mean() / elements(latents)
 
 
-def log_prob(latents: Maps, log_det_jac: Tensor) -> Tensor:
-    """log p(x) in nats per image, (B,), constant included. Logged, never used as a score."""
-    constant = 0.5 * math.log(2 * math.pi) * elements(latents)
-    return (log_det_jac - 0.5 * energy(latents)).sum(1) - constant
-
-
 def mean_score(latents: Maps) -> Tensor:
-    """Mean of z^2 / 2 over all elements of all scales, (B,). Scale 0 of three weighs 16/21."""
+    """Mean of z^2 / 2 over all elements of all scales, (B,). Scale 0 of three weighs 16/21.
+
+    >>> mean_score([torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)])
+    tensor([0.2500, 0.2500])
+    """
     return energy(latents).sum(1) / (2 * elements(latents))
 
 
 def scale_means(latents: Maps) -> Tensor:
-    """m_s, the mean of z^2 / 2 of every scale, (B, scales)."""
+    """m_s, the mean of z^2 / 2 of every scale, (B, scales).
+
+    >>> scale_means([torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)])
+    tensor([[0.5000, 0.0000],
+            [0.5000, 0.0000]])
+    """
     means = [e / (2 * math.prod(z.shape[1:])) for e, z in zip(energy(latents).unbind(1), latents, strict=True)]
     return torch.stack(means, 1)  # (B, scales)
 
 
 def anomaly_map(latents: Maps) -> Tensor:
-    """Channel mean of z^2 at scale 0, (B, H_0, W_0)."""
+    """Channel mean of z^2 at scale 0, (B, H_0, W_0).
+
+    >>> anomaly_map([torch.full((1, 3, 2, 2), 2.0), torch.zeros(1, 3, 1, 1)])
+    tensor([[[4., 4.],
+             [4., 4.]]])
+    """
     return latents[0].square().mean(dim=1)

@@ -19,7 +19,13 @@ def position_code(channels: int, height: int, width: int) -> Tensor:
         height, width: cells.
     Returns:
         (channels, height, width), float32, within [-1, 1]; the first half encodes the column, the second half the row.
-    Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
+    Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in tests/golden/README.md section 3.
+
+    >>> position_code(channels=4, height=1, width=3)[:, 0].round(decimals=2)
+    tensor([[ 0.0000,  0.8400,  0.9100],
+            [ 1.0000,  0.5400, -0.4200],
+            [ 0.0000,  0.0000,  0.0000],
+            [ 1.0000,  1.0000,  1.0000]])
     """
     if channels < 4 or channels % 4:
         raise ValueError(f"position channels must be a positive multiple of 4; got {channels}. Round it up.")

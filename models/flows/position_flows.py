@@ -1,6 +1,6 @@
 """CFLOW's head: every level of a backbone's features has a flow of its cells' vectors, given the cell's position.
 
-Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in golden/NOTES.md section 3.
+Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in tests/golden/README.md section 3.
 """
 
 import math
@@ -18,7 +18,11 @@ Rows = list[Tensor]
 
 
 def log_prob_per_dim(latents: Tensor, log_det_jac: Tensor) -> Tensor:
-    """log p(x) / C of rows, (N,), nats per dimension, from z, (N, C), and log|det dz/dx|, (N,)."""
+    """log p(x) / C of rows, (N,), nats per dimension, from z, (N, C), and log|det dz/dx|, (N,).
+
+    >>> log_prob_per_dim(torch.zeros(1, 8), log_det_jac=torch.tensor([4.0]))  # 4 / 8 - log(2 pi) / 2
+    tensor([-0.4189])
+    """
     channels = latents.shape[1]
     return (log_det_jac - 0.5 * latents.square().sum(1)) / channels - 0.5 * math.log(2 * math.pi)
 
@@ -27,7 +31,10 @@ def sigmoid_loss(log_probs: Tensor) -> Tensor:
     """Mean of -log sigmoid(log p / C) over log_probs of any shape, a scalar.
 
     It falls with log p as the negative log-likelihood does, but cells that are already likely count less.
-    Source: the authors' code (golden/NOTES.md section 3).
+    Source: the authors' code (tests/golden/README.md section 3).
+
+    >>> sigmoid_loss(torch.tensor([0.0, 0.0]))  # log 2
+    tensor(0.6931)
     """
     return -F.logsigmoid(log_probs).mean()
 
@@ -38,6 +45,11 @@ class PositionFlows(nn.Module):
     A cell's condition is its position code, the same for every image, so its part of the subnets' first layer is computed
     once a call. Untrained flows are rotations, because the subnets' last layers start at 0, where the original draws them:
     drawn ones multiply a cell far from the others by up to e^(clamp * steps) before anything is learned.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> flows = PositionFlows(channels=[8], grids=[(3, 4)], position_channels=4, steps=2, generator=generator)
+    >>> flows([torch.randn(2, 12, 8)])[0].shape
+    torch.Size([2, 12])
     """
 
     flows: Sequence[AllInOneFlow]

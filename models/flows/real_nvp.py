@@ -1,6 +1,6 @@
 """RealNVP on feature vectors: DifferNet's couplings with fully connected sub-networks.
 
-Source: Rudolph et al. 2021, Same Same But DifferNet, arXiv:2008.12577; exact semantics in golden/NOTES.md section 2. The
+Source: Rudolph et al. 2021, Same Same But DifferNet, arXiv:2008.12577; exact semantics in tests/golden/README.md section 2. The
 original's inverse returns the log-determinant of the forward direction; this one returns none.
 """
 
@@ -19,6 +19,9 @@ class FullyConnected(nn.Module):
 
     Matrix products run in matmul_dtype where it is set (bf16), else in the dtype of their input; the result always has
     the input's dtype.
+
+    >>> FullyConnected(in_features=4, out_features=6, hidden=8)(torch.ones(2, 4)).shape
+    torch.Size([2, 6])
     """
 
     layers: Sequence[nn.Linear]
@@ -43,7 +46,13 @@ class FullyConnected(nn.Module):
 
 
 class VectorCoupling(nn.Module):
-    """One block: permute the features, then change the first half given the second, and vice versa."""
+    """One block: permute the features, then change the first half given the second, and vice versa.
+
+    >>> block = VectorCoupling(index=0, features=5, hidden=8, clamp=3.0)
+    >>> x = torch.arange(5.0)[None]
+    >>> block.inverse(block.couple(block.permute(x))[0]).detach()
+    tensor([[0., 1., 2., 3., 4.]])
+    """
 
     permutation: Tensor
     inverse_permutation: Tensor
@@ -77,7 +86,13 @@ class VectorCoupling(nn.Module):
 
 
 class RealNvp(nn.Module):
-    """Invertible map of feature vectors (N, F), F >= 2, to latents of their shape."""
+    """Invertible map of feature vectors (N, F), F >= 2, to latents of their shape.
+
+    >>> flow = RealNvp(features=6, blocks=4, hidden=8)
+    >>> latents, log_det_jac = flow(torch.randn(10, 6))
+    >>> latents.shape, log_det_jac.shape
+    (torch.Size([10, 6]), torch.Size([10]))
+    """
 
     blocks: Sequence[VectorCoupling]
 

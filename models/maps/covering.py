@@ -1,6 +1,6 @@
 """Scores of patches to scores of the pixels, or cells of pixels, that they cover.
 
-Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 import torch
@@ -19,6 +19,10 @@ def distribute(scores: Tensor, patch: int, stride: int, height: int, width: int)
         scores: (B, h, w), float32, (h - 1) * stride + patch <= height, and so for the width.
     Returns:
         (B, height, width), float32; 0 where no patch covers the place. The original adds in float32 and divides in float64.
+
+    >>> distribute(torch.tensor([[[1.0, 3.0]]]), patch=2, stride=1, height=2, width=4)
+    tensor([[[1., 2., 3., 0.],
+             [1., 2., 3., 0.]]])
     """
     window = scores.new_ones(1, 1, patch, patch)
     total = F.conv_transpose2d(scores[:, None], window, stride=stride)  # (B, 1, covered height, covered width)

@@ -12,6 +12,10 @@ def quantise(anomaly_map: np.ndarray) -> tuple[bytes, float, float]:
         anomaly_map: (h, w) float32, finite.
     Returns:
         bytes (h * w), scale, offset; both exact in float32. A constant map has scale 0 and comes back exactly.
+
+    >>> cells, scale, offset = quantise(np.array([[0.0, 51.0], [102.0, 255.0]], np.float32))
+    >>> list(cells), scale, offset
+    ([0, 51, 102, 255], 1.0, 0.0)
     """
     values = np.asarray(anomaly_map, np.float64)
     offset = values.min()
@@ -23,6 +27,11 @@ def quantise(anomaly_map: np.ndarray) -> tuple[bytes, float, float]:
 
 
 def dequantise(cells: bytes, height: int, width: int, scale: float, offset: float) -> np.ndarray:
-    """The (height, width) float32 map that `quantise` was given, within its error."""
+    """The (height, width) float32 map that `quantise` was given, within its error.
+
+    >>> dequantise(bytes([0, 51, 102, 255]), height=2, width=2, scale=0.5, offset=1.0)
+    array([[  1. ,  26.5],
+           [ 52. , 128.5]], dtype=float32)
+    """
     grid = np.frombuffer(cells, np.uint8).reshape(height, width)  # (h, w)
     return (offset + scale * grid.astype(np.float64)).astype(np.float32)

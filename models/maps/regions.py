@@ -18,7 +18,11 @@ EIGHT_CONNECTED = ndimage.generate_binary_structure(2, 2)
 
 
 class Side(NamedTuple):
-    """One side of the model's input, px: its length, and the part that shows the image. stored_px: that of the stored image."""
+    """One side of the model's input, px: its length, and the part that shows the image. stored_px: that of the stored image.
+
+    >>> Side(input_px=64, start_px=16, shown_px=32, stored_px=640).cells(8)
+    slice(2, 6, None)
+    """
 
     input_px: int
     start_px: int
@@ -90,6 +94,9 @@ def threshold_of(held_out_maxima: ArrayLike, share: float = 0.05) -> float:
         share: 0 <= share < 1.
     Returns:
         One of the maxima, a float32 value; a cell is above it when it is greater.
+
+    >>> threshold_of(range(1, 41))  # two of the 40 images may lie above
+    38.0
     """
     maxima = np.sort(np.asarray(held_out_maxima, np.float32))
     if maxima.ndim != 1 or not maxima.size or not np.isfinite(maxima).all():
@@ -108,6 +115,13 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float, placement: 
         threshold: map value; compared as float32.
     Returns:
         At most `MAX_REGIONS` regions, highest peak first, equal peaks in reading order of their first cells.
+
+    >>> cells = np.zeros((4, 4), np.float32)
+    >>> cells[1, 1:3] = 2, 5
+    >>> side = Side(input_px=8, start_px=0, shown_px=8, stored_px=16)
+    >>> found = find_regions(cells, 1.0, Placement(side, side))
+    >>> found.count, found.regions[0].peak, found.regions[0][:4]
+    (1, 5.0, (4, 4, 12, 8))
     """
     shown = placement.shown(anomaly_map)
     level = np.float32(threshold)

@@ -7,6 +7,10 @@ def top_mean(cells: Tensor, share: float) -> Tensor:
     """Mean of the largest cells of a map (B, h, w), the given share of them and at least one, (B,).
 
     Between the map's mean, in which a small defect drowns, and its maximum, which one rare cell decides.
+
+    >>> import torch
+    >>> top_mean(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), share=0.5)
+    tensor([3.5000])
     """
     count = max(1, round(share * cells[0].numel()))
     return cells.flatten(1).topk(count, dim=1).values.mean(1)

@@ -22,6 +22,9 @@ def tile_origins(length: int, tile: int, overlap: int) -> NDArray[np.int64]:
     """First position of each tile, (T,), ascending: neighbours share `overlap`, the last one ends flush and may share more.
 
     One tile where the length is at most the tile's; it then reaches beyond the end.
+
+    >>> tile_origins(10, tile=4, overlap=1)
+    array([0, 3, 6])
     """
     if length <= tile:
         return np.zeros(1, np.int64)
@@ -35,6 +38,10 @@ def tile_weights(origins: NDArray[np.int64], tile: int) -> NDArray[np.float64]:
 
     Between neighbours that share V cells it rises from 0 to 1 as a raised cosine over the middle V / 2, so the outer V / 4
     of a tile counts for nothing where the neighbour sees it further inside.
+
+    >>> tile_weights(tile_origins(7, tile=4, overlap=1), tile=4)
+    array([[1. , 1. , 1. , 0.5],
+           [0.5, 1. , 1. , 1. ]])
     """
     centres = np.arange(tile) + 0.5
     weights = np.ones((len(origins), tile))
@@ -54,6 +61,10 @@ class Tiling:
     """How a model's images are cut. tile: (height, width) of a tile, px. map_size: (rows, columns) of a tile's map.
 
     overlap: share of a tile that neighbours have in common at least, rounded up to whole cells.
+
+    >>> grid = Tiling(tile=(64, 64), map_size=(16, 16)).grid((64, 150))
+    >>> grid.origins.tolist(), grid.map_size
+    ([[0, 0], [0, 48], [0, 88]], (16, 37))
     """
 
     tile: tuple[int, int]
@@ -152,6 +163,12 @@ class Mosaic:
     """The tiles' maps blended into the image's, holding one row of tiles and the stored map, never the whole.
 
     A stored cell is the maximum of the blended cells whose centre lies in it: a mean would dilute what is small.
+
+    >>> mosaic = Mosaic(Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6)))
+    >>> mosaic.add(np.array([[[1.0, 2.0], [3.0, 4.0]], [[2.0, 5.0], [4.0, 6.0]]]))
+    >>> mosaic.result()
+    array([[1., 2., 5.],
+           [3., 4., 6.]], dtype=float32)
     """
 
     def __init__(self, grid: TileGrid) -> None:
@@ -195,6 +212,11 @@ class TileScores:
     The score is the highest tile's: what the detector says of the worst piece of the size it was trained on. A mean over
     tiles would hide a small defect in a large image. So scores of larger images are higher as the maximum of more draws is,
     and compare with those of images of about the same size. The embedding is the tiles' mean, as it is the cells' of one.
+
+    >>> scores = TileScores(Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6)))
+    >>> scores.add(np.float32([0.5, 2.0]), np.ones((2, 2, 2), np.float32), np.zeros((2, 32), np.float16))
+    >>> float(scores.result().score), scores.result().anomaly_map.shape
+    (2.0, (2, 3))
     """
 
     def __init__(self, grid: TileGrid) -> None:
@@ -218,7 +240,12 @@ class TileScores:
 
 
 def blend(maps: NDArray[np.floating], grid: TileGrid) -> NDArray[np.float32]:
-    """The stored map of an image whose tiles' maps, (T, h, w), are all at hand."""
+    """The stored map of an image whose tiles' maps, (T, h, w), are all at hand.
+
+    >>> grid = Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6))
+    >>> blend(np.ones((len(grid.origins), 2, 2)), grid).shape
+    (2, 3)
+    """
     mosaic = Mosaic(grid)
     mosaic.add(maps)
     return mosaic.result()

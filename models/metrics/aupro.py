@@ -22,7 +22,11 @@ EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 
 def binary_mask(mask: NDArray[np.integer | np.floating]) -> NDArray[np.bool_]:
-    """(H, W) grey mask, 0 to 255, at its original size, to defect pixels."""
+    """(H, W) grey mask, 0 to 255, at its original size, to defect pixels.
+
+    >>> binary_mask(np.uint8([[0, 127, 128, 255]]))
+    array([[False, False,  True,  True]])
+    """
     return mask >= MASK_THRESHOLD
 
 
@@ -30,6 +34,11 @@ class AuproCurve:
     """Takes images one by one; memory grows with the number of thresholds only, not with images or regions.
 
     Thresholds are the 2^20 classes of `metrics.PixelCurve`, so the figure is exact for maps of 12 significant bits.
+
+    >>> curve = AuproCurve()
+    >>> curve.add(np.float32([[9, 1], [1, 1]]), np.array([[True, False], [False, False]]))
+    >>> curve.area()
+    1.0
     """
 
     def __init__(self) -> None:
@@ -60,7 +69,12 @@ class AuproCurve:
 
 
 def region_shares(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
-    """Flat positions of the defect pixels of (H, W), 1 / (pixels of its region) for each, and the number of regions."""
+    """Flat positions of the defect pixels of (H, W), 1 / (pixels of its region) for each, and the number of regions.
+
+    >>> inside, share, regions = region_shares(np.array([[1, 1, 0, 1]], bool))
+    >>> inside, share, regions
+    (array([0, 1, 3]), array([0.5, 0.5, 1. ]), 2)
+    """
     labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
     inside = np.flatnonzero(labels)
     region = labels.ravel()[inside]
@@ -73,6 +87,9 @@ def area_of_counts(overlap: NDArray[np.floating], outside: NDArray, regions: flo
     Args:
         overlap: by class of score, rising: the shares of regions that lie in it, summed over regions, (T,).
         outside: by class: pixels outside every region, (T,).
+
+    >>> area_of_counts(overlap=np.array([0.0, 1.0]), outside=np.array([10, 0]), regions=1)
+    1.0
     """
     total = outside.sum()
     if not regions or not total:

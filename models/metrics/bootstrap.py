@@ -40,6 +40,11 @@ def interval(
     Returns:
         the figures of all images, and the 2.5 % and 97.5 % points of the draws.
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; by cluster: Field & Welsh 2007.
+
+    >>> scores = np.arange(8.0)
+    >>> found = interval(lambda drawn: np.array([scores[drawn].mean()]), groups=list("aabbccdd"), draws=200)
+    >>> found.value.tolist(), bool(found.low[0] < 3.5 < found.high[0])
+    ([3.5], True)
     """
     _, code = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     order = np.argsort(code, kind="stable")

@@ -30,7 +30,13 @@ class ImagePixels:
 
 
 class PixelEvidence:
-    """Images of one kind (good, or one defect type), added one by one."""
+    """Images of one kind (good, or one defect type), added one by one.
+
+    >>> evidence = PixelEvidence()
+    >>> evidence.add(np.float32([[0, 2], [1, 1]]), np.array([[False, True], [False, False]]), group="piece 1")
+    >>> evidence.images[0].classes.size, evidence.images[0].regions
+    (3, 1)
+    """
 
     def __init__(self) -> None:
         self.curve = PixelCurve()
@@ -62,7 +68,14 @@ class PixelEvidence:
 
 
 def pixel_intervals(parts: Sequence[PixelEvidence], draws: int, seed: int) -> dict[str, Interval]:
-    """pixel_auroc, pixel_average_precision, pixel_f1_max and aupro over all images of the parts, with intervals."""
+    """pixel_auroc, pixel_average_precision, pixel_f1_max and aupro over all images of the parts, with intervals.
+
+    >>> evidence = PixelEvidence()
+    >>> for piece in ("1", "2", "3"):
+    ...     evidence.add(np.float32([[0, 2], [1, 1]]), np.array([[False, True], [False, False]]), piece)
+    >>> pixel_intervals([evidence], draws=20, seed=0)["pixel_auroc"]
+    Interval(value=1.0, low=1.0, high=1.0)
+    """
     curve = sum((part.curve for part in parts[1:]), parts[0].curve)
     overlaps = sum((part.overlaps for part in parts[1:]), parts[0].overlaps)
     exact = curve.figures()

@@ -7,7 +7,7 @@ with a cell every 2 pixels; the convolutions after it have stride 1 there, and t
 so its encoder reads them by a dilated convolution. For 256 x 256 images at stride 4 this is 5.1 G multiply-adds instead
 of the 92 + 19 G of cutting out the 57 x 57 and 13 x 13 patches: 22 times fewer.
 
-Source: Yi and Yoon 2020, Patch SVDD, section 3.3 and figure 5, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, section 3.3 and figure 5, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,13 @@ FIRST_SPREAD = 0.5  # of the embeddings' last layers, so that tanh does not satu
 
 def initialise(module: nn.Module) -> None:
     """Weights that keep the variance from layer to layer, biases 0. torch's own let it fall by a factor of thousands through
-    the encoder's ten layers, and embeddings start all but equal. Source: He et al. 2015, equation 10, arXiv:1502.01852."""
+    the encoder's ten layers, and embeddings start all but equal. Source: He et al. 2015, equation 10, arXiv:1502.01852.
+
+    >>> encoder = EncoderHier()
+    >>> initialise(encoder)
+    >>> bool((encoder.join.bias == 0).all())
+    True
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=LEAKY_SLOPE)
@@ -42,7 +48,11 @@ def initialise(module: nn.Module) -> None:
 
 
 class EncoderDeep(nn.Module):
-    """Encoder of 32 x 32 patches; of their pixels the last row and column are not read (the receptive field is 31)."""
+    """Encoder of 32 x 32 patches; of their pixels the last row and column are not read (the receptive field is 31).
+
+    >>> EncoderDeep()(torch.zeros(1, 3, 40, 48), stride=4).shape
+    torch.Size([1, 64, 3, 5])
+    """
 
     convolutions: Sequence[nn.Conv2d]
 
@@ -72,7 +82,12 @@ class EncoderDeep(nn.Module):
 
 
 class EncoderHier(nn.Module):
-    """Encoder of 64 x 64 patches on the embeddings of their four quadrants."""
+    """Encoder of 64 x 64 patches on the embeddings of their four quadrants.
+
+    >>> small, large = EncoderHier().dense(torch.zeros(1, 3, 80, 64), stride=16)
+    >>> small.shape, large.shape
+    (torch.Size([1, 64, 4, 3]), torch.Size([1, 64, 2, 1]))
+    """
 
     def __init__(self) -> None:
         super().__init__()

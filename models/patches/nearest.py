@@ -24,6 +24,10 @@ def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tens
         distances: Euclidean, not squared, (N, count), ascending; differentiable with respect to the queries, with the
             gradient 0 at distance 0. NaN for a query that is not finite.
         rows: int64, (N, count).
+
+    >>> distances, rows = nearest(torch.tensor([[0.0, 3.0]]), bank=torch.tensor([[0.0, 0.0], [4.0, 0.0]]), count=2)
+    >>> distances, rows
+    (tensor([[3., 5.]]), tensor([[0, 1]]))
     """
     if len(bank) < count:
         raise ValueError(f"count must be at most the bank's rows, {len(bank)}; got {count}. Ask for fewer neighbours.")
@@ -72,6 +76,10 @@ def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
     Returns:
         int64 rows in the order of choice, (min(count, N),).
     Source: Gonzalez 1985; Sener and Savarese 2018, Active Learning for CNNs, algorithm 1, arXiv:1708.00489
+
+    >>> vectors = torch.tensor([[0.0], [0.1], [10.0]])
+    >>> sorted(vectors[spread(vectors, count=2, seed=0)].flatten().tolist())
+    [0.0, 10.0]
     """
     first = int(torch.randint(len(vectors), (1,), generator=torch.Generator().manual_seed(seed)))
     chosen = torch.empty(min(count, len(vectors)), dtype=torch.int64, device=vectors.device)
@@ -88,7 +96,13 @@ def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
 
 
 def filled(vectors: Tensor, rows: int) -> Tensor:
-    """The first vectors, (rows, D); fewer are repeated in their order, which changes no nearest distance."""
+    """The first vectors, (rows, D); fewer are repeated in their order, which changes no nearest distance.
+
+    >>> filled(torch.tensor([[1.0], [2.0]]), rows=3)
+    tensor([[1.],
+            [2.],
+            [1.]])
+    """
     if not len(vectors):
         raise ValueError("vectors must be at least 1; got 0. Give images to make the bank of.")
     return vectors[torch.arange(rows, device=vectors.device) % len(vectors)]

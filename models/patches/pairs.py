@@ -4,7 +4,7 @@ Places are (row, column) of a patch's first pixel. They are drawn from numpy's l
 so that a seed gives the original's pairs. As there, the second patch is moved into the image where it would leave it: a
 jittered pair can then be one patch twice, and a neighbour nearer than its class says, or on no side at all.
 
-Source: Yi and Yoon 2020, Patch SVDD, sections 3.1 and 3.2, arXiv:2006.16067; golden/NOTES.md section 6.
+Source: Yi and Yoon 2020, Patch SVDD, sections 3.1 and 3.2, arXiv:2006.16067; tests/golden/README.md section 6.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,11 @@ class Pair(NamedTuple):
 
 
 def neighbours(random: np.random.RandomState, height: int, width: int, patch: int) -> Pair:
-    """Two patches side by side at an offset of 3/4 to 1 patch in the direction of a side, in pixels."""
+    """Two patches side by side at an offset of 3/4 to 1 patch in the direction of a side, in pixels.
+
+    >>> neighbours(np.random.RandomState(7), height=256, width=256, patch=64)
+    Pair(first=(175, 25), second=(192, 25), side=6)
+    """
     first = _place(random, height, width, patch)
     side = int(random.randint(len(SIDES)))
     further = random.randint(patch // 4, size=2)
@@ -36,7 +40,11 @@ def neighbours(random: np.random.RandomState, height: int, width: int, patch: in
 
 
 def jittered(random: np.random.RandomState, height: int, width: int, patch: int, reach_sizes: float = 1 / 32) -> Pair:
-    """Two patches at an offset of at most patch * reach_sizes pixels along either axis, not both 0. 1/32 is the original's."""
+    """Two patches at an offset of at most patch * reach_sizes pixels along either axis, not both 0. 1/32 is the original's.
+
+    >>> jittered(np.random.RandomState(7), height=256, width=256, patch=64)
+    Pair(first=(175, 25), second=(176, 26), side=0)
+    """
     first = _place(random, height, width, patch)
     reach = int(patch * reach_sizes)
     down = right = 0
@@ -62,6 +70,9 @@ def cut(images: Tensor, pairs: list[Pair], patch: int) -> Tensor:
         pairs: B.
     Returns:
         (B, 2, C, patch, patch).
+
+    >>> cut(torch.zeros(1, 3, 64, 64), [Pair((0, 0), (16, 32))], patch=32).shape
+    torch.Size([1, 2, 3, 32, 32])
     """
     places = [(pair.first, pair.second) for pair in pairs]
     return torch.stack(
@@ -74,7 +85,11 @@ def cut(images: Tensor, pairs: list[Pair], patch: int) -> Tensor:
 
 def distorted(patches: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """A colour shift per patch and noise per value, both normal with standard deviation sigma, so that the side cannot be
-    told from colour fringes: (..., 3, H, W), values scaled to a range of 1."""
+    told from colour fringes: (..., 3, H, W), values scaled to a range of 1.
+
+    >>> distorted(torch.zeros(2, 3, 32, 32), sigma=0.02, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 32, 32])
+    """
     shift = torch.randn((*patches.shape[:-2], 1, 1), generator=generator)
     noise = torch.randn(patches.shape, generator=generator)
     return patches + sigma * (shift + noise).to(patches.device)

@@ -1,6 +1,6 @@
 """Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
 
-Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; golden/NOTES.md section 6. Other than the
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/golden/README.md section 6. Other than the
 original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
 for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
 where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.maps.grids import Maps
 from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
 from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
 
-Maps = list[Tensor]
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
 
@@ -57,6 +57,9 @@ class PositionClassifier(nn.Module):
     The original's last layer normalises its weight (per input, over the eight outputs) where autograd does not see it, so
     that weight never learns. Here it is what that makes it, a fixed random projection: a buffer, normalised once. Only
     its bias is trained, and the layers before it learn to use it.
+
+    >>> PositionClassifier()(torch.zeros(4, EMBEDDING), torch.ones(4, EMBEDDING)).shape
+    torch.Size([4, 8])
     """
 
     directions: Tensor
@@ -77,7 +80,12 @@ class PositionClassifier(nn.Module):
 
 
 def normalised(weight: Tensor) -> Tensor:
-    """(8, inputs) with columns of length 1."""
+    """(8, inputs) with columns of length 1.
+
+    >>> normalised(torch.tensor([[3.0, 0.0], [4.0, 2.0]]))
+    tensor([[0.6000, 0.0000],
+            [0.8000, 1.0000]])
+    """
     return weight / weight.norm(dim=0, keepdim=True)
 
 
@@ -95,7 +103,13 @@ class Losses(NamedTuple):
 
 
 class PatchTasks(nn.Module):
-    """The encoder and the two classifiers that only training needs."""
+    """The encoder and the two classifiers that only training needs.
+
+    >>> tasks, draws = PatchTasks(EncoderHier()), Draws(distortion=0.02, seed=0)
+    >>> losses = tasks(draws(torch.zeros(2, 3, 64, 64)))
+    >>> losses.total(svdd_weight=1.0).shape, len(losses)
+    (torch.Size([]), 4)
+    """
 
     def __init__(self, encoder: EncoderHier, conv_dtype: torch.dtype | None = None, pair_loss: str = "contrast"):
         super().__init__()
@@ -129,7 +143,11 @@ class PatchTasks(nn.Module):
 
 
 def mean_distance(one: Tensor, other: Tensor) -> Tensor:
-    """Of pairs (B, 64), Euclidean; a scalar. Yi and Yoon 2020, equation 3."""
+    """Of pairs (B, 64), Euclidean; a scalar. Yi and Yoon 2020, equation 3.
+
+    >>> mean_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
+    tensor(5.)
+    """
     return torch.linalg.vector_norm(one - other, dim=1).mean()
 
 
@@ -144,13 +162,21 @@ def contrast(one: Tensor, other: Tensor) -> Tensor:
         one, other: (B, 64), row i of both from image i.
     Returns:
         nats, a scalar; log B where nothing is told, 0 for one image.
+
+    >>> apart = torch.tensor([[0.0, 0.0], [5.0, 0.0]])
+    >>> contrast(apart, apart), contrast(torch.zeros(2, 2), torch.zeros(2, 2))
+    (tensor(0.), tensor(0.6931))
     """
     distances = torch.linalg.vector_norm(one[:, None] - other[None], dim=2)  # (B, B)
     return F.cross_entropy(-SHARPNESS * distances, torch.arange(len(one), device=one.device))
 
 
 class Draws:
-    """From whole images to what PatchTasks reads, at random but reproducibly. distortion: in the images' unit."""
+    """From whole images to what PatchTasks reads, at random but reproducibly. distortion: in the images' unit.
+
+    >>> [tuple(x.shape) for x in Draws(distortion=0.02, seed=0)(torch.zeros(2, 3, 64, 96))]
+    [(2, 2, 3, 64, 64), (2, 2, 3, 32, 32), (2, 2), (2, 2, 3, 64, 64), (2, 2, 3, 32, 32)]
+    """
 
     def __init__(self, distortion: float, seed: int, pair_reach: float = PAIR_REACH):
         self.distortion = distortion

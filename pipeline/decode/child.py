@@ -2,11 +2,14 @@
 
 An image that is scored by tiles stays here as it is decoded; what goes back is tiles, some at a time, as they are asked for.
 
-It is started by pipeline/decode/handle.py and imports no ray. torch it imports with the first picture that
-pipeline/decode/resize.py gives to it; it says so, IMPORTING, and then READY, since that time and memory are no picture's. It
-ends when the pipe of its parent closes; when it hangs, a watchdog ends it even if the parent is gone. It may hold
-`max_decode_bytes` of memory of its own (what it shares with the parent is not counted): an image that takes more gets an
-error, and nothing is killed.
+It is started by pipeline/decode/handle.py and imports no ray. Before it imports this file it gives up everything that decoding
+does not need (pipeline/decode/sandbox.py); its first line says what this machine does not let it give up. It imports torch
+with the first picture that pipeline/decode/resize.py gives to torch; it says so, IMPORTING, and then READY, since that time
+and memory are no picture's.
+
+It ends when the pipe of its parent closes. When it hangs, a watchdog ends it even if the parent is gone, by the clock or by
+processor time. It may hold `max_decode_bytes` of memory of its own (what it shares with the parent is not counted): an image
+that takes more gets an error, and nothing is killed.
 """
 
 import contextlib
@@ -20,11 +23,11 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from pipeline.decode import resize
+from pipeline.decode import resize, sandbox
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import cut_tiles
 from pipeline.decode.unit import decode_rows
@@ -32,11 +35,13 @@ from pipeline.decode.unit import decode_rows
 MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
 REARM_S = 5.0
 READY, IMPORTING = "ready\n", "importing\n"
+START_TIMEOUT_S = 120.0  # to start, and to import torch
 GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
 
 
-def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
-    """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image.
+def serve(sealed: sandbox.Sealed, request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
+    """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image. The line before the first
+    answer lists what could not be taken away.
 
     A job with `origins` asks for tiles of the first image of the job before it, and is answered with an empty list.
 
@@ -49,14 +54,15 @@ def serve(request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> No
     module, _, name = decoder.partition(":")
     decode = getattr(importlib.import_module(module), name)
     with os.fdopen(request_fd) as requests, os.fdopen(response_fd, "w") as responses:
-        _say(responses, READY)
-        limit = MemoryLimit()
+        limit = MemoryLimit(sealed.status)
+        _say(responses, json.dumps(sealed.missing) + "\n")
         resize.around_import = lambda: _announced(responses, limit)
         kept: list[np.ndarray | None] = []
         for line in requests:
             job = json.loads(line)
             config = DecodeConfig(**job["config"])
             limit.set(config.max_decode_bytes)
+            sandbox.limit_cpu(job["timeout_s"] + GRACE_S)
             memory = mmap.mmap(memory_fd, job["size"])
             shape = (job["places"], config.height, config.width, 3)
             pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
@@ -82,8 +88,9 @@ class MemoryLimit:
     """On the private memory of this process, on Linux: a larger allocation fails. What torch takes when it is imported is added
     to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: BinaryIO | None) -> None:
         self._max_bytes = self._of_torch = 0
+        self._status = status
 
     def set(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -95,26 +102,32 @@ class MemoryLimit:
     def lifted(self) -> Iterator[None]:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-        before = _private_bytes()
+        before = self._private_bytes()
         yield
-        self._of_torch = _private_bytes() - before
+        self._of_torch = self._private_bytes() - before
         self.set(self._max_bytes)
 
-
-def _private_bytes() -> int:
-    """What RLIMIT_DATA counts; 0 where there is no such limit."""
-    if not os.path.exists("/proc/self/status"):
-        return 0
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
+    def _private_bytes(self) -> int:
+        """What RLIMIT_DATA counts; 0 where there is no such limit."""
+        if self._status is None:
+            return 0
+        self._status.seek(0)
+        return next(int(line.split()[1]) << 10 for line in self._status if line.startswith(b"VmData:"))
 
 
 @contextlib.contextmanager
 def _announced(responses: TextIO, limit: MemoryLimit) -> Iterator[None]:
+    _arm(START_TIMEOUT_S + GRACE_S)
     _say(responses, IMPORTING)
     with limit.lifted():
         yield
     _say(responses, READY)
+
+
+def _arm(seconds: float) -> None:
+    """The watchdog: this process ends after so many seconds, of the clock or of processor time."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    sandbox.limit_cpu(seconds)
 
 
 def _say(responses: TextIO, line: str) -> None:
@@ -129,7 +142,7 @@ def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float)
         memory[:MARK_BYTES] = index.to_bytes(MARK_BYTES, "little")
         if time.monotonic() - armed >= REARM_S:  # each arming starts a thread
             armed = time.monotonic()
-            faulthandler.dump_traceback_later(timeout_s + GRACE_S, exit=True)
+            _arm(timeout_s + GRACE_S)
         with memoryview(memory) as shared, shared[start : start + length] as image:
             yield image
         start += length

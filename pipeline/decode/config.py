@@ -1,11 +1,11 @@
 """How images are decoded: the settings that the pixels depend on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.decode.image_file import FULL_16_BIT
+from models.config import FULL_16_BIT, InputConfig
 
 
 def known_zone(name: str) -> str:
@@ -19,7 +19,8 @@ def known_zone(name: str) -> str:
 
 class DecodeConfig(BaseModel):
     """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
-    white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera).
+    white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera); a file that names fewer bits is
+        scaled by those.
     timezone: of EXIF times without an offset.
     max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), of which it needs 0.1 GB itself; RGBA and
         16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
@@ -35,6 +36,12 @@ class DecodeConfig(BaseModel):
     max_decode_bytes: Annotated[int, Field(ge=256 << 20)] = 4 << 30
     white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
     timezone: str = "UTC"
+
+    @classmethod
+    def of(cls, input: InputConfig, **more: Any) -> Self:
+        """How images are brought to a model's input; `more` are settings of this class, and stand before the model's."""
+        shared = {name: getattr(input, name) for name in InputConfig.model_fields if name in cls.model_fields}
+        return cls(**{**shared, **more})
 
     @field_validator("timezone")
     @classmethod

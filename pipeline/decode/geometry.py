@@ -1,6 +1,7 @@
 """Where an image lies within the input of the model, and how it is cut into tiles."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,14 +9,33 @@ from models.maps.regions import Placement, Side
 from pipeline.decode.config import DecodeConfig
 
 
-def content_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]:
-    """(width, height) that an image of `stored` (width, height) takes within what its map shows, on a scale on which that is
-    the input: all of it unless padded."""
+class Box(NamedTuple):
+    """A part of the model's input, px; right and bottom are the first column and row behind it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+def content_box(stored: tuple[int, int], config: DecodeConfig) -> Box:
+    """Where the model's input, and so a map, shows an image of `stored` (width, height) px: everywhere, unless the image is
+    padded to the input, which has it in its middle."""
     if config.resize != "pad":
-        return config.width, config.height
+        return Box(0, 0, config.width, config.height)
     scale = min(config.width / stored[0], config.height / stored[1])
     width, height = (max(1, round(side * scale)) for side in stored)
-    return min(width, config.width), min(height, config.height)
+    width, height = min(width, config.width), min(height, config.height)
+    left, top = (config.width - width) // 2, (config.height - height) // 2
+    return Box(left, top, left + width, top + height)
 
 
 def tiled_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]:
@@ -38,6 +58,5 @@ def cut_tiles(pixels: np.ndarray, origins: Iterable[tuple[int, int]], size: tupl
 
 def placement(stored: tuple[int, int], config: DecodeConfig) -> Placement:
     """The part of the input that shows an image of `stored` (width, height) px: all of it, or what is left of padding."""
-    across, down = content_size(stored, config)
-    left, top = (config.width - across) // 2, (config.height - down) // 2
-    return Placement(Side(config.width, left, across, stored[0]), Side(config.height, top, down, stored[1]))
+    box = content_box(stored, config)
+    return Placement(Side(config.width, box.left, box.width, stored[0]), Side(config.height, box.top, box.height, stored[1]))

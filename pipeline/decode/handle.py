@@ -1,7 +1,9 @@
 """The parent's side of the decoder's process: starts it, hands it images, notices when it dies or hangs."""
 
 import contextlib
+import fcntl
 import json
+import logging
 import mmap
 import os
 import select
@@ -17,11 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode.child import IMPORTING, MARK_BYTES, READY
+from pipeline.decode.child import IMPORTING, MARK_BYTES, READY, START_TIMEOUT_S
 from pipeline.decode.config import DecodeConfig
 
-START = "import sys; from pipeline.decode.child import serve; serve(*map(int, sys.argv[1:4]), sys.argv[4])"
-START_TIMEOUT_S = 120.0
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); numbers, decoder = map(int, sys.argv[2:6]), sys.argv[6]; "
+    "from pipeline.decode.sandbox import seal; *shared, most = numbers; sealed = seal(most, decoder); "
+    "from pipeline.decode.child import serve; serve(sealed, *shared, decoder)"
+)
 POLL_S = 0.5
 ENDING_S = 5.0
 PIPE_BYTES = 1 << 16
@@ -31,7 +36,18 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_"
 RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
 # and the two BLAS threads of numpy wait for each other by spinning: a decoder is one of many and has one core
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-LOG_BYTES = 2000  # of the end of the child's standard error
+NO_PROGRAMS = {"PATH": ""}  # it may start none, and what imports torch then looks for none
+ENVIRONMENT = KEEP_MEMORY | RETURN_LARGE | ONE_THREAD | NO_PROGRAMS
+INHERITED = (
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PYTHONHOME",
+    "PYTHONTZPATH",
+)  # by which Python finds its own files, and no secret
+TAIL_BYTES = 2000  # of the child's standard error
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 class DecoderUnavailable(RuntimeError):
@@ -48,28 +64,38 @@ class Lost(NamedTuple):
 
 
 class Decoder:
-    """One decoder process, its pipes and the memory shared with it; the system frees that when both are gone."""
+    """One decoder process, its pipes and the memory shared with it; the system frees that when both are gone.
 
-    def __init__(self, decode: str):
-        self.owner = os.getpid()
+    max_decode_bytes: the most that a config may say which it is given.
+    """
+
+    def __init__(self, decode: str, max_decode_bytes: int):
+        self.owner, self.max_decode_bytes = os.getpid(), max_decode_bytes
         self._memory = os.memfd_create("flowscore-decode") if hasattr(os, "memfd_create") else _unlinked_file()
         self._log = tempfile.TemporaryFile()  # standard error: libtiff writes much there, a crash its reason
+        fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)  # it is emptied for each job
         request_read, request_write = os.pipe()
         response_read, response_write = os.pipe()
         given = (request_read, response_write, self._memory)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START, *map(str, given), decode],
+            [sys.executable, "-c", START, json.dumps(_search_path()), *map(str, given), str(max_decode_bytes), decode],
             pass_fds=given,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._log,
-            env=KEEP_MEMORY | RETURN_LARGE | os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=ENVIRONMENT | {name: os.environ[name] for name in INHERITED if name in os.environ},
+            cwd="/",
+            umask=0o077,
         )
         os.close(request_read)
         os.close(response_write)
         self._requests, self._responses, self._received = os.fdopen(request_write, "w"), os.fdopen(response_read, "rb", 0), b""
-        if self._answer(START_TIMEOUT_S, lambda: 0) != READY:
+        unsealed = self._answer(START_TIMEOUT_S, lambda: 0)
+        if not unsealed:
             raise DecoderUnavailable(f"the decoder must start within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}")
+        for what in set(json.loads(unsealed)) - _told:
+            _told.add(what)
+            log.warning("the decoder's process is not limited in %s: a hostile image might use that", what)
 
     def usable(self) -> bool:
         """Whether it runs and belongs to this process (not to one that this was forked from)."""
@@ -111,6 +137,7 @@ class Decoder:
         size = start + sum(image.size for image in images)
         lengths = [image.size for image in images]
         job = job | {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
+        os.ftruncate(self._log.fileno(), 0)
         os.ftruncate(self._memory, size)  # grown from 0: all zeros
         with mmap.mmap(self._memory, size) as memory:
             for image in images:
@@ -119,9 +146,9 @@ class Decoder:
             with contextlib.suppress(BrokenPipeError):  # it died just now, the missing answer says so
                 self._requests.write(json.dumps(job) + "\n")
                 self._requests.flush()
-            answer = self._answer(timeout_s, lambda: _mark(memory))
+            answer = self._answer(timeout_s, lambda: _mark(memory, len(images)))
             if not answer:
-                return self._lost(_mark(memory), answer is None, timeout_s)
+                return self._lost(_mark(memory, len(images)), answer is None, timeout_s)
             if take is not None:
                 decoded = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (n, H, W, 3)
                 take(decoded)
@@ -139,7 +166,7 @@ class Decoder:
         """End the process and everything of it; returns how it ended."""
         self._process.kill()
         status = self._process.wait()
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_BYTES))
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         for file in (self._requests, self._responses, self._log):
             with contextlib.suppress(BrokenPipeError):  # a job that it never read
@@ -159,7 +186,7 @@ class Decoder:
                     f"the decoder must import torch within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}"
                 )
             now = mark()
-            if now != last or line == IMPORTING:
+            if now > last or line == IMPORTING:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since > timeout_s:
                 return None
@@ -185,8 +212,14 @@ class Decoder:
         return Lost(at, f"the decoder's process died of this image ({how})", False, how == signal.SIGKILL.name)
 
 
-def _mark(memory: mmap.mmap) -> int:
-    return int.from_bytes(memory[:MARK_BYTES], "little")
+def _mark(memory: mmap.mmap, images: int) -> int:
+    """The index of the image that the child says it is at; it may say anything."""
+    return max(0, min(int.from_bytes(memory[:MARK_BYTES], "little"), images - 1))
+
+
+def _search_path() -> list[str]:
+    """sys.path for a process with another working directory; an entry that is no path stands for an import hook."""
+    return [os.path.abspath(entry) if not entry or os.path.exists(entry) else entry for entry in sys.path]
 
 
 def _with_time(row: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.exif import SIDEWAYS, TURNS, captured_at, orientation
-from pipeline.decode.geometry import content_size, tiled_size
-from pipeline.decode.image_file import Undecodable, load_8bit, open_image
+from pipeline.decode.faults import Undecodable
+from pipeline.decode.geometry import Box, content_box, tiled_size
+from pipeline.decode.image_file import load_8bit, open_image
 from pipeline.decode.resize import resized
 
 STRIP_PIXELS = 1 << 22  # of a large image that are looked at together
@@ -44,7 +45,8 @@ def _decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
     turn = orientation(image)
     stored = image.size[::-1] if turn in SIDEWAYS else image.size
     taken = captured_at(image, config.timezone)
-    width, height = tiled_size(stored, config) if config.resize == "tile" else content_size(stored, config)
+    box = content_box(stored, config)
+    width, height = tiled_size(stored, config) if config.resize == "tile" else (box.width, box.height)
     if config.resize == "tile" and width * height > config.max_image_pixels:
         size = f"{width} x {height} pixels at scale {config.scale:g}"
         raise Undecodable("too_many_pixels", f"the image has {size}; the limit is {config.max_image_pixels}")
@@ -53,7 +55,7 @@ def _decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
     if turn in TURNS:
         levels = np.asarray(Image.fromarray(levels).transpose(TURNS[turn]))
     if config.resize == "pad":
-        levels = _pad(levels, config)
+        levels = _pad(levels, box, config)
     grey = levels if levels.ndim == 2 else np.asarray(Image.fromarray(levels).convert("L"))
     pixels = levels if levels.ndim == 3 else np.broadcast_to(levels[:, :, None], (*levels.shape, 3))  # (H, W, 3)
     return Picture(pixels, *stored, taken, *grey_statistics(grey))
@@ -82,10 +84,9 @@ def _mean_variance(count: int, total: int, squares: int) -> tuple[float, float]:
     return total / count, (squares * count - total * total) / count**2
 
 
-def _pad(levels: np.ndarray, config: DecodeConfig) -> np.ndarray:
-    """(h, w[, 3]) centred in (H, W[, 3]), the edge pixels repeated outwards."""
-    rows, columns = config.height - levels.shape[0], config.width - levels.shape[1]
-    if not rows and not columns:
+def _pad(levels: np.ndarray, box: Box, config: DecodeConfig) -> np.ndarray:
+    """(h, w[, 3]) in its box of (H, W[, 3]), the edge pixels repeated outwards."""
+    if (box.width, box.height) == (config.width, config.height):
         return levels
-    around = [(rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)]
+    around = [(box.top, config.height - box.bottom), (box.left, config.width - box.right)]
     return np.pad(levels, around + [(0, 0)] * (levels.ndim - 2), mode="edge")

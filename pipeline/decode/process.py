@@ -38,7 +38,7 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
             if not part:
                 continue
             images = [table["encoded"][index].as_buffer() for index in part]
-            answer = _decoder(decode).decode(images, config, timeout_s, pixels, part)
+            answer = _decoder(decode, config.max_decode_bytes).decode(images, config, timeout_s, pixels, part)
             if not isinstance(answer, Lost):
                 for index, row in zip(part, answer, strict=True):
                     rows[index] = row
@@ -53,10 +53,12 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
     return Decoded(pixels, decoded_table(table, rows))
 
 
-def _decoder(decode: str) -> Decoder:
+def _decoder(decode: str, max_decode_bytes: int) -> Decoder:
     found = _decoders.get(decode)
+    if found is not None and found.usable() and found.max_decode_bytes < max_decode_bytes:
+        found.end()
     if found is None or not found.usable():
-        found = _decoders[decode] = Decoder(decode)
+        found = _decoders[decode] = Decoder(decode, max_decode_bytes)
     return found
 
 

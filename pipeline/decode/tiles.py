@@ -110,7 +110,7 @@ class InChild:
     def _tried(self, ask: Callable[[Decoder], Answer | Lost]) -> Answer | Row:
         while True:
             if self._decoder is None or not self._decoder.usable():
-                self._decoder = Decoder(self._decode)
+                self._decoder = Decoder(self._decode, self._config.max_decode_bytes)
             answer = ask(self._decoder)
             if not isinstance(answer, Lost):
                 return answer

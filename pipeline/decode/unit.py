@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.faults import Undecodable, damaged
 from pipeline.decode.image import Picture, decode_image
-from pipeline.decode.image_file import Undecodable, damaged
 from schemas.commit import DECODED
 from schemas.encoded import FAILURE, IDENTITY
 

@@ -1,7 +1,6 @@
 """What every source is told: where the input is, how it is cut into units and how its images are named."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -15,19 +14,24 @@ MAX_DATE_BYTES = 64
 MIB = 1 << 20
 
 
-class SourceConfig(BaseModel):
+class SourceOptions(BaseModel):
+    """How the images of any input are found, cut into units and named."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_uri: str
-    key_pattern: str | None = None
-    date: str | None = None
-    image_id: Mode = "uri"
-    unit_images: Annotated[int, Field(ge=1, le=1000)] = 128
-    unit_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
-    image_column: str | None = None
-    id_column: str | None = None
-    max_member_bytes: Annotated[int, Field(ge=1)] = 256 * MIB
-    read_threads: Annotated[int, Field(ge=1, le=256)] = 16
+    key_pattern: str | None = Field(None, description="key columns in the path: {line}/{date}/{lot}/{name}")
+    date: str | None = Field(None, description="production day of images whose path has none")
+    image_id: Mode = Field("uri", description="what names an image")
+    unit_images: int = Field(128, ge=1, le=1000, description="images of a work unit at most")
+    unit_bytes: int = Field(64 * MIB, ge=1, description="bytes of a work unit at most, unless one image is larger")
+    image_column: str | None = Field(None, description="Parquet column that holds the images; default: the only binary one")
+    id_column: str | None = Field(None, description="Parquet column that names the images; default: the row's number")
+    max_member_bytes: int = Field(256 * MIB, ge=1, description="bytes of one image at most; larger ones are in `errors`")
+    read_threads: int = Field(16, ge=1, le=256, description="requests that a read task has under way at once")
+
+    def at(self, input_uri: str) -> "SourceConfig":
+        """The same options for an input."""
+        return SourceConfig.model_validate({**self.model_dump(), "input_uri": input_uri})
 
     @field_validator("key_pattern")
     @classmethod
@@ -67,6 +71,12 @@ class SourceConfig(BaseModel):
         pattern = key_pattern(self.key_pattern)
         joined = pattern.match(f"{key}/{member}") if member is not None else None
         return joined or pattern.match(key) or {}
+
+
+class SourceConfig(SourceOptions):
+    """An input with the options that it is read with."""
+
+    input_uri: str
 
 
 @dataclass(frozen=True)

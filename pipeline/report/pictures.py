@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.maps.quantise import dequantise
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_size
+from pipeline.decode.geometry import content_box
 from pipeline.decode.image import decode_image
 
 SAMPLED_MAPS = 2_000
@@ -121,10 +121,9 @@ def heat_map(
     Args:
         size: (width, height) of the stored image, px: says which part of a padded input it took.
     """
-    width, height = content_size(size, config)
-    left, top = (config.width - width) // 2, (config.height - height) // 2
+    shown = content_box(size, config)
     across, down = stored.map_width / config.width, stored.map_height / config.height
-    box = (left * across, top * down, (left + width) * across, (top + height) * down)
+    box = (shown.left * across, shown.top * down, shown.right * across, shown.bottom * down)
     values = Image.fromarray(stored.values()).resize(background.size, Image.Resampling.BILINEAR, box=box)
     share = scale.share(np.asarray(values))  # (h, w)
     grey = np.asarray(background.convert("L"), np.float64)[..., None] * DIMMED  # (h, w, 1)

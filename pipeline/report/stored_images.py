@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.input import registry
-from pipeline.input.config import SourceConfig, Start
+from pipeline.input.config import NO_DATE, SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
 from pipeline.input.parquet_columns import find_columns, id_text
 from pipeline.storage.objects import Gone, StorageError
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store, open_store
+from schemas.plan import PlannedObject, UnitContent
 
 GONE = "the stored object no longer exists"
 CHANGED = "the stored object was changed after it was scored"
@@ -69,7 +70,7 @@ def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig
     listed = next(iter(store.list(key)), None)
     if listed is None or listed.key != key:
         raise Gone(key)
-    unit = {"objects": [listed._asdict()], "row_start": 0, "row_count": -1, "images": None}
+    unit = UnitContent(source="tar", date=NO_DATE, objects=(PlannedObject(*listed),), images=None, size=listed.size)
     left: dict[tuple[str | None, str | None], list[str]] = {}
     for image in images:
         left.setdefault((image.member, image.content_hash), []).append(image.image_id)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pipeline.decode.tiles import TileBatch
 from pipeline.scoring.captured import Captured
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import LANES_IN_TURN, BatchScores, Lanes
+from pipeline.storage.ahead import in_order
 
 
 class Explain(NamedTuple):
@@ -164,14 +164,11 @@ class Scorer:
 
     def _scored(self, batches: Iterable[TileBatch]) -> Iterator[tuple[TileBatch, _Done]]:
         """Every batch with its results, in order."""
-        waiting: deque[tuple[TileBatch, Future[_Done]]] = deque()
-        for batch in batches:
-            waiting.append((batch, self._submit(batch.pixels)))
-            if len(waiting) >= self._lanes.count:
-                first, scored = waiting.popleft()
-                yield first, scored.result()
-        for first, scored in waiting:
-            yield first, scored.result()
+
+        def begin(batch: TileBatch) -> tuple[TileBatch, Future[_Done]]:
+            return batch, self._submit(batch.pixels)
+
+        return in_order(begin, batches, lambda begun: (begun[0], begun[1].result()), self._lanes.count - 1)
 
     def _submit(self, pixels: np.ndarray) -> Future[_Done]:
         """At most a batch of pixels (n, H, W, 3), in the artifact's fixed slots."""
@@ -210,7 +207,8 @@ def open_scorer(
 
 
 def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:
-    from models.explain.explainer import Explainer, explain_flagged  # captum takes seconds that most runs need not wait
+    from models.explain.explainer import Explainer  # captum takes seconds that most runs need not wait
+    from models.explain.flagged import explain_flagged
 
     explainer, one_at_a_time = Explainer(artifact.load(artifact.in_float32(opened), device)), threading.Lock()
     threshold = opened.config.map_threshold

@@ -8,6 +8,7 @@ from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.store import Store
+from schemas.plan import PlannedObject, UnitContent
 
 
 def claims(key: str) -> bool:
@@ -15,8 +16,8 @@ def claims(key: str) -> bool:
     return not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
-    """Plan rows (schemas/plan.py without number and unit_id) of at most `unit_images` and `unit_bytes` (one image may
+def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+    """Units of at most `unit_images` and `unit_bytes` (one image may
     be larger), each within one date.
     """
     unit: list[Object] = []
@@ -25,22 +26,22 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
         date = config.object_date(entry.key)
         full = len(unit) == config.unit_images or size + entry.size > config.unit_bytes
         if unit and (full or date != unit_date):
-            yield _row(unit, unit_date)
+            yield _content(unit, unit_date)
             unit, size = [], 0
         unit.append(entry)
         size, unit_date = size + entry.size, date
     if unit:
-        yield _row(unit, unit_date)
+        yield _content(unit, unit_date)
 
 
-def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit as one part: one request an image, `read_threads` at a time, pinned to the planned etags."""
 
-    def fetch(entry: dict) -> bytes | Fault:
-        if entry["size"] > config.max_member_bytes:
-            return Fault("too_large", f"the image has {entry['size']} bytes; the limit is {config.max_member_bytes}")
+    def fetch(entry: PlannedObject) -> bytes | Fault:
+        if entry.size > config.max_member_bytes:
+            return Fault("too_large", f"the image has {entry.size} bytes; the limit is {config.max_member_bytes}")
         try:
-            return store.get(entry["key"], entry["etag"], entry["size"])
+            return store.get(entry.key, entry.etag, entry.size)
         except Gone:
             return Fault("gone", "the object no longer exists; it did when the run was planned")
         except Changed:
@@ -50,22 +51,15 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
     bytes_read = 0
     pool = ThreadPoolExecutor(config.read_threads)
     try:
-        for entry, content in zip(unit["objects"], pool.map(fetch, unit["objects"]), strict=True):
+        for entry, content in zip(unit.objects, pool.map(fetch, unit.objects), strict=True):
             fault = isinstance(content, Fault)
             bytes_read += 0 if fault else len(content)
-            rows.add(entry["key"], content, entry["size"] if fault else len(content))
+            rows.add(entry.key, content, entry.size if fault else len(content))
     finally:
         pool.shutdown(cancel_futures=True)
     yield Part(rows.table(), None, bytes_read)
 
 
-def _row(unit: list[Object], date: str) -> dict:
-    return {
-        "source": "files",
-        "date": date,
-        "objects": [entry._asdict() for entry in unit],
-        "row_start": 0,
-        "row_count": -1,
-        "images": len(unit),
-        "size": sum(entry.size for entry in unit),
-    }
+def _content(unit: list[Object], date: str) -> UnitContent:
+    objects = tuple(PlannedObject(*entry) for entry in unit)
+    return UnitContent(source="files", date=date, objects=objects, images=len(unit), size=sum(entry.size for entry in unit))

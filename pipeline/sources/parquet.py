@@ -6,6 +6,7 @@ memory is a batch and the pages it comes from (a writer with default settings ma
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,8 +18,8 @@ from pipeline.input.parquet_columns import NoSuchColumn, find_columns
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.ranged import RangedFile, open_ranged
 from pipeline.storage.store import Store
+from schemas.plan import PlannedObject, RowRange, UnitContent
 
-UNKNOWN = -1  # rows of a shard whose footer cannot be read
 BUFFER_BYTES = 16 << 20  # one request
 MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer says
 DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # from pyarrow for bytes that are no Parquet; not storage's errors
@@ -29,15 +30,21 @@ def claims(key: str) -> bool:
     return key.lower().endswith((".parquet", ".pq")) and not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
-    """Plan rows by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
-    is one row of unknown count.
+def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+    """Units by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
+    is one unit without a range of rows.
 
     Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
     """
     misfit, any_fits = None, False
     for entry in objects:
-        row = {"source": "parquet", "date": config.shard_date(entry.key), "objects": [entry._asdict()]}
+        whole = UnitContent(
+            source="parquet",
+            date=config.shard_date(entry.key),
+            objects=(PlannedObject(*entry),),
+            images=None,
+            size=entry.size,
+        )
         try:
             with open_ranged(store, entry.key, entry.etag) as file:
                 parquet = _open(file)
@@ -46,36 +53,37 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
         except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
             if isinstance(error, NoSuchColumn):
                 misfit = misfit or error
-            yield row | {"row_start": 0, "row_count": UNKNOWN, "images": None, "size": entry.size}
+            yield whole
             continue
         any_fits = True
-        yield from (row | unit for unit in _cut(groups, config))
+        yield from _cut(whole, groups, config)
     if misfit and not any_fits:  # a mistake in the config; one stray file among shards is an error of that file
         raise misfit
 
 
-def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit's rows in order, each with its image or a fault; `start.offset` counts rows of the unit.
 
     A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded.
     """
-    (shard,) = unit["objects"]
-    key, total = shard["key"], unit["row_count"]
+    (shard,) = unit.objects
+    key = shard.key
+    first, total = unit.rows or (0, None)
     rows, seen, done, fetched, file = EncodedRows(store.uri, config), dict(start.seen), start.offset, 0, None
     fault = None
     try:
-        file = open_ranged(store, key, shard["etag"])
+        file = open_ranged(store, key, shard.etag)
         parquet = _open(file)
         find_columns(key, parquet.schema_arrow, config)
-        total = parquet.metadata.num_rows if total == UNKNOWN else total
-        for image, row_id in _cells(parquet, unit["row_start"], total, done, key, config):
+        total = parquet.metadata.num_rows if total is None else total
+        for image, row_id in _cells(parquet, first, total, done, key, config):
             content = Fault("missing", "the image cell of the row is null") if image is None else image
             if len(image or b"") > config.max_member_bytes:
                 content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
-            if unit["images"] is None and rows.full_before(content):
+            if unit.images is None and rows.full_before(content):
                 yield Part(rows.table(), done, file.bytes_read - fetched)
                 fetched = file.bytes_read
-            member = row_id if row_id is not None else _row_name(unit["row_start"] + done, config)
+            member = row_id if row_id is not None else _row_name(first + done, config)
             ordinal = seen.get(member, 0)
             seen[member] = ordinal + 1
             rows.add(key, content, None if image is None else len(image), member, ordinal)
@@ -91,13 +99,13 @@ def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterat
     except DAMAGED as error:
         fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
     bytes_read = file.bytes_read - fetched if file else 0
-    if fault and total == UNKNOWN:
+    if fault and total is None:
         rows.add(key, fault, None)
-    while fault and done < total:  # what is lost is listed row by row, so that the planned count stays
-        if unit["images"] is None and rows.full_before(fault):
+    while fault and done < (total or 0):  # what is lost is listed row by row, so that the planned count stays
+        if unit.images is None and rows.full_before(fault):
             yield Part(rows.table(), done, bytes_read)
             bytes_read = 0
-        rows.add(key, fault, None, _row_name(unit["row_start"] + done, config))
+        rows.add(key, fault, None, _row_name(first + done, config))
         done += 1
     yield Part(rows.table(), None, bytes_read)
 
@@ -146,21 +154,21 @@ def _group_sizes(parquet: pq.ParquetFile, file_size: int) -> Iterator[tuple[int,
         yield group.num_rows, group.total_byte_size, file_size * group.total_byte_size // max(1, whole)
 
 
-def _cut(groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[dict]:
-    """Row ranges of the units; a file without rows is one empty unit, so that it counts as planned."""
+def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[UnitContent]:
+    """The units of a shard; a file without rows is one empty unit, so that it counts as planned."""
     row_start = row_count = size = stored = 0
     for rows, group_size, group_stored in groups:
         if row_count and (row_count + rows > config.unit_images or size + group_size > config.unit_bytes):
-            yield _range(row_start, row_count, size, stored, config)
+            yield _range(whole, RowRange(row_start, row_count), size, stored, config)
             row_start, row_count, size, stored = row_start + row_count, 0, 0, 0
         row_count, size, stored = row_count + rows, size + group_size, stored + group_stored
     if row_count or not row_start:
-        yield _range(row_start, row_count, size, stored, config)
+        yield _range(whole, RowRange(row_start, row_count), size, stored, config)
 
 
-def _range(row_start: int, row_count: int, size: int, stored: int, config: SourceConfig) -> dict:
-    fits = row_count <= config.unit_images and size <= config.unit_bytes
-    return {"row_start": row_start, "row_count": row_count, "images": row_count if fits else None, "size": stored}
+def _range(whole: UnitContent, rows: RowRange, size: int, stored: int, config: SourceConfig) -> UnitContent:
+    fits = rows.count <= config.unit_images and size <= config.unit_bytes
+    return replace(whole, rows=rows, images=rows.count if fits else None, size=stored)
 
 
 def _row_name(row: int, config: SourceConfig) -> str:

@@ -9,6 +9,7 @@ from pipeline.input.tar_members import Member, members
 from pipeline.storage.forward import ForwardReader
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.store import Store
+from schemas.plan import PlannedObject, UnitContent
 
 GZIP = (".tar.gz", ".tgz")
 
@@ -18,32 +19,25 @@ def claims(key: str) -> bool:
     return key.lower().endswith((".tar", *GZIP)) and not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[dict]:
-    """One plan row a shard; its images are counted when it is read."""
+def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+    """One stream a shard; its images are counted when it is read."""
     for entry in objects:
-        yield {
-            "source": "tar",
-            "date": config.shard_date(entry.key),
-            "objects": [entry._asdict()],
-            "row_start": 0,
-            "row_count": -1,
-            "images": None,
-            "size": entry.size,
-        }
+        date, shard = config.shard_date(entry.key), PlannedObject(*entry)
+        yield UnitContent(source="tar", date=date, objects=(shard,), images=None, size=entry.size)
 
 
-def read(unit: dict, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The shard from `start` on, in parts of at most `unit_images` members and `unit_bytes` (one image may be larger).
 
     Where a part ends depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts
     as one that read through. Offsets count decompressed bytes in a gzip shard. The last part is empty only for a shard
     without images.
     """
-    (shard,) = unit["objects"]
-    key, seen = shard["key"], dict(start.seen)
+    (shard,) = unit.objects
+    key, seen = shard.key, dict(start.seen)
     rows = EncodedRows(store.uri, config)
     gzip = key.lower().endswith(GZIP)
-    reader = ForwardReader(store, key, shard["etag"], shard["size"], gzip)
+    reader = ForwardReader(store, key, shard.etag, shard.size, gzip)
     fetched = 0
     for member in _members(reader, start.offset, config.max_member_bytes):
         if rows.full_before(member.content):

@@ -5,6 +5,9 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.session_folder import session_folder
+
 IDLE_WORKERS_STAY_S = 600
 """Ray ends workers that are idle for a second, if there are more of them than cores. A stage has a unit every few seconds, and
 its next worker spends two or three seconds of a core on importing what the last one had: on two cores a fifth of a run's time.
@@ -74,7 +77,7 @@ class Resources(BaseModel):
 
 def check_device(resources: Resources, device: str, address: str | None) -> None:
     """Raises DeviceMissing when GPUs are asked for, no cluster is joined, and this machine has none."""
-    if not resources.want_gpus(device) or _cluster_address(address):
+    if not resources.want_gpus(device) or cluster_address(address):
         return
     import torch  # takes seconds: only to see what the settings ask for
 
@@ -87,7 +90,11 @@ def check_device(resources: Resources, device: str, address: str | None) -> None
 
 
 def connect(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS."""
+    """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS.
+
+    Raises:
+        NoCluster: nothing answers there.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
+    """
     import ray
 
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -95,15 +102,27 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if ray.is_initialized():
         return
-    address = _cluster_address(address)
-    if address:
-        ray.init(address=address, logging_level=logging.WARNING)
+    check_cluster(address)
+    cluster = cluster_address(address)
+    if cluster:
+        _join(cluster)
     else:
+        session = session_folder()
+        for line in session.lines:
+            print(line, flush=True)
         # Ray's own default is 15: the run would give way to everything else here, whatever priority it was started with.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
 
 
-def _cluster_address(address: str | None) -> str | None:
-    return address or os.environ.get("RAY_ADDRESS")
+def _join(cluster: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=cluster, logging_level=logging.WARNING)
+    except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer
+        raise NoCluster(
+            f"address must be that of a Ray cluster that runs; got {cluster!r}, and Ray says: {str(error).rstrip('.')}. "
+            "Start the cluster, correct the address, or leave it out to score on this machine"
+        ) from error

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
-import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 
@@ -14,7 +13,8 @@ from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
 from pipeline.stages.read import read_and_decode
 from pipeline.stages.score import ScoreStage
-from pipeline.state.commits import WorkItem
+from schemas.envelope import WorkItem, item_table
+from schemas.outcome import Outcome
 
 ITEMS_PER_TASK = 8
 
@@ -22,18 +22,18 @@ WAITING_BYTES = 4 << 30
 """In the object store for each scorer: sixteen of the largest units. Ray Data gives about a third of it to decoded ones."""
 
 
-def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[dict]:
+def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
     """Run the items through read, score and commit. Every field of the resources is set.
 
     Yields:
-        One dict a finished unit, in no order: number, part, scored, errors, new, bytes_read, message.
+        One outcome a finished unit, in no order.
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
     config = replace(config, threads=resources.threads)
     cpus = ray.cluster_resources().get("CPU", 1.0)
     per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
-    blocks = [_block(items[i : i + per_task]) for i in range(0, len(items), per_task)]
+    blocks = [item_table(items[i : i + per_task]) for i in range(0, len(items), per_task)]
     whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     one = whole | {"batch_size": 1}  # a row, that is, a unit: beside GPUs Ray Data wants a number
     units = (
@@ -50,7 +50,7 @@ def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> 
         .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, **whole)
     )
     for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+        yield from Outcome.all_in(batch)
 
 
 def scorer_pool(scorers: int) -> ActorPoolStrategy:
@@ -84,7 +84,3 @@ def _configure(scorers: int) -> None:
     for handler in logging.getLogger("ray.data").handlers:  # its log file in Ray's session folder keeps everything
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.ERROR)
-
-
-def _block(items: list[WorkItem]) -> pa.Table:
-    return pa.Table.from_pylist([vars(item) for item in items])

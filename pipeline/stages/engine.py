@@ -2,14 +2,15 @@
 
 import contextlib
 import importlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, connect
 from pipeline.stages.config import StageConfig
-from pipeline.state.commits import WorkItem
+from pipeline.storage.ahead import in_order
+from schemas.envelope import WorkItem
+from schemas.outcome import Outcome
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """What stages/dataset.py imports that takes long and is not of Ray, whose modules two threads had better not import at once."""
@@ -36,7 +37,7 @@ class RayEngine:
             print(self._resources.sentence(), flush=True)
         return self._resources
 
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run the items through read, score and commit: see pipeline.stages.dataset.stream."""
         resources = self.start()
         from pipeline.stages.dataset import stream
@@ -52,15 +53,9 @@ class RayEngine:
         import ray
 
         remote = ray.remote(function).options(num_cpus=1)
-        ahead = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting: deque[ray.ObjectRef] = deque()
+        at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
         with _own_errors():
-            for job in jobs:
-                waiting.append(remote.remote(job))
-                if len(waiting) >= ahead:
-                    yield ray.get(waiting.popleft())
-            while waiting:
-                yield ray.get(waiting.popleft())
+            yield from in_order(remote.remote, jobs, ray.get, at_once - 1)
 
 
 @contextlib.contextmanager

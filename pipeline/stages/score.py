@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from pipeline.decode.tiles import InChild, TiledUnit
 from pipeline.scoring.idle import IdleClock
-from pipeline.stages.ahead import ahead
 from pipeline.stages.config import StageConfig
-from pipeline.stages.envelope import envelope, nothing_to_score, pack, pack_explanations, pack_maps, unpack
+from pipeline.stages.envelope import pack_results
+from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
+from schemas.envelope import DecodedUnit, ScoredUnit
+from schemas.outcome import Outcome
 
 if TYPE_CHECKING:
     from pipeline.scoring.scorer import Scorer, UnitScores
@@ -48,33 +50,32 @@ class ScoreStage:
         with contextlib.suppress(StorageError):  # the first unit asks again, and says why it stays open
             self._scorer()
 
-    def __call__(self, unit: pa.Table) -> pa.Table:
-        if nothing_to_score(unit):
-            return unit
+    def __call__(self, row: pa.Table) -> pa.Table:
+        if Outcome.is_in(row):
+            return row
+        unit = DecodedUnit.of(row)
         try:
             with self._idle.unit() as idle_s:
-                columns = self._scored(unit)
+                scored = self._scored(unit)
         except StorageError as error:
-            return envelope(number=unit["number"][0].as_py(), part=unit["part"][0].as_py(), message=str(error))
-        return envelope(**columns, **{f"{cause}_s": seconds for cause, seconds in idle_s.items()})
+            return Outcome(unit.label.number, unit.label.part, message=str(error)).table()
+        return scored._replace(seconds=scored.seconds._replace(**idle_s)).table()
 
-    def _scored(self, unit: pa.Table) -> dict[str, object]:
-        """The columns of the scored envelope."""
+    def _scored(self, unit: DecodedUnit) -> ScoredUnit:
         scorer = self._scorer()
-        columns = {name: unit[name][0].as_py() for name in unit.column_names if name not in ("pixels", "rows")}
-        rows, scores, decode = self._tiles(unit, scorer) if scorer.tiling is not None else self._pixels(unit, scorer)
-        columns |= decode
+        rows, seconds = unit.rows, unit.seconds
+        if scorer.tiling is None:
+            assert unit.pixels is not None
+            pixels = np.frombuffer(unit.pixels, np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
+            scores = scorer(pixels) if len(pixels) else None
+        else:
+            tiled, scores = self._by_tiles(unit, scorer)
+            rows, seconds = tiled.rows(), seconds._replace(decode=tiled.decode_s)
+        results = None
         if scores is not None:
-            columns |= {
-                "finite": scorer.finite(scores).tobytes(),
-                "scores": scores.score.tobytes(),
-                "embeddings": scores.embedding.tobytes(),
-                "map_threshold": scorer.map_threshold,
-                **pack_maps(scores.anomaly_map),
-                **pack_explanations(scores.explanations, scorer.explain.method if scorer.explain else None),
-            }
-        score_s, copy_s = (scores.device_s, scores.copy_s) if scores is not None else (0.0, 0.0)
-        return columns | {"rows": rows, "device": scorer.label, "score_s": score_s, "copy_s": copy_s}
+            results = pack_results(scores, scorer.finite(scores), scorer.explain.method if scorer.explain else None)
+            seconds = seconds._replace(score=scores.device_s, copy=scores.copy_s)
+        return ScoredUnit(unit.label, seconds, rows, scorer.label, scorer.map_threshold, results)
 
     def _scorer(self) -> "Scorer":
         """When storage does not give the model, the unit that asked stays open and the next asks again."""
@@ -88,17 +89,12 @@ class ScoreStage:
                     self._loaded = open_scorer(directory, config.device, config.threads, config.scoring.explain, self._idle)
             return self._loaded
 
-    def _pixels(self, unit: pa.Table, scorer: "Scorer") -> tuple[pa.Buffer, "UnitScores | None", dict[str, float]]:
-        """The unit's rows, its scores unless it is empty, and nothing to add."""
-        pixels = np.frombuffer(unit["pixels"][0].as_buffer(), np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
-        return unit["rows"][0].as_buffer(), scorer(pixels) if len(pixels) else None, {}
-
-    def _tiles(self, unit: pa.Table, scorer: "Scorer") -> tuple[bytes, "UnitScores | None", dict[str, float]]:
-        """The same of a unit that comes encoded, and how long decoding took. One at a time: the decoder has one picture."""
+    def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:
+        """A unit that comes encoded, and its scores unless it is empty. One at a time: the decoder has one picture."""
         assert scorer.tiling is not None
         size = scorer.batch_size
         with self._tiling:
-            tiled = TiledUnit(unpack(unit["rows"][0]), self._decode, scorer.tiling, size, self._decoder)
+            tiled = TiledUnit(unit.rows, self._decode, scorer.tiling, size, self._decoder)
             batches = ahead(tiled.batches(), max(1, AHEAD_BYTES // (size * math.prod(self._shape))))
             scores = scorer.by_tiles(batches, tiled.count)
-        return pack(tiled.rows()), scores if tiled.count else None, {"decode_s": tiled.decode_s}
+        return tiled, scores if tiled.count else None

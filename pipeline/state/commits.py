@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import groupby
 
 import pyarrow as pa
@@ -15,6 +14,9 @@ from pipeline.state.state_file import READING, reading
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 from schemas import commit as schema
+from schemas.envelope import WorkItem
+from schemas.footer import Footer
+from schemas.plan import UnitOutline
 
 FOOTER_PREFIX = "flowscore."
 WRITING = {
@@ -26,26 +28,15 @@ WRITING = {
 }
 
 
-@dataclass(frozen=True)
-class WorkItem:
-    """A unit to score, or a stream to go on with: where in the shard (as its source counts) and with which part."""
-
-    number: int
-    offset: int = 0
-    part: int = 0
-
-
-def write_commit(store: Store, key: str, rows: pa.Table, footer: dict[str, str]) -> bool:
+def write_commit(store: Store, key: str, rows: pa.Table, footer: Footer) -> bool:
     """Write a unit's rows by one conditional put; whole or not at all.
 
     Args:
         rows: schemas/commit.py rows in unit order.
-        footer: every key of `schemas.commit.FOOTER`.
     Returns:
         False when the commit was there already: the unit is done, by whoever did it.
     """
-    assert footer.keys() == schema.FOOTER.keys(), footer.keys() ^ schema.FOOTER.keys()
-    metadata = {f"{FOOTER_PREFIX}{name}": text for name, text in footer.items()}
+    metadata = {f"{FOOTER_PREFIX}{name}": text for name, text in footer.texts().items()}
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema.SCHEMA, **WRITING) as writer:
         writer.write_table(rows.cast(schema.SCHEMA))
@@ -53,23 +44,23 @@ def write_commit(store: Store, key: str, rows: pa.Table, footer: dict[str, str])
     return store.put_new(key, sink.getvalue())
 
 
-def footer_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
-    """The `schemas.commit.FOOTER` entries of a commit file's key-value metadata."""
-    named = {k.decode(): v.decode() for k, v in (metadata or {}).items()}
-    return {name: named[FOOTER_PREFIX + name] for name in schema.FOOTER}
+def footer_of(metadata: dict[bytes, bytes] | None) -> Footer:
+    """The footer in a commit file's key-value metadata. Raises KeyError, TypeError, ValueError when there is none."""
+    named = {key.decode().removeprefix(FOOTER_PREFIX): text.decode() for key, text in (metadata or {}).items()}
+    return Footer.parse(named)
 
 
-def read_footer(store: Store, key: str) -> dict[str, str]:
+def read_footer(store: Store, key: str) -> Footer:
     """The footer of one commit; reads the end of the file only."""
     with reading(key), open_ranged(store, key) as file:
         return footer_of(pq.read_metadata(file).metadata)
 
 
-def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterator[WorkItem]:
+def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) -> Iterator[WorkItem]:
     """What is left of a slice's units: plan minus commits, a merge of two ordered streams.
 
     Args:
-        units: plan rows (number, images) with ascending, contiguous numbers; a stream is one without a count of images.
+        units: with ascending, contiguous numbers; a stream is one without a count of images.
     """
     units = list(units)
     if not units:
@@ -77,10 +68,10 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
     done: dict[int, list[tuple[int, str]]] = {
         number: [(part, entry.key) for _, part, entry in group]
         for number, group in groupby(
-            state.commits(slice_number, units[0]["number"], units[-1]["number"] + 1), key=lambda commit: commit[0]
+            state.commits(slice_number, units[0].number, units[-1].number + 1), key=lambda commit: commit[0]
         )
     }
-    streams = [u["number"] for u in units if u["images"] is None and u["number"] in done]
+    streams = [unit.number for unit in units if unit.images is None and unit.number in done]
     last = {number: next(reversed(_without_gap(done[number])), None) for number in streams}
     with ThreadPoolExecutor(16) as pool:
         footers = dict(
@@ -91,18 +82,18 @@ def pending(state: RunState, slice_number: int, units: Iterable[dict]) -> Iterat
             )
         )
     for unit in units:
-        number = unit["number"]
+        number = unit.number
         if number not in done:
             yield WorkItem(number)
         elif number in footers:
             footer = footers[number]
             if footer is None:
                 yield WorkItem(number)
-            elif footer["next_offset"] != "end":
-                yield WorkItem(number, int(footer["next_offset"]), int(footer["part"]) + 1)
+            elif footer.next_offset is not None:
+                yield WorkItem(number, footer.next_offset, footer.part + 1)
 
 
-def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[dict[str, str]]:
+def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[Footer]:
     """Footers of the item's parts that were committed after it was made a work item, in order and without a gap.
 
     There are some when a process or a node dies and its tasks run again, or when a second driver is at work: what they have

@@ -6,10 +6,11 @@ merge of two streams on (key, etag), and nothing here grows with the archive.
 
 import heapq
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,9 +22,11 @@ from pipeline.state.state_file import READING, WRITING, reading
 from pipeline.storage.objects import Object
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
-from schemas import plan as schema
+from schemas.plan import SCHEMA, Unit, UnitOutline, objects_in, outlines_in, unit_table, units_in
 
 UNITS_PER_ROW_GROUP = 64
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -99,30 +102,28 @@ def planned_objects(state: RunState, slices: list[int]) -> Iterator[tuple[str, s
 
 
 def _objects_of(state: RunState, slice_number: int) -> Iterator[tuple[bytes, int, str]]:
-    for unit in units(state, slice_number, columns=["objects"]):
-        for entry in unit["objects"]:
-            yield entry["key"].encode(), slice_number, entry["etag"]
+    for entry in _read(state, slice_number, objects_in, ["objects"]):
+        yield entry.key.encode(), slice_number, entry.etag
 
 
-def cut(objects: Iterator[Object], config: ScoringConfig, store: Store) -> Iterator[dict]:
-    """Plan rows of the objects, numbered from 0; each source cuts the runs of objects that it claims."""
+def cut(objects: Iterator[Object], config: ScoringConfig, store: Store) -> Iterator[Unit]:
+    """Units of the objects, numbered from 0; each source cuts the runs of objects that it claims."""
     number = 0
     for name, group in groupby(objects, key=lambda entry: registry.claiming(entry.key)):
-        for unit in registry.source(name).plan(group, config.source, store):
-            unit = {**unit, "number": number}
-            yield {**unit, "unit_id": config.unit_id(unit)}
+        for content in registry.source(name).plan(group, config.source, store):
+            yield Unit(number=number, unit_id=config.unit_id(content), **vars(content))
             number += 1
 
 
-def _write_slice(path: Path, config: ScoringConfig, rows: Iterator[dict], listing: Listing) -> None:
+def _write_slice(path: Path, config: ScoringConfig, units: Iterator[Unit], listing: Listing) -> None:
     counts = {"units": 0, "images": 0, "streams": 0, "size": 0}
-    with pq.ParquetWriter(path, schema.SCHEMA, compression="zstd", store_schema=False, **WRITING) as writer:
-        for group in _chunks(rows, UNITS_PER_ROW_GROUP):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema.SCHEMA), row_group_size=UNITS_PER_ROW_GROUP)
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", store_schema=False, **WRITING) as writer:
+        while group := list(islice(units, UNITS_PER_ROW_GROUP)):
+            writer.write_table(unit_table(group), row_group_size=UNITS_PER_ROW_GROUP)
             counts["units"] += len(group)
-            counts["images"] += sum(unit["images"] or 0 for unit in group)
-            counts["streams"] += sum(unit["images"] is None for unit in group)
-            counts["size"] += sum(unit["size"] for unit in group)
+            counts["images"] += sum(unit.images or 0 for unit in group)
+            counts["streams"] += sum(unit.images is None for unit in group)
+            counts["size"] += sum(unit.size for unit in group)
         writer.add_key_value_metadata(SliceCounts(**counts, ignored=listing.ignored).footer())
 
 
@@ -135,13 +136,27 @@ def slice_counts(state: RunState, slice_number: int) -> SliceCounts:
 
 def dates(state: RunState, slice_number: int) -> list[str]:
     """The table partitions that a slice's rows go to, ascending."""
-    return sorted({unit["date"] for unit in units(state, slice_number, columns=["date"])})
+    return sorted({unit.date for unit in outlines(state, slice_number)})
 
 
-def units(
-    state: RunState, slice_number: int, first: int = 0, end: int | None = None, columns: list[str] | None = None
-) -> Iterator[dict]:
-    """Plan rows of the units first <= number < end, a row group at a time."""
+def units(state: RunState, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[Unit]:
+    """The units first <= number < end, a row group at a time."""
+    return _read(state, slice_number, units_in, None, first, end)
+
+
+def outlines(state: RunState, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[UnitOutline]:
+    """The same without what is in them, which is not read."""
+    return _read(state, slice_number, outlines_in, list(UnitOutline._fields), first, end)
+
+
+def _read(
+    state: RunState,
+    slice_number: int,
+    rows_in: Callable[[pa.Table], Iterator[Row]],
+    columns: list[str] | None,
+    first: int = 0,
+    end: int | None = None,
+) -> Iterator[Row]:
     key = state.slice_key(slice_number)
     with reading(key), open_ranged(state.store, key) as file:
         parquet = pq.ParquetFile(file, **READING)
@@ -150,18 +165,7 @@ def units(
         for group in range(first // UNITS_PER_ROW_GROUP, -(-end // UNITS_PER_ROW_GROUP)):
             base = group * UNITS_PER_ROW_GROUP
             rows = parquet.read_row_group(group, columns=columns)
-            yield from rows.slice(max(0, first - base), end - max(base, first)).to_pylist()
-
-
-def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:
-    chunk: list[dict] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+            yield from rows_in(rows.slice(max(0, first - base), end - max(base, first)))
 
 
 def _chain(first: Object, rest: Iterator[Object]) -> Iterator[Object]:

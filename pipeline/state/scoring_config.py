@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
+from schemas.plan import UnitContent
 
 SCORING_VERSION = 4
 """Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
@@ -18,6 +18,10 @@ NOT_IN_ANY_ROW = {"read_threads"}
 
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
 """Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
+
+
+ALL_ROWS = (0, -1)
+"""What stands for the range of rows in the hash of a unit that has none."""
 
 
 class ScoringConfig(BaseModel):
@@ -45,14 +49,9 @@ class ScoringConfig(BaseModel):
         """16 hex digits: the same for the same input, scoring digest, key rules and scoring settings."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
 
-    def unit_id(self, unit: dict[str, Any]) -> str:
+    def unit_id(self, unit: UnitContent) -> str:
         """32 hex digits: hash of the unit's ordered (key, size, etag), its row range and this config."""
-        content = {
-            "objects": [[o["key"], o["size"], o["etag"]] for o in unit["objects"]],
-            "rows": [unit["row_start"], unit["row_count"]],
-            "source": unit["source"],
-            "date": unit["date"],
-        }
+        content = {"objects": unit.objects, "rows": unit.rows or ALL_ROWS, "source": unit.source, "date": unit.date}
         return hashlib.sha256((self.canonical() + canonical_json(content)).encode()).hexdigest()[:32]
 
 

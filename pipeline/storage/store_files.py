@@ -8,21 +8,22 @@ from typing import Any
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from pipeline.storage.objects import StorageError, listed
-from pipeline.storage.s3 import S3Store
+from pipeline.storage.store import Store
 
+SCHEME = "output"
 BLOCK_BYTES = 4 << 20  # read at once and ahead: DuckDB asks for single column chunks
 
 
 class StoreFiles(AbstractFileSystem):
-    """Read-only. Paths are `s3://bucket/prefix/key` or the same without the scheme.
+    """Read-only. Paths are `output://key`, in which nothing of the store's own address can be mistaken, or the full URI.
 
     `fault` is the last StorageError: DuckDB raises an error of its own where a file cannot be read.
     """
 
-    protocol = ("s3",)
+    protocol = (SCHEME, "s3")
     cachable = False
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__()
         self._store = store
         self._known: dict[str, dict[str, Any]] = {}
@@ -30,7 +31,7 @@ class StoreFiles(AbstractFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return path.removeprefix("s3://")
+        return path.removeprefix(f"{SCHEME}://").removeprefix("s3://")
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Asked once a file. Raises FileNotFoundError."""
@@ -52,6 +53,8 @@ class StoreFiles(AbstractFileSystem):
             return self._store.get_range(self._key(path), start, end - start, etag)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "StoreFile":
+        if mode != "rb":
+            raise PermissionError(f"{path} can only be read here")
         return StoreFile(self, path, mode, block_size=BLOCK_BYTES)
 
     @contextlib.contextmanager

@@ -19,6 +19,7 @@ from pipeline.storage.local import LocalStore
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.s3_connection import connect
 from pipeline.storage.store import open_store
+from pipeline.tables.address import delta_address
 from pipeline.tables.faults import named, reading
 from schemas import errors, lots, maps, regions, runs, scores
 
@@ -54,20 +55,11 @@ class DataFile:
     stats: str = ""
 
 
-def table_uri(output_uri: str, name: str) -> str:
-    """The table's address as deltalake and DuckDB take it: a plain path on this machine, or s3://..."""
-    return f"{_plain(open_store(output_uri).uri)}/{name}"
-
-
-def _plain(uri: str) -> str:
-    return uri.removeprefix("file://")
-
-
 @reading
 def open_table(output_uri: str, name: str) -> DeltaTable | None:
     """The table's newest version, or None when nothing was published to it yet. Raises Denied, Unreachable."""
     try:
-        return DeltaTable(table_uri(output_uri, name), storage_options=storage_options(output_uri))
+        return DeltaTable(delta_address(output_uri, name), storage_options=storage_options(output_uri))
     except TableNotFoundError:
         return None
 
@@ -88,7 +80,7 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
     module = TABLES[name]
     if table is None:
         table = DeltaTable.create(
-            table_uri(output_uri, name),
+            delta_address(output_uri, name),
             schema=schema,
             mode="ignore",
             partition_by=module.PARTITION_BY,

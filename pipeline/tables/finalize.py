@@ -197,13 +197,12 @@ def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
 def _units_by_date(state: RunState, slice_number: int) -> dict[str, tuple[tuple[int, int], ...]]:
     """The slice's units of each partition, as ranges of unit numbers (first, end)."""
     found: dict[str, list[tuple[int, int]]] = {}
-    for unit in plan.units(state, slice_number, columns=["number", "date"]):
-        ranges = found.setdefault(unit["date"], [])
-        number = unit["number"]
-        if ranges and ranges[-1][1] == number:
-            ranges[-1] = (ranges[-1][0], number + 1)
+    for unit in plan.outlines(state, slice_number):
+        ranges = found.setdefault(unit.date, [])
+        if ranges and ranges[-1][1] == unit.number:
+            ranges[-1] = (ranges[-1][0], unit.number + 1)
         else:
-            ranges.append((number, number + 1))
+            ranges.append((unit.number, unit.number + 1))
     return {date: tuple(ranges) for date, ranges in sorted(found.items())}
 
 

@@ -4,7 +4,6 @@ Every image of the slice takes the place of earlier rows of the same image, and 
 changed shard no longer holds goes with it. Nothing here is visible to readers; finalize commits the files.
 """
 
-import json
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
@@ -20,7 +19,8 @@ import pyarrow.parquet as pq
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
-from pipeline.tables.delta import TABLES, DataFile, table_uri
+from pipeline.tables.address import duckdb_address
+from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
 
@@ -120,12 +120,12 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
                 _count(commit, counts, stage_seconds)
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
-                same = {**job.same, "date": job.date, "unit_id": commit.footer["unit_id"], "device": commit.footer["device"]}
+                same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
                 spools["scores"].write(score_rows(rows, job.score_schema, same))
                 spools["errors"].write(error_rows(rows, same))
                 for table, convert in (("maps", map_rows), ("regions", region_rows)):
                     if table in ordered:
-                        ordered[table].write(commit.footer["unit_id"], convert(rows, same))
+                        ordered[table].write(commit.footer.unit_id, convert(rows, same))
         for order in ordered.values():
             order.flush()
     return {table: writer.files for table, writer in writers.items()}, counts, stage_seconds
@@ -135,8 +135,8 @@ def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) ->
     failed = commit.rows.num_rows - commit.rows["error"].null_count
     counts["scored"] += commit.rows.num_rows - failed
     counts["quarantined"] += failed
-    counts["bytes_read"] += int(commit.footer["bytes_read"])
-    stage_seconds.update(json.loads(commit.footer["seconds"]))
+    counts["bytes_read"] += commit.footer.bytes_read
+    stage_seconds.update(commit.footer.seconds._asdict())
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:
@@ -232,7 +232,7 @@ def _columns(job: PartitionJob, table: str) -> str:
 
 
 def _uris(job: PartitionJob, table: str, files: list[DataFile]) -> list[str]:
-    base = table_uri(job.state.output_uri, table)
+    base = duckdb_address(job.state.output_uri, table)
     return [f"{base}/{file.path}" for file in files]
 
 

@@ -1,6 +1,7 @@
 """The tables as SQL views in DuckDB, no server and no extension needed.
 
 `maps` and `regions` show an image only when `scores` has its row of the same work unit, so that nothing half published shows.
+SQL sees these views and nothing else, unless files are allowed.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from pipeline.tables import sql
-from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files, table_uri
+from pipeline.tables.address import duckdb_address
+from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files
+from pipeline.tables.question import check_question
 
 WRITTEN_WHEN = {
     "scores": "an image was scored",
@@ -39,29 +42,44 @@ Answer = duckdb.DuckDBPyRelation
 
 @dataclass(frozen=True)
 class Tables:
-    """A DuckDB connection with a view for every table, and a sentence for each that has no rows."""
+    """A DuckDB connection with a view for every table, a sentence for each that has no rows, and whether SQL may reach more."""
 
     connection: duckdb.DuckDBPyConnection
     empty: dict[str, str]
+    allow_files: bool = False
+
+    def __getitem__(self, name: str) -> Answer:
+        """All rows of a table, read when they are asked for. Raises NoTables."""
+        if name not in TABLES:
+            raise NoTables(f"table must be one of {', '.join(TABLES)}; got {name!r}. Correct the name.")
+        return self.connection.view(name)
 
     @contextmanager
     def answer(self, query: str) -> Iterator[Answer | None]:
-        """The answer, to be read while this is entered; None of a statement that has no rows. Raises NotAnswered."""
+        """The answer, to be read while this is entered; None of a statement without rows. Raises NotAnswered, NotAQuestion."""
         try:
+            if not self.allow_files:
+                check_question(self.connection, query)
             yield self.connection.sql(query)
+        except duckdb.PermissionException as error:
+            raise NotAnswered(
+                f"query must keep to the tables {', '.join(TABLES)}; got {query!r}. DuckDB says: {error}. "
+                "Let it reach other files with --allow-files"
+            ) from error
         except duckdb.Error as error:
             raise NotAnswered(
                 f"query must be SQL that DuckDB runs over these tables; got {query!r}. DuckDB says: {error}"
             ) from error
 
 
-def connect(output_uri: str, scratch: Path | None = None) -> Tables:
+def connect(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
     """Views scores, maps, regions, errors, lots and runs over the tables' newest versions.
 
     A table that nothing was published to is there with its columns and without rows.
 
     Args:
         scratch: directory for queries that need more memory than there is.
+        allow_files: SQL may read and write whatever this process may, and change DuckDB's settings.
     Raises:
         NoTables: nothing was ever published under the output.
     """
@@ -71,10 +89,13 @@ def connect(output_uri: str, scratch: Path | None = None) -> Tables:
             f"output must hold tables that `flowscore score` has published; got {output_uri}, which has none. "
             "Score something into it, or correct the URI"
         )
+    files = {name: _files(output_uri, name, table) for name, table in opened.items()}
     connection = sql.connect(output_uri, scratch)
+    if not allow_files:
+        sql.lock(connection, [path for paths in files.values() for path in paths])
     empty = {}
     for name, table in sorted(opened.items(), key=lambda pair: pair[0] != "scores"):
-        source = _rows(output_uri, name, table)
+        source = _rows(table, files[name])
         if source is None:
             empty[name] = f"{name} has no rows yet: it gets its first when {WRITTEN_WHEN[name]}"
             columns = TABLES[name].SCHEMA if table is None else arrow_schema(table)
@@ -83,17 +104,20 @@ def connect(output_uri: str, scratch: Path | None = None) -> Tables:
         if name in ("maps", "regions"):
             source += " semi join scores using (model, date, unit_id, image_id)"
         connection.execute(f"create view {name} as {source}")
-    return Tables(connection, empty)
+    return Tables(connection, empty, allow_files)
 
 
-def _rows(output_uri: str, name: str, table: DeltaTable | None) -> str | None:
+def _files(output_uri: str, name: str, table: DeltaTable | None) -> list[str]:
+    base = duckdb_address(output_uri, name)
+    return [f"{base}/{path}" for path in table_files(table)]
+
+
+def _rows(table: DeltaTable | None, files: list[str]) -> str | None:
     """SQL that reads a table's files with its columns in order; None when it has no files."""
-    files = table_files(table)
     if table is None or not files:
         return None
     columns = ", ".join(sql.name(column) for column in arrow_schema(table).names)
-    base = table_uri(output_uri, name)
     options = "hive_partitioning = true, hive_types_autocast = false"
     if lacks_columns(table):
         options += ", union_by_name = true"
-    return f"select {columns} from read_parquet({sql.file_list(f'{base}/{path}' for path in files)}, {options})"
+    return f"select {columns} from read_parquet({sql.file_list(files)}, {options})"

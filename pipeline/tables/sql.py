@@ -1,4 +1,4 @@
-"""DuckDB over Parquet files of the output, on this machine or on S3, with bounded memory."""
+"""DuckDB over Parquet files of the output, on this machine or on S3, with bounded memory; locked for a user's SQL."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -7,9 +7,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.storage.s3 import S3Store
-from pipeline.storage.store import open_store
 from pipeline.storage.store_files import StoreFiles
+from pipeline.tables.address import duckdb_files
 
 LATE_ROWS = 10_000
 """Of `order by ... limit N` up to this N, the other columns are read of the N rows only. DuckDB's own limit is 50: the worst
@@ -26,13 +25,13 @@ def connect(
         memory_mb: limit of DuckDB's memory, MiB.
         threads: None takes one a core.
     """
-    return _connect(_files(uri), scratch, memory_mb, threads)
+    return _connect(duckdb_files(uri), scratch, memory_mb, threads)
 
 
 @contextlib.contextmanager
 def connected(uri: str, scratch: Path, memory_mb: int = 1024) -> Iterator[duckdb.DuckDBPyConnection]:
     """The same while the block lasts. Raises what the storage of `uri` raised, where a query failed for it."""
-    files = _files(uri)
+    files = duckdb_files(uri)
     with _connect(files, scratch, memory_mb, None) as connection:
         try:
             yield connection
@@ -42,19 +41,14 @@ def connected(uri: str, scratch: Path, memory_mb: int = 1024) -> Iterator[duckdb
             raise
 
 
-def _files(uri: str) -> StoreFiles | None:
-    store = open_store(uri)
-    return StoreFiles(store) if isinstance(store, S3Store) else None
-
-
 def _connect(files: StoreFiles | None, scratch: Path | None, memory_mb: int, threads: int | None) -> duckdb.DuckDBPyConnection:
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_mb}MiB",
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "python_enable_replacements": False,  # a table's name never means a variable of this program
+        "temp_directory": "" if scratch is None else str(scratch),
     }
-    if scratch is not None:
-        settings["temp_directory"] = str(scratch)
     if threads is not None:
         settings["threads"] = threads
     connection = duckdb.connect(config=settings)
@@ -63,6 +57,17 @@ def _connect(files: StoreFiles | None, scratch: Path | None, memory_mb: int, thr
     if files is not None:
         connection.register_filesystem(files)
     return connection
+
+
+def lock(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
+    """Let the connection's SQL reach these files and its own scratch directory, and nothing else, for good.
+
+    No other file, no network, no extension, no setting. DuckDB still lets SQL write to a file that it may read:
+    pipeline/tables/question.py refuses such statements.
+    """
+    connection.execute(f"set allowed_paths = {file_list(files)}")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
 
 
 def literal(text: str) -> str:

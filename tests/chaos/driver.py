@@ -68,7 +68,8 @@ def drive(settings: dict[str, Any], environment: dict[str, str], log: str, host:
 
     from jobs.command.config import load
     from jobs.command.entry import run
-    from jobs.score import ScoreSettings, report, score
+    from jobs.score import report, score
+    from jobs.settings.scoring import ScoreSettings
 
     torch.set_num_threads(1)
     if host is not None:

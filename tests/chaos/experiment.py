@@ -131,16 +131,16 @@ class Laboratory:
             state = RunState(output, run_id)
             for number in state.slices():
                 units = list(plan.units(state, number))
-                left = {item.number: item for item in pending(state, number, units)}
-                planned = [(unit, entry) for unit in units for entry in unit["objects"]]
-                current = [(unit, entry) for unit, entry in planned if now[entry["key"]] == entry["etag"]]
+                left = {item.number: item for item in pending(state, number, plan.outlines(state, number))}
+                planned = [(unit, entry) for unit in units for entry in unit.objects]
+                current = [(unit, entry) for unit, entry in planned if now[entry.key] == entry.etag]
                 for unit, entry in current:
-                    if unit["number"] not in left:
-                        found[entry["key"]] = entry["size"]
+                    if unit.number not in left:
+                        found[entry.key] = entry.size
                 for unit, entry in current:
-                    if unit["number"] in left:
-                        streams = unit["images"] is None and not entry["key"].endswith(".gz")
-                        found[entry["key"]] = left[unit["number"]].offset if streams else 0
+                    if unit.number in left:
+                        streams = unit.images is None and not entry.key.endswith(".gz")
+                        found[entry.key] = left[unit.number].offset if streams else 0
         return found
 
     def _reads(self, request: Request, scenario: str, finished: dict[str, int]) -> bool:
@@ -159,9 +159,9 @@ class Laboratory:
             state = RunState(output, run_id)
             for number in state.slices():
                 for unit in plan.units(state, number):
-                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit['number'], 0)}"
-                    if unit["source"] == "files" and key in commits:
-                        ends = {entry["key"]: entry["size"] for entry in unit["objects"]}
+                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit.number, 0)}"
+                    if unit.source == "files" and key in commits:
+                        ends = {entry.key: entry.size for entry in unit.objects}
                         late = [r for r in requests if r.number > commits[key] and self._reads(r, scenario, ends)]
                         found += [f"read after its commit: {r.key}" for r in late]
         return found

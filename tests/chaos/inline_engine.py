@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-import pyarrow as pa
-
 from pipeline.decode.unit import decode_unit
 from pipeline.stages import read as reading
 from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
 from pipeline.stages.score import ScoreStage
-from pipeline.state.commits import WorkItem
+from schemas.envelope import WorkItem, item_table
+from schemas.outcome import Outcome
 
 
 class InlineEngine:
@@ -22,10 +21,10 @@ class InlineEngine:
     def start(self) -> None:
         pass
 
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[dict]:
+    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         self._scorer = self._scorer or ScoreStage(config)
-        for unit in reading.read_and_decode(pa.Table.from_pylist([vars(item) for item in items]), config):
-            yield from commit(self._scorer(unit), config).to_pylist()
+        for unit in reading.read_and_decode(item_table(items), config):
+            yield from Outcome.all_in(commit(self._scorer(unit), config))
 
     def map(self, function: Callable, jobs: Iterable) -> Iterator:
         return map(function, jobs)

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from jobs.command.config import load
-from jobs.score import ScoreSettings, score
+from jobs.score import score
+from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from pipeline.tables.query import connect
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from jobs.command.entry import application
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -36,10 +38,20 @@ COMMANDS = list(commands())
 
 
 def parse(verb, arguments):
-    """Let the verb's own parser read the arguments, without running it; typer raises what it would print."""
-    app = typer.Typer(add_completion=False)
-    app.command()(importlib.import_module(f"jobs.{verb}").main)
-    typer.main.get_command(app).make_context(f"flowscore {verb}", list(arguments))
+    """Let the verb's own parser read the arguments and fill its settings, without running it; raises what it would print."""
+    main = importlib.import_module(f"jobs.{verb}").main
+    found = []
+
+    def kept(settings):
+        found.append(settings)
+
+    kept.__annotations__ = main.__annotations__
+    files = [argument for argument in arguments if argument.endswith((".yaml", ".yml"))]
+    command = typer.main.get_command(application(kept))
+    with command.make_context(f"flowscore {verb}", list(arguments)) as context:
+        if not files:  # an example's file is not there
+            command.invoke(context)
+            assert found
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words[:2])}" for page, words in COMMANDS])

@@ -11,8 +11,8 @@ from jobs.command.config import load
 from jobs.command.errors import ExitCode, exit_code
 from jobs.evaluate import EvaluateSettings
 from jobs.explain import ExplainSettings
-from jobs.score import ScoreSettings
-from jobs.train import TrainSettings
+from jobs.settings.scoring import ScoreSettings
+from jobs.settings.training import TrainSettings
 
 SCORE = """\
 model: s3://plant/model

@@ -74,13 +74,13 @@ def rows_of(content: bytes, **options: object) -> tuple[list[dict], list[dict], 
     units = list(parquet.plan(iter([store.object]), config, store))
     found = []
     for unit in units:
-        assert all(-(1 << 63) <= unit[name] < 1 << 63 for name in ("row_start", "row_count", "size"))
+        assert all(0 <= number < 1 << 63 for number in (*(unit.rows or ()), unit.size))
         count = 0
         for part in parquet.read(unit, store, config, Start()):
             assert part.table.num_rows <= config.unit_images or len(units) == 1
             count += part.table.num_rows
             found += part.table.to_pylist()
-        assert unit["row_count"] in (count, parquet.UNKNOWN) and unit["images"] in (count, None)
+        assert (unit.rows is None or unit.rows.count == count) and unit.images in (count, None)
     assert len(found) <= max(1, len(content))
     return units, found, store
 

@@ -23,7 +23,7 @@ CONTENT = [
 
 def read_all(state: RunState) -> list[object]:
     units = list(plan.units(state, 0))
-    work = list(pending(state, 0, units))
+    work = list(pending(state, 0, plan.outlines(state, 0)))
     seen = [members_before(state, 0, item) for item in work if item.part]
     commits = [(commit.number, commit.footer, commit.rows.to_pylist()) for commit in read_commits(state, 0, 0, 4)]
     return [units, plan.slice_counts(state, 0), plan.dates(state, 0), work, seen, commits]

@@ -123,3 +123,12 @@ def test_a_plan_measures_what_is_not_kept(ask, quick, figures):
 def test_prices_are_checked(ask):
     shown = ask("--case", "tiny", "--plan", 10, code=2, prices={"cpu_node_usd_per_hour": 1})
     assert "Did you mean 'cpu_node_usd_per_h'?" in shown.err and shown.err.count("\n") == 1
+
+
+def test_an_output_that_holds_something_is_not_written_into(ask, tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "kept.txt").write_text("of somebody else")
+    places = {"input": str(tmp_path), "output": str(tmp_path / "tables")}
+    shown = ask("--case", "tiny", "--measure", "end-to-end", code=2, **places)
+    assert "--output must be a place that is empty" in shown.err and "kept.txt" in shown.err
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["kept.txt"]

@@ -84,3 +84,9 @@ def test_tables_tell_their_protocol_and_retention(tmp_path):
     table.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 1 days"})
     (finding,) = findings(doctor.tables, str(tmp_path))
     assert finding.level == "warn" and "interval 90 days" in finding.fix
+
+
+def test_a_cluster_that_is_gone_fails(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    (finding,) = findings(doctor.ray)
+    assert finding.level == "fail" and "RAY_ADDRESS must be host:port of the head" in finding.text

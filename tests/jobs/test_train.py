@@ -101,10 +101,13 @@ def test_bad_images_are_counted_and_left_out(goods: Path, config: Path, tmp_path
 
 def test_excluded_images_are_left_out(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
     excluded = tmp_path / "exclude.txt"
-    excluded.write_text("# judged bad\nlot0/1.png\nlot9/9.png\n")
+    excluded.write_text("# judged bad\r\nlot0\\1.png\r\n", encoding="utf-16")
     assert train(goods, tmp_path / "model", config, "--exclude", str(excluded), "--selection-share", "0") == 0
     assert artifact.read(tmp_path / "model").config.trained["excluded"] == 1
-    assert "lot9/9.png is no image" in capsys.readouterr().out
+    excluded.write_text("lot0/1.png\nlot9/9.png\n")
+    assert train(goods, tmp_path / "other", config, "--exclude", str(excluded)) == 2
+    assert "'1 of 2 lines that name none'. Correct or remove 'lot9/9.png'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from jobs import cli
 from models.detector import Detector
+from models.maps.grids import Maps
 
-Maps = list[Tensor]
 DECIDES_FEATURES = {"detector", "backbone", "input", "precision", "hyperparameters"}
 
 

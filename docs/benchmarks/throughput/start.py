@@ -53,7 +53,7 @@ def _title(process: psutil.Process) -> str:
     if words[0].startswith("ray::") or not words[0].endswith("python") or len(words) == 1:
         return Path(words[0].split()[0]).name if "/" in words[0] else words[0].strip()
     if words[1] == "-c":
-        return "decoder" if "decode_child" in words[2] else "python -c"
+        return "decoder" if "pipeline.decode.child" in words[2] else "python -c"
     return next((Path(word).name for word in words[1:] if not word.startswith("-")), words[1])
 
 

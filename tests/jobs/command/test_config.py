@@ -3,7 +3,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.command.config import ConfigError, load
 from jobs.command.errors import UsageError
-from jobs.score import ScoreSettings
+from jobs.command.flags import Flag
+from jobs.settings.scoring import ScoreSettings
+from pipeline.input.config import SourceConfig
 
 
 class Source(BaseModel):
@@ -14,7 +16,7 @@ class Source(BaseModel):
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    model: str
+    model: Flag[str] = Field(description="the model")
     source: Source | None = Source()
     rules: list[Source] = []
 
@@ -104,10 +106,17 @@ def test_a_few_lines_that_stand_for_billions_of_values_are_not_written_out(tmp_p
 def test_a_source_that_is_no_mapping_beside_an_input(tmp_path, source):
     path = write(tmp_path, f"model: m\noutput: o\ninput: i\nsource: {source}\n")
     if source == "":
-        assert load(ScoreSettings, path).source.input_uri == "i"
+        assert load(ScoreSettings, path).source_of_input() == SourceConfig(input_uri="i")
         return
     with pytest.raises(UsageError, match="source must be a valid dictionary"):
         load(ScoreSettings, path)
+
+
+@pytest.mark.parametrize(("text", "input"), [("", "of the source"), ("input: own\n", "own")])
+def test_the_source_may_name_the_input_too(tmp_path, text, input):
+    path = write(tmp_path, f"model: m\noutput: o\n{text}source: {{input_uri: of the source, date: '2026-01-02'}}\n")
+    assert load(ScoreSettings, path).source_of_input() == SourceConfig(input_uri=input, date="2026-01-02")
+    assert load(ScoreSettings, path, input="flag").input == "flag"
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "''", "x" * 5000])

@@ -28,7 +28,36 @@ def test_by_key_uri_or_hash_with_comments(tmp_path: Path) -> None:
     assert row | {"uri": "file:///x/b.png"} in exclusions
     assert row | {"content_hash": "00ff"} in exclusions
     assert row | {"key": "# by QA"} not in exclusions and row not in exclusions
-    assert exclusions.unused() == {"never.png"}
+    with pytest.raises(
+        UsageError, match="names an image of the input; got '1 of 4 lines that name none'. Correct or remove 'never.png'"
+    ):
+        exclusions.check_used()
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffsub/\u00e4.png\r\n", ".\\sub\\\u00e4.png\r\n", '"sub/\u00e4.png"', "sub/a\u0308.png", " sub/\u00e4.png\t\n"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_from_other_systems_name_the_same_images(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "exclude.txt"
+    path.write_bytes((text.removeprefix("\ufeff") if encoding == "utf-16" else text).encode(encoding))
+    exclusions = Exclusions(path)
+    assert {"key": "sub/\u00e4.png", "uri": "u", "content_hash": None} in exclusions
+    assert {"key": "sub/a\u0308.png", "uri": "u", "content_hash": None} in exclusions
+    exclusions.check_used()
+
+
+def test_misspelt_lines_are_shown_with_what_they_may_mean(tmp_path: Path) -> None:
+    path = tmp_path / "exclude.txt"
+    path.write_text("a1.png\nA2.PNG\nb/3.png\nnothing like it\n5\n6\n7\n")
+    exclusions = Exclusions(path)
+    for key in ("x/a1.png", "x/a2.png", "b/30.png"):
+        assert {"key": key, "uri": f"file:///{key}", "content_hash": "00"} not in exclusions
+    with pytest.raises(UsageError) as caught:
+        exclusions.check_used()
+    said = str(caught.value)
+    assert "'7 of 7 lines that name none'" in said and "and 2 more" in said
+    assert "'A2.PNG' (did you mean 'x/a2.png'?)" in said and "'b/3.png' (did you mean 'b/30.png'?)" in said
 
 
 def test_no_list_excludes_nothing_and_a_missing_one_is_said() -> None:
@@ -66,6 +95,17 @@ def read(archive: Path, workspace: Path, resize: str, **options) -> tuple[GoodSe
         read = read_good_images(SourceConfig(input_uri=str(archive)), images, Exclusions(None), None, 0.2, **options)
         assert len(images) == len(read.owners)
         return read, images.pixels.read(torch.arange(len(images))).numpy()
+
+
+def test_an_excluded_image_counts_as_that_even_when_it_cannot_be_read(archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "exclude.txt"
+    path.write_text("x.png\n3.png\n")
+    with ImageFeatures(small("squash"), tmp_path, "good") as images:
+        found = read_good_images(SourceConfig(input_uri=str(archive)), images, Exclusions(path), None, 0.0)
+    assert found.excluded == 2 and not found.unreadable and len(found.hashes) == 9
+    path.write_text("x.png\n33.png\n")
+    with ImageFeatures(small("squash"), tmp_path, "again") as images, pytest.raises(UsageError, match="did you mean '3.png'"):
+        read_good_images(SourceConfig(input_uri=str(archive)), images, Exclusions(path), None, 0.0)
 
 
 def test_tiles_belong_to_their_image_and_to_its_group(archive: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from labelled_tree import SIZE, touch, tree
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -84,6 +85,17 @@ def test_another_size_is_refused_before_scoring(size: tuple[int, int], tmp_path:
         GroundTruth(labelled_set(root))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_size_of_a_tiff_is_that_of_its_full_picture(orientation: int, tmp_path: Path) -> None:
+    root = tree(tmp_path, "hole/000.png", images=("hole/000.tif",))
+    turned = [(274, "H", 1, orientation, True)]
+    with tifffile.TiffWriter(root / "test/hole/000.tif") as file:
+        file.write(np.zeros((15, 20), np.uint8), subfiletype=1, extratags=turned)
+        file.write(np.zeros((30, 40), np.uint8), extratags=turned)
+    found = first_mask(root, SIZE if orientation == 1 else SIZE[::-1])
+    assert np.array_equal(found, upright(tmp_path, orientation))
+
+
 def test_all_files_of_a_folder_are_united(tmp_path: Path) -> None:
     root = tree(tmp_path, "hole/000/000.png")
     Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(root / "ground_truth/hole/000/001.png")
@@ -99,7 +111,7 @@ def test_every_fault_is_counted_and_the_first_one_told(tmp_path: Path) -> None:
     root = tree(tmp_path, "hole/000.png", "hole/001.png", "good/000.png")
     for name in ("000", "001"):
         (root / f"ground_truth/hole/{name}.png").write_bytes(b"no mask")
-    with pytest.raises(MaskError, match=r"hole/000\.png must be a mask that can be read; .* 1 further masks have faults\."):
+    with pytest.raises(MaskError, match=r"hole/000\.png must be a mask that can be read; .* Further masks with faults: 1\."):
         GroundTruth(labelled_set(root))
 
 

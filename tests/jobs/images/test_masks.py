@@ -114,6 +114,7 @@ READ: dict[str, tuple[str, Write]] = {
     "RGBA, white by alpha": ("binary", with_alpha((255, 255, 255, 255), (255, 255, 255, 0))),
     "RGBA, red on transparent": ("binary", with_alpha((200, 0, 0, 255), (0, 0, 0, 0))),
     "RGBA, half transparent": ("binary", with_alpha((255, 0, 0, 128), (0, 0, 0, 0))),
+    "RGBA, class 1, half transparent": ("binary", with_alpha((1, 0, 0, 90), (0, 0, 0, 0))),
     "LA": ("binary", with_alpha((1, 255), (0, 255))),
     "two colours": ("classes", png(lambda p: np.dstack([classes(p, (255, 0)), classes(p, (0, 255)), grey(p, 0)]))),
     "numbers of classes": ("classes", png(lambda pixels: classes(pixels, (1, 3)))),
@@ -150,6 +151,12 @@ def test_what_is_read(name: str, tmp_path: Path) -> None:
 def test_a_mask_of_the_whole_image_may_have_one_value(tmp_path: Path) -> None:
     value(255)(np.ones((20, 30), bool), tmp_path / "mask")
     assert read_mask(tmp_path / "mask").pixels.all()
+
+
+@pytest.mark.parametrize("pixel", [(0, 0, 0, 0), (255, 255, 255, 0), (0, 0, 0, 255)])
+def test_an_empty_mask_may_be_transparent(pixel: tuple[int, ...], tmp_path: Path) -> None:
+    with_alpha(pixel, pixel)(DRAWN, tmp_path / "mask")
+    assert read_mask(tmp_path / "mask").kind == "empty"
 
 
 def test_an_orientation_of_its_own_is_applied(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Maps = list[Tensor]
+from models.maps.grids import Maps
 
 
 class ReferenceMaps(NamedTuple):
@@ -25,7 +25,7 @@ def reference_maps(log_probs: Maps, size: tuple[int, int]) -> ReferenceMaps:
     Args:
         log_probs: per level log p / C of every cell, (B, h_l, w_l), nats per dimension.
         size: of the images, (H, W) in pixels.
-    Source: the code of Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571 (golden/NOTES.md section 3).
+    Source: the code of Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571 (tests/golden/README.md section 3).
     """
     likelihoods = [(level.double() - level.double().max()).exp() for level in log_probs]
     raised = [F.interpolate(p[:, None], size=size, mode="bilinear", align_corners=True)[:, 0] for p in likelihoods]  # (B, H, W)

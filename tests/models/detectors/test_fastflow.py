@@ -120,7 +120,7 @@ def test_the_loss_is_the_references_sum_divided_by_the_elements(images):
         latents, log_det_jac = detector.flow(maps)
     reference = sum(
         (0.5 * z.square().sum((1, 2, 3)) - log_det_jac[:, level]).mean() for level, z in enumerate(latents)
-    )  # golden/NOTES.md section 4
+    )  # tests/golden/README.md section 4
     torch.testing.assert_close(nll_loss(latents, log_det_jac) * elements(latents), reference)
 
 

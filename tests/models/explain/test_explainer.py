@@ -15,7 +15,8 @@ from models.backbones.preprocess import Normalise
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Maps, Scored
 from models.explain.activations import NotGuided
-from models.explain.explainer import Explainer, ExplanationError, explain_flagged, layers
+from models.explain.explainer import Explainer, ExplanationError, layers
+from models.explain.flagged import explain_flagged
 from models.explain.methods import METHODS
 
 SIZE = 32

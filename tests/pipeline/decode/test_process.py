@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[3]
 CONFIG = DecodeConfig(height=24, width=32)
 DECODER = """
 import os, signal, time
-from pathlib import Path
 from pipeline.decode.image import decode_image
 
 def decode(encoded, config):
@@ -36,11 +35,9 @@ def decode(encoded, config):
         case b"killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case b"once":
-            path = Path(encoded.split(b" ")[1].decode())
-            if not path.exists():
-                path.touch()
+            _, pid, encoded = encoded.split(b" ", 2)
+            if os.getpid() == int(pid):
                 os.kill(os.getpid(), signal.SIGKILL)
-            encoded = path.with_suffix(".png").read_bytes()
         case b"hang":
             time.sleep(1000)
         case b"slow":
@@ -131,15 +128,16 @@ def test_an_image_that_hangs_costs_one_row(dangerous):
 
 
 def test_a_kill_from_outside_is_not_blamed_on_the_image_at_once(dangerous, tmp_path):
-    (tmp_path / "flag.png").write_bytes(picture(7))
-    once = b"once " + bytes(tmp_path / "flag")
+    dangerous([picture(0)])
+    pid = decode_process._decoders[f"dangerous_{tmp_path.name}:decode"]._process.pid
+    once = b"once %d " % pid + picture(7)
     assert dangerous([picture(0), once, picture(1)]).table["error"].to_pylist() == [None] * 3
     assert dangerous([picture(0), b"killed", picture(1)]).table["error"].to_pylist() == [None, "decoder_crashed", None]
 
 
 def large(side, form="PNG", mode="RGB"):
     sink = io.BytesIO()
-    Image.new(mode, (side, side), 9).save(sink, form)
+    Image.new(mode, (side, side), (9, 9, 9, 255) if mode == "RGBA" else 9).save(sink, form)
     return sink.getvalue()
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from models.maps.quantise import quantise
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.image_file import Undecodable
+from pipeline.decode.faults import Undecodable
 from pipeline.report.pictures import (
     BOX,
     BOXES_DRAWN,

@@ -5,15 +5,12 @@ from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import files
 from pipeline.storage.objects import Denied, Object, Unreachable
 from pipeline.storage.store import open_store
-from schemas import encoded, plan
+from schemas import encoded
 
 
 def cut(objects, **config):
     config = SourceConfig(input_uri="x", **config)
-    return [
-        ([entry["key"] for entry in row["objects"]], row["date"], row["size"])
-        for row in files.plan(iter(objects), config, None)
-    ]
+    return [([entry.key for entry in unit.objects], unit.date, unit.size) for unit in files.plan(iter(objects), config, None)]
 
 
 def test_units_are_cut_by_count_bytes_and_date():
@@ -26,10 +23,9 @@ def test_units_are_cut_by_count_bytes_and_date():
     assert cut([]) == []
 
 
-def test_a_plan_row_has_the_columns_of_the_schema():
-    (row,) = files.plan(iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
-    assert set(row) == set(plan.SCHEMA.names) - {"number", "unit_id"}
-    assert (row["images"], row["row_start"], row["row_count"]) == (1, 0, -1)
+def test_a_unit_holds_its_objects_whole():
+    (unit,) = files.plan(iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
+    assert (unit.source, unit.objects, unit.images, unit.rows) == ("files", (("a", 1, "e"),), 1, None)
 
 
 def test_claims():
@@ -55,7 +51,7 @@ def test_images_come_in_plan_order_with_their_identity(archive):
     config = SourceConfig(input_uri=archive.uri, key_pattern="{line}/{date}/{lot}.jpg")
     (unit,) = files.plan(archive.list(), config.model_copy(update={"date": "d"}), archive)
     (part,) = files.read(unit, archive, config, Start())
-    assert part.next_offset is None and part.bytes_read == unit["size"] == sum(range(1, 21))
+    assert part.next_offset is None and part.bytes_read == unit.size == sum(range(1, 21))
     assert part.table.schema == encoded.SCHEMA
     rows = part.table.to_pylist()
     assert [row["position"] for row in rows] == list(range(20))

@@ -65,10 +65,10 @@ def test_rows_are_images_with_their_number_as_member(put):
     content = images(50)
     store, config, units = put(shard(content, 20), "A/d/s.parquet", key_pattern="{line}/{date}/{shard}/{name}")
     (unit,) = units
-    assert (unit["row_start"], unit["row_count"], unit["images"], unit["date"]) == (0, 50, 50, "d")
-    assert 50 * 100 < unit["size"] <= len(shard(content, 20))
+    assert (unit.rows, unit.images, unit.date) == ((0, 50), 50, "d")
+    assert 50 * 100 < unit.size <= len(shard(content, 20))
     (part,) = read(store, config, unit)
-    assert part.table.schema == encoded.SCHEMA and part.next_offset is None and part.bytes_read >= unit["size"]
+    assert part.table.schema == encoded.SCHEMA and part.next_offset is None and part.bytes_read >= unit.size
     found = part.table.to_pylist()
     assert [row["encoded"] for row in found] == content and [row["member"] for row in found] == [str(n) for n in range(50)]
     assert found[7]["key"] == "A/d/s.parquet/7"
@@ -78,25 +78,20 @@ def test_rows_are_images_with_their_number_as_member(put):
 def test_units_join_small_row_groups(put_locally):
     content = images(100)
     store, config, units = put_locally(shard(content, 10), unit_images=35)
-    assert [(u["row_start"], u["row_count"], u["images"]) for u in units] == [
-        (0, 30, 30),
-        (30, 30, 30),
-        (60, 30, 30),
-        (90, 10, 10),
-    ]
+    assert [(*u.rows, u.images) for u in units] == [(0, 30, 30), (30, 30, 30), (60, 30, 30), (90, 10, 10)]
     assert [row["encoded"] for row in rows(store, config, units)] == content
     _, _, units = put_locally(shard(content, 10), unit_bytes=3000)
-    assert [u["row_count"] for u in units] == [20] * 5
+    assert [u.rows.count for u in units] == [20] * 5
 
 
 def test_a_large_row_group_is_a_stream(put):
     content = images(100)
     store, config, units = put(shard(content, 60), unit_images=25)
-    assert [(u["row_start"], u["row_count"], u["images"]) for u in units] == [(0, 60, None), (60, 40, None)]
+    assert [(*u.rows, u.images) for u in units] == [(0, 60, None), (60, 40, None)]
     assert [row["encoded"] for row in rows(store, config, units)] == content
     for unit in units:
         parts = read(store, config, unit)
-        assert [part.next_offset for part in parts] == [*range(25, unit["row_count"], 25), None]
+        assert [part.next_offset for part in parts] == [*range(25, unit.rows.count, 25), None]
         for number, part in enumerate(parts[:-1]):
             again = read(store, config, unit, Start(part.next_offset, number + 1, {}))
             assert [p.table for p in again] == [p.table for p in parts[number + 1 :]]
@@ -117,7 +112,7 @@ def test_a_stream_is_cut_by_bytes_and_holds_little_in_memory(put_locally, monkey
 
 def test_no_rows_are_a_planned_unit_of_none(put_locally):
     store, config, units = put_locally(shard([]))
-    assert [(u["row_count"], u["images"]) for u in units] == [(0, 0)]
+    assert [(u.rows.count, u.images) for u in units] == [(0, 0)]
     assert [part.table.num_rows for part in read(store, config, units[0])] == [0]
 
 
@@ -204,7 +199,7 @@ def bad_length(content):
 def test_a_footer_that_cannot_be_read_is_one_error(put, damage):
     store, config, units = put(damage(shard(images(20))))
     (unit,) = units
-    assert (unit["row_count"], unit["images"]) == (-1, None)
+    assert (unit.rows, unit.images) == (None, None)
     (row,) = rows(store, config, units)
     assert (row["stage"], row["error"], row["member"]) == ("read", "corrupt_shard", None)
 
@@ -230,7 +225,7 @@ def test_a_footer_whose_counts_cannot_be_is_one_error(put_locally, rows, places)
 
 def rows_or_error(store, config, units):
     found = rows(store, config, units)
-    assert all(unit["images"] is None or unit["images"] >= 0 for unit in units)
+    assert all(unit.images is None or unit.images >= 0 for unit in units)
     assert all((row["encoded"] is None) == (row["error"] is not None) for row in found)
     return found
 
@@ -288,7 +283,7 @@ def test_a_shard_deleted_or_changed_costs_all_its_rows(put, change, options):
     found = rows(store, config, units)
     assert len(found) == 10 and {r["error"] for r in found} == {change}
     (unit,) = parquet.plan(iter([Object("s.parquet", 100, "old")]), config, store)
-    assert unit["row_count"] == -1 and [r["error"] for r in rows(store, config, [unit])] == [change]
+    assert unit.rows is None and [r["error"] for r in rows(store, config, [unit])] == [change]
 
 
 @pytest.mark.parametrize("error", [Unreachable, Denied])

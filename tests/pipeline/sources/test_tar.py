@@ -57,7 +57,7 @@ def read(tmp_path):
         config = SourceConfig(input_uri=store.uri, **config)
         (entry,) = [entry for entry in store.list() if entry.key == name]
         (unit,) = tar.plan(iter([entry]), config, store)
-        assert unit["images"] is None and unit["size"] == len(content)
+        assert unit.images is None and unit.size == len(content)
         return list(tar.read(unit, store, config, start or Start()))
 
     return call
@@ -460,9 +460,9 @@ def shard(place, monkeypatch):
 def test_ranges_join_without_a_seam(shard):
     store, config, unit, members = shard
     parts = stream_of(store, config, unit)
-    assert good(parts) == members and unit["date"] == "2026-01-01"
+    assert good(parts) == members and unit.date == "2026-01-01"
     assert [part.table.num_rows for part in parts] == [8, 8, 8, 6]
-    assert unit["size"] - 30 * BLOCK < sum(part.bytes_read for part in parts) <= unit["size"]
+    assert unit.size - 30 * BLOCK < sum(part.bytes_read for part in parts) <= unit.size
     assert rows(parts)[0]["keys"] == [("line", "line1"), ("shard", "s.tar"), ("name", "img000.jpg")]
 
 

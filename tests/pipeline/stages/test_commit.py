@@ -1,8 +1,6 @@
 """What the commit of a unit holds: scores, maps, regions, errors. A score that is not finite is an error row (row 7 of the
 design's table of bad input), never a value."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,14 +11,18 @@ from models.maps.regions import MAX_REGIONS, find_regions
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import placement
 from pipeline.input.config import SourceConfig
+from pipeline.scoring.scorer import UnitScores
 from pipeline.stages.commit import commit, commit_rows
 from pipeline.stages.config import StageConfig
-from pipeline.stages.envelope import envelope, pack, pack_explanations, unpack
+from pipeline.stages.envelope import pack_results
 from pipeline.state.commits import footer_of
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from schemas import commit as commit_schema
 from schemas import encoded as encoded_schema
+from schemas.envelope import ScoredUnit, UnitLabel
+from schemas.footer import StageSeconds
+from schemas.outcome import Outcome
 
 N, H, W = 6, 3, 4
 DECODE = DecodeConfig(height=12, width=16)
@@ -35,30 +37,16 @@ def scored_unit(score, anomaly_map, failed=(), map_threshold=None, explanations=
     ]
     schema = pa.schema([f for f in commit_schema.SCHEMA if f.name in names] + commit_schema.DECODED)
     finite = np.isfinite(score) & np.isfinite(anomaly_map).all(axis=(1, 2))
-    return envelope(
-        number=3,
-        part=0,
-        unit_id="u" * 32,
-        date="none",
-        next_offset="end",
-        bytes_read=54,
-        read_s=0.1,
-        decode_s=0.2,
-        copy_s=0.25,
-        score_s=0.3,
-        load_s=0.0,
-        wait_s=0.4,
-        host_s=0.5,
+    scores = UnitScores(
+        score.astype(np.float32), anomaly_map.astype(np.float32), np.ones((N, 32), np.float16), explanations or {}
+    )
+    return ScoredUnit(
+        label=UnitLabel(3, 0, "u" * 32, "none", None, 54),
+        seconds=StageSeconds(read=0.1, decode=0.2, copy=0.25, score=0.3, wait=0.4, host=0.5),
+        rows=pa.Table.from_pylist(rows, schema=schema),
         device="cpu-float32",
-        message=None,
-        rows=pack(pa.Table.from_pylist(rows, schema=schema)),
-        finite=finite.tobytes(),
-        scores=score.astype(np.float32).tobytes(),
-        maps=anomaly_map.astype(np.float32).tobytes(),
-        embeddings=np.ones((N, 32), np.float16).tobytes(),
-        map_shape=list(anomaly_map.shape[1:]),
         map_threshold=map_threshold,
-        **pack_explanations(explanations or {}, None if explanations is None else "grad_cam"),
+        results=pack_results(scores, finite, None if explanations is None else "grad_cam"),
     )
 
 
@@ -145,26 +133,19 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
         model="m", model_digest="d", source=SourceConfig(input_uri="in"), decode=DecodeConfig(height=8, width=8)
     )
     config = StageConfig(RunState(str(tmp_path), "r"), 2, scoring, "model", "cache")
-    (outcome,) = commit(scored_unit(*values, failed={0}, map_threshold=0.25), config).to_pylist()
-    assert (outcome["scored"], outcome["errors"], outcome["new"], outcome["message"]) == (5, 1, True, None)
+    unit = scored_unit(*values, failed={0}, map_threshold=0.25)
+    assert list(Outcome.all_in(commit(unit.table(), config))) == [Outcome(3, 0, 5, 1, new=True, bytes_read=54)]
     path = tmp_path / config.state.commit_key(2, 3, 0)
     first = path.read_bytes()
     footer = footer_of(pq.read_metadata(path).metadata)
     counts = pq.read_table(path)["region_count"].to_pylist()
     assert counts[0] is None and sum(counts[1:]) == sum(map(len, pq.read_table(path)["regions"].to_pylist()[1:])) > 0
-    assert footer["scored"] == "5" and footer["errors"] == "1" and footer["next_offset"] == "end"
-    assert set(json.loads(footer["seconds"])) == {"read", "decode", "copy", "score", "commit", "load", "wait", "host"}
-    (again,) = commit(scored_unit(*values), config).to_pylist()
-    assert again["new"] is False and path.read_bytes() == first
+    assert (footer.number, footer.scored, footer.errors, footer.next_offset) == (3, 5, 1, None)
+    assert footer.seconds._replace(commit=0) == unit.seconds and footer.seconds.commit > 0
+    (again,) = Outcome.all_in(commit(scored_unit(*values).table(), config))
+    assert again.new is False and path.read_bytes() == first
 
 
-def test_a_unit_that_storage_did_not_give_stays_open(tmp_path):
-    (outcome,) = commit(envelope(number=7, part=2, message="no answer"), None).to_pylist()
-    assert (outcome["number"], outcome["message"], outcome["scored"]) == (7, "no answer", 0)
-
-
-def test_envelopes_keep_large_cells_as_they_are():
-    table = pa.table({"a": [1, 2], "b": ["x", None]})
-    one = envelope(rows=pack(table), pixels=memoryview(np.arange(12, dtype=np.uint8)), empty=b"", n=3, none=None)
-    assert one.num_rows == 1 and unpack(one["rows"][0]) == table
-    assert one["pixels"][0].as_buffer().to_pybytes() == bytes(range(12)) and one["empty"][0].as_py() == b""
+def test_a_unit_that_storage_did_not_give_stays_open():
+    outcome = Outcome(7, 2, message="no answer")
+    assert list(Outcome.all_in(commit(outcome.table(), None))) == [outcome]

@@ -1,28 +1,36 @@
 import numpy as np
+import pytest
 
-from pipeline.stages.envelope import envelope, pack_explanations, pack_maps, unpack_explanations, unpack_maps
+from pipeline.scoring.scorer import UnitScores
+from pipeline.stages.envelope import explanations_in, maps_in, pack_results
 
-
-def test_maps_of_one_size_and_of_many_come_back():
-    rng = np.random.default_rng(0)
-    even = rng.random((3, 2, 5)).astype(np.float32)
-    mixed = [rng.random(shape).astype(np.float32) for shape in ((2, 3), (0, 0), (1, 7))]
-    for maps in (even, mixed, mixed[:1]):
-        found = unpack_maps(envelope(**pack_maps(maps)), len(maps))
-        assert len(found) == len(maps) and all((a == b).all() and a.shape == b.shape for a, b in zip(found, maps, strict=True))
+RNG = np.random.default_rng(0)
+EVEN = RNG.random((3, 2, 5)).astype(np.float32)
+MIXED = [RNG.random(shape).astype(np.float32) for shape in ((2, 3), (0, 0), (1, 7))]
 
 
-def test_one_shape_is_that_of_all():
-    unit = envelope(maps=np.arange(12, dtype=np.float32).tobytes(), map_shape=[2, 3])
-    assert [cells.tolist() for cells in unpack_maps(unit, 2)] == np.arange(12).reshape(2, 2, 3).tolist()
+def packed(maps, explanations=None):
+    count = len(maps)
+    scores = UnitScores(
+        np.arange(count, dtype=np.float32), maps, np.zeros((count, 32), np.float16), explanations=explanations or {}
+    )
+    return pack_results(scores, np.ones(count, bool), None if explanations is None else "grad_cam")
 
 
-def test_explanations_come_back_at_their_positions():
-    rng = np.random.default_rng(0)
-    maps = [rng.random(shape).astype(np.float32) for shape in ((2, 3), (0, 0), (1, 7))]
-    for given in ({2: maps[2] + 1, 0: maps[0] + 2}, {}):
-        unit = envelope(**pack_explanations(given, "grad_cam"))
-        found = unpack_explanations(unit, maps)
-        assert list(found) == list(given) and all((found[i] == given[i]).all() for i in given)
-        assert unit["explanation_method"].to_pylist() == ["grad_cam"]
-    assert pack_explanations({}, None) == {} and unpack_explanations(envelope(maps=b""), maps) == {}
+@pytest.mark.parametrize("maps", [EVEN, EVEN[:1], EVEN[:, :, ::2], MIXED, MIXED[:1]])
+def test_maps_of_one_size_and_of_many_come_back(maps):
+    results = packed(maps)
+    found = maps_in(results)
+    assert len(found) == len(maps) and all((a == b).all() and a.shape == b.shape for a, b in zip(found, maps, strict=True))
+    assert np.frombuffer(results.scores, np.float32).tolist() == list(range(len(maps)))
+
+
+@pytest.mark.parametrize("given", [{2: MIXED[2] + 1, 0: MIXED[0] + 2}, {1: MIXED[1]}, {}])
+def test_explanations_come_back_at_their_positions(given):
+    found = explanations_in(packed(MIXED, given), MIXED)
+    assert list(found) == list(given)
+    assert all((found[i] == given[i]).all() and found[i].shape == given[i].shape for i in given)
+
+
+def test_no_explanation_is_asked_for():
+    assert explanations_in(packed(MIXED), MIXED) == {}

@@ -2,7 +2,6 @@
 
 import threading
 
-import pyarrow as pa
 import pytest
 from e2e_archives import encoded, write_files, write_tars
 
@@ -12,11 +11,14 @@ from pipeline.input.config import SourceConfig
 from pipeline.stages import read as read_stage
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
-from pipeline.state.commits import WorkItem, write_commit
+from pipeline.state.commits import write_commit
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.store import open_store
 from schemas import commit
+from schemas.envelope import DecodedUnit, WorkItem, item_table
+from schemas.footer import Footer
+from schemas.outcome import Outcome
 
 IMAGES = {f"{i}.png": encoded(i) for i in range(5)}
 
@@ -40,46 +42,42 @@ def config(tmp_path, monkeypatch):
 
 
 def read(config, number, part=0, offset=0):
-    items = pa.Table.from_pylist([vars(WorkItem(number, offset, part))])
-    return list(read_stage.read_and_decode(items, config))
+    return units(item_table([WorkItem(number, offset, part)]), config)
+
+
+def units(items, config):
+    tables = read_stage.read_and_decode(items, config)
+    return [next(Outcome.all_in(table)) if Outcome.is_in(table) else DecodedUnit.of(table) for table in tables]
 
 
 def commit_it(config, unit):
-    footer = {name: unit[name][0].as_py() for name in commit.FOOTER if name in unit.column_names}
-    footer |= {"version": 1, "slice": 0, "scored": 2, "errors": 0, "device": "cpu", "seconds": "{}"}
-    key = config.state.commit_key(0, footer["number"], footer["part"])
-    texts = {name: str(cell) for name, cell in footer.items()}
-    assert write_commit(config.state.store, key, commit.SCHEMA.empty_table(), texts)
-
-
-def without_content(unit):
-    return "rows" not in unit.column_names
+    footer = Footer(slice=0, scored=2, errors=0, device="cpu", seconds=unit.seconds, **unit.label._asdict())
+    key = config.state.commit_key(0, footer.number, footer.part)
+    assert write_commit(config.state.store, key, commit.SCHEMA.empty_table(), footer)
 
 
 def test_a_unit_that_is_committed_comes_as_its_counts(config):
     (unit,) = read(config, 1)
-    assert not without_content(unit)
+    assert isinstance(unit, DecodedUnit)
     commit_it(config, unit)
-    (again,) = read(config, 1)
-    assert again.to_pylist() == [{"number": 1, "part": 0, "message": None, "scored": 2, "errors": 0}]
+    assert read(config, 1) == [Outcome(1, 0, scored=2)]
     (other,) = read(config, 2)
-    assert not without_content(other)
+    assert isinstance(other, DecodedUnit)
 
 
 def test_a_stream_goes_on_behind_what_is_committed_in_as_many_parts(config):
     first = read(config, 0)
-    assert [unit["part"][0].as_py() for unit in first] == [0, 1, 2]
+    assert [unit.label.part for unit in first] == [0, 1, 2]
     commit_it(config, first[2])  # of no use yet: there is a gap before it
-    assert not any(without_content(unit) for unit in read(config, 0))
+    assert not any(isinstance(unit, Outcome) for unit in read(config, 0))
     commit_it(config, first[0])
     again = read(config, 0)
-    assert [without_content(unit) for unit in again] == [True, False, False]
-    assert [unit["unit_id"] for unit in again[1:]] == [unit["unit_id"] for unit in first[1:]]
+    assert [isinstance(unit, Outcome) for unit in again] == [True, False, False]
+    assert [unit.label.unit_id for unit in again[1:]] == [unit.label.unit_id for unit in first[1:]]
     commit_it(config, first[1])
-    assert [without_content(unit) for unit in read(config, 0)] == [True, True, True]
-    resumed = read(config, 0, part=1, offset=int(first[0]["next_offset"][0].as_py()))
-    assert [unit["part"][0].as_py() for unit in resumed] == [1, 2]
-    assert all(without_content(unit) for unit in resumed)
+    assert [isinstance(unit, Outcome) for unit in read(config, 0)] == [True, True, True]
+    resumed = read(config, 0, part=1, offset=first[0].label.next_offset)
+    assert resumed == [Outcome(0, 1, scored=2), Outcome(0, 2, scored=2)]
 
 
 def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
@@ -95,14 +93,13 @@ def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
             yield unit
 
     def decoding(unit, config):
-        if unit["number"] == 2:
+        if unit.label.number == 2:
             assert third.wait(20), "unit 3 must be read before 2 is decoded"
         read_before.append(len(read_units))
         return decode_one(unit, config)
 
     monkeypatch.setattr(read_stage, "read_unit", reading)
     monkeypatch.setattr(read_stage, "decoded", decoding)
-    items = pa.Table.from_pylist([vars(WorkItem(number, 0, 0)) for number in (1, 2, 3)])
-    units = list(read_stage.read_and_decode(items, config))
-    assert [unit["number"][0].as_py() for unit in units] == read_units == [1, 2, 3]
+    found = units(item_table([WorkItem(number) for number in (1, 2, 3)]), config)
+    assert [unit.label.number for unit in found] == read_units == [1, 2, 3]
     assert max(count - done for done, count in enumerate(read_before)) <= 2, "no more than one ahead"

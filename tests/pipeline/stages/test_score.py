@@ -1,11 +1,15 @@
+import pyarrow as pa
+
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
-from pipeline.stages.envelope import envelope, nothing_to_score
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Unreachable
+from schemas.envelope import DecodedUnit, UnitLabel
+from schemas.footer import StageSeconds
+from schemas.outcome import Outcome
 
 
 def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_again(tmp_path, monkeypatch):
@@ -22,7 +26,7 @@ def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_a
     stage = score_stage.ScoreStage(StageConfig(RunState(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
     assert len(asked) == 1
     for number in (3, 4):
-        unit = stage(envelope(number=number, part=1, message=None, rows=b"", pixels=b""))
-        assert nothing_to_score(unit)
-        assert unit.to_pylist() == [{"number": number, "part": 1, "message": "no answer after 7 attempts"}]
+        label = UnitLabel(number, 1, "u", "none", None, 0)
+        unit = DecodedUnit(label, StageSeconds(), pa.table({"position": [0]}), pa.py_buffer(b"\0" * 192))
+        assert list(Outcome.all_in(stage(unit.table()))) == [Outcome(number, 1, message="no answer after 7 attempts")]
     assert asked == ["s3://bucket/model"] * 3

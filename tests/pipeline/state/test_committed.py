@@ -21,13 +21,13 @@ def state(tmp_path):
 
 def test_commits_come_in_the_order_of_the_plan(state):
     found = list(read_commits(state, 0, 0, 4))
-    assert [(commit.number, commit.footer["part"], commit.rows.num_rows) for commit in found] == [
-        (0, "0", 2),
-        (1, "0", 2),
-        (1, "1", 2),
-        (1, "2", 1),
-        (2, "0", 0),
-        (3, "0", 1),
+    assert [(commit.number, commit.footer.part, commit.rows.num_rows) for commit in found] == [
+        (0, 0, 2),
+        (1, 0, 2),
+        (1, 1, 2),
+        (1, 2, 1),
+        (2, 0, 0),
+        (3, 0, 1),
     ]
     assert [commit.number for commit in read_commits(state, 0, 2, 3)] == [2]
     assert found[0].rows["error"].to_pylist() == [None, "truncated"]

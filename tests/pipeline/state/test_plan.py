@@ -1,16 +1,20 @@
 import random
+from dataclasses import replace
 
 import pytest
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state import plan
-from pipeline.state.commits import WorkItem, pending, write_commit
+from pipeline.state.commits import pending, write_commit
 from pipeline.state.run_state import RunConflict, RunState
 from pipeline.state.scoring_config import ScoringConfig, part_id
 from pipeline.storage.objects import Object
 from pipeline.storage.store import open_store
 from schemas import commit as commit_schema
+from schemas.envelope import WorkItem
+from schemas.footer import Footer, StageSeconds
+from schemas.plan import PlannedObject, RowRange, UnitContent, UnitOutline
 
 
 def config(input_dir, **source):
@@ -37,7 +41,7 @@ def archive(tmp_path):
 
 
 def keys(state, number):
-    return [entry["key"] for unit in plan.units(state, number) for entry in unit["objects"]]
+    return [entry.key for unit in plan.units(state, number) for entry in unit.objects]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -73,14 +77,16 @@ def test_units_by_number_across_row_groups(archive):
     add(*(f"{i:04d}.jpg" for i in range(150)))
     plan.plan_slice(state, config(folder, unit_images=1), open_store(str(folder)))
     for first, end in [(0, 150), (63, 65), (64, 128), (149, 150), (10, 11), (140, 400)]:
-        assert [unit["number"] for unit in plan.units(state, 0, first, end)] == list(range(first, min(end, 150)))
+        units = list(plan.units(state, 0, first, end))
+        assert [unit.number for unit in units] == list(range(first, min(end, 150)))
+        assert list(plan.outlines(state, 0, first, end)) == [(unit.number, unit.date, unit.images) for unit in units]
 
 
 def test_a_unit_never_crosses_a_date(archive):
     folder, add, state = archive
     add("l1/2026-01-01/a.jpg", "l1/2026-01-01/b.jpg", "l1/2026-01-02/c.jpg")
     plan.plan_slice(state, config(folder, key_pattern="{line}/{date}/{name}"), open_store(str(folder)))
-    assert [(u["date"], len(u["objects"])) for u in plan.units(state, 0)] == [("2026-01-01", 2), ("2026-01-02", 1)]
+    assert [(u.date, len(u.objects)) for u in plan.units(state, 0)] == [("2026-01-01", 2), ("2026-01-02", 1)]
     assert plan.dates(state, 0) == ["2026-01-01", "2026-01-02"]
 
 
@@ -88,17 +94,12 @@ def test_unit_ids_change_with_everything_that_is_hashed(archive):
     folder, add, state = archive
     add("a.jpg")
     base = config(folder)
-    unit = {
-        "objects": [{"key": "a.jpg", "size": 1, "etag": "e"}],
-        "row_start": 0,
-        "row_count": -1,
-        "source": "files",
-        "date": "",
-    }
+    unit = UnitContent(source="files", date="", objects=(PlannedObject("a.jpg", 1, "e"),), images=1, size=1)
     variants = [
         base.unit_id(unit),
-        base.unit_id({**unit, "objects": [{"key": "a.jpg", "size": 1, "etag": "f"}]}),
-        base.unit_id({**unit, "row_start": 1}),
+        base.unit_id(replace(unit, objects=(PlannedObject("a.jpg", 1, "f"),))),
+        base.unit_id(replace(unit, rows=RowRange(0, 1))),
+        base.unit_id(replace(unit, rows=RowRange(1, 1))),
         base.model_copy(update={"model_digest": "e" * 64}).unit_id(unit),
         base.model_copy(update={"decode": DecodeConfig(height=64, width=32)}).unit_id(unit),
         part_id(base.unit_id(unit), 0, 0),
@@ -118,26 +119,34 @@ def test_a_run_id_belongs_to_one_config(archive):
 
 
 def commit_empty(state, number, part, next_offset):
-    footer = {name: "0" for name in commit_schema.FOOTER} | {
-        "number": str(number),
-        "part": str(part),
-        "next_offset": next_offset,
-    }
+    footer = Footer(
+        unit_id="u",
+        slice=0,
+        number=number,
+        part=part,
+        date="none",
+        scored=0,
+        errors=0,
+        next_offset=next_offset,
+        device="cpu",
+        bytes_read=0,
+        seconds=StageSeconds(),
+    )
     return write_commit(state.store, state.commit_key(0, number, part), commit_schema.SCHEMA.empty_table(), footer)
 
 
 def test_pending_is_plan_minus_commits(archive):
     _, _, state = archive
-    units = [{"number": n, "images": None if n >= 3 else 8} for n in range(7)]
+    units = [UnitOutline(n, "none", None if n >= 3 else 8) for n in range(7)]
     assert [item.number for item in pending(state, 0, units)] == list(range(7))
-    assert commit_empty(state, 1, 0, "end")
-    assert not commit_empty(state, 1, 0, "end")
-    commit_empty(state, 3, 0, "end")
-    commit_empty(state, 4, 0, "1024")
-    commit_empty(state, 4, 1, "4096")
-    commit_empty(state, 5, 0, "1024")
-    commit_empty(state, 5, 2, "9000")  # a gap: part 1 is missing
-    commit_empty(state, 6, 1, "end")
+    assert commit_empty(state, 1, 0, None)
+    assert not commit_empty(state, 1, 0, None)
+    commit_empty(state, 3, 0, None)
+    commit_empty(state, 4, 0, 1024)
+    commit_empty(state, 4, 1, 4096)
+    commit_empty(state, 5, 0, 1024)
+    commit_empty(state, 5, 2, 9000)  # a gap: part 1 is missing
+    commit_empty(state, 6, 1, None)
     assert list(pending(state, 0, units)) == [
         WorkItem(0),
         WorkItem(2),

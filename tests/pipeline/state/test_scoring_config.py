@@ -1,8 +1,10 @@
+import hashlib
 import json
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state.scoring_config import ScoringConfig
+from schemas.plan import PlannedObject, RowRange, UnitContent
 
 
 def canonical(**decode):
@@ -24,6 +26,20 @@ def test_how_images_are_explained_names_a_run_and_its_units():
     source = SourceConfig(input_uri="file:///in")
     plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
     assert "explain" not in json.loads(plain.canonical()), "runs of before keep their ids"
-    unit = {"objects": [], "row_start": 0, "row_count": 0, "source": "files", "date": "none"}
+    unit = UnitContent(source="files", date="none", objects=(), images=0, size=0)
     configs = [plain, *(plain.model_copy(update={"explain": method}) for method in ("gradient", "grad_cam"))]
     assert len({config.run_id() for config in configs}) == len({config.unit_id(unit) for config in configs}) == 3
+
+
+def test_units_keep_their_ids():
+    source = SourceConfig(input_uri="file:///in")
+    config = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
+    objects = (PlannedObject("é/a.jpg", 1, "e"), PlannedObject("é/b.jpg", 2, "f"))
+    whole = UnitContent(source="files", date="2026-01-01", objects=objects, images=2, size=3)
+    rows = UnitContent(source="parquet", date="none", objects=objects[:1], rows=RowRange(5, 10), images=10, size=3)
+    hashed = {
+        whole: '{"date":"2026-01-01","objects":[["é/a.jpg",1,"e"],["é/b.jpg",2,"f"]],"rows":[0,-1],"source":"files"}',
+        rows: '{"date":"none","objects":[["é/a.jpg",1,"e"]],"rows":[5,10],"source":"parquet"}',
+    }
+    for unit, text in hashed.items():
+        assert config.unit_id(unit) == hashlib.sha256((config.canonical() + text).encode()).hexdigest()[:32]

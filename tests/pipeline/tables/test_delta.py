@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
 from fake_run import DIGEST, MODEL, failed, info, scored, write_slice
 from scipy import ndimage
 
@@ -171,7 +172,7 @@ def test_digest_is_read_from_files_without_statistics(published):
     table = DeltaTable(published / "scores")
     (old,) = tables.active_files(table, MODEL, ["2026-01-02"])["2026-01-02"]
     table.create_write_transaction(
-        [tables.RemoveAction(old.path, True, 0), tables.AddAction(old.path + ".copy", old.size, old.partition, 0, True, "{}")],
+        [RemoveAction(old.path, True, 0), AddAction(old.path + ".copy", old.size, old.partition, 0, True, "{}")],
         mode="append",
         schema=table.schema(),
         partition_by=["model", "date"],

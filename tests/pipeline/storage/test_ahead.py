@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from pipeline.stages.ahead import ahead
+from pipeline.storage.ahead import ahead, in_order, threads_ahead
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -60,3 +60,37 @@ def test_what_is_given_up_ends():
     found.close()
     source.close()
     assert closed
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 20])
+def test_results_come_in_order_and_so_many_are_under_way(count):
+    begun, ended = [], []
+
+    def begin(item):
+        begun.append(item)
+        return -item
+
+    def end(work):
+        ended.append(-work)
+        return -work
+
+    for position, item in enumerate(in_order(begin, range(10), end, count)):
+        assert item == position == ended[-1]
+        assert len(begun) == min(10, position + count + 1)
+    assert ended == list(range(10))
+
+
+def test_threads_work_at_once_and_an_error_comes_in_its_place():
+    together = threading.Barrier(3)
+
+    def work(item):
+        if item < 3:
+            together.wait(20)
+        if item == 4:
+            raise ValueError(item)
+        return item
+
+    results = threads_ahead(work, range(9), 3)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="4"):
+        next(results)

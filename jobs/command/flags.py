@@ -1,0 +1,151 @@
+"""The flags of a verb, derived from the fields of its settings model: name, type, help, default and range are written once.
+
+A new setting is one line of the model; with plain `int` for `Flag[int]` only the file of --config sets it:
+
+    limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
+
+`Annotated[T, Named("--json")]` gives a flag another name than its field's, `Annotated[T, Argument()]` makes it positional, and
+`source: Annotated[SourceOptions, Flags("date")]` makes `date` of a nested model a flag, from the description that it has there.
+tests/jobs/command/test_flags.py lists the flags of every verb: add the new one there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+PLAIN = (bool, int, float, Path)  # converted by the command line; every other value is text that the model's validators read
+METAVAR_CHARACTERS = 20  # longer choices stand in the help
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks a field as a flag; `name` is for a flag that is not called like its field."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Marks a field that is given by its place on the command line."""
+
+
+@dataclass(frozen=True, init=False)
+class Flags:
+    """Marks a field that is a nested model: those of its fields that are flags."""
+
+    fields: tuple[str, ...]
+
+    def __init__(self, *fields: str) -> None:
+        object.__setattr__(self, "fields", fields)
+
+
+T = TypeVar("T")
+Flag = Annotated[T, Named()]
+"""`Flag[int]` is an int that is also a flag."""
+
+
+@dataclass(frozen=True)
+class CommandFlag:
+    """A flag as the command line shows it.
+
+    path: of its field, from the settings model through the nested ones. name: None for what is given by its place.
+    kind: what the text is converted to; list[str] for a flag that may be repeated. metavar: the choices, where they are few.
+    """
+
+    path: tuple[str, ...]
+    name: str | None
+    kind: Any
+    help: str
+    metavar: str | None
+
+
+def flags_of(model: type[BaseModel]) -> list[CommandFlag]:
+    """The flags of a settings model in the order of its fields, those of the model that it extends last."""
+    names = [name for kind in model.__mro__ for name in vars(kind).get("__annotations__", {}) if name in model.model_fields]
+    return [flag for name in names for flag in _of_field(name, model.model_fields[name])]
+
+
+def only_in_the_file(model: type[BaseModel]) -> list[str]:
+    """The fields that a --config file sets, wholly or in part: a verb without any has no such flag."""
+    return [name for name, field in model.model_fields.items() if not isinstance(_mark(field), Named | Argument)]
+
+
+def nested(flags: list[CommandFlag], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the last name of their path -> the nested dictionary that the settings model is filled from."""
+    settings: dict[str, Any] = {}
+    for flag in flags:
+        place = settings
+        for name in flag.path[:-1]:
+            place = place.setdefault(name, {})
+        value = given[flag.path[-1]]
+        place[flag.path[-1]] = None if value == [] else value  # a repeatable flag that is not given
+    return settings
+
+
+def _of_field(name: str, field: FieldInfo) -> Iterator[CommandFlag]:
+    mark = _mark(field)
+    if isinstance(mark, Flags):
+        inner = field.annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel), name
+        for each in mark.fields:
+            yield _flag((name, each), f"--{each.replace('_', '-')}", inner.model_fields[each])
+    elif isinstance(mark, Argument):
+        yield _flag((name,), None, field)
+    elif mark is not None:
+        yield _flag((name,), mark.name or f"--{name.replace('_', '-')}", field)
+
+
+def _mark(field: FieldInfo) -> Named | Argument | Flags | None:
+    return next((mark for mark in field.metadata if isinstance(mark, Named | Argument | Flags)), None)
+
+
+def _flag(path: tuple[str, ...], name: str | None, field: FieldInfo) -> CommandFlag:
+    assert field.description, f"{'.'.join(path)} is a flag and needs Field(description=...)"
+    kind = _without_none(field.annotation)
+    assert kind is not bool or field.default is False, f"{'.'.join(path)}: a flag can only switch on, so its default is False"
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if get_origin(kind) is list:
+        kind = list[str]
+    elif kind not in PLAIN:
+        kind = str
+    metavar = "|".join(choices) if sum(map(len, choices)) <= METAVAR_CHARACTERS else ""
+    further = "" if metavar else ", ".join(choices)
+    return CommandFlag(path, name, kind, _help(field, further), metavar or None)
+
+
+def _help(field: FieldInfo, choices: str) -> str:
+    """The description with what else is to know in brackets: `how many images to show  [default: 24; 1<=x<=500]`."""
+    default, notes = field.default, []
+    if field.is_required():
+        notes.append("required")
+    elif default is not None and default is not False and default != []:
+        notes.append(f"default: {_text(default)}")
+    notes += [note for note in (_range(field), choices) if note]
+    return f"{field.description}  [{'; '.join(notes)}]" if notes else str(field.description)
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _range(field: FieldInfo) -> str:
+    """Such as `0<=x<1` or `x>=1`."""
+    low = next(((m.ge, "=") if isinstance(m, Ge) else (m.gt, "") for m in field.metadata if isinstance(m, Ge | Gt)), None)
+    high = next(((m.le, "=") if isinstance(m, Le) else (m.lt, "") for m in field.metadata if isinstance(m, Le | Lt)), None)
+    above = f"<{high[1]}{high[0]}" if high else ""
+    if low is None:
+        return f"x{above}" if above else ""
+    return f"{low[0]}<{low[1]}x{above}" if above else f"x>{low[1]}{low[0]}"
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 else str

@@ -1,0 +1,44 @@
+"""The table of --groups: which piece each labelled image shows."""
+
+from pathlib import Path
+
+from jobs.command.errors import UsageError
+from jobs.command.text_files import read_table
+from jobs.images.names import nearest, plain, spellings
+
+
+class PieceGroups:
+    """path,group rows: the path below the input, and the piece (second column, whatever its name).
+
+    Raises:
+        UsageError: the file is no such table, or gives an image two pieces.
+    """
+
+    def __init__(self, table: Path | None):
+        self._table = table
+        self._groups: dict[str, str] = {}
+        self._lines: dict[str, str] = {}
+        self._used: set[str] = set()
+        for row in read_table("--groups", table, ("path", "group")) if table is not None else []:
+            path, group = row.cells[:2]
+            for name in spellings(path):
+                if self._groups.setdefault(name, group) != group:
+                    rule = "a table that names each image once"
+                    raise UsageError("--groups", rule, path, f"Line {row.line} of {table} gives it another group.")
+                self._lines[name] = path
+
+    def of(self, path: str) -> str:
+        """The piece that the image shows; the image itself where there is no table. Raises UsageError without a row for it."""
+        if self._table is None:
+            return path
+        name = plain(path)
+        if name not in self._groups:
+            near = nearest(path, sorted(set(self._lines.values())))
+            hint = f" Its nearest row there is {near!r}." if near else ""
+            raise UsageError("--groups", "a table that has every image", path, f"Add a row for it to {self._table}.{hint}")
+        self._used.add(self._lines[name])
+        return self._groups[name]
+
+    def unused(self) -> int:
+        """How many rows fitted no image that was asked for."""
+        return len(set(self._lines.values()) - self._used)

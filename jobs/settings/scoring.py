@@ -1,0 +1,73 @@
+"""What `flowscore score` is told; its options without model and places are those of `flowscore bench` too."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from jobs.command.flags import Flag, Flags
+from models.config import FULL_16_BIT
+from models.explain.methods import Method
+from pipeline.decode.config import known_zone
+from pipeline.input.config import SourceConfig, SourceOptions
+from pipeline.run import RunLimits
+from pipeline.stages.cluster import Resources
+
+
+class ScoringOptions(BaseModel):
+    """How a scoring run reads, computes and publishes, whatever its model and its places are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: Flag[str | None] = Field(
+        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="name of the run; default: a hash of input, model and rules"
+    )
+    source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id")] = Field(
+        SourceOptions(), description="how images are found, cut into work units and named"
+    )
+    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    address: Flag[str | None] = Field(None, description="Ray cluster to join; default RAY_ADDRESS, else this machine")
+    # Images are flagged by their regions, since verdicts need a calibration, which may come later.
+    explain: Flag[Method | None] = Field(
+        None, description="method by which images with a region are explained; another method is another run"
+    )
+    cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
+    max_image_pixels: int | None = Field(None, gt=0, description="pixels of one image at most; larger ones are in `errors`")
+    max_decode_bytes: int | None = Field(None, gt=0, description="bytes of memory that the decoder's process may take")
+    timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
+    resources: Resources = Field(Resources(), description="how the stages share the machines")
+    limits: Annotated[RunLimits, Flags("max_error_share", "accept_errors")] = Field(
+        RunLimits(), description="limits that scores do not depend on"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        return None if name is None else known_zone(name)
+
+
+class ScoreSettings(ScoringOptions):
+    """Settings of `flowscore score`: its flags and the keys of its YAML file."""
+
+    model: Flag[str] = Field(description="directory of the trained model, local or s3://")
+    input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
+    output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
+    white_level: Flag[int | None] = Field(
+        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _input_of_the_source(cls, settings: Any) -> Any:
+        """A file may also say `source: {input_uri: ...}`; `input` wins."""
+        source = settings.get("source", {}) if isinstance(settings, dict) else None
+        if source is None and isinstance(settings, dict):
+            return {**settings, "source": {}}
+        if isinstance(source, dict) and "input_uri" in source:
+            options = {name: value for name, value in source.items() if name != "input_uri"}
+            return {"input": source["input_uri"], **settings, "source": options}
+        return settings
+
+    def source_of_input(self) -> SourceConfig:
+        """The input with the options that it is read with."""
+        return self.source.at(self.input)

@@ -1,0 +1,78 @@
+"""What `flowscore train` is told."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from jobs.command.flags import Flag
+from models.config import FULL_16_BIT
+
+
+class TrainSettings(BaseModel):
+    """Settings of `flowscore train`: its flags, and what only a --config file sets (training, hyperparameters, ...)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Flag[str] = Field(description="good images: a folder or s3://bucket/prefix")
+    model_out: Flag[str] = Field(description="where the model goes: a folder or s3://bucket/prefix")
+    detector: Flag[str] = Field("csflow", description="csflow, differnet, ...: a file of models/detectors")
+    name: Flag[str | None] = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="stable name of the model, the same for every retraining; default: detector and backbone",
+    )
+    backbone: Flag[str] = Field("mobilenetv1_100", description="a timm model")
+    taps: tuple[str | int, ...] = Field(
+        (), description="layers of the backbone that are read; default: the deepest of reduction <= 16"
+    )
+    backbone_kwargs: dict[str, Any] = Field({}, description="arguments of the timm model")
+    weights: Flag[str] = Field("auto", description="auto, hub, none or a safetensors file")
+    image_size: Flag[tuple[int, int]] = Field((256, 256), description="N or HEIGHTxWIDTH, pixels; a tile's with --aspect tile")
+    aspect: Flag[Literal["squash", "keep", "tile"]] = Field(
+        "squash", description="how images get that size: squash, keep (padded) or tile (cut, at full resolution)"
+    )
+    overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour sees too")
+    scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
+    tiles_per_image: int = Field(16, ge=1, description="tiles of an image that are trained on, at most")
+    epochs: Flag[int | None] = Field(None, description="at most so many epochs; also `epochs` of `training`")
+    white_level: Flag[int] = Field(
+        FULL_16_BIT,
+        ge=255,
+        le=FULL_16_BIT,
+        description="sample of a 16-bit grey image that is white: 4095 for a 12-bit camera; kept in the model",
+    )
+    seed: Flag[int] = Field(0, ge=0, description="same seed, same machine: same model")
+    device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="of convolutions; auto: bf16 where it is native")
+    key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
+    group_key: Flag[str | None] = Field(None, description="key column whose images stay on one side; default: the lot")
+    calibration_share: Flag[float] = Field(0.2, ge=0, lt=0.9, description="share of good images kept for calibrate, by group")
+    selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that stops the training; 0: fixed epochs")
+    patience: int = Field(4, ge=1, description="epochs in a row that must be clearly worse before the training stops")
+    region_share: float = Field(
+        0.05, gt=0, lt=1, description="share of held-out good images that may have a region: sets the map's threshold"
+    )
+    exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line")
+    max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
+    workspace: Path | None = Field(None, description="folder for scratch files; default: TMPDIR")
+    training: dict[str, Any] = Field({}, description="settings of the detector's own fit")
+    hyperparameters: dict[str, Any] = Field({}, description="settings of the detector itself")
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _height_by_width(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return (value, value)
+        if not isinstance(value, str):
+            return value
+        sides = value.lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+            raise ValueError(
+                f"image_size must be N or HEIGHTxWIDTH in pixels; got {value!r}. Write for example 256 or 192x320."
+            )
+        return (int(sides[0]), int(sides[-1]))
+
+    def fit_settings(self) -> dict[str, Any]:
+        """`training` with the epochs of the flag."""
+        return self.training if self.epochs is None else {**self.training, "epochs": self.epochs}

@@ -1,0 +1,119 @@
+"""JPEG: which kinds are read, and decoding that refuses what libjpeg warns of."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from pipeline.decode.faults import damaged, unsupported
+
+LEAST_REDUCTION = 2  # of a JPEG while it is decoded: 5/8 to 7/8 take longer than all of it, and blur for it
+FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers that start a frame; 0xF7 is JPEG-LS
+JPEG_LS, HIERARCHICAL = 0xF7, 0xDE
+LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # libjpeg-turbo decodes one of them, and crashes when it is to reduce it
+DIFFERENTIAL = {0xC5, 0xC6, 0xCD, 0xCE}
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, not a restart
+LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+MOST_PADDING = 16  # bytes: cameras are known that leave 8 to 11 of them before the end marker
+PADDING = b"\0\xff"
+WARNINGS = ("Corrupt JPEG data", "Premature end")  # libjpeg's words for damage that it passes over
+
+
+class Segment(NamedTuple):
+    """marker: its second byte.  start: of the marker or the fill bytes before it.  body: of what follows its length."""
+
+    marker: int
+    start: int
+    body: int
+
+
+def check_kind(encoded: bytes) -> None:
+    """Raises Undecodable (unsupported_format) for a JPEG of a kind that is not read; what it cannot make out passes."""
+    for segment in _segments(encoded):
+        if segment.marker == HIERARCHICAL or segment.marker in DIFFERENTIAL:
+            raise unsupported("a hierarchical JPEG")
+        if segment.marker in FRAMES and segment.body + 5 < len(encoded):
+            depth, components = encoded[segment.body], encoded[segment.body + 5]
+            if segment.marker == JPEG_LS:
+                raise unsupported("JPEG-LS")
+            if segment.marker in LOSSLESS:
+                raise unsupported(f"a lossless JPEG of {depth} bits")
+            if depth != 8:
+                raise unsupported(f"a {depth}-bit JPEG")
+            if components not in (1, 3, 4):
+                raise unsupported(f"a JPEG of {components} components")
+            return
+
+
+def load(encoded: bytes, mode: str, min_size: tuple[int, int]) -> np.ndarray | None:
+    """(H, W) of mode L, (H, W, 3) of RGB, uint8, by libjpeg-turbo in strict mode: Pillow passes over what libjpeg warns of.
+    None: Pillow may decide, which it does for CMYK and for a few bytes of padding before the end marker.
+
+    Damage that leaves the codes valid cannot be noticed: a JPEG has no checksum.
+
+    Raises:
+        Undecodable: truncated, corrupt, too_much_memory.
+    """
+    if mode == "CMYK":  # looked at in strict mode at an eighth of its size
+        _strict(encoded, "CMYK", (1, 1))
+        return None
+    pixels = _strict(encoded, "GRAY" if mode == "L" else "RGB", min_size)
+    return pixels if pixels is None or mode != "L" else pixels.squeeze(2)
+
+
+def check_stream(encoded: bytes) -> None:
+    """Raises Undecodable for a JPEG stream within another file that libjpeg warns of; other faults are left to its reader."""
+    try:
+        _decoded(encoded, "GRAY", (1, 1))
+    except ValueError as error:
+        if str(error).startswith(WARNINGS) and not _only_padding(encoded, str(error)):
+            raise damaged("JPEG", error) from error
+
+
+def _strict(encoded: bytes, colorspace: str, min_size: tuple[int, int]) -> np.ndarray | None:
+    try:
+        return _decoded(encoded, colorspace, min_size)
+    except ValueError as error:
+        if _only_padding(encoded, str(error)):
+            return None
+        raise damaged("JPEG", error) from error
+
+
+def _decoded(encoded: bytes, colorspace: str, min_size: tuple[int, int]) -> np.ndarray:
+    width, height = min_size
+    return simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width, min_factor=LEAST_REDUCTION)
+
+
+def _only_padding(encoded: bytes, warning: str) -> bool:
+    """Whether libjpeg warns of nothing but a few bytes of padding before the end: anything else was to become pixels."""
+    found = LEFT_OVER.search(warning)
+    if found is None or int(found[1]) > MOST_PADDING:
+        return False
+    end = next((segment.start for segment in _segments(encoded) if segment.marker == END_OF_IMAGE), 0)
+    return end > 0 and not encoded[end - int(found[1]) : end].strip(PADDING)
+
+
+def _segments(encoded: bytes) -> Iterator[Segment]:
+    """The segments of the first picture, up to its end or to bytes that are no segment."""
+    at = 2
+    while at + 2 <= len(encoded) and encoded[at] == 0xFF:
+        start = at
+        while at < len(encoded) and encoded[at] == 0xFF:  # fill bytes
+            at += 1
+        marker = encoded[at] if at < len(encoded) else END_OF_IMAGE
+        at += 1
+        if marker in WITHOUT_LENGTH:
+            continue
+        yield Segment(marker, start, at + 2)
+        if marker == END_OF_IMAGE:
+            return
+        at += int.from_bytes(encoded[at : at + 2], "big")
+        if marker == START_OF_SCAN:
+            following = AFTER_SCAN.search(encoded, at)
+            if following is None:
+                return
+            at = following.start()

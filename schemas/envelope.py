@@ -1,0 +1,164 @@
+"""What crosses from stage to stage of a scoring run, each a typed row that Ray carries as a table of one row.
+
+Ray Data may split, merge or reorder rows of a block; it never splits a row. So a unit travels as one row whose images,
+pixels and maps are packed in binary columns, and is exactly itself at the other end. Buffers are not copied on either side.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from schemas.field import field
+from schemas.footer import StageSeconds
+
+UNIT = [
+    field("number", pa.int32(), "number of the unit or stream within its slice", nullable=False),
+    field("part", pa.int32(), "running number of the part within its stream; 0 for a unit", nullable=False),
+    field("unit_id", pa.string(), "the unit, or what is cut from the stream", nullable=False),
+    field("date", pa.string(), "table partition", nullable=False),
+    field("next_offset", pa.int64(), "where the stream goes on, as its source counts; null where nothing is left"),
+    field("bytes_read", pa.int64(), "encoded bytes fetched for the unit", "bytes", nullable=False),
+    field("seconds", pa.struct([(name, pa.float64()) for name in StageSeconds._fields]), "what it took so far", nullable=False),
+    field("rows", pa.large_binary(), "a row an image, as an Arrow IPC stream", nullable=False),
+]
+
+DECODED = pa.schema(
+    [
+        *UNIT,
+        field("pixels", pa.large_binary(), "(N, H, W, 3) uint8; null where `rows` hold the encoded images instead"),
+    ]
+)
+
+SCORED = pa.schema(
+    [
+        *UNIT,
+        field("device", pa.string(), "device and precision that scored", nullable=False),
+        field("map_threshold", pa.float64(), "map value above which the model sees a region; null when it has none"),
+        field("scores", pa.large_binary(), "(N,) float32; null, as what follows, when the unit has no images"),
+        field("finite", pa.large_binary(), "(N,) bool: score and map are finite numbers"),
+        field("embeddings", pa.large_binary(), "(N, 32) float16"),
+        field("maps", pa.large_binary(), "N maps (h, w) float32, one after the other"),
+        field("map_sides", pa.list_(pa.int32()), "h and w of each map", "cells"),
+        field("explained", pa.large_binary(), "(M,) int64: positions of the explained images; null when none was asked for"),
+        field("explanations", pa.large_binary(), "M maps (h, w) float32 of the sizes of those images' maps"),
+        field("explanation_method", pa.string(), "how they were explained"),
+    ]
+)
+
+
+class WorkItem(NamedTuple):
+    """A unit to score, or a stream to go on with: where in the shard (as its source counts) and with which part."""
+
+    number: int
+    offset: int = 0
+    part: int = 0
+
+
+class UnitLabel(NamedTuple):
+    """Which unit, or which part of a stream, an envelope holds; see `UNIT`."""
+
+    number: int
+    part: int
+    unit_id: str
+    date: str
+    next_offset: int | None
+    bytes_read: int
+
+
+class Results(NamedTuple):
+    """What the model says of N > 0 images, packed; see `SCORED`. The last three are None when no explanation was asked for."""
+
+    scores: pa.Buffer
+    finite: pa.Buffer
+    embeddings: pa.Buffer
+    maps: pa.Buffer
+    map_sides: list[int]
+    explained: pa.Buffer | None = None
+    explanations: pa.Buffer | None = None
+    explanation_method: str | None = None
+
+
+class DecodedUnit(NamedTuple):
+    """From reading to scoring. rows: of pipeline/decode/unit.py, or of schemas/encoded.py where there are no pixels."""
+
+    label: UnitLabel
+    seconds: StageSeconds
+    rows: pa.Table
+    pixels: pa.Buffer | None
+
+    def table(self) -> pa.Table:
+        return _one_row(DECODED, {**_unit(self.label, self.seconds, self.rows), "pixels": self.pixels})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "DecodedUnit":
+        return cls(*_unit_in(table), _cell(table, "pixels"))
+
+
+class ScoredUnit(NamedTuple):
+    """From scoring to the commit. rows: of pipeline/decode/unit.py.  results: None when there are no images."""
+
+    label: UnitLabel
+    seconds: StageSeconds
+    rows: pa.Table
+    device: str
+    map_threshold: float | None
+    results: Results | None
+
+    def table(self) -> pa.Table:
+        results = self.results._asdict() if self.results else dict.fromkeys(Results._fields)
+        device = {"device": self.device, "map_threshold": self.map_threshold}
+        return _one_row(SCORED, {**_unit(self.label, self.seconds, self.rows), **device, **results})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "ScoredUnit":
+        results = {name: _cell(table, name) for name in Results._fields}
+        scored = None if results["scores"] is None else Results(**results)
+        return cls(*_unit_in(table), _cell(table, "device"), _cell(table, "map_threshold"), scored)
+
+
+def item_table(items: Iterable[WorkItem]) -> pa.Table:
+    """A row an item."""
+    return pa.Table.from_pylist([item._asdict() for item in items])
+
+
+def items_in(table: pa.Table) -> Iterator[WorkItem]:
+    """The items that `item_table` wrote."""
+    return (WorkItem(**row) for row in table.to_pylist())
+
+
+def _unit(label: UnitLabel, seconds: StageSeconds, rows: pa.Table) -> dict[str, Any]:
+    """The cells of `UNIT`."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return {**label._asdict(), "seconds": seconds._asdict(), "rows": sink.getvalue()}
+
+
+def _unit_in(table: pa.Table) -> tuple[UnitLabel, StageSeconds, pa.Table]:
+    """What `_unit` was given; the rows are read in place."""
+    label = UnitLabel(**{name: _cell(table, name) for name in UnitLabel._fields})
+    return label, StageSeconds(**_cell(table, "seconds")), pa.ipc.open_stream(_cell(table, "rows")).read_all()
+
+
+def _one_row(schema: pa.Schema, cells: Mapping[str, Any]) -> pa.Table:
+    return pa.Table.from_arrays([_array(cells[column.name], column.type) for column in schema], schema=schema)
+
+
+def _array(cell: object, dtype: pa.DataType) -> pa.Array:
+    """An array of one cell; a buffer becomes the array's own."""
+    if not isinstance(cell, pa.Buffer):
+        return pa.array([cell], dtype)
+    offsets = b"".join(offset.to_bytes(8, "little") for offset in (0, cell.size))
+    return pa.Array.from_buffers(dtype, 1, [None, pa.py_buffer(offsets), cell])
+
+
+def _cell(table: pa.Table, name: str) -> Any:
+    """The cell of a table of one row; of a binary one its buffer, in place (a scalar would have a copy)."""
+    assert table.num_rows == 1, f"{table.num_rows} units in one envelope"
+    (array,) = (chunk for chunk in table[name].chunks if len(chunk))
+    if not pa.types.is_large_binary(array.type) or not array.is_valid()[0].as_py():
+        return array[0].as_py()
+    _, offsets, content = array.buffers()
+    start, end = memoryview(offsets).cast("q")[array.offset : array.offset + 2]
+    return content.slice(start, end - start)

@@ -1,0 +1,70 @@
+"""What a commit says of its unit as a whole: texts in the file's key-value metadata, one type in the code."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from schemas.commit import VERSION
+
+END = "end"
+
+
+class StageSeconds(NamedTuple):
+    """Seconds that a unit took, by stage. load, wait, host: its device was idle, see pipeline/scoring/idle.py."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    copy: float = 0.0
+    score: float = 0.0
+    load: float = 0.0
+    wait: float = 0.0
+    host: float = 0.0
+    commit: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footer:
+    """version: of schemas/commit.py.  slice: number of the plan slice.  number: of the unit or stream within the slice.
+    part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
+    next_offset: where the stream goes on, as its source counts; None where nothing is left.
+    device: device and precision that scored, for example `cpu-bf16`.  bytes_read: encoded bytes fetched for the unit.
+    """
+
+    version: int = VERSION
+    unit_id: str
+    slice: int
+    number: int
+    part: int
+    date: str
+    scored: int
+    errors: int
+    next_offset: int | None
+    device: str
+    bytes_read: int
+    seconds: StageSeconds
+
+    def texts(self) -> dict[str, str]:
+        """The footer as it is written, by name."""
+        texts = {name: str(entry) for name, entry in vars(self).items()}
+        next_offset = END if self.next_offset is None else str(self.next_offset)
+        return texts | {"next_offset": next_offset, "seconds": json.dumps(self.seconds._asdict())}
+
+    @classmethod
+    def parse(cls, texts: Mapping[str, str]) -> "Footer":
+        """The footer that `texts` gave. Raises KeyError, TypeError, ValueError for anything else."""
+        named = {field.name: texts[field.name] for field in fields(cls)}
+        return cls(
+            version=int(named["version"]),
+            unit_id=named["unit_id"],
+            slice=int(named["slice"]),
+            number=int(named["number"]),
+            part=int(named["part"]),
+            date=named["date"],
+            scored=int(named["scored"]),
+            errors=int(named["errors"]),
+            next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
+            device=named["device"],
+            bytes_read=int(named["bytes_read"]),
+            seconds=StageSeconds(**json.loads(named["seconds"])),
+        )

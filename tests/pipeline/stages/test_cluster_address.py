@@ -1,0 +1,116 @@
+"""Addresses at which no Ray cluster answers: said at once, in one line."""
+
+import socket
+import threading
+
+import pytest
+
+from pipeline.stages import cluster_address
+from pipeline.stages.cluster import connect
+from pipeline.stages.cluster_address import NoCluster, check_cluster
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    monkeypatch.setattr(cluster_address, "ANSWER_S", 0.5)
+
+
+@pytest.fixture
+def listening():
+    """Starts a server that answers every connection with some bytes (None: never); its port."""
+    servers = []
+
+    def start(answer):
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                if answer is not None:
+                    connection.recv(100)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return server.getsockname()[1]
+
+    yield start
+    for server in servers:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "ray://127.0.0.1:{}", "ray://localhost:{}/"])
+@pytest.mark.parametrize("given", ["flag", "environment"])
+def test_nothing_listens(monkeypatch, form, given):
+    address = form.format(closed_port())
+    field = "address"
+    if given == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        address, field = None, "RAY_ADDRESS"
+    for check in (check_cluster, connect):
+        with pytest.raises(NoCluster, match=f"^{field} must be that of a Ray cluster that runs; .*no connection") as caught:
+            check(address)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "another program than Ray answers"),
+        (b"-ERR unknown command\r\n", "another program than Ray answers"),
+        (b"", "another program than Ray answers|no connection can be made"),
+        (None, "nothing answers within"),
+    ],
+    ids=["dashboard", "redis", "closes", "silent"],
+)
+def test_another_program_listens(listening, answer, said):
+    with pytest.raises(NoCluster, match=said):
+        check_cluster(f"127.0.0.1:{listening(answer)}")
+
+
+def test_a_host_that_there_is_not():
+    with pytest.raises(NoCluster, match="the host's name is not known"):
+        check_cluster("head.invalid:6379")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:8265", "An http:// address is that of the dashboard, for `ray job submit` only"),
+        ("https://head/", "An http:// address is that of the dashboard"),
+        ("head", "Correct it"),
+        ("head:", "Correct it"),
+        ("head:0", "Correct it"),
+        ("head:70000", "Correct it"),
+        ("tcp://head:6379", "Correct it"),
+        ("ray:/head:1", "Correct it"),
+    ],
+)
+def test_other_forms_are_refused_with_the_right_ones(address, said):
+    with pytest.raises(NoCluster, match=f"must be host:port of the head .*ray://host:port.*got '{address}'. {said}"):
+        check_cluster(address)
+
+
+@pytest.mark.parametrize("address", [None, "", "local", "auto", " "])
+def test_nothing_is_asked_where_no_cluster_is_named(address):
+    check_cluster(address)
+
+
+def test_what_speaks_http2_is_taken_for_ray(listening, monkeypatch):
+    port = listening(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0]) + bytes(6))
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        check_cluster(address)
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    check_cluster(f"127.0.0.1:{listening(b'')}")
