@@ -5,36 +5,32 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
-from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
+from jobs.images.ground_truth import GroundTruth
+from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
-from models.metrics.aupro import binary_mask
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import content_box
-from pipeline.in_process import encoded_units, score_encoded
-from pipeline.input.config import SourceConfig
+from pipeline.in_process import score_encoded
 from pipeline.scoring.scorer import open_scorer
 from pipeline.storage.copies import local_copy
 
-GOOD = "good"
-ALL = "all"
-MASK_SUFFIXES = ("_mask.png", ".png", "_mask.bmp", ".bmp")
 STATISTICS: dict[str, Callable[[NDArray[np.float32], NDArray[np.bool_]], float]] = {
     "image_auroc": auroc,
     "average_precision": average_precision,
@@ -76,75 +72,54 @@ class ImageScore:
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures."""
     root = settings.input
-    types = _defect_types(root)
+    labelled = labelled_set(root)
     groups = PieceGroups(settings.groups)
+    truth = GroundTruth(labelled)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     scorer = open_scorer(directory, settings.device)
     opened = artifact.read(directory)
     decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
-    evidence = {name: PixelEvidence() for name in types}
+    evidence = {name: PixelEvidence() for name in labelled.types}
     unreadable: Counter[str] = Counter()
-    without_mask = 0
-    with Progress("evaluating", total=None) as progress:
-        for encoded in encoded_units(SourceConfig(input_uri=str(root / "test"))):
+    with Progress("evaluating", total=len(labelled.images)) as progress:
+        for images, encoded in encoded_parts(labelled):
             decoded, result = score_encoded(encoded, decode, scorer)
             finite = scorer.finite(result)
-            for i, row in enumerate(decoded.drop_columns(["captured_at"]).to_pylist()):
+            rows = decoded.drop_columns(["captured_at"]).to_pylist()
+            for i, (image, row) in enumerate(zip(images, rows, strict=True)):
                 if row["error"] is not None or not finite[i]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue
-                path, kind = f"test/{row['key']}", row["key"].partition("/")[0]
+                path = f"test/{image.key}"
                 group = groups.of(path)
-                scored.append(ImageScore(path, kind, float(result.score[i]), group))
-                mask = _mask(root, row, kind)
-                if mask is None:
-                    without_mask += 1
-                else:
-                    evidence[kind].add(_at_mask(result.anomaly_map[i], mask.shape, row, decode), mask, group)
+                scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group))
+                mask = truth.mask(image, (row["height"], row["width"]))
+                if mask is not None:
+                    shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
+                    evidence[image.defect_type].add(shown, mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
     if groups.unused():
         print(f"--groups: {groups.unused():,} rows of {settings.groups} name no image that was scored")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
+    counts = Counter(image.defect_type for image in scored)
+    check_both_scored(dict(counts), str(root))
     return {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
         "input": str(root),
-        "images": dict(sorted(Counter(image.defect_type for image in scored).items())),
+        "images": dict(sorted(counts.items())),
         "unreadable": dict(unreadable),
-        "defects_without_mask": without_mask,
+        "defects_without_mask": truth.counts.without_mask,
+        "masks": asdict(truth.counts),
+        "notes": [*labelled.lines(), *truth.counts.lines()],
         "interval": "95 %, bootstrap by " + (f"group of {settings.groups.name}" if settings.groups else "image"),
-        "pixels": "maps enlarged bilinearly to the masks' own size; masks binary at 128; AUPRO to a rate of 0.3",
+        "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, of grey "
+        "edges what is at least 128; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
-        "figures": {name: _figures(name, scored, evidence, settings) for name in [ALL, *types] if name != GOOD},
+        "figures": {name: _figures(name, scored, evidence, settings) for name in [ALL, *labelled.types] if name != GOOD},
         "scores": [asdict(image) for image in scored],
     }
-
-
-def _defect_types(root: Path) -> list[str]:
-    test = root / "test"
-    types = sorted(entry.name for entry in test.iterdir() if entry.is_dir()) if test.is_dir() else []
-    if GOOD not in types or len(types) < 2:
-        raise UsageError(
-            "--input",
-            "a folder in the MVTec layout, with test/good and at least one test/DEFECT",
-            str(root),
-            "Put images into test/good, test/<defect type>, and masks into ground_truth/<defect type>.",
-        )
-    return types
-
-
-def _mask(root: Path, row: dict, defect_type: str) -> NDArray[np.bool_] | None:
-    """(H, W) bool at the image's own size, all False for a good image; None where a defect has no mask file."""
-    if defect_type == GOOD:
-        return np.zeros((row["height"], row["width"]), bool)
-    stem = root / "ground_truth" / PurePosixPath(row["key"]).with_suffix("")
-    for suffix in MASK_SUFFIXES:
-        path = stem.with_name(stem.name + suffix)
-        if path.is_file():
-            with Image.open(path) as image:
-                return binary_mask(np.asarray(image.convert("L")))
-    return None
 
 
 def _at_mask(
@@ -210,6 +185,8 @@ def main(settings: EvaluateSettings) -> None:
         settings.json_file.parent.mkdir(parents=True, exist_ok=True)
         settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(table(report))
+    for note in report["notes"]:
+        print(note)
     if report["unreadable"]:
         print("not scored: " + ", ".join(f"{count} {reason}" for reason, count in report["unreadable"].items()))
 

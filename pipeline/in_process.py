@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.decode.unit import Decoded, decode_unit
+from pipeline.decode.unit import decode_unit
 from pipeline.input import registry
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.listing import Listing, open_input
@@ -50,12 +50,6 @@ def read_units(units: Iterable[UnitContent], source: SourceConfig, store: Store)
 def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[Part]:
     for unit in units:
         yield from registry.source(unit.source).read(unit, store, source, Start())
-
-
-def decoded_units(tables: Iterable[pa.Table], decode: DecodeConfig) -> Iterator[Decoded]:
-    """Units of encoded images decoded; images that cannot be read are rows with an error."""
-    for table in tables:
-        yield decode_unit(table, decode)
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:

@@ -125,7 +125,8 @@ def read_good_images(
     owners: list[np.ndarray] = []
     total = 0
     brightest: int | None = None  # level of any image of 16 bits
-    units, strays, archives = EncodedUnits(source), Strays(), []
+    units, strays = EncodedUnits(source), Strays()
+    archives: list[str] = []
     with Progress("reading and extracting features", total=None) as progress:
         for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)

@@ -21,8 +21,8 @@ FPR_LIMIT = 0.3
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 
-def binary_mask(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(H, W) grey mask, uint8, at its original size, to defect pixels.
+def binary_mask(mask: NDArray[np.integer | np.floating]) -> NDArray[np.bool_]:
+    """(H, W) grey mask, 0 to 255, at its original size, to defect pixels.
 
     >>> binary_mask(np.uint8([[0, 127, 128, 255]]))
     array([[False, False,  True,  True]])

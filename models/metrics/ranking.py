@@ -30,7 +30,7 @@ def auroc(scores: Scores, labels: Labels) -> float:
 
 
 def average_precision(scores: Scores, labels: Labels) -> float:
-    """Sum over thresholds of (recall step) x precision, no interpolation; nan without a defect.
+    """Sum over thresholds of (recall step) x precision, no interpolation; nan where one of the classes is missing.
 
     >>> average_precision(np.array([0.1, 0.6, 0.4, 0.9]), np.array([False, False, True, True])).__round__(4)
     0.8333
@@ -39,7 +39,7 @@ def average_precision(scores: Scores, labels: Labels) -> float:
 
 
 def f1_max(scores: Scores, labels: Labels) -> float:
-    """The largest F1 over all thresholds; an oracle's figure (it looks at the labels), nan without a defect.
+    """The largest F1 over all thresholds; an oracle's figure (it looks at the labels). nan where one class is missing.
 
     >>> f1_max(np.array([0.1, 0.6, 0.4, 0.9]), np.array([False, False, True, True]))
     0.8
@@ -56,7 +56,7 @@ def _curve(scores: Scores, labels: Labels) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _average_precision(true_positives: NDArray[np.int64], false_positives: NDArray[np.int64]) -> float:
-    if not len(true_positives) or not true_positives[-1]:
+    if not len(true_positives) or not true_positives[-1] or not false_positives[-1]:
         return float("nan")
     flagged = np.maximum(true_positives + false_positives, 1)
     steps = np.diff(true_positives, prepend=0) / true_positives[-1]
@@ -64,7 +64,7 @@ def _average_precision(true_positives: NDArray[np.int64], false_positives: NDArr
 
 
 def _f1_max(true_positives: NDArray[np.int64], false_positives: NDArray[np.int64]) -> float:
-    if not len(true_positives) or not true_positives[-1]:
+    if not len(true_positives) or not true_positives[-1] or not false_positives[-1]:
         return float("nan")
     return float((2 * true_positives / (true_positives + false_positives + true_positives[-1])).max())
 

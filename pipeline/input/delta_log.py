@@ -87,7 +87,7 @@ class _Snapshot:
                 self.refuse("hold its own files", f"{path!r} (a shallow clone)", "Make a deep clone of it")
         return {self.folder + unquote(path) for path in self._added}
 
-    def refuse(self, rule: str, got: str, fix: str) -> None:
+    def refuse(self, rule: str, got: object, fix: str) -> None:
         """Raises UnreadableTable."""
         raise UnreadableTable(f"the Delta table {self.folder.rstrip('/') or '.'!r} must {rule}; got {got}. {fix}.")
 

@@ -44,6 +44,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for uri, group in groupby(sorted(wanted, key=lambda image: image.uri), key=lambda image: image.uri):
         images = list(group)
+        here: dict[str, bytes | str]
         try:
             here = dict(_read(store, uri.removeprefix(base), images, config))
         except Gone:

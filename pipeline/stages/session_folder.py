@@ -63,9 +63,10 @@ def _short(wanted: Path) -> Path:
     for base in SHORT_FOLDERS:
         if os.access(base, os.W_OK | os.X_OK):
             return base / "ray"
+    short = " or ".join(map(str, SHORT_FOLDERS))
     raise NoSessionFolder(
-        f"TMPDIR must have at most {LONGEST_FOLDER - len('/ray')} bytes, or {' or '.join(map(str, SHORT_FOLDERS))} be "
-        f"writable, for Ray's sockets; got {str(wanted.parent)!r}. Let RAY_TMPDIR name a short folder"
+        f"TMPDIR must have at most {LONGEST_FOLDER - len('/ray')} bytes, or {short} be writable, "
+        f"for Ray's sockets; got {str(wanted.parent)!r}. Let RAY_TMPDIR name a short folder"
     )
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +63,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["squash", "keep", "tile"])
 def model(request: pytest.FixtureRequest, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
+    return trained(tree, tmp_path_factory.mktemp("model"), request.param)
+
+
+@pytest.fixture(scope="module")
+def squashing(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tree, tmp_path_factory.mktemp("model"), "squash")
+
+
+def trained(tree: Path, folder: Path, aspect: str) -> Path:
     config = folder / "train.yaml"
-    config.write_text(yaml.safe_dump(SMALL | {"aspect": request.param}))
+    config.write_text(yaml.safe_dump(SMALL | {"aspect": aspect}))
     flags = ["--input", str(tree / "train" / "good"), "--model-out", str(folder / "m"), "--config", str(config)]
     with pytest.raises(SystemExit) as ended:
         run(train_main, flags)
@@ -96,6 +107,8 @@ def test_figures_counts_and_table(tree: Path, model: Path, tmp_path: Path, capsy
         assert 0 <= figure["low"] <= figure["high"] <= 1
     shown = capsys.readouterr().out
     assert "image AUROC" in shown and "hole" in shown and "AUPRO" in shown
+    assert "defect images without a mask: 1 of 10 (" in shown and "masks that mark no pixel: 1 (" in shown
+    assert report["notes"] and all(note in shown for note in report["notes"])
 
 
 def test_without_groups_the_interval_says_by_image(tree: Path, model: Path, tmp_path: Path) -> None:
@@ -113,3 +126,126 @@ def test_what_cannot_work_is_one_sentence(tree: Path, model: Path, tmp_path: Pat
     short.write_text("path,piece\ntest/good/000.png,a\n")
     assert evaluate("--model", str(model), "--input", str(tree), "--groups", str(short)) == 2
     assert "a table that has every image" in capsys.readouterr().err
+
+
+def redrawn(root: Path, change: Callable[[np.ndarray], np.ndarray], rename: Callable[[Path], Path]) -> None:
+    for path in sorted((root / "ground_truth").rglob("*.png")):
+        pixels = change(np.asarray(Image.open(path)))
+        path.unlink()
+        target = rename(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target, "TIFF" if "tif" in target.suffix.lower() else None)
+
+
+def same_stem(path: Path) -> Path:
+    return path.with_name(path.name.replace("_mask", ""))
+
+
+def linked(root: Path, name: str) -> None:
+    (root / name).rename(root.parent / f"{root.name}-{name.replace('/', '-')}")
+    (root / name).symlink_to(root.parent / f"{root.name}-{name.replace('/', '-')}")
+
+
+def litter(root: Path) -> None:
+    for place in ("test", "test/good", "test/hole", "ground_truth/hole"):
+        (root / place / ".ipynb_checkpoints").mkdir()
+        shutil.copy(root / "test/good/000.png", root / place / ".ipynb_checkpoints" / "000-checkpoint.png")
+
+
+SAME_FIGURES = {
+    "0/1, same stem": lambda root: redrawn(root, lambda mask: mask // 255, same_stem),
+    "0/100, .PNG": lambda root: redrawn(root, lambda mask: mask // 255 * 100, lambda path: path.with_suffix(".PNG")),
+    "red, .bmp": lambda root: redrawn(root, lambda m: np.dstack([m, m * 0, m * 0]), lambda path: path.with_suffix(".bmp")),
+    "RGBA": lambda root: redrawn(root, lambda m: np.dstack([m, m * 0, m * 0, m]), same_stem),
+    "bool, .TIF": lambda root: redrawn(root, lambda mask: mask > 0, lambda path: same_stem(path).with_suffix(".TIF")),
+    "16 bits, .tiff": lambda root: redrawn(root, lambda m: m.astype(np.uint16) * 257, lambda path: path.with_suffix(".tiff")),
+    "a folder an image": lambda root: redrawn(
+        root, lambda mask: mask, lambda path: same_stem(path).with_suffix("") / "000.png"
+    ),
+    "half of the masks 0/1": lambda root: redrawn(root, lambda m: m // 255 if m.shape[0] > 72 else m, lambda path: path),
+    "linked test/good": lambda root: linked(root, "test/good"),
+    "linked ground_truth": lambda root: linked(root, "ground_truth"),
+    "linked defect": lambda root: linked(root, "test/hole"),
+    "litter": litter,
+    "a picture in test/": lambda root: shutil.copy(root / "test/good/000.png", root / "test/overview.png"),
+}
+
+
+@pytest.fixture(scope="module")
+def figures(tree: Path, squashing: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    out = tmp_path_factory.mktemp("figures") / "f.json"
+    assert evaluate("--model", str(squashing), "--input", str(tree), "--json", str(out)) == 0
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("name", SAME_FIGURES)
+def test_figures_do_not_depend_on_how_masks_are_written(
+    name: str, tree: Path, squashing: Path, figures: dict, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    SAME_FIGURES[name](root)
+    assert evaluate("--model", str(squashing), "--input", str(root), "--json", str(tmp_path / "f.json")) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["figures"] == figures["figures"] and found["images"] == figures["images"]
+    assert found["defects_without_mask"] == figures["defects_without_mask"] == 1
+
+
+@pytest.mark.parametrize("kinds", [("cut",), ("hole", "cut")])
+def test_defects_without_masks_have_no_pixel_figures(
+    kinds: tuple[str, ...], tree: Path, squashing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    for kind in kinds:
+        shutil.rmtree(root / "ground_truth" / kind)
+    assert evaluate("--model", str(squashing), "--input", str(root), "--json", str(tmp_path / "f.json")) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["figures"]["cut"]["aupro"]["value"] is None and found["figures"]["cut"]["image_auroc"]["value"] is not None
+    assert (found["figures"]["all"]["aupro"]["value"] is None) == ("hole" in kinds)
+    expected = 10 if "hole" in kinds else 4
+    assert f"defect images without a mask: {expected} of 10" in capsys.readouterr().out
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def smaller(path: Path) -> None:
+    Image.open(path).resize((40, 36)).save(path)
+
+
+REFUSED = {
+    "half a mask": lambda root: half(root / "ground_truth/hole/000_mask.png"),
+    "a mask of another size": lambda root: smaller(root / "ground_truth/hole/000_mask.png"),
+    "a photograph as mask": lambda root: shutil.copy(root / "test/hole/000.png", root / "ground_truth/hole/000_mask.png"),
+    "no good image": lambda root: [path.unlink() for path in (root / "test/good").iterdir()],
+    "good is a broken link": lambda root: [shutil.rmtree(root / "test/good"), os.symlink("gone", root / "test/good")],
+    "no defect": lambda root: [shutil.rmtree(root / "test" / kind) for kind in ("hole", "cut")],
+    "masks of other names": lambda root: [
+        path.rename(path.with_name(path.name.replace("_mask", "_seg"))) for path in (root / "ground_truth/hole").iterdir()
+    ],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_measured_is_one_sentence(
+    name: str, tree: Path, squashing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    REFUSED[name](root)
+    capsys.readouterr()
+    assert evaluate("--model", str(squashing), "--input", str(root), "--json", str(tmp_path / "f.json")) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and " must be " in told
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_good_images_that_cannot_be_read_give_no_figure(
+    tree: Path, squashing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    for path in (root / "test/good").iterdir():
+        path.write_bytes(b"no image")
+    config = tmp_path / "evaluate.yaml"
+    config.write_text("max_unreadable_share: 1.0\n")
+    assert evaluate("--model", str(squashing), "--input", str(root), "--config", str(config)) == 2
+    assert "good images and defects that can be read" in capsys.readouterr().err

@@ -31,6 +31,7 @@ def test_a_missing_class_has_no_figure() -> None:
     scores = np.arange(4, dtype=np.float32)
     assert np.isnan(auroc(scores, np.zeros(4, bool))) and np.isnan(auroc(scores, np.ones(4, bool)))
     assert np.isnan(average_precision(scores, np.zeros(4, bool))) and np.isnan(f1_max(scores, np.zeros(4, bool)))
+    assert np.isnan(average_precision(scores, np.ones(4, bool))) and np.isnan(f1_max(scores, np.ones(4, bool)))
 
 
 def test_pixels_image_by_image_equal_all_at_once() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.decode.image_file import FORMATS
+from pipeline.decode.formats.first_bytes import READ
 from pipeline.input.pictures import FIRST_BYTES, begins_as_picture, is_picture, named_as_picture
 
 GREY = Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
@@ -38,7 +38,7 @@ def test_what_other_encoders_write_begins_as_a_picture(codec):
 
 
 def test_every_format_that_is_read_begins_as_a_picture():
-    for name, beginnings in FORMATS.items():
+    for name, beginnings in READ.items():
         for beginning in beginnings:
             header = b"\0" * 12 + b"\x28\0\0\0" if name == "BMP" else b"\0" * 60
             assert begins_as_picture(beginning + header), (name, beginning)

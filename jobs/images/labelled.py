@@ -1,0 +1,158 @@
+"""Labelled images in the MVTec layout: test/good, test/<defect type>, and the masks of the defects below ground_truth/.
+
+Folders and files may be links, wherever these lead: a data set that is split by links is read as what it shows.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from jobs.command.errors import UsageError
+from jobs.images.folder_walk import as_key, walked
+from jobs.images.mask_files import MaskFiles, mask_of, stem_of
+from pipeline.input.config import SourceConfig
+from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.keys import ignored
+from pipeline.input.registry import LAST, claiming
+
+GOOD = "good"
+ALL = "all"
+"""The name of the figures over all defect types."""
+LAYOUT = "Put images into test/good and test/<defect type>, and masks into ground_truth/<defect type>."
+
+
+class LabelledImage(NamedTuple):
+    """One image of the set. key: its path below test/.  masks: the files whose union is its mask, perhaps none."""
+
+    key: str
+    defect_type: str
+    path: Path
+    masks: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Everything below test/, in the order of its keys.
+
+    types: folders with images, `good` among them.  empty_types: folders without any.
+    loose: names directly in test/, which belong to no type.  mask_files: what ground_truth/ holds.
+    """
+
+    root: Path
+    types: list[str]
+    images: list[LabelledImage]
+    empty_types: list[str]
+    loose: list[str]
+    mask_files: MaskFiles
+
+    def lines(self) -> list[str]:
+        """What was found and is no part of the figures, a sentence each."""
+        lines = []
+        if self.empty_types:
+            lines.append(f"folders without images, left out: {', '.join(f'test/{name}' for name in self.empty_types)}")
+        if self.loose:
+            lines.append(f"files directly in test/, of no type and left out: {len(self.loose)}, such as {self.loose[0]}")
+        return lines + self.mask_files.lines()
+
+
+def labelled_set(root: Path) -> LabelledSet:
+    """The images below the root's test/ with their mask files; none is opened yet.
+
+    Raises:
+        UsageError: no test/good with an image, no other type with one, archives or masks among the images.
+    """
+    folders, loose = _entries(root)
+    keys = {kind: _image_keys(root, kind) for kind in folders}
+    types = [kind for kind in folders if keys[kind]]
+    if GOOD not in types or len(types) < 2:
+        found = {kind: len(keys[kind]) for kind in folders}
+        raise UsageError(
+            "--input",
+            "a folder in the MVTec layout, with images in test/good and in at least one test/DEFECT",
+            f"{root}" + (f" with {', '.join(f'{n} in test/{kind}' for kind, n in found.items())}" if found else ""),
+            LAYOUT,
+        )
+    masks = MaskFiles(root)
+    images = [
+        LabelledImage(key, kind, root / "test" / os.fsdecode(path), masks.of(key))
+        for kind in types
+        for key, path in keys[kind].items()
+    ]
+    masks.check([kind for kind in types if kind != GOOD])
+    empty = [kind for kind in folders if not keys[kind]]
+    return LabelledSet(root, types, sorted(images, key=lambda image: image.key), empty, loose, masks)
+
+
+def check_both_scored(images: dict[str, int], where: str) -> None:
+    """Raises UsageError when no good image or no defect was scored: there is nothing to compare."""
+    if not images.get(GOOD) or not sum(count for kind, count in images.items() if kind != GOOD):
+        raise UsageError(
+            "--input", "a folder with good images and defects that can be read", f"{where} with {images} scored", "Repair them."
+        )
+
+
+def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], pa.Table]]:
+    """Some images at a time, and their rows of schemas/encoded.py in the same order."""
+    config = SourceConfig(input_uri=str(labelled.root / "test"))
+    rows = EncodedRows(Path(os.path.abspath(labelled.root / "test")).as_uri(), config)
+    part: list[LabelledImage] = []
+    for image in labelled.images:
+        content = _content(image.path, config.max_member_bytes)
+        if rows.full_before(content):
+            yield part, rows.table()
+            part = []
+        part.append(image)
+        rows.add(image.key, content, None if isinstance(content, Fault) else len(content))
+    if part:
+        yield part, rows.table()
+
+
+def _entries(root: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders of types, and of what else lies directly in test/; litter is neither."""
+    test = root / "test"
+    if not test.is_dir():
+        return [], []
+    entries = sorted(test.iterdir())
+    folders = [entry.name for entry in entries if entry.is_dir() and not ignored(f"{entry.name}/-")]
+    loose = [as_key(os.fsencode(entry.name)) for entry in entries if not entry.is_dir() and not ignored(entry.name)]
+    if ALL in folders:
+        raise UsageError(
+            "--input", "a folder without a type `all`, the name of the figures over all", f"test/{ALL}", "Rename that folder."
+        )
+    places = Counter(os.path.realpath(test / kind) for kind in folders)
+    twice = [kind for kind in folders if places[os.path.realpath(test / kind)] > 1]
+    if twice:
+        raise UsageError(
+            "--input", "a folder whose types are different folders", twice, "One is a link to the other: remove it."
+        )
+    return folders, loose
+
+
+def _image_keys(root: Path, kind: str) -> dict[str, bytes]:
+    """Path below test/ by key, of every image of a type."""
+    paths = [os.fsencode(kind) + b"/" + path for path in walked(root / "test" / kind)]
+    keys = {key: path for path in paths if not ignored(key := as_key(path))}
+    for key in keys:
+        if claiming(key) != LAST:
+            raise UsageError("--input", "a folder of loose images", f"test/{key}", "Unpack the archive into this folder.")
+    stems = {stem_of(key) for key in keys}
+    for key in keys:
+        if mask_of(stem_of(key)) in stems:
+            fix = f"Move masks to ground_truth/{kind}."
+            raise UsageError("--input", "a folder with masks only below ground_truth/", f"test/{key}", fix)
+    return keys
+
+
+def _content(path: Path, max_bytes: int) -> bytes | Fault:
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            return Fault("too_large", f"the image has {size} bytes; the limit is {max_bytes}")
+        return path.read_bytes()
+    except OSError as error:  # a broken link, no right to read it
+        return Fault("gone", f"the image cannot be read: {error.strerror}")
