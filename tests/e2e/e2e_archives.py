@@ -124,7 +124,7 @@ def with_threshold(model, copy, threshold):
     """A copy of the model that marks regions above the threshold."""
     marking = shutil.copytree(model, copy)
     config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
-    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
+    (marking / artifact.CONFIG).write_text(artifact.file_text(config.model_dump(mode="json")))
     artifact.write_digests(marking)
     return marking
 
