@@ -83,8 +83,8 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
         find_columns(key, parquet.schema_arrow, config)
         total = parquet.metadata.num_rows if total is None else total
         for image, row_id in _cells(parquet, first, total, done, key, config):
-            content = Fault("missing", "the image cell of the row is null") if image is None else image
-            if len(image or b"") > config.max_member_bytes:
+            content: bytes | Fault = Fault("missing", "the image cell of the row is null") if image is None else image
+            if image is not None and len(image) > config.max_member_bytes:
                 content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
             if unit.images is None and rows.full_before(content):
                 yield Part(rows.table(), done, file.bytes_read - fetched)
@@ -173,8 +173,8 @@ def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceC
 
 
 def _range(whole: UnitContent, rows: RowRange, size: int, stored: int, config: SourceConfig) -> UnitContent:
-    fits = rows.count <= config.unit_images and size <= config.unit_bytes
-    return replace(whole, rows=rows, images=rows.count if fits else None, size=stored)
+    fits = rows.length <= config.unit_images and size <= config.unit_bytes
+    return replace(whole, rows=rows, images=rows.length if fits else None, size=stored)
 
 
 def _row_name(row: int, config: SourceConfig) -> str:

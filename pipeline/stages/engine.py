@@ -55,7 +55,9 @@ class RayEngine:
         remote = ray.remote(function).options(num_cpus=1)
         at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
         with _own_errors():
-            yield from in_order(remote.remote, jobs, ray.get, at_once - 1)
+            begin: Callable[[Job], ray.ObjectRef] = remote.remote
+            end: Callable[[ray.ObjectRef], Result] = ray.get
+            yield from in_order(begin, jobs, end, at_once - 1)
 
 
 @contextlib.contextmanager

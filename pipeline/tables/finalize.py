@@ -134,6 +134,9 @@ def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Count
                 files = _newer(earlier, files)
             written[files.date] = files
 
+    def write_anew(name: str, dates: Iterable[str]) -> None:
+        write(dates, (name,), newest())
+
     check_partitions(state.output_uri, run.model, run.model_digest, units)
     opened = newest()
     pending = tuple(name for name in PARTITIONED if not is_committed(opened[name], run.run_id, run.slice))
@@ -142,7 +145,7 @@ def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Count
     if pending == PARTITIONED:
         _check_error_share(state, run, counts, written.values())
     for name in pending:
-        retry(partial(_commit, state, run, name, written, lambda dates, name=name: write(dates, (name,), newest())))
+        retry(partial(_commit, state, run, name, written, partial(write_anew, name)))
     return counts
 
 

@@ -84,7 +84,7 @@ def rows_of(content: bytes, **options: object) -> tuple[list[dict], list[dict], 
             assert part.table.num_rows <= config.unit_images or len(units) == 1
             count += part.table.num_rows
             found += part.table.to_pylist()
-        assert (unit.rows is None or unit.rows.count == count) and unit.images in (count, None)
+        assert (unit.rows is None or unit.rows.length == count) and unit.images in (count, None)
     assert len(found) <= max(1, len(content))
     return units, found, store
 

@@ -81,7 +81,7 @@ def test_units_join_small_row_groups(put_locally):
     assert [(*u.rows, u.images) for u in units] == [(0, 30, 30), (30, 30, 30), (60, 30, 30), (90, 10, 10)]
     assert [row["encoded"] for row in rows(store, config, units)] == content
     _, _, units = put_locally(shard(content, 10), unit_bytes=3000)
-    assert [u.rows.count for u in units] == [20] * 5
+    assert [u.rows.length for u in units] == [20] * 5
 
 
 def test_a_large_row_group_is_a_stream(put):
@@ -91,7 +91,7 @@ def test_a_large_row_group_is_a_stream(put):
     assert [row["encoded"] for row in rows(store, config, units)] == content
     for unit in units:
         parts = read(store, config, unit)
-        assert [part.next_offset for part in parts] == [*range(25, unit.rows.count, 25), None]
+        assert [part.next_offset for part in parts] == [*range(25, unit.rows.length, 25), None]
         for number, part in enumerate(parts[:-1]):
             again = read(store, config, unit, Start(part.next_offset, number + 1, {}))
             assert [p.table for p in again] == [p.table for p in parts[number + 1 :]]
@@ -112,7 +112,7 @@ def test_a_stream_is_cut_by_bytes_and_holds_little_in_memory(put_locally, monkey
 
 def test_no_rows_are_a_planned_unit_of_none(put_locally):
     store, config, units = put_locally(shard([]))
-    assert [(u.rows.count, u.images) for u in units] == [(0, 0)]
+    assert [(u.rows.length, u.images) for u in units] == [(0, 0)]
     assert [part.table.num_rows for part in read(store, config, units[0])] == [0]
 
 
