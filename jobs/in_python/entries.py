@@ -21,7 +21,7 @@ def load(uri: str | os.PathLike[str], device: str = "auto") -> Model:
     """A trained model from a folder or s3://bucket/prefix.
 
     >>> load("model").score(["bad.png"]).anomaly_map[0].shape
-    (32, 32)
+    (16, 16)
     """
     return Model(uri, device)
 
@@ -35,7 +35,7 @@ def fit(detector: str, images: Images, model_out: str | os.PathLike[str] | None 
     Raises:
         UsageError, ConfigError: a setting that cannot be.  ImagesError.  ErrorShareError: too many images are unreadable.
 
-    >>> model = fit("padim", "good", weights="none", image_size=64, epochs=None)
+    >>> model = fit("padim", "good", backbone="test_resnet", weights="none", image_size=64)
     >>> model.artifact.config.detector
     'padim'
     """
