@@ -21,7 +21,8 @@ from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Denied, Unreachable
 from pipeline.storage.store import Store
 from pipeline.tables.delta import check_partitions
-from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
+from pipeline.tables.finalize import finalize_slice
+from pipeline.tables.run_row import Counts, RunInfo
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 

@@ -22,6 +22,9 @@ class StageSeconds(NamedTuple):
     host: float = 0.0
     commit: float = 0.0
 
+    def plus(self, other: "StageSeconds") -> "StageSeconds":
+        return StageSeconds(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footer:

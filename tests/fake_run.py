@@ -21,7 +21,7 @@ from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.state_file import WRITING
 from pipeline.storage.store import open_store
-from pipeline.tables.finalize import RunInfo
+from pipeline.tables.run_row import RunInfo
 from schemas import commit
 from schemas.footer import Footer, StageSeconds
 from schemas.plan import SCHEMA, PlannedObject, Unit, unit_table

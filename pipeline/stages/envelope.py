@@ -43,6 +43,7 @@ def explanations_in(results: Results, maps: Sequence[np.ndarray]) -> dict[int, n
     """The explanations, (h, w) float32, by position; they have the shapes of those images' `maps`."""
     if results.explained is None or results.explanations is None:
         return {}
+    assert results.explanations is not None
     positions = np.frombuffer(results.explained, np.int64).tolist()
     cells = np.frombuffer(results.explanations, np.float32)
     return dict(zip(positions, _cut(cells, [maps[position].shape for position in positions]), strict=True))

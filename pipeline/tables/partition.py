@@ -5,11 +5,11 @@ changed shard no longer holds goes with it. Nothing here is visible to readers; 
 """
 
 import tempfile
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -25,6 +25,7 @@ from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
+from schemas.footer import StageSeconds
 
 SPOOLED = ("scores", "errors")
 """Tables that are sorted as a whole when they are written; maps and regions are written as the commits come."""
@@ -54,20 +55,33 @@ class PartitionJob:
         return self.score_schema if table == "scores" else TABLES[table].SCHEMA
 
 
+class PartitionCounts(NamedTuple):
+    """Images of a slice in a partition, of which duplicates are among the others; what was ignored beside them in its shards;
+    and the encoded bytes fetched."""
+
+    scored: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    ignored: int = 0
+    bytes_read: int = 0
+
+    def plus(self, other: "PartitionCounts") -> "PartitionCounts":
+        return PartitionCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True)
 class PartitionFiles:
     """Files to add to and remove from each table, computed from `existing`.
 
-    counts: scored, quarantined, duplicates, ignored, bytes_read.  stage_seconds: added up over all workers.
-    archives: keys of those that are not read.
+    stage_seconds: added up over all workers.  archives: keys of those that are not read.
     """
 
     date: str
     added: dict[str, list[DataFile]]
     removed: dict[str, list[DataFile]]
     existing: dict[str, list[DataFile]]
-    counts: Counter[str]
-    stage_seconds: Counter[str]
+    counts: PartitionCounts
+    stage_seconds: StageSeconds
     archives: tuple[str, ...] = ()
 
 
@@ -92,7 +106,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
                 merge = _merge if table in SPOOLED else _prune
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
-        counts["duplicates"] = len(duplicates)
+        counts = counts._replace(duplicates=len(duplicates))
         return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds, tuple(archives))
 
 
@@ -105,15 +119,14 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
 
 def _read(
     job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
-) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
+) -> tuple[dict[str, list[DataFile]], PartitionCounts, StageSeconds]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
         archives: takes the keys of archives that were not read.
     """
-    counts: Counter[str] = Counter(scored=0, quarantined=0, bytes_read=0)
-    stage_seconds: Counter[str] = Counter()
+    counts, stage_seconds = PartitionCounts(), StageSeconds()
     writers = {table: _writer(job, table, scratch) for table in ("maps", "regions") if table in job.tables}
     with ExitStack() as stack:
         ordered = {table: UnitOrder(stack.enter_context(writer)) for table, writer in writers.items()}
@@ -125,7 +138,7 @@ def _read(
             for commit in read_commits(job.state, job.slice, first, end):
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
-                _count(commit, counts, stage_seconds)
+                counts, stage_seconds = counts.plus(_counts(commit)), stage_seconds.plus(commit.footer.seconds)
                 archives += rows.filter(pc.equal(rows["error"], UNSUPPORTED))["key"].to_pylist()
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
@@ -140,13 +153,10 @@ def _read(
     return {table: writer.files for table, writer in writers.items()}, counts, stage_seconds
 
 
-def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) -> None:
+def _counts(commit: Commit) -> PartitionCounts:
     failed = commit.rows.num_rows - commit.rows["error"].null_count
-    counts["scored"] += commit.rows.num_rows - failed
-    counts["quarantined"] += failed
-    counts["bytes_read"] += commit.footer.bytes_read
-    counts["ignored"] += commit.footer.ignored
-    stage_seconds.update(commit.footer.seconds._asdict())
+    footer = commit.footer
+    return PartitionCounts(commit.rows.num_rows - failed, failed, ignored=footer.ignored, bytes_read=footer.bytes_read)
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:

@@ -14,6 +14,7 @@ FOOTER = Footer(
     next_offset=None,
     device="cpu-bf16",
     bytes_read=54,
+    ignored=2,
     seconds=StageSeconds(read=0.1, wait=1e-9),
 )
 TEXTS = {
@@ -28,6 +29,7 @@ TEXTS = {
     "next_offset": "end",
     "device": "cpu-bf16",
     "bytes_read": "54",
+    "ignored": "2",
     "seconds": (
         '{"read": 0.1, "decode": 0.0, "copy": 0.0, "score": 0.0, "load": 0.0, "wait": 1e-09, "host": 0.0, "commit": 0.0}'
     ),

@@ -455,9 +455,7 @@ def described(count=3):
 def test_a_parquet_that_describes_others_is_ignored_and_counted(put, place, key, beside):
     open_store(place).put(beside, b"x")
     store, config, units = put(described(), key)
-    assert [(u["row_count"], u["images"], u["size"]) for u in units] == [(0, 0, 0)], (
-        "planned, so that no later run plans it again"
-    )
+    assert [(u.rows, u.images, u.size) for u in units] == [((0, 0), 0, 0)], "planned, so that no later run plans it again"
     (part,) = read(store, config, units[0])
     assert (part.table.num_rows, part.ignored, part.next_offset) == (0, 1, None)
 

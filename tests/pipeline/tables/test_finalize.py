@@ -8,7 +8,6 @@ import pytest
 from deltalake import DeltaTable
 from fake_run import DIGEST, MODEL, RUN, failed, info, scored, unit_id, write_slice
 
-from pipeline.state.commits import write_commit
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.run_state import RunState
 from pipeline.storage.local import LocalStore
@@ -16,9 +15,11 @@ from pipeline.tables import delta as tables
 from pipeline.tables import partition
 from pipeline.tables import writer as table_files
 from pipeline.tables.error_share import TooManyErrors
-from pipeline.tables.finalize import Counts, finalize_slice, read_published
+from pipeline.tables.finalize import finalize_slice, read_published
 from pipeline.tables.query import connect
+from pipeline.tables.run_row import Counts
 from schemas import commit
+from schemas.footer import StageSeconds
 
 TIMES = ("scored_at", "finished_at", "started_at", "spent_s")
 FIRST = [
@@ -54,7 +55,7 @@ def names_and_scores(output, date=None):
 def test_rows_of_a_slice(tmp_path):
     write_slice(tmp_path, FIRST)
     counts = finalize_slice(str(tmp_path), info())
-    assert counts == Counts(8, 6, 2, 0, 3, 800, {"read": 0.75, "decode": 1.5, "score": 3.0, "wait": 1.5, "host": 0.0})
+    assert counts == Counts(8, 6, 2, 0, 3, 800, StageSeconds(read=0.75, decode=1.5, score=3.0, wait=1.5))
     assert read_published(RunState(str(tmp_path), RUN), 0) == counts
     assert names_and_scores(tmp_path) == {"a": 1.0, "b": 3.0, "t1": 4.0, "d": 2.0, "e": 2.5, "gone": 9.0}
     row = next(row for row in rows(tmp_path, "scores") if row["uri"] == "s3://line/d")
@@ -297,18 +298,6 @@ def test_ignored_members_are_added_to_ignored_objects(tmp_path):
     write_slice(tmp_path, FIRST, streams={0: 2}, ignored=7)
     assert finalize_slice(str(tmp_path), info()).ignored == 3 + 4 * 7, "two parts of the stream and two other units"
     assert rows(tmp_path, "runs")[0]["ignored"] == 31
-
-
-def test_commits_of_before_say_nothing_of_ignored_members(tmp_path, monkeypatch):
-    with monkeypatch.context() as before:
-        before.delitem(commit.FOOTER, "ignored")
-        before.setattr("fake_run.write_commit", write_commit_without("ignored"))
-        write_slice(tmp_path, FIRST)
-    assert finalize_slice(str(tmp_path), info()).ignored == 3
-
-
-def write_commit_without(name):
-    return lambda store, key, rows, footer: write_commit(store, key, rows, {n: t for n, t in footer.items() if n != name})
 
 
 def test_only_errors(tmp_path):
