@@ -81,7 +81,7 @@ def stores_16bit(encoded: bytes) -> bool:
 
 def _stores_16bit(image: Image.Image) -> bool:
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
+    raw_modes = [tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles]
     return any(";16" in str(raw_mode) for raw_mode in raw_modes)
 
 
