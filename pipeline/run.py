@@ -185,8 +185,12 @@ def _score_slice(
     progress.done = counts.images
     windows = [(first, min(first + limits.window_units, counts.units)) for first in range(0, counts.units, limits.window_units)]
 
+    def both_answer() -> None:
+        lease.check()
+        next(iter(input_store.list()), None)
+
     def wait_out() -> None:
-        wait_for_storage(lambda: (lease.check(), next(iter(input_store.list()), None)), limits.outage_s)
+        wait_for_storage(both_answer, limits.outage_s)
 
     for attempt in range(2):
         for first, end in windows:

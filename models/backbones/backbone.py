@@ -174,7 +174,7 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
         _load(backbone, state, known, config)
     if config.fold_batch_norms:
         _fold_batch_norms(backbone, probe)
-    return backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return backbone.to(memory_format=torch.channels_last)
 
 
 @torch.enable_grad()

@@ -97,7 +97,7 @@ def _type(schema: pa.Schema, path: str) -> pa.DataType | None:
     dtype = schema.field(index).type if index >= 0 else None
     for name in rest:
         index = dtype.get_field_index(name) if dtype is not None and types.is_struct(dtype) else -1
-        dtype = dtype.field(index).type if index >= 0 else None
+        dtype = dtype.field(index).type if dtype is not None and index >= 0 else None
     return dtype
 
 

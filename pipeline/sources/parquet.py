@@ -83,8 +83,8 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
         find_columns(key, parquet.schema_arrow, config)
         total = parquet.metadata.num_rows if total is None else total
         for image, row_id in _cells(parquet, first, total, done, key, config):
-            content = Fault("missing", "the image cell of the row is null") if image is None else image
-            if len(image or b"") > config.max_member_bytes:
+            content: bytes | Fault = Fault("missing", "the image cell of the row is null") if image is None else image
+            if image is not None and len(image) > config.max_member_bytes:
                 content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
             if unit.images is None and rows.full_before(content):
                 yield Part(rows.table(), done, file.bytes_read - fetched)

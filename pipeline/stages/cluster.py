@@ -118,8 +118,12 @@ def connect(address: str | None) -> None:
 
 def _join(cluster: str) -> None:
     import ray
+    from ray._private.services import get_ray_address_from_environment
 
     try:
+        if cluster == "auto":  # a file of the last `ray start` says where, perhaps of a head that is gone
+            cluster = get_ray_address_from_environment("auto", None)
+            check_cluster(cluster)
         ray.init(address=cluster, logging_level=logging.WARNING)
     except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer
         raise NoCluster(

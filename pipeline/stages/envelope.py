@@ -41,7 +41,7 @@ def maps_in(results: Results) -> list[np.ndarray]:
 
 def explanations_in(results: Results, maps: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
     """The explanations, (h, w) float32, by position; they have the shapes of those images' `maps`."""
-    if results.explained is None:
+    if results.explained is None or results.explanations is None:
         return {}
     assert results.explanations is not None
     positions = np.frombuffer(results.explained, np.int64).tolist()

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SOCKET_BYTES = 107  # the longest path of a Unix socket on Linux; macOS has 3 fewer
 LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
@@ -28,9 +28,9 @@ class SessionFolder(NamedTuple):
     objects: Path | None
     lines: tuple[str, ...]
 
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """Keyword arguments of `ray.init`."""
-        options = {"_temp_dir": str(self.folder)}
+        options: dict[str, Any] = {"_temp_dir": str(self.folder)}
         if self.spill is not None:
             options["object_spilling_directory"] = str(self.spill)
         if self.objects is not None:

@@ -276,6 +276,6 @@ def _text(name: bytes) -> str:
     return ESCAPED.sub(rb"\\x5cx\1", name).decode("utf-8", "backslashreplace")
 
 
-def _no_link_no_wait(path: bytes, flags: int) -> int:
+def _no_link_no_wait(path: str | bytes, flags: int) -> int:
     """Opens what a link was put in place of, or a pipe that nobody writes to, as an error instead of following or waiting."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

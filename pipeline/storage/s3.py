@@ -22,7 +22,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 
-from pipeline.storage.direct_get import direct_get, open_direct
+from pipeline.storage.direct_get import DirectStore, direct_get, open_direct
 from pipeline.storage.objects import (
     RANGE_BYTES,
     SKEWED,
@@ -54,6 +54,9 @@ TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", 
 
 class S3Store:
     """`s3://bucket/prefix`; keys are relative to the prefix and taken as they are: nothing in them is normalised."""
+
+    _direct: DirectStore | None
+    _direct_works: bool
 
     def __init__(self, bucket: str, prefix: str):
         self.bucket = bucket

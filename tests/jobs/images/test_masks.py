@@ -6,6 +6,7 @@ What is right is what was drawn; tifffile and OpenCV write what Pillow cannot.
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ def opencv(suffix: str, of: Callable[[Pixels], NDArray]) -> Write:
     return lambda pixels, path: path.write_bytes(cv2.imencode(suffix, of(pixels))[1].tobytes())
 
 
-def tiff(of: Callable[[Pixels], NDArray], **options: object) -> Write:
+def tiff(of: Callable[[Pixels], NDArray], **options: Any) -> Write:
     return lambda pixels, path: tifffile.imwrite(path, of(pixels), **options)
 
 
@@ -58,7 +59,7 @@ def with_alpha(inside: tuple[int, ...], outside: tuple[int, ...]) -> Write:
     return png(lambda pixels: np.where(pixels[:, :, None], inside, outside).astype(np.uint8))
 
 
-def palette(colours: list[int], indices: Callable[[Pixels], NDArray], **options: object) -> Write:
+def palette(colours: list[int], indices: Callable[[Pixels], NDArray], **options: Any) -> Write:
     def write(pixels: Pixels, path: Path) -> None:
         image = Image.fromarray(indices(pixels), "P")
         image.putpalette(colours)
@@ -67,7 +68,7 @@ def palette(colours: list[int], indices: Callable[[Pixels], NDArray], **options:
     return write
 
 
-def saved(name: str, of: Callable[[Pixels], NDArray], **options: object) -> Write:
+def saved(name: str, of: Callable[[Pixels], NDArray], **options: Any) -> Write:
     return lambda pixels, path: Image.fromarray(of(pixels)).save(path, name, **options)
 
 
