@@ -18,7 +18,7 @@ class DamagedState(StorageError):
 
 
 @contextlib.contextmanager
-def reading(key: str) -> Iterator[None]:
+def intact(key: str) -> Iterator[None]:
     """Raises DamagedState, which names the object `key`, for whatever its bytes lead to."""
     try:
         yield

@@ -16,7 +16,7 @@ from jobs.command.config import load
 from jobs.score import score
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,7 +109,7 @@ def run_score(model, input, output, **more):
 def scores(output, by="image_id"):
     """`by` (image_id or content_hash) -> (score, map bytes, map scale, map offset); every image counted once."""
     rows = (
-        connect(str(output))
+        open_tables(str(output))
         .connection.execute(
             f"select s.{by}, s.score, m.map, m.map_scale, m.map_offset from scores s join maps m using (image_id)"
         )
