@@ -85,7 +85,7 @@ def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
     read_one, decode_one = read_stage.read_unit, read_stage.decoded
     third = threading.Event()
 
-    def reading(item, config):
+    def counting(item, config):
         for unit in read_one(item, config):
             read_units.append(item.number)
             if item.number == 3:
@@ -98,7 +98,7 @@ def test_the_next_unit_is_read_while_one_is_decoded(config, monkeypatch):
         read_before.append(len(read_units))
         return decode_one(unit, config)
 
-    monkeypatch.setattr(read_stage, "read_unit", reading)
+    monkeypatch.setattr(read_stage, "read_unit", counting)
     monkeypatch.setattr(read_stage, "decoded", decoding)
     found = units(item_table([WorkItem(number) for number in (1, 2, 3)]), config)
     assert [unit.label.number for unit in found] == read_units == [1, 2, 3]
