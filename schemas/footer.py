@@ -57,7 +57,7 @@ class Footer:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "Footer":
-        """The footer that `texts` gave; old ones have no `ignored`. Raises KeyError, TypeError, ValueError for anything else."""
+        """The footer of `texts`; old ones have no `ignored`. Raises KeyError, TypeError, ValueError for anything else."""
         named = {field.name: texts[field.name] for field in fields(cls) if field.name != "ignored"}
         return cls(
             version=int(named["version"]),
