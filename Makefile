@@ -58,8 +58,9 @@ lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-tables: $(STAMP) ## write docs/tables.md from the schemas
+tables: $(STAMP) ## write docs/tables.md from the schemas, docs/formats.md from what the decoder does with every kind of picture
 	PYTHONPATH=. $(RUN) docs/make_tables.py
+	PYTHONPATH=. $(RUN) docs/make_formats.py
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

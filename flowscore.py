@@ -1,10 +1,10 @@
 """flowscore in one import, for notebooks and scripts; `help(flowscore.load)` and the like say more.
 
-    >>> model = flowscore.fit("padim", "good", weights="none")   # or flowscore.load("model")
-    >>> model.score("suspicious").score.shape, len(model.explain("bad.png"))
-    ((3,), 1)
-    >>> flowscore.tables("results")["scores"].columns[:3]
-    ['image_id', 'model', 'date']
+    >>> model = flowscore.load("model")  # or flowscore.fit("padim", "good/")
+    >>> model.score("suspicious").score.shape, model.explain("bad.png")[0].relevance.shape
+    ((3,), (64, 64))
+    >>> flowscore.tables("results")["scores"].aggregate("count(*)").fetchall()
+    [(3,)]
 
 Images are a folder or s3://bucket/prefix, a file, a uint8 array (H, W, 3) or (H, W), or a list of files and arrays.
 """

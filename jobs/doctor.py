@@ -156,9 +156,15 @@ def readable(uri: str) -> Iterator[Finding]:
     """One listing request of the input."""
     started = time.monotonic()
     try:
-        first = next(iter(open_store(uri).list()), None)
+        store = open_store(uri)
+        first = next(iter(store.list()), None)
+        links = store.links_left_out() if first is None else 0
     except StorageError as error:
         yield Finding("fail", "input", str(error), "Check the address, AWS_ENDPOINT_URL, AWS_PROFILE and the bucket policy.")
+        return
+    if links:
+        fix = "Add --follow-links to train and score, or copy what they lead to."
+        yield Finding("warn", "input", f"{uri} holds only links that are not followed, {links:,} of them", fix)
         return
     if first is None:
         yield Finding("warn", "input", f"{uri} holds no objects", "Check the prefix: it must be there and not be empty.")

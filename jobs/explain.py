@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
@@ -134,8 +135,8 @@ class _Work:
         if not torch.isfinite(scored.score).all():
             print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
             return {**about, "score": None, "score_deleted": None, "filling": None, "maps": []}
-        maps = {method: self.explainer(image, method)[0] for method in self.methods}
-        maps = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0], **maps}  # (H, W) each
+        maps: dict[str, Tensor] = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0]}  # (H, W) each
+        maps |= {method: self.explainer(image, method)[0] for method in self.methods}
         for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
             print(f"{name}  score {score:.4g}  {method} left out: the map is not finite everywhere")
             del maps[method]

@@ -14,7 +14,9 @@ from pipeline.state.plan import slice_counts
 from pipeline.state.run_state import RunState, drop_commits, read_config, run_ids
 from pipeline.storage.store import open_store
 from pipeline.tables import changes, delta
-from pipeline.tables.finalize import Counts, RunInfo, TooManyErrors, finalize_slice
+from pipeline.tables.error_share import TooManyErrors
+from pipeline.tables.finalize import finalize_slice
+from pipeline.tables.run_row import Counts, RunInfo
 
 
 class FinalizeSettings(BaseModel):

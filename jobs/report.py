@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jinja2
+import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -138,7 +139,7 @@ def page(
 
 
 def _legend() -> Image.Image:
-    shares = [[i / (LEGEND_PX - 1) for i in range(LEGEND_PX)]]
+    shares = np.linspace(0, 1, LEGEND_PX)[None]  # (1, LEGEND_PX)
     return Image.fromarray(colours(shares).astype("uint8"))
 
 
@@ -156,7 +157,7 @@ def _number(value: float | None, digits: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

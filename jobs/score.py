@@ -10,6 +10,7 @@ from models import artifact
 from models.artifact import Artifact
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig
+from pipeline.input.listing import open_input
 from pipeline.run import Engine, RunProgress, RunResult, ScoringRun, score_archive
 from pipeline.stages.cluster import check_device
 from pipeline.stages.cluster_address import check_cluster
@@ -20,7 +21,7 @@ from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
 from pipeline.tables.address import check_output
-from pipeline.tables.finalize import TooManyErrors
+from pipeline.tables.error_share import TooManyErrors
 from schemas.version import VERSION
 
 
@@ -68,7 +69,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
         fix = "Tables there would be listed as shards: choose a place beside the input."
         raise UsageError("--output", f"outside the input {scoring.source.input_uri}", output_uri, fix)
     state = RunState(output_uri, settings.run_id or scoring.run_id())
-    next(iter(open_store(settings.input).list()), None)
+    next(iter(open_input(scoring.source).list()), None)
     check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
     return ScoringRun(
         state,
@@ -119,7 +120,8 @@ def report(result: RunResult) -> None:
         PartialRunError: units stay open.
     """
     for number, counts in sorted(result.published.items()):
-        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+        ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
+        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")
     if result.open:
         number, reason = next(iter(result.open.items()))
         raise PartialRunError(

@@ -49,7 +49,8 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
         workspace = Path(folder)
         with ImageFeatures(detector, workspace, "good", device) as images:
-            source = SourceConfig(input_uri=settings.input, key_pattern=settings.key_pattern)
+            shared = {name: getattr(settings, name) for name in ("key_pattern", "members", "follow_links")}
+            source = SourceConfig(input_uri=settings.input, **shared)
             limit = settings.max_unreadable_share
             most = settings.tiles_per_image
             read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)

@@ -7,35 +7,49 @@ import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
-from pipeline.decode.unit import Decoded, decode_unit
+from pipeline.decode.unit import decode_unit
 from pipeline.input import registry
-from pipeline.input.config import SourceConfig, Start
+from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.listing import Listing, open_input
 from pipeline.scoring.scorer import Scorer, UnitScores
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 from schemas.plan import UnitContent
 
 
+class EncodedUnits:
+    """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py.
+
+    ignored: how many objects, and members of shards, were met that are no images or are not asked for; whole at the end.
+    """
+
+    def __init__(self, source: SourceConfig) -> None:
+        self._source = source
+        self.ignored = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        store = open_input(self._source)
+        listing = Listing(self._source, store)
+        for name, group in groupby(listing, key=lambda entry: registry.claiming(entry.key)):
+            assert name is not None
+            for part in _parts(registry.source(name).plan(group, self._source, store), self._source, store):
+                self.ignored += part.ignored
+                yield part.table
+        self.ignored += listing.ignored
+
+
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
-    """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py."""
-    store = open_store(source.input_uri)
-    objects = (entry for entry in store.list() if registry.claiming(entry.key))
-    for name, group in groupby(objects, key=lambda entry: registry.claiming(entry.key)):
-        assert name is not None
-        reader = registry.source(name)
-        yield from read_units(reader.plan(group, source, store), source, store)
+    """The tables of EncodedUnits, for those who do not ask what was ignored."""
+    return iter(EncodedUnits(source))
 
 
 def read_units(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[pa.Table]:
     """Rows of schemas/encoded.py of every planned unit."""
+    return (part.table for part in _parts(units, source, store))
+
+
+def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[Part]:
     for unit in units:
-        for part in registry.source(unit.source).read(unit, store, source, Start()):
-            yield part.table
-
-
-def decoded_units(source: SourceConfig, decode: DecodeConfig) -> Iterator[Decoded]:
-    """The same decoded; images that cannot be read are rows with an error."""
-    for table in encoded_units(source):
-        yield decode_unit(table, decode)
+        yield from registry.source(unit.source).read(unit, store, source, Start())
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:

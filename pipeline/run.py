@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.input.keys import key_pattern
+from pipeline.input.listing import open_input
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
 from pipeline.state.commits import pending
@@ -18,9 +19,10 @@ from pipeline.state.lease import Lease
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Denied, Unreachable
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 from pipeline.tables.delta import check_partitions
-from pipeline.tables.finalize import Counts, RunInfo, finalize_slice
+from pipeline.tables.finalize import finalize_slice
+from pipeline.tables.run_row import Counts, RunInfo
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
@@ -117,7 +119,7 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
     """
     state, scoring, limits = run.state, run.scoring, run.limits
     state.claim(scoring)
-    input_store = open_store(scoring.source.input_uri)
+    input_store = open_input(scoring.source)
     published: dict[int, Counts] = {}
     still_open: dict[int, str] = {}
     with Lease(state) as lease:
@@ -167,9 +169,10 @@ def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) ->
     if fresh is not None:
         yield fresh
     elif not sealed:
+        links = input_store.links_left_out()
+        fix = f"{links:,} links there are not followed: add --follow-links" if links else "`flowscore doctor --input` lists it"
         raise EmptyInput(
-            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. "
-            "`flowscore doctor --input` lists what is there"
+            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. {fix}"
         )
 
 
@@ -182,8 +185,12 @@ def _score_slice(
     progress.done = counts.images
     windows = [(first, min(first + limits.window_units, counts.units)) for first in range(0, counts.units, limits.window_units)]
 
+    def both_answer() -> None:
+        lease.check()
+        next(iter(input_store.list()), None)
+
     def wait_out() -> None:
-        wait_for_storage(lambda: (lease.check(), next(iter(input_store.list()), None)), limits.outage_s)
+        wait_for_storage(both_answer, limits.outage_s)
 
     for attempt in range(2):
         for first, end in windows:

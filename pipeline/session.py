@@ -65,7 +65,10 @@ class Explanation(NamedTuple):
 
 
 class Model:
-    """A trained model, loaded once. Files on the same device get the scores of `flowscore score`, bit for bit."""
+    """A trained model, loaded once. Files on the same device get the scores of `flowscore score`, bit for bit.
+
+    An array is a PNG of these pixels: a large JPEG, which is reduced while it is decoded, differs a little from its array.
+    """
 
     def __init__(self, uri: str | os.PathLike[str], device: str = "auto") -> None:
         """Args:

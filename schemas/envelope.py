@@ -19,6 +19,7 @@ UNIT = [
     field("date", pa.string(), "table partition", nullable=False),
     field("next_offset", pa.int64(), "where the stream goes on, as its source counts; null where nothing is left"),
     field("bytes_read", pa.int64(), "encoded bytes fetched for the unit", "bytes", nullable=False),
+    field("ignored", pa.int64(), "members of the shard that are no images or were not asked for", nullable=False),
     field("seconds", pa.struct([(name, pa.float64()) for name in StageSeconds._fields]), "what it took so far", nullable=False),
     field("rows", pa.large_binary(), "a row an image, as an Arrow IPC stream", nullable=False),
 ]
@@ -64,6 +65,7 @@ class UnitLabel(NamedTuple):
     date: str
     next_offset: int | None
     bytes_read: int
+    ignored: int
 
 
 class Results(NamedTuple):

@@ -22,6 +22,9 @@ class StageSeconds(NamedTuple):
     host: float = 0.0
     commit: float = 0.0
 
+    def plus(self, other: "StageSeconds") -> "StageSeconds":
+        return StageSeconds(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footer:
@@ -29,6 +32,7 @@ class Footer:
     part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
     next_offset: where the stream goes on, as its source counts; None where nothing is left.
     device: device and precision that scored, for example `cpu-bf16`.  bytes_read: encoded bytes fetched for the unit.
+    ignored: members of the shard that are no images or were not asked for.
     """
 
     version: int = VERSION
@@ -42,6 +46,7 @@ class Footer:
     next_offset: int | None
     device: str
     bytes_read: int
+    ignored: int
     seconds: StageSeconds
 
     def texts(self) -> dict[str, str]:
@@ -52,8 +57,8 @@ class Footer:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "Footer":
-        """The footer that `texts` gave. Raises KeyError, TypeError, ValueError for anything else."""
-        named = {field.name: texts[field.name] for field in fields(cls)}
+        """The footer of `texts`; old ones have no `ignored`. Raises KeyError, TypeError, ValueError for anything else."""
+        named = {field.name: texts[field.name] for field in fields(cls) if field.name != "ignored"}
         return cls(
             version=int(named["version"]),
             unit_id=named["unit_id"],
@@ -66,5 +71,6 @@ class Footer:
             next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
             device=named["device"],
             bytes_read=int(named["bytes_read"]),
+            ignored=int(texts.get("ignored", "0")),
             seconds=StageSeconds(**json.loads(named["seconds"])),
         )

@@ -21,7 +21,7 @@ OBJECT = pa.struct(
 ROW_RANGE = pa.struct(
     [
         field("start", pa.int64(), "first row, counted from the beginning of the object", nullable=False),
-        field("count", pa.int64(), "rows from there on", nullable=False),
+        field("length", pa.int64(), "rows from there on", nullable=False),
     ]
 )
 
@@ -48,10 +48,10 @@ class PlannedObject(NamedTuple):
 
 
 class RowRange(NamedTuple):
-    """The rows start <= row < start + count of a shard."""
+    """The rows start <= row < start + length of a shard."""
 
     start: int
-    count: int
+    length: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,9 @@ SCHEMA = pa.schema(
         field("artifact", pa.string(), "config of the model's artifact, JSON; null when not known"),
         field("code_version", pa.string(), "version of flowscore that finalized the slice", nullable=False),
         field("planned", pa.int64(), "images planned; equals scored + quarantined", "images", nullable=False),
-        field("ignored", pa.int64(), "listed objects that no source reads", "objects"),
+        field(
+            "ignored", pa.int64(), "listed objects, and members of shards, that are no images or were not asked for", "objects"
+        ),
         field("scored", pa.int64(), "images with a score", "images", nullable=False),
         field("quarantined", pa.int64(), "images with an error", "images", nullable=False),
         field("duplicates", pa.int64(), "images left out of the tables since another has their image_id", "images"),

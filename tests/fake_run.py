@@ -21,7 +21,7 @@ from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.state_file import WRITING
 from pipeline.storage.store import open_store
-from pipeline.tables.finalize import RunInfo
+from pipeline.tables.run_row import RunInfo
 from schemas import commit
 from schemas.footer import Footer, StageSeconds
 from schemas.plan import SCHEMA, PlannedObject, Unit, unit_table
@@ -91,6 +91,7 @@ def write_slice(
     number: int = 0,
     skip: tuple[int, ...] = (),
     streams: dict[int, int] | None = None,
+    ignored: int = 0,
 ) -> None:
     """Seal a slice and commit its units.
 
@@ -98,6 +99,7 @@ def write_slice(
         content: date and commit rows of each unit.
         skip: numbers of units that get no commit.
         streams: units that are tar streams: how many images a part has.
+        ignored: members that each commit says were ignored.
     """
     state, streams = RunState(str(output_uri), run_id), streams or {}
     planned = [
@@ -123,10 +125,12 @@ def write_slice(
         parts = [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
         for part, images in enumerate(parts):
             if i not in skip:
-                _commit(state, number, i, part, date, images, last=part == len(parts) - 1)
+                _commit(state, number, i, part, date, images, part == len(parts) - 1, ignored)
 
 
-def _commit(state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool) -> None:
+def _commit(
+    state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool, ignored: int
+) -> None:
     rows = [{"position": position, **image} for position, image in enumerate(images)]
     errors = sum(row.get("error") is not None for row in rows)
     footer = Footer(
@@ -140,6 +144,7 @@ def _commit(state: RunState, number: int, unit: int, part: int, date: str, image
         next_offset=None if last else 512 * (part + 1),
         device="cpu-float32",
         bytes_read=100 * len(rows),
+        ignored=ignored,
         seconds=StageSeconds(read=0.25, decode=0.5, score=1.0, wait=0.5),
     )
     write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)

@@ -7,6 +7,7 @@ the sandbox.
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import json
 import mmap
 import os
@@ -14,6 +15,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +127,13 @@ def decode(encoded: bytes, config: object) -> object:
             sandbox.limit_cpu(0.1)
             while True:
                 pass
+        case "lie":
+            os.pwrite(int(sys.argv[4]), b"\xff" * 8, 0)
+            os._exit(3)
+        case "restless":
+            for mark in itertools.count():
+                os.pwrite(int(sys.argv[4]), mark.to_bytes(8, "little"), 0)
+                time.sleep(0.01)
         case "chatter":
             for _ in range(4):
                 with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -32,7 +33,7 @@ def measure(device: str, seconds: float = SECONDS) -> Ceilings:
     flops = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
-        flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(lambda a=a, b=b: torch.mm(a, b), device, seconds)
+        flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(partial(torch.mm, a, b), device, seconds)
     source = torch.ones(COPIED_BYTES[kind] // 4, device=device)
     target = torch.empty_like(source)
     return Ceilings(flops, 2 * COPIED_BYTES[kind] / _best(lambda: target.copy_(source), device, seconds))

@@ -81,7 +81,7 @@ def pillow_alone(encoded: list[bytes], decode: DecodeConfig, seconds: float) -> 
 
 def scorer_start_s(artifact_uri: str, cache_dir: Path, device: str, resources: Resources, decode: DecodeConfig) -> float:
     """Seconds from asking Ray, which runs, for a scorer until it has scored a batch, in a worker that does nothing else."""
-    asked = ray.remote(num_cpus=resources.scorer_cpus, num_gpus=resources.scorer_gpus, max_calls=1)(_first_batch)
+    asked = ray.remote(num_cpus=resources.scorer_cpus or 0, num_gpus=resources.scorer_gpus or 0, max_calls=1)(_first_batch)
     clock = time.perf_counter()
     ray.get(asked.remote(artifact_uri, cache_dir, device, resources.threads, (decode.height, decode.width)))
     return time.perf_counter() - clock

@@ -18,13 +18,13 @@ from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, sc
 from jobs.score import prepare
 from jobs.settings.scoring import ScoreSettings
 from pipeline.in_process import read_units
+from pipeline.input.listing import open_input
 from pipeline.run import EmptyInput, RunProgress, ScoringRun, score_archive
 from pipeline.scoring.scorer import open_scorer
 from pipeline.stages.engine import RayEngine
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
 from pipeline.storage.copies import local_copy
-from pipeline.storage.store import open_store
 from pipeline.tables.query import connect
 
 END_TO_END = "end-to-end"
@@ -121,7 +121,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
 def _in_memory(run: ScoringRun, images: int) -> tuple[list[pa.Table], Rate]:
     """The encoded images of the first units, so many or a few more, and how fast this process read them."""
     tables, count = [], 0
-    store = open_store(run.scoring.source.input_uri)
+    store = open_input(run.scoring.source)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         state = RunState(folder, "bench")
         number = plan.plan_slice(state, run.scoring, store)

@@ -72,7 +72,8 @@ def make(orders: list[Order]) -> Iterator[Shard]:
 
 
 def _make_one(order: Order) -> Shard:
-    out, truth = io.BytesIO(), []
+    out = io.BytesIO()
+    truth: list[dict[str, str | int]] = []
     with tarfile.open(fileobj=out, mode="w") as tar:
         for number, defect in enumerate(order.defects):
             sample = render(order.product, defect, SIZE_PX, (*order.seed, number))

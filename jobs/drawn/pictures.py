@@ -105,7 +105,7 @@ def _thread(across: Picture, along: Picture, visible: NDArray[np.int32]) -> Pict
 
 def _half(picture: NDArray) -> Picture:
     quarters = picture[0::2, 0::2], picture[0::2, 1::2], picture[1::2, 0::2], picture[1::2, 1::2]
-    return sum(quarter.astype(np.float32) for quarter in quarters) / 4
+    return np.sum([quarter.astype(np.float32) for quarter in quarters], axis=0) / np.float32(4)
 
 
 def brushed(rng: Generator, size: int) -> Picture:

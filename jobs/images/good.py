@@ -1,7 +1,7 @@
 """The good images that a model is trained on, read once: pixels and features to disk, the rest in memory."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.errors import ErrorShareError, UsageError, check_unreadable
 from jobs.command.progress import Progress
 from jobs.command.text_files import read_lines
 from jobs.images.names import meant, plain, spellings
@@ -23,8 +23,11 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image_file import stores_16bit
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
-from pipeline.in_process import encoded_units
+from pipeline.in_process import EncodedUnits
+from pipeline.input.archives import UNSUPPORTED
 from pipeline.input.config import SourceConfig
+from pipeline.input.listing import open_input
+from pipeline.input.pictures import is_picture
 from pipeline.scoring.scorer import tiling
 
 MIN_IMAGES = 8
@@ -110,10 +113,11 @@ def read_good_images(
 ) -> GoodSet:
     """Read every image once and add it to `images`; what cannot be read is counted and left out.
 
-    Of an image that is scored by tiles, at most `tiles_per_image` of them are added, drawn with the seed.
+    Files that are pictures neither by name nor by content are counted too, but are no unreadable images. Of an image that is
+    scored by tiles, at most `tiles_per_image` of them are added, drawn with the seed.
 
     Raises:
-        ErrorShareError: more than max_unreadable_share of the images could not be read.
+        ErrorShareError: more than max_unreadable_share of the images could not be read, or an archive is not read.
         UsageError: too few images, images without the group key, or a line of --exclude that names no image.
     """
     read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
@@ -121,13 +125,17 @@ def read_good_images(
     owners: list[np.ndarray] = []
     total = 0
     brightest: int | None = None  # level of any image of 16 bits
+    units, strays = EncodedUnits(source), Strays()
+    archives: list[str] = []
     with Progress("reading and extracting features", total=None) as progress:
-        for part in _parts(source, images.detector.config, tiles_per_image, seed):
+        for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
                 if row in exclusions:  # whether it can be read or not
                     read.excluded += 1
+                elif row["error"] == UNSUPPORTED:
+                    archives.append(row["key"])
                 elif row["error"] is not None:
                     read.unreadable[row["error"]] += 1
                 else:
@@ -146,11 +154,16 @@ def read_good_images(
                 thumbs.append(thumbnails(whole).astype(np.float16))
             progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
     exclusions.check_used()
+    if archives:
+        raise ErrorShareError(
+            f"archives in the input must be of a kind that is read, since others hold any number of images; "
+            f"got {archives[0]!r} among {len(archives)} in {source.input_uri}. Unpack it, or name it in the file of --exclude"
+        )
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
-        raise UsageError(
-            "--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), "Add good images."
-        )
+        links = open_input(source).links_left_out()
+        fix = f"{links} links there are not followed: add --follow-links." if links else "Add good images."
+        raise UsageError("--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), fix)
     if group_key and None in read.group_keys:
         raise UsageError(
             "--group-key",
@@ -158,6 +171,9 @@ def read_good_images(
             group_key,
             f"{read.group_keys.count(None)} of {total} images lack it: correct --key-pattern or choose another key.",
         )
+    if ignored := units.ignored + strays.count:
+        example = f", such as {strays.example}" if strays.example else ""
+        print(f"ignored: {ignored} files that are no images or were not asked for{example}")
     if read.unreadable:
         print("not readable, left out: " + ", ".join(f"{n} {reason}" for reason, n in read.unreadable.most_common()))
     if brightest is not None and brightest < QUARTER:
@@ -169,18 +185,36 @@ def read_good_images(
     return read
 
 
-def _parts(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
+class Strays:
+    """Counts files among the images that are pictures neither by name nor by content: a manual, a table, a note."""
+
+    def __init__(self) -> None:
+        self.count, self.example = 0, ""
+
+    def left_out(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Tables of schemas/encoded.py without the rows of such files."""
+        for table in tables:
+            names, contents = table["key"].to_pylist(), table["encoded"]
+            kept = [is_picture(name, content.as_py()) for name, content in zip(names, contents, strict=True)]
+            if not all(kept):
+                self.count += kept.count(False)
+                self.example = names[kept.index(False)]
+                table = table.filter(pa.array(kept))
+            yield table
+
+
+def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
     """The images unit by unit, or, where they are cut into tiles, one by one."""
     decode = DecodeConfig.of(config.input)
     cut = tiling(config)
     if cut is None:
-        for table in encoded_units(source):
+        for table in tables:
             unit = decode_unit(table, decode)
             rows = unit.table.drop_columns(["captured_at"]).to_pylist()
             yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels, _deep(table, rows))
         return
     decoder = InProcess(decode)
-    for table in encoded_units(source):
+    for table in tables:
         for image in (table.slice(position, 1) for position in range(table.num_rows)):
             draw = partial(_draw, tiles_per_image, seed, image["content_hash"][0].as_py())
             unit_of_one = TiledUnit(image, decode, cut, EXTRACT_BATCH, decoder, draw)

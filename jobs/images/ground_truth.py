@@ -172,7 +172,7 @@ def _stored(path: Path) -> Stored | None:
         size = tiff.opened(picture).size[::-1]
     except (*FAULTS, Undecodable):
         return None
-    turn = picture.directory.orientation
+    turn = picture.directory.number("orientation")
     turn = turn if turn in TURNS else UPRIGHT
     return Stored(turn, size[::-1] if turn in SIDEWAYS else size)  # Pillow says a TIFF's size turned
 

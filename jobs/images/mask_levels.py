@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from jobs.command.errors import CommandError
 from models.metrics.aupro import EIGHT_CONNECTED, MASK_THRESHOLD, binary_mask
 
 LABELS = 32  # integers below this are numbers of classes, not brightness
@@ -23,7 +24,7 @@ UNSURE_LIMIT = 0.25  # of a JPEG's defect pixels; at quality 50, 99 % of the til
 Kind = Literal["empty", "binary", "classes", "grey", "lossy"]
 
 
-class MaskError(ValueError):
+class MaskError(CommandError, ValueError):
     """A full sentence about a mask that cannot be read, with its file."""
 
 

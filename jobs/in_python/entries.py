@@ -21,7 +21,7 @@ def load(uri: str | os.PathLike[str], device: str = "auto") -> Model:
     """A trained model from a folder or s3://bucket/prefix.
 
     >>> load("model").score(["bad.png"]).anomaly_map[0].shape
-    (32, 32)
+    (16, 16)
     """
     return Model(uri, device)
 
@@ -35,7 +35,7 @@ def fit(detector: str, images: Images, model_out: str | os.PathLike[str] | None 
     Raises:
         UsageError, ConfigError: a setting that cannot be.  ImagesError.  ErrorShareError: too many images are unreadable.
 
-    >>> model = fit("padim", "good", weights="none", image_size=64, epochs=None)
+    >>> model = fit("padim", "good", backbone="test_resnet", weights="none", image_size=64)
     >>> model.artifact.config.detector
     'padim'
     """
@@ -43,7 +43,7 @@ def fit(detector: str, images: Images, model_out: str | os.PathLike[str] | None 
     from jobs.train import train  # torch and timm take seconds that other entries need not wait
 
     kept = None if model_out is not None else tempfile.TemporaryDirectory(prefix="flowscore-fitted-")
-    target = os.fspath(model_out) if kept is None else os.path.join(kept.name, "model")
+    target = os.path.join(kept.name, "model") if kept is not None else os.fspath(model_out or "")
     with _folder(images) as folder, contextlib.redirect_stdout(sys.stderr):
         train(config.load(TrainSettings, None, detector=detector, input=folder, model_out=target, **settings))
     model = Model(target, settings.get("device", "auto"))

@@ -1,6 +1,7 @@
 """The score histogram as inline SVG: no script, no library, colours from the page's style sheet."""
 
 import math
+from collections.abc import Callable
 from html import escape
 
 from pipeline.report.facts import Histogram
@@ -50,7 +51,7 @@ def histogram_svg(histogram: Histogram, logarithmic: bool) -> str:
     return "".join(parts) + "</svg>"
 
 
-def _marks(histogram: Histogram, x, base: float) -> list[str]:
+def _marks(histogram: Histogram, x: Callable[[float], float], base: float) -> list[str]:
     """Lines at the quantiles; a label that would run into the one before goes a line lower."""
     parts, taken, low_line = [], [-1e9, -1e9], False
     for share, score in sorted(histogram.quantiles.items()):
@@ -70,7 +71,7 @@ def _marks(histogram: Histogram, x, base: float) -> list[str]:
     return parts
 
 
-def _logarithmic(top_count: int):
+def _logarithmic(top_count: int) -> Callable[[float], float]:
     top = math.log10(top_count) + 1.0
     return lambda count: (math.log10(count) + 1.0) / top if count >= 1 else 0.0
 

@@ -22,7 +22,7 @@ class ScoringOptions(BaseModel):
     run_id: Flag[str | None] = Field(
         None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="name of the run; default: a hash of input, model and rules"
     )
-    source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id")] = Field(
+    source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id", "members", "follow_links")] = Field(
         SourceOptions(), description="how images are found, cut into work units and named"
     )
     device: Flag[str] = Field("auto", description="auto, cpu or cuda")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.command.flags import Flag
 from models.config import FULL_16_BIT
+from pipeline.input.config import SourceOptions
 
 
 class TrainSettings(BaseModel):
@@ -46,6 +47,8 @@ class TrainSettings(BaseModel):
     device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="of convolutions; auto: bf16 where it is native")
     key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
+    members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))
+    follow_links: Flag[bool] = Field(False, description=str(SourceOptions.model_fields["follow_links"].description))
     group_key: Flag[str | None] = Field(None, description="key column whose images stay on one side; default: the lot")
     calibration_share: Flag[float] = Field(0.2, ge=0, lt=0.9, description="share of good images kept for calibrate, by group")
     selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that stops the training; 0: fixed epochs")

@@ -93,7 +93,7 @@ class CsFlow(Detector):
             torch.manual_seed(seed)
             hyper = self.hyper
             flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
-        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        flow.to(memory_format=torch.channels_last)
         flow.set_conv_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
         return flow
 

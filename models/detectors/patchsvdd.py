@@ -101,7 +101,7 @@ class PatchSvdd(Detector):
             torch.manual_seed(seed)
             encoder = EncoderHier()
             initialise(encoder)
-        return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return encoder.to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, 0 to 255 as they are: the mean image is known only after fit."""

@@ -44,7 +44,8 @@ def captured_at(image: Image.Image, zone: str) -> datetime | None:
         fraction = re.match(r"\d{1,6}", _text(tags.get(ExifTags.Base.SubsecTimeOriginal)))
         offset = OFFSET.fullmatch(_text(tags.get(ExifTags.Base.OffsetTimeOriginal)))
         microsecond = int(fraction[0].ljust(6, "0")) if fraction else 0
-        taken = datetime(*(int(part) for part in time.groups()), microsecond, tzinfo=_zone(offset, zone))
+        year, month, day, hour, minute, second = (int(part) for part in time.groups())
+        taken = datetime(year, month, day, hour, minute, second, microsecond, _zone(offset, zone))
         return taken.astimezone(UTC)
     except (*BROKEN, OverflowError):
         return None

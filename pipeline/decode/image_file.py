@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from models.config import FULL_16_BIT
 from pipeline.decode.faults import FAULTS, Undecodable, damaged, unsupported
@@ -79,7 +80,8 @@ def stores_16bit(encoded: bytes) -> bool:
 
 
 def _stores_16bit(image: Image.Image) -> bool:
-    raw_modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    raw_modes = [tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles]
     return any(";16" in str(raw_mode) for raw_mode in raw_modes)
 
 
@@ -109,7 +111,7 @@ def _to_8bit(image: Image.Image, encoded: bytes, white_level: int) -> np.ndarray
 
 def _over_black(image: Image.Image) -> np.ndarray:
     picture = image.convert("RGBA")
-    if not picture.getextrema()[3][1]:  # the most opaque pixel
+    if picture.getchannel("A").getextrema() == (0, 0):
         if not _alpha_may_be_unused(image):
             raise _wholly_transparent()
         return np.asarray(picture.convert("RGB"))
@@ -119,7 +121,7 @@ def _over_black(image: Image.Image) -> np.ndarray:
 def _alpha_may_be_unused(image: Image.Image) -> bool:
     """Whether the file may hold a fourth channel that means nothing: a BMP's bit fields often name one that nobody filled,
     and a TIFF must say what its fourth sample is."""
-    return image.format == "BMP" or (image.format == "TIFF" and not image.tag_v2.get(EXTRA_SAMPLES))
+    return image.format == "BMP" or (isinstance(image, TiffImageFile) and not image.tag_v2.get(EXTRA_SAMPLES))
 
 
 def _wholly_transparent() -> Undecodable:
@@ -129,7 +131,7 @@ def _wholly_transparent() -> Undecodable:
 def _grey_16bit(image: Image.Image, encoded: bytes, white_level: int) -> np.ndarray:
     stored = np.asarray(image)
     levels = stored.astype(np.uint32)
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         if image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE:
             levels = FULL_16_BIT - levels
         white = min(white_level, (1 << image.tag_v2[BITS_PER_SAMPLE][0]) - 1)

@@ -48,8 +48,7 @@ class EncodedRows:
             size: encoded size in bytes, also of an unread image when it is known.
             member, ordinal: see `identity.image_id`.
         """
-        fault = content if isinstance(content, Fault) else None
-        encoded = None if fault else content
+        fault, encoded = (content, None) if isinstance(content, Fault) else (None, content)
         digest = None if encoded is None else content_hash(encoded)
         keys = self._config.keys(key, None if member is None else member.removeprefix("./"))
         row = {

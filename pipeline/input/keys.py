@@ -9,18 +9,26 @@ FIELD = re.compile(r"\{([^{}]*)\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 REST = "name"  # the one field that may hold slashes
 TAKEN = set(scores.SCHEMA.names) - {"date", "lot"}
-SIDECARS = "json txt cls csv xml yaml yml npy idx md"
-LITTER = "_success thumbs.db desktop.ini"
+SIDECARS = (
+    "json txt cls csv xml yaml yml npy idx md jsn jsonl ndjson tsv text transcript cls2 index inx id "
+    "npz pyd pickle pkl pth ten mp msg cbor"
+)
+PACKED = "gz bz2 xz zst"  # behind the suffix of a sidecar
+LITTER = "_success _metadata _common_metadata thumbs.db ehthumbs.db desktop.ini"
+LITTER_FOLDERS = "@eadir @__thumb @recycle #recycle $recycle.bin __macosx lost+found"
 OWN = "_flowscore _delta_log"
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # how Hive, Spark and DuckDB write a folder whose value is null
 
 
 def _one_of(names: str) -> str:
     return "|".join(map(re.escape, names.split()))
 
 
-# Of a key in lower case: a directory marker, a sidecar, litter, ours, or a part that begins with a dot and is not . or ..
+# A key in lower case that is a directory marker, a sidecar or litter, or has a part that is ours, is litter's folder, or begins
+# with a dot and is not . or ..
 IGNORED = re.compile(
-    rf"/\Z|\.(?:{_one_of(SIDECARS)})\Z|(?:\A|/)(?:(?:{_one_of(LITTER)})\Z|(?:{_one_of(OWN)})(?:/|\Z)|\.(?!\.?(?:/|\Z)))"
+    rf"/\Z|\.(?:{_one_of(SIDECARS)})(?:\.(?:{_one_of(PACKED)}))?\Z"
+    rf"|(?:\A|/)(?:(?:{_one_of(LITTER)})\Z|(?:{_one_of(OWN)}|{_one_of(LITTER_FOLDERS)})(?:/|\Z)|\.(?!\.?(?:/|\Z)))"
 )
 
 
@@ -76,8 +84,14 @@ def key_pattern(pattern: str) -> KeyPattern:
 
 
 def ignored(key: str) -> bool:
-    """Whether a key or member name is hidden, a sidecar (labels, notes, indexes) or state of ours, never an image."""
+    """Whether a key or member name is hidden, a sidecar (labels, notes, indexes), litter (thumbnails that file servers and
+    desktops leave) or state of ours, never an image."""
     return IGNORED.search(key.lower()) is not None
+
+
+def is_null(value: str) -> bool:
+    """Whether a value that a path gives says that there is none, as Hive writes it, with or without `key=` before it."""
+    return value == HIVE_NULL or value.endswith(f"={HIVE_NULL}")
 
 
 def _regex(pieces: list[str]) -> str:

@@ -8,11 +8,14 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from pipeline.input.config import SourceConfig
+from pipeline.input.faults import InputError
 
 FIX = "Set it, or move the file out of the input."
+IMAGES = (types.is_binary, types.is_large_binary, types.is_binary_view)
+IDS = (types.is_integer, types.is_string, types.is_large_string, types.is_string_view)
 
 
-class NoSuchColumn(ValueError):
+class NoSuchColumn(InputError, ValueError):
     """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
 
 
@@ -36,6 +39,7 @@ class Columns:
 
 def id_text(row_id: pa.Scalar) -> str:
     """A row's id as its member name; bytes that are not UTF-8 appear as `\\xNN`."""
+    row_id = row_id.value if isinstance(row_id, pa.DictionaryScalar) else row_id
     is_number = types.is_integer(row_id.type)
     return str(row_id.as_py()) if is_number else row_id.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
 
@@ -66,8 +70,8 @@ def _image_column(key: str, schema: pa.Schema, configured: str | None) -> str:
 
 
 def _id_column(key: str, schema: pa.Schema, configured: str | None) -> str | None:
-    dtype = _type(schema, configured) if configured else None
-    if configured and not (dtype and (types.is_integer(dtype) or types.is_string(dtype) or types.is_large_string(dtype))):
+    dtype = _plain(_type(schema, configured)) if configured else None
+    if configured and not (dtype and any(holds(dtype) for holds in IDS)):
         raise NoSuchColumn(
             f"id_column must name a column of strings or integers of {key!r}; got {configured!r}. "
             f"Its columns are {_columns(schema)}"
@@ -79,8 +83,13 @@ def _images_in(path: str, dtype: pa.DataType | None) -> str | None:
     if dtype is not None and types.is_struct(dtype):
         index = dtype.get_field_index("bytes")
         return _images_in(f"{path}.bytes", dtype.field(index).type) if index >= 0 else None
-    is_binary = dtype is not None and (types.is_binary(dtype) or types.is_large_binary(dtype))
-    return path if is_binary else None
+    dtype = _plain(dtype)
+    return path if dtype is not None and any(holds(dtype) for holds in IMAGES) else None
+
+
+def _plain(dtype: pa.DataType | None) -> pa.DataType | None:
+    """The type of the values of a dictionary column; any other type is itself."""
+    return dtype.value_type if dtype is not None and types.is_dictionary(dtype) else dtype
 
 
 def _type(schema: pa.Schema, path: str) -> pa.DataType | None:
@@ -89,14 +98,24 @@ def _type(schema: pa.Schema, path: str) -> pa.DataType | None:
     dtype = schema.field(index).type if index >= 0 else None
     for name in rest:
         index = dtype.get_field_index(name) if dtype is not None and types.is_struct(dtype) else -1
-        dtype = dtype.field(index).type if index >= 0 else None
+        dtype = dtype.field(index).type if dtype is not None and index >= 0 else None
     return dtype
 
 
 def _leaf(batch: pa.RecordBatch, path: str) -> pa.Array:
     first, *rest = path.split(".")
     column = batch.column(first)
-    return pc.struct_field(column, rest) if rest else column
+    column = pc.struct_field(column, rest) if rest else column
+    if types.is_dictionary(column.type):
+        _check_indices(column)
+    return column
+
+
+def _check_indices(column: pa.DictionaryArray) -> None:
+    """Raises ArrowInvalid where a damaged file's indices are not within its dictionary: nothing else looks."""
+    found = pc.min_max(column.indices).as_py()
+    if found["min"] is not None and not 0 <= found["min"] <= found["max"] < len(column.dictionary):
+        raise pa.ArrowInvalid(f"the indices {found} are not within a dictionary of {len(column.dictionary)}")
 
 
 def _columns(schema: pa.Schema) -> str:

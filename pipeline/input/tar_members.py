@@ -8,13 +8,17 @@ Members may be tars themselves, so headers are never searched for.
 import contextlib
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.encoded_rows import Fault
+from pipeline.input.faults import InputError
 from pipeline.input.identity import content_hash
 from pipeline.input.keys import ignored
-from pipeline.storage.forward import CorruptStream, ForwardReader
+from pipeline.input.pictures import FIRST_BYTES, begins_as_picture, named_as_picture
+from pipeline.storage.compressed import CorruptStream
+from pipeline.storage.forward import ForwardReader
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
@@ -31,15 +35,16 @@ VOLUME_LABEL = b"V"
 
 
 class Member(NamedTuple):
-    """offset: of the member's first header block.  name: None when the fault is the shard's.  size: None when unknown."""
+    """offset: of the member's first header block.  name: None when the fault is the shard's.  size: None when unknown.
+    content: None for a member that is left out."""
 
     offset: int
     name: str | None
     size: int | None
-    content: bytes | Fault
+    content: bytes | Fault | None
 
 
-class Unreadable(Exception):
+class Unreadable(InputError):
     """The stream cannot be followed beyond this header."""
 
     def __init__(self, error: str, why: str):
@@ -55,21 +60,22 @@ class Header(NamedTuple):
     sparse: bool
 
 
-def members(reader: ForwardReader, start: int, max_member_bytes: int) -> Iterator[Member]:
-    """Images from byte `start` on, the offset of a header; the reader stands at 0.
+def members(
+    reader: ForwardReader, start: int, max_member_bytes: int, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[Member]:
+    """Members from byte `start` on, the offset of a header; the reader stands at 0.
 
-    Directories, sidecars and hidden names are left out. Links, devices and sparse files, members over `max_member_bytes`
-    (which are not read into memory) and those with an endless name (whose middle becomes its hash) come with a fault.
-    What ends the stream early is the last member: with a name where one is cut, else without.
+    Left out are sidecars, hidden names, names that are not `wanted`, and members that are pictures neither by name nor by their
+    first bytes. Of the others, links, devices and sparse files, archives, members over `max_member_bytes` (which are not read
+    into memory) and those with an endless name (whose middle becomes its hash) come with a fault. What ends the stream early
+    is the last member: with a name where one is cut, else without. Directories are no members.
     """
     offset, header = start, None
     try:
         reader.skip(start)
         while header := _header(reader):
             if header.type not in (tarfile.DIRTYPE, VOLUME_LABEL):
-                content = _content(reader, header, offset, max_member_bytes)
-                if content is not None:
-                    yield Member(offset, header.name, header.size, content)
+                yield Member(offset, header.name, header.size, _content(reader, header, offset, max_member_bytes, wanted))
             offset, header = reader.position, None
         yield from _after_end(reader, offset)
     except (Unreadable, CorruptStream) as end:
@@ -78,28 +84,40 @@ def members(reader: ForwardReader, start: int, max_member_bytes: int) -> Iterato
         yield Member(offset, name, size, Fault(error, f"{end}; {_lost(reader, offset)}", offset))
 
 
-def _content(reader: ForwardReader, header: Header, offset: int, max_member_bytes: int) -> bytes | Fault | None:
-    """The member's bytes or its fault; None for a name that is no image. Leaves the reader at the next header."""
+def _content(
+    reader: ForwardReader, header: Header, offset: int, max_member_bytes: int, wanted: Callable[[str], bool]
+) -> bytes | Fault | None:
+    """The member's bytes, its fault, or None to leave it out. Leaves the reader at the next header."""
     size = 0 if header.type in NO_CONTENT else header.size
-    fault = None
-    if header.type not in tarfile.REGULAR_TYPES or header.type in NO_CONTENT or header.sparse:
-        fault = Fault("unsupported", "the member is a link, device or sparse file, not a plain file", offset)
-    elif size > max_member_bytes:
-        fault = Fault("too_large", f"the member has {size} bytes; the limit is {max_member_bytes}", offset)
-    elif header.name_bytes > MAX_NAME_BYTES:
-        fault = Fault("too_large", f"the member's name has {header.name_bytes} bytes; the limit is {MAX_NAME_BYTES}", offset)
-    skipped = ignored(header.name)
-    if fault or skipped:
-        content = b""
-        there = reader.skip(size)
+    plain = header.type in tarfile.REGULAR_TYPES and header.type not in NO_CONTENT and not header.sparse
+    left_out, first = ignored(header.name) or not wanted(header.name), b""
+    if not left_out and not named_as_picture(header.name) and archive_kind(header.name) is None:
+        first = reader.read(min(size, FIRST_BYTES)) if plain else b""
+        left_out = not begins_as_picture(first)
+    fault = None if left_out else _fault(header, size, offset, plain, max_member_bytes)
+    if fault or left_out:
+        content, there = b"", len(first) + reader.skip(size - len(first))
     else:
-        content = reader.read(size)
+        content = first + reader.read(size - len(first))
         there = len(content)
     if there < size:
         raise Unreadable("truncated", f"the shard ends {size - there} bytes before the end of member {header.name!r}")
     with contextlib.suppress(CorruptStream):  # the member is whole; reading on meets the damage again
         reader.skip(-size % BLOCK)
-    return None if skipped else fault or content
+    return None if left_out else fault or content
+
+
+def _fault(header: Header, size: int, offset: int, plain: bool, max_member_bytes: int) -> Fault | None:
+    """Why a member that is to be read cannot be."""
+    if not plain:
+        return Fault("unsupported", "the member is a link, device or sparse file, not a plain file", offset)
+    if kind := archive_kind(header.name):
+        return unsupported(header.name, kind, offset)
+    if size > max_member_bytes:
+        return Fault("too_large", f"the member has {size} bytes; the limit is {max_member_bytes}", offset)
+    if header.name_bytes > MAX_NAME_BYTES:
+        return Fault("too_large", f"the member's name has {header.name_bytes} bytes; the limit is {MAX_NAME_BYTES}", offset)
+    return None
 
 
 def _header(reader: ForwardReader) -> Header | None:

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from pipeline.input import registry
 from pipeline.input.config import NO_DATE, SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
+from pipeline.input.listing import open_input
 from pipeline.input.parquet_columns import find_columns, id_text
-from pipeline.storage.objects import Gone, StorageError
+from pipeline.storage.objects import Gone, StorageError, listed
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import Store, open_store
+from pipeline.storage.store import Store
 from schemas.plan import PlannedObject, UnitContent
 
 GONE = "the stored object no longer exists"
@@ -38,11 +39,12 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
     Args:
         config: where the run's images come from.
     """
-    store = open_store(config.input_uri)
+    store = open_input(config)
     base = canonical_uri(store.uri, "")
     found: dict[str, bytes | str] = {}
     for uri, group in groupby(sorted(wanted, key=lambda image: image.uri), key=lambda image: image.uri):
         images = list(group)
+        here: dict[str, bytes | str]
         try:
             here = dict(_read(store, uri.removeprefix(base), images, config))
         except Gone:
@@ -67,10 +69,10 @@ def _read(store: Store, key: str, images: list[Wanted], config: SourceConfig) ->
 
 
 def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
-    listed = next(iter(store.list(key)), None)
-    if listed is None or listed.key != key:
+    shard = listed(store, key)
+    if shard is None:
         raise Gone(key)
-    unit = UnitContent(source="tar", date=NO_DATE, objects=(PlannedObject(*listed),), images=None, size=listed.size)
+    unit = UnitContent(source="tar", date=NO_DATE, objects=(PlannedObject(*shard),), images=None, size=shard.size)
     left: dict[tuple[str | None, str | None], list[str]] = {}
     for image in images:
         left.setdefault((image.member, image.content_hash), []).append(image.image_id)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -108,13 +109,12 @@ class _Lane:
         self._compute, self._stream, self._turn, self._idle = compute, stream, turn, idle
         self._on = torch.get_device_module(device)
         self._copies = self._on.Stream()
-        self._pinned = {"pin_memory": cuda}
-        self._staged = torch.zeros(shape, dtype=torch.uint8, **self._pinned)
+        self._pinned = cuda
+        self._staged = torch.zeros(shape, dtype=torch.uint8, pin_memory=cuda)
         self._images = self._staged if turn is None else torch.zeros(shape, dtype=torch.uint8, device=device)
         self._results: list[Tensor] = []
-        self._began, self._arrived, self._started, self._computed, self._returned = (
-            torch.cuda.Event(enable_timing=True) if cuda else ClockEvent() for _ in range(5)
-        )
+        event: Callable[[], Any] = partial(torch.cuda.Event, enable_timing=True) if cuda else ClockEvent
+        self._began, self._arrived, self._started, self._computed, self._returned = (event() for _ in range(5))
 
     def run(self, pixels: np.ndarray) -> BatchScores:
         """The first n slots hold the batch, the others are blank."""
@@ -149,6 +149,6 @@ class _Lane:
             self._results = list(found)
             return
         if not self._results:
-            self._results = [torch.empty(part.shape, dtype=part.dtype, **self._pinned) for part in found]
+            self._results = [torch.empty(part.shape, dtype=part.dtype, pin_memory=self._pinned) for part in found]
         for target, part in zip(self._results, found, strict=True):
             target.copy_(part, non_blocking=True)

@@ -113,7 +113,7 @@ class Scorer:
         }
         return UnitScores(
             np.concatenate([part.score for part in parts]),
-            np.concatenate([part.anomaly_map for part in parts]),
+            list(np.concatenate([part.anomaly_map for part in parts])),
             np.concatenate([part.embedding for part in parts]),
             explanations,
             sum(part.compute_s for part in parts) / self._at_once,

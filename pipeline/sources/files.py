@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
@@ -38,6 +39,8 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     """The unit as one part: one request an image, `read_threads` at a time, pinned to the planned etags."""
 
     def fetch(entry: PlannedObject) -> bytes | Fault:
+        if kind := archive_kind(entry.key):
+            return unsupported(entry.key, kind)
         if entry.size > config.max_member_bytes:
             return Fault("too_large", f"the image has {entry.size} bytes; the limit is {config.max_member_bytes}")
         try:

@@ -15,6 +15,7 @@ from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.parquet_columns import NoSuchColumn, find_columns
+from pipeline.input.sidecars import describes_others
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.ranged import RangedFile, open_ranged
 from pipeline.storage.store import Store
@@ -32,7 +33,8 @@ def claims(key: str) -> bool:
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
     """Units by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
-    is one unit without a range of rows.
+    is one unit without a range of rows, and one that only describes other images a unit of no images, so that it counts
+    as planned.
 
     Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
     """
@@ -52,6 +54,9 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
                 groups = list(_group_sizes(parquet, file.size))
         except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
             if isinstance(error, NoSuchColumn):
+                if describes_others(entry.key, store):
+                    yield replace(whole, rows=RowRange(0, 0), images=0, size=0)
+                    continue
                 misfit = misfit or error
             yield whole
             continue
@@ -64,21 +69,22 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
 def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit's rows in order, each with its image or a fault; `start.offset` counts rows of the unit.
 
-    A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded.
+    A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded. A file that
+    only describes other images counts as ignored.
     """
     (shard,) = unit.objects
     key = shard.key
     first, total = unit.rows or (0, None)
     rows, seen, done, fetched, file = EncodedRows(store.uri, config), dict(start.seen), start.offset, 0, None
-    fault = None
+    fault, ignored_files = None, 0
     try:
         file = open_ranged(store, key, shard.etag)
         parquet = _open(file)
         find_columns(key, parquet.schema_arrow, config)
         total = parquet.metadata.num_rows if total is None else total
         for image, row_id in _cells(parquet, first, total, done, key, config):
-            content = Fault("missing", "the image cell of the row is null") if image is None else image
-            if len(image or b"") > config.max_member_bytes:
+            content: bytes | Fault = Fault("missing", "the image cell of the row is null") if image is None else image
+            if image is not None and len(image) > config.max_member_bytes:
                 content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
             if unit.images is None and rows.full_before(content):
                 yield Part(rows.table(), done, file.bytes_read - fetched)
@@ -95,7 +101,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     except Changed:
         fault = Fault("changed", "the shard was changed since the run was planned")
     except NoSuchColumn as error:
-        fault = Fault("unsupported", str(error))
+        fault, ignored_files = Fault("unsupported", str(error)), int(total == 0)
     except DAMAGED as error:
         fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
     bytes_read = file.bytes_read - fetched if file else 0
@@ -107,7 +113,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
             bytes_read = 0
         rows.add(key, fault, None, _row_name(first + done, config))
         done += 1
-    yield Part(rows.table(), None, bytes_read)
+    yield Part(rows.table(), None, bytes_read, ignored_files)
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:
@@ -167,8 +173,8 @@ def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceC
 
 
 def _range(whole: UnitContent, rows: RowRange, size: int, stored: int, config: SourceConfig) -> UnitContent:
-    fits = rows.count <= config.unit_images and size <= config.unit_bytes
-    return replace(whole, rows=rows, images=rows.count if fits else None, size=stored)
+    fits = rows.length <= config.unit_images and size <= config.unit_bytes
+    return replace(whole, rows=rows, images=rows.length if fits else None, size=stored)
 
 
 def _row_name(row: int, config: SourceConfig) -> str:

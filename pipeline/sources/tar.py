@@ -1,22 +1,29 @@
-"""WebDataset tar shards, plain or gzip: a stream that is cut into units while it is read."""
+"""WebDataset tar shards, plain, gzip or zstd: a stream that is cut into units while it is read."""
 
+import logging
 from collections.abc import Iterator
 
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
+from pipeline.input.names import dataset_key
 from pipeline.input.tar_members import Member, members
+from pipeline.storage.compressed import Compression
 from pipeline.storage.forward import ForwardReader
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.store import Store
 from schemas.plan import PlannedObject, UnitContent
 
-GZIP = (".tar.gz", ".tgz")
+COMPRESSED: dict[str, Compression] = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
+SUFFIXES = (".tar", *COMPRESSED)
+
+log = logging.getLogger(__name__)
+_said: set[str] = set()
 
 
 def claims(key: str) -> bool:
-    """`.tar`, `.tar.gz` and `.tgz`, in any case."""
-    return key.lower().endswith((".tar", *GZIP)) and not ignored(key)
+    """`.tar`, `.tar.gz`, `.tgz`, `.tar.zst` and `.tzst`, in any case."""
+    return key.lower().endswith(SUFFIXES) and not ignored(key)
 
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
@@ -30,32 +37,51 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     """The shard from `start` on, in parts of at most `unit_images` members and `unit_bytes` (one image may be larger).
 
     Where a part ends depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts
-    as one that read through. Offsets count decompressed bytes in a gzip shard. The last part is empty only for a shard
+    as one that read through. Offsets count decompressed bytes in a compressed shard. The last part is empty only for a shard
     without images.
     """
     (shard,) = unit.objects
     key, seen = shard.key, dict(start.seen)
     rows = EncodedRows(store.uri, config)
-    gzip = key.lower().endswith(GZIP)
-    reader = ForwardReader(store, key, shard.etag, shard.size, gzip)
-    fetched = 0
-    for member in _members(reader, start.offset, config.max_member_bytes):
+    compression = next((kind for suffix, kind in COMPRESSED.items() if key.lower().endswith(suffix)), None)
+    reader = ForwardReader(store, key, shard.etag, shard.size, compression)
+    fetched = skipped = 0
+    last: str | None = None
+    for member in _members(reader, start.offset, config):
+        if member.content is None:
+            skipped += 1
+            continue
         if rows.full_before(member.content):
-            yield Part(rows.table(), member.offset, reader.fetched - fetched)
-            fetched = reader.fetched
+            yield Part(rows.table(), member.offset, reader.fetched - fetched, skipped)
+            fetched, skipped = reader.fetched, 0
         ordinal = 0
         if member.name is not None:
             ordinal = seen.get(member.name, 0)
             seen[member.name] = ordinal + 1
+            if (
+                isinstance(member.content, bytes)
+                and last not in (None, member.name)
+                and dataset_key(str(last)) == dataset_key(member.name)
+            ):
+                _say_shared(store.uri, key, str(last), member.name)
+            last = member.name
         rows.add(key, member.content, member.size, member.name, ordinal)
-    yield Part(rows.table(), None, reader.fetched - fetched)
+    yield Part(rows.table(), None, reader.fetched - fetched, skipped)
 
 
-def _members(reader: ForwardReader, start: int, max_member_bytes: int) -> Iterator[Member]:
+def _say_shared(uri: str, key: str, first: str, second: str) -> None:
+    """Say once in a process, of each input, that pictures share a key: one of them is most often a mask."""
+    if uri not in _said:
+        _said.add(uri)
+        text = "%r holds several pictures of one key, such as %r and %r; all are read. --members '*.jpg' would read one kind"
+        log.warning(text, key, first, second)
+
+
+def _members(reader: ForwardReader, start: int, config: SourceConfig) -> Iterator[Member]:
     """The members; when the shard is deleted or replaced meanwhile, that is the last one's fault."""
     offset = start
     try:
-        for member in members(reader, start, max_member_bytes):
+        for member in members(reader, start, config.max_member_bytes, config.wants):
             yield member
             offset = reader.position
     except (Gone, Changed) as fault:

@@ -6,6 +6,7 @@ import os
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
 
 IDLE_WORKERS_STAY_S = 600
@@ -14,7 +15,7 @@ its next worker spends two or three seconds of a core on importing what the last
 Nodes that Ray is started on by others get the same from cluster.yaml and deploy/."""
 
 
-class DeviceMissing(ValueError):
+class DeviceMissing(StagesError):
     """A GPU is asked for on a machine that has none, and no cluster could bring one."""
 
 
@@ -118,8 +119,12 @@ def connect(address: str | None) -> None:
 
 def _join(cluster: str) -> None:
     import ray
+    from ray._private.services import get_ray_address_from_environment
 
     try:
+        if cluster == "auto":  # a file of the last `ray start` says where, perhaps of a head that is gone
+            cluster = get_ray_address_from_environment("auto", None)
+            check_cluster(cluster)
         ray.init(address=cluster, logging_level=logging.WARNING)
     except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer
         raise NoCluster(

@@ -54,8 +54,12 @@ class RayEngine:
 
         remote = ray.remote(function).options(num_cpus=1)
         at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+        def begin(job: Job) -> "ray.ObjectRef[Result]":
+            return remote.remote(job)
+
         with _own_errors():
-            yield from in_order(remote.remote, jobs, ray.get, at_once - 1)
+            yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
 
 
 @contextlib.contextmanager

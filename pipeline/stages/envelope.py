@@ -41,8 +41,9 @@ def maps_in(results: Results) -> list[np.ndarray]:
 
 def explanations_in(results: Results, maps: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
     """The explanations, (h, w) float32, by position; they have the shapes of those images' `maps`."""
-    if results.explained is None:
+    if results.explained is None or results.explanations is None:
         return {}
+    assert results.explanations is not None
     positions = np.frombuffer(results.explained, np.int64).tolist()
     cells = np.frombuffer(results.explanations, np.float32)
     return dict(zip(positions, _cut(cells, [maps[position].shape for position in positions]), strict=True))
@@ -50,7 +51,7 @@ def explanations_in(results: Results, maps: Sequence[np.ndarray]) -> dict[int, n
 
 def _packed(arrays: Iterable[np.ndarray]) -> pa.Buffer:
     """The arrays' bytes, one array after the other."""
-    return pa.py_buffer(b"".join(np.ascontiguousarray(array) for array in arrays))
+    return pa.py_buffer(b"".join(np.ascontiguousarray(array).data for array in arrays))
 
 
 def _cut(cells: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -9,13 +9,13 @@ import pyarrow as pa
 from pipeline.decode.process import decode_in_child
 from pipeline.input import registry
 from pipeline.input.config import Start
+from pipeline.input.listing import open_input
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
 from pipeline.state.commits import committed_since, members_before
 from pipeline.state.scoring_config import part_id
 from pipeline.storage.ahead import ahead
 from pipeline.storage.objects import StorageError
-from pipeline.storage.store import open_store
 from schemas.envelope import DecodedUnit, UnitLabel, WorkItem, items_in
 from schemas.footer import StageSeconds
 from schemas.outcome import Outcome
@@ -60,12 +60,12 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Out
         (unit,) = plan.units(state, config.slice, item.number, item.number + 1)
         seen = members_before(state, config.slice, item) if item.part else {}
         source = registry.source(unit.source)
-        store = open_store(config.scoring.source.input_uri)
+        store = open_input(config.scoring.source)
         clock = time.perf_counter()
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
             assert unit.images in (None, piece.table.num_rows), (unit.images, piece.table.num_rows)
             unit_id = unit.unit_id if unit.images is not None else part_id(unit.unit_id, part, offset)
-            label = UnitLabel(item.number, part, unit_id, unit.date, piece.next_offset, piece.bytes_read)
+            label = UnitLabel(item.number, part, unit_id, unit.date, piece.next_offset, piece.bytes_read, piece.ignored)
             yield EncodedUnit(label, time.perf_counter() - clock, piece.table)
             if piece.next_offset is not None:
                 part, offset = part + 1, piece.next_offset

@@ -4,7 +4,9 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pipeline.stages.faults import StagesError
 
 SOCKET_BYTES = 107  # the longest path of a Unix socket on Linux; macOS has 3 fewer
 LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
@@ -15,7 +17,7 @@ LEAST_SHARED_MEMORY = 1 << 30
 GIB = 1 << 30
 
 
-class NoSessionFolder(ValueError):
+class NoSessionFolder(StagesError):
     """Ray cannot start on this machine: no place for its sockets or for its shared memory."""
 
 
@@ -28,9 +30,9 @@ class SessionFolder(NamedTuple):
     objects: Path | None
     lines: tuple[str, ...]
 
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """Keyword arguments of `ray.init`."""
-        options = {"_temp_dir": str(self.folder)}
+        options: dict[str, Any] = {"_temp_dir": str(self.folder)}
         if self.spill is not None:
             options["object_spilling_directory"] = str(self.spill)
         if self.objects is not None:
@@ -63,9 +65,10 @@ def _short(wanted: Path) -> Path:
     for base in SHORT_FOLDERS:
         if os.access(base, os.W_OK | os.X_OK):
             return base / "ray"
+    short = " or ".join(map(str, SHORT_FOLDERS))
     raise NoSessionFolder(
-        f"TMPDIR must have at most {LONGEST_FOLDER - len('/ray')} bytes, or {' or '.join(map(str, SHORT_FOLDERS))} be "
-        f"writable, for Ray's sockets; got {str(wanted.parent)!r}. Let RAY_TMPDIR name a short folder"
+        f"TMPDIR must have at most {LONGEST_FOLDER - len('/ray')} bytes, or {short} be writable, "
+        f"for Ray's sockets; got {str(wanted.parent)!r}. Let RAY_TMPDIR name a short folder"
     )
 
 

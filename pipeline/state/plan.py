@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.input import registry
+from pipeline.input.listing import Listing
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.state_file import READING, WRITING, reading
@@ -47,21 +48,6 @@ class SliceCounts:
         return cls(**{name: int(metadata[f"flowscore.{name}".encode()]) for name in cls.__dataclass_fields__})
 
 
-class Listing:
-    """The objects of the input that some source reads, in key order; counts those that none does."""
-
-    def __init__(self, objects: Iterator[Object]) -> None:
-        self._objects = objects
-        self.ignored = 0
-
-    def __iter__(self) -> Iterator[Object]:
-        for entry in self._objects:
-            if registry.claiming(entry.key) is None:
-                self.ignored += 1
-            else:
-                yield entry
-
-
 def plan_slice(state: RunState, config: ScoringConfig, input_store: Store) -> int | None:
     """List the input and seal a slice of what is new or changed since the slices before.
 
@@ -70,7 +56,7 @@ def plan_slice(state: RunState, config: ScoringConfig, input_store: Store) -> in
         slice is the one that counts.
     """
     earlier = state.slices()
-    listing = Listing(input_store.list())
+    listing = Listing(config.source, input_store)
     fresh = new_or_changed(iter(listing), planned_objects(state, earlier))
     first = next(fresh, None)
     if first is None:

@@ -10,11 +10,14 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from schemas.plan import UnitContent
 
-SCORING_VERSION = 4
+SCORING_VERSION = 5
 """Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
 
 NOT_IN_ANY_ROW = {"read_threads"}
 """Source settings that change how fast a row is made, never what it holds."""
+
+NOT_NAMED_UNLESS_SET = {"members", "follow_links"}
+"""Source settings that came later: runs without them keep the ids that they had before."""
 
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
 """Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
@@ -41,7 +44,8 @@ class ScoringConfig(BaseModel):
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
-        exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
+        unset = {name for name in NOT_NAMED_UNLESS_SET if not getattr(self.source, name)}
+        exclude = {"source": NOT_IN_ANY_ROW | unset, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import S3Store
+from obstore.store import S3Store as DirectStore
 
 LIFETIME = timedelta(minutes=10)  # of credentials before botocore is asked again; it renews them earlier than that
 CONNECT_TIMEOUT_S = 5
@@ -19,7 +19,7 @@ TIMEOUT_S = 300
 _first_process: int | None = None
 
 
-def open_direct(bucket: str, credentials: Any, endpoint: str | None, region: str) -> S3Store:
+def open_direct(bucket: str, credentials: Any, endpoint: str | None, region: str) -> DirectStore:
     """An obstore of the bucket.
 
     Args:
@@ -36,17 +36,19 @@ def open_direct(bucket: str, credentials: Any, endpoint: str | None, region: str
             "expires_at": datetime.now(UTC) + LIFETIME,
         }
 
-    return S3Store(
+    options: dict[str, Any] = {"credential_provider": current} if credentials else {"skip_signature": True}
+    if endpoint:
+        options["endpoint"] = endpoint
+    return DirectStore(
         bucket,
         region=region,
-        **({"endpoint": endpoint} if endpoint else {}),
-        **({"credential_provider": current} if credentials else {"skip_signature": True}),
+        **options,
         client_options={"allow_http": True, "connect_timeout": f"{CONNECT_TIMEOUT_S}s", "timeout": f"{TIMEOUT_S}s"},
         retry_config={"max_retries": 0},
     )
 
 
-def direct_get(store: S3Store, key: str, etag: str | None) -> bytes | None:
+def direct_get(store: DirectStore, key: str, etag: str | None) -> bytes | None:
     """The object `key` of the bucket, pinned to `etag`, in one request; None when botocore has to be asked."""
     global _first_process
     _first_process = _first_process or os.getpid()

@@ -1,36 +1,29 @@
-"""An object read forward from an offset, plain or gzip, without holding more than a piece of it."""
+"""An object read forward from an offset, plain or compressed, without holding more than a piece of it."""
 
-import zlib
 from collections.abc import Iterator
 
+from pipeline.storage.compressed import STEP_BYTES, Compression, CorruptStream, decompressed
 from pipeline.storage.store import Store
-
-GZIP = 31  # zlib's window bits for a gzip member
-STEP_BYTES = 16 << 10  # compressed bytes a step: bounds what one step may grow to (zlib: 1,032 times)
-
-
-class CorruptStream(Exception):
-    """The compressed bytes are damaged or end early; the message says which."""
 
 
 class ForwardReader:
-    """`position` counts bytes of the content (decompressed, for gzip); `fetched` those that came from storage.
+    """`position` counts bytes of the content (decompressed, for a compressed object); `fetched` those that came from storage.
 
-    A plain object is skipped by starting a new range; gzip is decompressed from its beginning. Every range is pinned to
-    the etag and is tried again at exactly its offset. Errors of `Store.open_stream` come out of `read` and `skip`.
+    A plain object is skipped by starting a new range; a compressed one is decompressed from its beginning. Every range is
+    pinned to the etag and is tried again at exactly its offset. Errors of `Store.open_stream` come out of `read` and `skip`.
     """
 
-    def __init__(self, store: Store, key: str, etag: str, size: int, gzip: bool):
+    def __init__(self, store: Store, key: str, etag: str, size: int, compression: Compression | None):
         self._store, self._key, self._etag = store, key, etag
-        self.size = None if gzip else size  # of the content; unknown for gzip
+        self.size = None if compression else size  # of the content; unknown for a compressed object
         self.fetched = 0
         self._fault: CorruptStream | None = None
         self._buffer = bytearray()
         self.position = 0
-        self._pieces = self._decompressed() if gzip else self._fetch(0)
+        self._pieces = decompressed(self._fetch(0), compression) if compression else self._fetch(0)
 
     def read(self, length: int) -> bytes:
-        """The next `length` bytes; fewer only at the end. Raises CorruptStream for damaged gzip."""
+        """The next `length` bytes; fewer only at the end. Raises CorruptStream for a damaged compressed object."""
         while len(self._buffer) < length and self._fault is None:
             try:
                 piece = next(self._pieces, None)
@@ -64,35 +57,3 @@ class ForwardReader:
         for piece in self._store.open_stream(self._key, start, self._etag):
             self.fetched += len(piece)
             yield piece
-
-    def _decompressed(self) -> Iterator[bytes]:
-        inflate, begun = zlib.decompressobj(GZIP), False
-        for piece in self._fetch(0):
-            for first in range(0, len(piece), STEP_BYTES):
-                step = piece[first : first + STEP_BYTES]
-                while step:
-                    if inflate.eof:  # a gzip file is one or more members, then perhaps zero padding
-                        step = step.lstrip(b"\0")
-                        if not step:
-                            break
-                        inflate = zlib.decompressobj(GZIP)
-                    yield from _inflated(inflate, step)
-                    begun, step = True, inflate.unused_data
-        if begun and not inflate.eof:
-            raise CorruptStream("the compressed stream ends early")
-
-
-def _inflated(inflate: "zlib._Decompress", step: bytes) -> Iterator[bytes]:
-    """What a step decompresses to; when it is damaged, what its intact beginning does, then CorruptStream."""
-    before = inflate.copy()
-    try:
-        body = inflate.decompress(step)
-    except zlib.error as error:
-        intact = bytearray()
-        try:
-            for byte in step:
-                intact += before.decompress(bytes([byte]))
-        except zlib.error:
-            yield bytes(intact)
-        raise CorruptStream(f"the compressed stream is damaged ({error})") from error
-    yield body

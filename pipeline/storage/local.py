@@ -15,6 +15,7 @@ from typing import TypeVar
 from pipeline.storage.objects import RANGE_BYTES, BadUri, Changed, Denied, Gone, Object, Unreachable, retry
 
 Result = TypeVar("Result")
+Keys = list[str]
 
 PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
 UNFINISHED_S = 86_400  # no file takes as long to write
@@ -29,12 +30,14 @@ class LocalStore:
     """Keys are paths below `root` with `/`; bytes of a file name that are not UTF-8 appear as `\\xNN`, and so does
     the backslash of a name that reads like that by itself, so that no two names are one key.
 
-    Symbolic links to directories are not followed, links to files only where the target lies below the root; these, and
-    paths too long to be opened, are left out of the listing with a warning. The etag is modification time and size:
+    Symbolic links to directories are not followed, links to files only where the target lies below the root; the others, and
+    paths too long to be opened, are left out of the listing with a warning. With `follow_links` every link is followed, but
+    for one that leads to a folder which it stands in. The etag is modification time and size:
     neither inode (unstable on network mounts) nor change time (chmod alters it).
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, follow_links: bool = False):
+        self._follow_links = follow_links
         self.root = os.path.abspath(root)
         self._real_root = os.fsencode(os.path.realpath(root)).rstrip(b"/") + b"/"
         self.uri = "file://" + self.root.rstrip("/")
@@ -52,7 +55,21 @@ class LocalStore:
         except Gone:
             return
         if not top or self._is_inside(directory):
-            yield from self._walk(directory, f"{top}/" if top else "", prefix, start_after or "")
+            left_out: Keys = []
+            yield from self._walk(directory, f"{top}/" if top else "", prefix, start_after or "", left_out)
+            if left_out:
+                why = "outside, to a directory or nowhere; --follow-links follows those that lead to something"
+                why = "nowhere, or to a directory that they stand in" if self._follow_links else why
+                log.warning(
+                    "%d links below %s are not followed, such as %s: they lead %s", len(left_out), self.uri, left_out[0], why
+                )
+
+    def links_left_out(self) -> int:
+        """How many links a listing leaves out."""
+        left_out: Keys = []
+        for _ in self._walk(os.fsencode(self.root), "", "", "", left_out):
+            pass
+        return len(left_out)
 
     def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
         """The whole object. Raises Gone, Changed (when `etag` or `size` is given and differs), Denied, Unreachable."""
@@ -102,23 +119,29 @@ class LocalStore:
         with contextlib.suppress(Gone):
             self._attempt(key, lambda: os.unlink(self._path(key)))
 
-    def _walk(self, directory: bytes, base: str, prefix: str, start_after: str) -> Iterator[Object]:
-        levels = [(base, iter(self._entries(directory, base)))]  # a stack: names may be nested deeper than calls
+    def _walk(self, directory: bytes, base: str, prefix: str, start_after: str, left_out: Keys) -> Iterator[Object]:
+        """As `list`; keys of links that are not followed are added to `left_out`."""
+        levels = [(base, self._real(directory), iter(self._entries(directory, base)))]  # a stack, not calls
         while levels:
-            base, entries = levels[-1]
+            base, _, entries = levels[-1]
             name, entry = next(entries, (None, None))
             if entry is None:
                 levels.pop()
                 continue
             key = f"{base}{name}"
-            if entry.is_dir(follow_symlinks=False):
+            if self._is_directory(entry):
                 below = key  # ends in "/"
                 passed = start_after > below and not start_after.startswith(below)
-                if not passed and (below.startswith(prefix) or prefix.startswith(below)):
-                    levels.append((below, iter(self._entries(entry.path, below))))
+                if passed or not (below.startswith(prefix) or prefix.startswith(below)):
+                    continue
+                real = self._real(entry.path)
+                if real and any(real == above for _, above, _ in levels):  # it would be followed forever
+                    left_out.append(key)
+                    continue
+                levels.append((below, real, iter(self._entries(entry.path, below))))
             elif key.startswith(prefix) and key > start_after:
                 if entry.is_symlink() and not (self._is_inside(entry.path) and os.path.isfile(entry.path)):
-                    log.warning("not followed: link %s below %s (outside, a directory or broken)", key, self.uri)
+                    left_out.append(key)
                     continue
                 with contextlib.suppress(Gone):  # deleted between listing and stat, or its path is too long
                     found = self._attempt(key, entry.stat)
@@ -142,7 +165,7 @@ class LocalStore:
         def call() -> list[tuple[str, os.DirEntry[bytes]]]:
             with os.scandir(directory) as entries:
                 return [
-                    (_text(entry.name) + "/" * entry.is_dir(follow_symlinks=False), entry)
+                    (_text(entry.name) + "/" * self._is_directory(entry), entry)
                     for entry in entries
                     if not entry.name.endswith(PARTIAL.encode())
                     and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())
@@ -156,8 +179,16 @@ class LocalStore:
             return []
         return sorted(named, key=lambda pair: pair[0])  # str order is code point order is UTF-8 byte order
 
+    def _is_directory(self, entry: os.DirEntry[bytes]) -> bool:
+        """Whether the walk goes into it; a link in a circle is none."""
+        return entry.is_dir(follow_symlinks=False) or (self._follow_links and entry.is_symlink() and os.path.isdir(entry.path))
+
+    def _real(self, directory: bytes) -> bytes | None:
+        """Where a directory really is, if links may lead to it from several places."""
+        return os.path.realpath(directory) if self._follow_links else None
+
     def _is_inside(self, path: bytes) -> bool:
-        return os.path.realpath(path).startswith(self._real_root)
+        return self._follow_links or os.path.realpath(path).startswith(self._real_root)
 
     def _path(self, key: str) -> str:
         parts = key.split("/")
@@ -171,7 +202,7 @@ class LocalStore:
 
         def call() -> tuple[bytes, int]:
             path = os.path.realpath(os.fsencode(self._path(key)))
-            if not path.startswith(self._real_root):
+            if not self._is_inside(path):
                 raise Gone(f"{key!r} leads outside {self.uri}")
             with open(path, "rb", buffering=0, opener=_no_link_no_wait) as file:
                 stat = os.fstat(file.fileno())
@@ -245,6 +276,6 @@ def _text(name: bytes) -> str:
     return ESCAPED.sub(rb"\\x5cx\1", name).decode("utf-8", "backslashreplace")
 
 
-def _no_link_no_wait(path: bytes, flags: int) -> int:
+def _no_link_no_wait(path: str | bytes, flags: int) -> int:
     """Opens what a link was put in place of, or a pipe that nobody writes to, as an error instead of following or waiting."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -31,7 +31,7 @@ class RangedFile(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def read(self, length: int | None = -1) -> bytes:  # type: ignore[override]
+    def read(self, length: int | None = -1) -> bytes:
         end = self.size if length is None or length < 0 else min(self._position + length, self.size)
         start, tail_start = self._position, self.size - len(self._tail)
         if start >= end:
@@ -44,7 +44,7 @@ class RangedFile(io.RawIOBase):
         self._position += len(body)
         return body
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # RawIOBase gives a memoryview to fill
         body = self.read(len(buffer))
         buffer[: len(body)] = body
         return len(body)

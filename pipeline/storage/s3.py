@@ -22,7 +22,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 
-from pipeline.storage.direct_get import direct_get, open_direct
+from pipeline.storage.direct_get import DirectStore, direct_get, open_direct
 from pipeline.storage.objects import (
     RANGE_BYTES,
     SKEWED,
@@ -55,6 +55,9 @@ TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", 
 class S3Store:
     """`s3://bucket/prefix`; keys are relative to the prefix and taken as they are: nothing in them is normalised."""
 
+    _direct: DirectStore | None
+    _direct_works: bool
+
     def __init__(self, bucket: str, prefix: str):
         self.bucket = bucket
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
@@ -79,6 +82,10 @@ class S3Store:
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def links_left_out(self) -> int:
+        """None: a bucket has no links."""
+        return 0
 
     def get(self, key: str, etag: str | None = None, size: int | None = None) -> bytes:
         """The whole object in one request; `size` is what the listing said. Raises Gone, Changed (`etag` given and

@@ -29,23 +29,28 @@ class Store(Protocol):
     def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool: ...
     def delete(self, key: str) -> None: ...
     def delete_unfinished(self) -> int: ...
+    def links_left_out(self) -> int: ...
 
 
-def open_store(uri: str | os.PathLike[str]) -> Store:
-    """The store at a URI. One per process, URI and AWS environment; nothing is requested yet. Raises BadUri."""
+def open_store(uri: str | os.PathLike[str], follow_links: bool = False) -> Store:
+    """The store at a URI. One per process, URI and AWS environment; nothing is requested yet. Raises BadUri.
+
+    Args:
+        follow_links: of a local directory: list and read what symbolic links lead to, wherever it lies.
+    """
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return _open(os.fspath(uri), os.getcwd(), environment)
+    return _open(os.fspath(uri), follow_links, os.getcwd(), environment)
 
 
 @functools.lru_cache(maxsize=64)
-def _open(uri: str, _directory: str, _environment: tuple[tuple[str, str], ...]) -> Store:
+def _open(uri: str, follow_links: bool, _directory: str, _environment: tuple[tuple[str, str], ...]) -> Store:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if not uri:
             raise BadUri("uri must be s3://bucket/prefix, file:///path or a local path; got ''. Name a place.")
-        return LocalStore(uri)
+        return LocalStore(uri, follow_links)
     if scheme == "file" and rest.startswith("/"):
-        return LocalStore(rest)
+        return LocalStore(rest, follow_links)
     if scheme == "s3":
         bucket, _, prefix = rest.partition("/")
         if bucket:

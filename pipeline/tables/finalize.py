@@ -5,15 +5,9 @@ The files of all partitions are written first. Then each table gets one commit, 
 left as it is. Atomic per table, not across tables.
 """
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -24,57 +18,15 @@ from pipeline.state.run_state import RunState
 from pipeline.storage.objects import Gone, retry
 from pipeline.tables.changes import is_committed, replace_files
 from pipeline.tables.delta import TABLES, DataFile, active_files, check_partitions, open_or_create, open_table, score_schema
-from pipeline.tables.faults import reading
-from pipeline.tables.partition import PartitionFiles, PartitionJob, discard, write_partition
-from pipeline.tables.writer import PartitionWriter
-from schemas import runs
+from pipeline.tables.error_share import TooManyErrors, check_error_share
+from pipeline.tables.partition import PartitionCounts, PartitionFiles, PartitionJob, discard, write_partition
+from pipeline.tables.run_row import Counts, RunInfo, publish_run, recorded
+from schemas.footer import StageSeconds
 
 PARTITIONED = ("maps", "regions", "errors", "scores")
 """The tables that hold images, in the order of their commits; lots join them when a model is calibrated."""
 
 MapFunction = Callable[[Callable[[PartitionJob], PartitionFiles], Iterable[PartitionJob]], Iterable[PartitionFiles]]
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What finalize must know of a run and cannot read from its commits.
-
-    key_columns: fields of the key pattern.  config, artifact: JSON-serialisable.  attempts: drivers so far.
-    started_at, spent_s: when this driver took the slice up, and the wall time of all drivers on it; None when not known.
-    """
-
-    run_id: str
-    slice: int
-    model: str
-    model_digest: str
-    config: dict[str, Any]
-    code_version: str
-    ignored: int
-    attempts: int
-    started_at: datetime | None
-    max_error_share: float
-    accept_errors: bool = False
-    key_columns: tuple[str, ...] = ()
-    artifact: dict[str, Any] | None = None
-    calibration_digest: str | None = None
-    spent_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of a slice: planned = scored + quarantined; duplicates are among those but not in the tables."""
-
-    planned: int
-    scored: int
-    quarantined: int
-    duplicates: int
-    ignored: int
-    bytes_read: int
-    stage_seconds: dict[str, float]
-
-
-class TooManyErrors(Exception):
-    """More images failed than the configured share. Nothing was published; the commits stay."""
 
 
 def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> Counts:
@@ -93,18 +45,18 @@ def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> 
         return published
     _check_earlier(state, run.slice)
     if is_committed(open_table(output_uri, "runs"), run.run_id, run.slice):
-        counts = _recorded(output_uri, run)
+        counts = recorded(output_uri, run)
     else:
         counts = _publish_images(state, run, map_fn)
-        _publish_run(state, run, counts)
-    state.store.put(state.published_key(run.slice), json.dumps(asdict(counts)).encode())
+        publish_run(state, run, counts)
+    state.store.put(state.published_key(run.slice), counts.text().encode())
     return counts
 
 
 def read_published(state: RunState, slice_number: int) -> Counts | None:
     """The counts of a slice that finalize has finished, or None."""
     try:
-        return Counts(**json.loads(state.store.get(state.published_key(slice_number))))
+        return Counts.parse(state.store.get(state.published_key(slice_number)))
     except Gone:
         return None
 
@@ -137,6 +89,9 @@ def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Count
                 files = _newer(earlier, files)
             written[files.date] = files
 
+    def rewrite(name: str, dates: list[str]) -> None:
+        write(dates, (name,), newest())
+
     check_partitions(state.output_uri, run.model, run.model_digest, units)
     opened = newest()
     pending = tuple(name for name in PARTITIONED if not is_committed(opened[name], run.run_id, run.slice))
@@ -145,7 +100,7 @@ def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Count
     if pending == PARTITIONED:
         _check_error_share(state, run, counts, written.values())
     for name in pending:
-        retry(partial(_commit, state, run, name, written, lambda dates, name=name: write(dates, (name,), newest())))
+        retry(partial(_commit, state, run, name, written, partial(rewrite, name)))
     return counts
 
 
@@ -191,6 +146,7 @@ def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
         existing,
         earlier.counts,
         earlier.stage_seconds,
+        earlier.archives,
     )
 
 
@@ -231,70 +187,28 @@ def _schema(run: RunInfo, name: str) -> pa.Schema:
 
 
 def _total(written: Iterable[PartitionFiles], run: RunInfo) -> Counts:
-    counts: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    counts, seconds = PartitionCounts(), StageSeconds()
     for files in written:
-        counts.update(files.counts)
-        seconds.update(files.stage_seconds)
+        counts, seconds = counts.plus(files.counts), seconds.plus(files.stage_seconds)
     return Counts(
-        planned=counts["scored"] + counts["quarantined"],
-        scored=counts["scored"],
-        quarantined=counts["quarantined"],
-        duplicates=counts["duplicates"],
-        ignored=run.ignored,
-        bytes_read=counts["bytes_read"],
-        stage_seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+        planned=counts.scored + counts.quarantined,
+        scored=counts.scored,
+        quarantined=counts.quarantined,
+        duplicates=counts.duplicates,
+        ignored=run.ignored + counts.ignored,
+        bytes_read=counts.bytes_read,
+        stage_seconds=StageSeconds(*(round(spent, 3) for spent in seconds)),
     )
 
 
 def _check_error_share(state: RunState, run: RunInfo, counts: Counts, written: Iterable[PartitionFiles]) -> None:
-    share = counts.quarantined / max(1, counts.planned)
-    if share <= run.max_error_share or run.accept_errors:
+    if run.accept_errors:
         return
-    for files in written:
-        discard(state, files.added)
-    raise TooManyErrors(
-        f"share of images with errors must be at most {run.max_error_share:.2%}; got {share:.2%} ({counts.quarantined:,} of "
-        f"{counts.planned:,}). Nothing was published. If that is acceptable: "
-        f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
-    )
-
-
-def _publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
-    row = {
-        **{name: getattr(run, name) for name in runs.SCHEMA.names if hasattr(run, name)},
-        **{name: number for name, number in asdict(counts).items() if name in runs.SCHEMA.names},
-        "config": json.dumps(run.config, sort_keys=True),
-        "artifact": json.dumps(run.artifact, sort_keys=True) if run.artifact is not None else None,
-        "stage_seconds": json.dumps(counts.stage_seconds, sort_keys=True),
-        "device_seconds": counts.stage_seconds.get("score"),
-        "finished_at": datetime.now(UTC),
-    }
-    with TemporaryDirectory(prefix="flowscore-finalize-") as folder:
-        stem = f"{run.run_id}-{run.slice:06d}"
-        with PartitionWriter(state.store, "runs", runs.SCHEMA, {}, stem, Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist([row], schema=runs.SCHEMA))
-    retry(partial(_commit_run, state, run, writer.files))
-
-
-def _commit_run(state: RunState, run: RunInfo, files: list[DataFile]) -> None:
-    """Add the slice's row to the runs table; repeatable as `_commit` is."""
-    while True:
-        try:
-            table = open_or_create(state.output_uri, "runs", runs.SCHEMA)
-            if is_committed(table, run.run_id, run.slice):
-                return
-            replace_files("runs", table, state.store, run.run_id, run.slice, files, [])
-            return
-        except CommitFailedError:
-            continue  # another writer was first: look again
-
-
-def _recorded(output_uri: str, run: RunInfo) -> Counts:
-    """The counts in the slice's row of the runs table."""
-    table = open_table(output_uri, "runs")
-    assert table is not None
-    of_slice = [("run_id", "=", run.run_id), ("slice", "=", run.slice)]
-    (row,) = reading(table.to_pyarrow_table)(filters=of_slice).to_pylist()
-    row["stage_seconds"] = json.loads(row["stage_seconds"])
-    return Counts(**{name: row[name] for name in Counts.__dataclass_fields__})
+    accept = f"flowscore finalize --output {state.output_uri} --run-id {run.run_id} --accept-errors"
+    archives = [key for files in written for key in files.archives]
+    try:
+        check_error_share(counts.quarantined, counts.planned, archives, run.max_error_share, accept)
+    except TooManyErrors:
+        for files in written:
+            discard(state, files.added)
+        raise

@@ -5,17 +5,19 @@ changed shard no longer holds goes with it. Nothing here is visible to readers; 
 """
 
 import tempfile
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.input.archives import UNSUPPORTED
 from pipeline.state.committed import Commit, read_commits
 from pipeline.state.run_state import RunState
 from pipeline.tables import sql
@@ -23,6 +25,7 @@ from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import TABLES, DataFile
 from pipeline.tables.rows import ORDINAL, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_schema
+from schemas.footer import StageSeconds
 
 SPOOLED = ("scores", "errors")
 """Tables that are sorted as a whole when they are written; maps and regions are written as the commits come."""
@@ -52,19 +55,34 @@ class PartitionJob:
         return self.score_schema if table == "scores" else TABLES[table].SCHEMA
 
 
+class PartitionCounts(NamedTuple):
+    """Images of a slice in a partition, of which duplicates are among the others; what was ignored beside them in its shards;
+    and the encoded bytes fetched."""
+
+    scored: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    ignored: int = 0
+    bytes_read: int = 0
+
+    def plus(self, other: "PartitionCounts") -> "PartitionCounts":
+        return PartitionCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True)
 class PartitionFiles:
     """Files to add to and remove from each table, computed from `existing`.
 
-    counts: scored, quarantined, duplicates, bytes_read.  stage_seconds: added up over all workers.
+    stage_seconds: added up over all workers.  archives: keys of those that are not read.
     """
 
     date: str
     added: dict[str, list[DataFile]]
     removed: dict[str, list[DataFile]]
     existing: dict[str, list[DataFile]]
-    counts: Counter[str]
-    stage_seconds: Counter[str]
+    counts: PartitionCounts
+    stage_seconds: StageSeconds
+    archives: tuple[str, ...] = ()
 
 
 def write_partition(job: PartitionJob) -> PartitionFiles:
@@ -75,20 +93,21 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
     """
     with tempfile.TemporaryDirectory(prefix="flowscore-finalize-") as folder:
         scratch = Path(folder)
-        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64))
+        archives: list[str] = []
+        added, counts, stage_seconds = _read(job, scratch, skip=np.empty(0, np.int64), archives=archives)
         with sql.connected(job.state.output_uri, scratch / "spill", job.memory_mb) as connection:
             duplicates = _duplicates(connection, scratch)
             if len(duplicates):
                 discard(job.state, added)
-                added, _, _ = _read(job, scratch, skip=duplicates)
+                added, _, _ = _read(job, scratch, skip=duplicates, archives=[])
             _find_replaced(connection, job, scratch)
             removed: dict[str, list[DataFile]] = {}
             for table in job.tables:
                 merge = _merge if table in SPOOLED else _prune
                 written, removed[table] = merge(connection, job, table, scratch)
                 added[table] = added.get(table, []) + written
-        counts["duplicates"] = len(duplicates)
-        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds)
+        counts = counts._replace(duplicates=len(duplicates))
+        return PartitionFiles(job.date, added, removed, job.existing, counts, stage_seconds, tuple(archives))
 
 
 def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
@@ -98,14 +117,16 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
             state.store.delete(f"{table}/{file.path}")
 
 
-def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str, list[DataFile]], Counter[str], Counter[str]]:
+def _read(
+    job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
+) -> tuple[dict[str, list[DataFile]], PartitionCounts, StageSeconds]:
     """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
+        archives: takes the keys of archives that were not read.
     """
-    counts: Counter[str] = Counter(scored=0, quarantined=0, bytes_read=0)
-    stage_seconds: Counter[str] = Counter()
+    counts, stage_seconds = PartitionCounts(), StageSeconds()
     writers = {table: _writer(job, table, scratch) for table in ("maps", "regions") if table in job.tables}
     with ExitStack() as stack:
         ordered = {table: UnitOrder(stack.enter_context(writer)) for table, writer in writers.items()}
@@ -117,7 +138,8 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
             for commit in read_commits(job.state, job.slice, first, end):
                 rows = commit.rows.append_column(ORDINAL, pa.array(range(read, read + commit.rows.num_rows), pa.int64()))
                 read += rows.num_rows
-                _count(commit, counts, stage_seconds)
+                counts, stage_seconds = counts.plus(_counts(commit)), stage_seconds.plus(commit.footer.seconds)
+                archives += rows.filter(pc.equal(rows["error"], UNSUPPORTED))["key"].to_pylist()
                 if len(skip):
                     rows = rows.filter(pa.array(~np.isin(rows[ORDINAL.name].to_numpy(), skip)))
                 same = {**job.same, "date": job.date, "unit_id": commit.footer.unit_id, "device": commit.footer.device}
@@ -131,12 +153,10 @@ def _read(job: PartitionJob, scratch: Path, skip: np.ndarray) -> tuple[dict[str,
     return {table: writer.files for table, writer in writers.items()}, counts, stage_seconds
 
 
-def _count(commit: Commit, counts: Counter[str], stage_seconds: Counter[str]) -> None:
+def _counts(commit: Commit) -> PartitionCounts:
     failed = commit.rows.num_rows - commit.rows["error"].null_count
-    counts["scored"] += commit.rows.num_rows - failed
-    counts["quarantined"] += failed
-    counts["bytes_read"] += commit.footer.bytes_read
-    stage_seconds.update(commit.footer.seconds._asdict())
+    footer = commit.footer
+    return PartitionCounts(commit.rows.num_rows - failed, failed, ignored=footer.ignored, bytes_read=footer.bytes_read)
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,22 @@ def test_the_two_make_commands_come_first():
 @pytest.mark.parametrize(("page", "text"), list(blocks("python")))
 def test_python_examples_parse(page, text):
     ast.parse(text)
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
+    (text,) = (text for page, text in blocks("python") if page == "README.md")
+    assert len(text.splitlines()) == 5
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    good, scratched = map(float, done.stdout.strip("[]\n").split())
+    assert scratched > good > 0
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
 
 
 def test_links_lead_somewhere():

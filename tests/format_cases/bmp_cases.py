@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from format_cases.case import HEIGHT, WIDTH, Case, over_black, samples, shown
+from format_cases.png_cases import png
 from format_cases.tiff_file import packed_bits
 from PIL import Image
 
@@ -164,7 +165,7 @@ def cases() -> Iterator[Case]:
     sink = io.BytesIO()
     Image.fromarray(colour).save(sink, "JPEG")
     yield Case("BMP", "JPEG inside", "Windows 3", "JPEG", bmp(sink.getvalue(), 0, compression=4), None, refused="JPEG")
-    yield Case("BMP", "PNG inside", "Windows 3", "PNG", bmp(b"\x89PNG\r\n\x1a\n", 0, compression=5), None, refused="PNG")
+    yield Case("BMP", "PNG inside", "Windows 3", "PNG", bmp(png(samples(3, 8), 8, 2), 0, compression=5), None, refused="PNG")
     yield Case(
         "BMP",
         "8-bit palette",

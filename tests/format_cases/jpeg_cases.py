@@ -10,7 +10,13 @@ import numpy as np
 from format_cases.case import Case, from_cmyk, samples, shown
 from PIL import Image
 
-START_OF_FRAME = {3: "lossless", 5: "hierarchical", 9: "arithmetic", 10: "arithmetic", 11: "lossless", 13: "hierarchical"}
+START_OF_FRAME = {3: "lossless", 5: "hierarchical", 7: "lossless", 11: "lossless", 13: "hierarchical"}
+ARITHMETIC = bytes.fromhex(  # 24 x 16 grey, by jpegtran -arithmetic
+    "ffd8ffe000104a46494600010100000100010000ffdb004300100b0c0e0c0a100e0d0e1211101318281a181616183123251d283a333d3c3933383740"
+    "485c4e404457453738506d51575f626768673e4d71797064785c656763ffc9000b080010001801011100ffcc000600101005ffda0008010100003f00"
+    "842d401afa3b99526e385dbf640e2c5ea34c86df396416adee4054a6a9bff4a54e07b7006ee826b8b9723bc5d8ee1f99e02fc2987cf6b3327c781ce1"
+    "b840001ca03cee9a34c0a56ee34cdbe28ff8d5ca93adf22b47652d075adae5b94ebef16c45d030290ac420ffd9"
+)
 
 
 def jpeg(picture: Image.Image, **options: Any) -> bytes:
@@ -53,8 +59,8 @@ def cases() -> Iterator[Case]:
             exif[274] = turn
             yield Case(
                 "JPEG",
-                f"{kind}, orientation {turn}",
-                "baseline",
+                kind,
+                f"baseline, orientation {turn}",
                 "",
                 jpeg(picture, exif=exif),
                 np.ascontiguousarray(apply(pixels)),
@@ -63,6 +69,8 @@ def cases() -> Iterator[Case]:
         content = jpeg(picture)
         for process, words in START_OF_FRAME.items():
             yield Case("JPEG", f"{kind}, {words}", f"process {process}", "", with_frame(content, process), None, refused=words)
+    arithmetic = cv2.cvtColor(cv2.imdecode(np.frombuffer(ARITHMETIC, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    yield Case("JPEG", "8-bit grey, arithmetic coding", "baseline", "", ARITHMETIC, arithmetic, 1)
     twelve = (samples(1, 8, smooth=True)[..., 0].astype(np.uint16)) << 4
     yield Case(
         "JPEG", "12-bit grey", "baseline", "", imagecodecs.jpeg8_encode(twelve, 95, bitspersample=12), None, refused="12-bit"

@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import imagecodecs
 import numpy as np
 from format_cases.case import Case, over_black, samples, shown
 from format_cases.tiff_file import packed_bits
@@ -42,7 +43,7 @@ def _rows(values: np.ndarray, depth: int) -> bytes:
 
 def cases() -> Iterator[Case]:
     for interlaced in (False, True):
-        layout = "interlaced" if interlaced else ""
+        layout = "interlaced" if interlaced else "rows"
         for kind, depth, colour, values, between, pixels in _pictures():
             yield Case(
                 "PNG",
@@ -108,3 +109,33 @@ def _pictures() -> Iterator[tuple[str, int, int, np.ndarray, tuple[bytes, ...], 
     yield "16-bit grey, 12 said significant, 16 used", 16, GREY, full, (bits,), shown(full, 16)
     dark = twelve << 4 & 0xFFF
     yield "16-bit grey, 12 significant, dark", 16, GREY, dark, (bits,), shown(dark, 16)
+    low = samples(3, 12)
+    bits = chunk(b"sBIT", b"\x0c\x0c\x0c")
+    yield "16-bit RGB, 12 significant", 16, COLOUR, low << 4 | low >> 8, (bits,), shown(low << 4 | low >> 8, 16)
+    pixels = ((low.astype(np.int64) * 255 + 2047) // 4095).astype(np.uint8)
+    yield "16-bit RGB, 12 significant, in the low bits", 16, COLOUR, low, (bits,), pixels
+
+
+def refused() -> Iterator[Case]:
+    """What is no picture, or more than one."""
+    picture = samples(4, 8)
+    unseen = "transparent"
+    for depth in (8, 16):
+        for channels, colour in ((2, GREY_ALPHA), (4, COLOUR_ALPHA)):
+            values = samples(channels, depth)
+            values[..., -1] = 0
+            kind = f"{depth}-bit {'grey' if channels == 2 else 'RGB'} and alpha, alpha all 0"
+            yield Case("PNG", kind, "rows", "deflate", png(values, depth, colour), None, 0, unseen, "wholly_transparent")
+        for channels, colour in ((1, GREY), (3, COLOUR)):
+            values = np.full((8, 8, channels), 200, samples(1, depth).dtype)
+            clear = chunk(b"tRNS", struct.pack(f">{channels}H", *[200] * channels))
+            kind = f"{depth}-bit {'grey' if channels == 1 else 'RGB'}, its only colour transparent"
+            yield Case("PNG", kind, "rows", "deflate", png(values, depth, colour, clear), None, 0, unseen, "wholly_transparent")
+    palette = (chunk(b"PLTE", bytes(range(12))), chunk(b"tRNS", bytes(4)))
+    content = png(samples(1, 2), 2, PALETTE, *palette)
+    yield Case("PNG", "2-bit palette, all transparent", "rows", "deflate", content, None, 0, unseen, "wholly_transparent")
+    apple = png(picture, 8, COLOUR_ALPHA)
+    apple = SIGNATURE + chunk(b"CgBI", b"\x50\x00\x20\x02") + apple[8:]
+    yield Case("PNG", "Apple's own (CgBI)", "rows", "deflate", apple, None, 0, "CgBI")
+    moving = imagecodecs.apng_encode(np.stack([picture[..., :3], picture[::-1, :, :3]]))
+    yield Case("PNG", "animated (APNG)", "rows", "deflate", moving, None, 0, "2 images", "several_images")

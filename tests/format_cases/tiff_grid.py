@@ -85,4 +85,15 @@ def cases() -> Iterator[Case]:
             for packed in PACKED:
                 for order in ORDERS:
                     content = written(found, layout, packed, order)
-                    yield Case("TIFF", f"{found.kind}, {order}", layout, packed, content, found.pixels, found.within)
+                    place = layout + ("" if order == "little-endian" else ", big-endian")
+                    refused = _refused(found.kind, layout, order)
+                    yield Case("TIFF", found.kind, place, packed, content, found.pixels, found.within, refused)
+
+
+def _refused(kind: str, layout: str, order: str) -> str | None:
+    """Words of the refusal of what Pillow cannot read, or reads wrong."""
+    if "grey and alpha" in kind and layout.startswith("planar"):
+        return "grey and alpha in planes"
+    if kind == "16-bit grey and alpha" or (kind == "16-bit grey and an unused channel" and not layout.startswith("planar")):
+        return "16-bit grey, 2 samples a pixel"
+    return "16-bit grey" if kind == "16-bit grey, white is zero" and order == "big-endian" else None

@@ -15,6 +15,9 @@ class MemoryStore:
         self._content, self._piece_bytes = content, piece_bytes
         self.requests = self.fetched = 0
 
+    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
+        yield from (entry for entry in [self.object] if entry.key.startswith(prefix))
+
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
         return self._count(self._content[start : start + length])
 

@@ -29,9 +29,12 @@ class Shard(NamedTuple):
     id_column: str | None
 
 
-def shard(rows: int, group: int, id_column: str | None = None, nested: bool = False, **options: object) -> Shard:
+def shard(
+    rows: int, group: int, id_column: str | None = None, nested: bool = False, dictionary: bool = False, **options: object
+) -> Shard:
     images = [None if number % 7 == 5 else bytes([number]) * (number * 61 % 900) for number in range(rows)]
     cells = pa.array(images, pa.binary())
+    cells = cells.dictionary_encode() if dictionary else cells
     column = pa.StructArray.from_arrays([cells, pa.array(["p"] * rows)], ["bytes", "path"]) if nested else cells
     table = pa.table({"image": column, "id": [f"id {number}" for number in range(rows)], "label": range(rows)})
     sink = io.BytesIO()
@@ -53,6 +56,7 @@ SHARDS = [
     shard(40, 40, "id", compression="snappy", data_page_version="2.0"),
     shard(30, 8, nested=True, compression="zstd", store_schema=False),
     shard(12, 3, "id", compression="gzip", use_dictionary=["image"]),
+    shard(20, 9, dictionary=True),
     shard(0, 8),
 ]
 CONTENTS = [each.content for each in SHARDS]
@@ -80,7 +84,7 @@ def rows_of(content: bytes, **options: object) -> tuple[list[dict], list[dict], 
             assert part.table.num_rows <= config.unit_images or len(units) == 1
             count += part.table.num_rows
             found += part.table.to_pylist()
-        assert (unit.rows is None or unit.rows.count == count) and unit.images in (count, None)
+        assert (unit.rows is None or unit.rows.length == count) and unit.images in (count, None)
     assert len(found) <= max(1, len(content))
     return units, found, store
 

@@ -142,3 +142,50 @@ def test_what_cannot_work_is_one_sentence(
 def test_too_few_images(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train(goods / "lot0", tmp_path / "model", config) == 2
     assert "at least 8 readable good images" in capsys.readouterr().err
+
+
+def test_files_that_are_no_pictures_stop_no_training(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    """Counted and said, not held against the share of unreadable images."""
+    strays = {
+        "manual.pdf": b"%PDF-1.7",
+        "parts.docx": b"PK\x03\x04",
+        "table.xlsx": b"PK\x03\x04",
+        "notes": b"7 tiles",
+        "empty": b"",
+    }
+    for name, content in strays.items():
+        (goods / "lot0" / name).write_bytes(content)
+    (goods / "lot0" / "notes.txt").write_text("see manual")
+    flags = ("--selection-share", "0", "--epochs", "1")
+    assert train(goods, tmp_path / "model", config, *flags) == 0
+    trained = artifact.read(tmp_path / "model").config.trained
+    assert trained["images"] == 20 and trained["unreadable"] == {}
+    assert "ignored: 6 files that are no images" in capsys.readouterr().out
+
+
+def test_an_archive_among_good_images_is_named(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    (goods / "lot0" / "more.zip").write_bytes(b"PK\x03\x04")
+    flags = ("--selection-share", "0", "--epochs", "1")
+    assert train(goods, tmp_path / "model", config, *flags) == 3
+    assert "got 'lot0/more.zip' among 1" in capsys.readouterr().err
+    (tmp_path / "exclude.txt").write_text("lot0/more.zip\n")
+    assert train(goods, tmp_path / "model", config, *flags, "--exclude", str(tmp_path / "exclude.txt")) == 0
+
+
+def test_a_linked_data_set_is_trained_from_when_asked(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "linked").mkdir()
+    for number, path in enumerate(sorted(goods.rglob("*.png"))):
+        (tmp_path / "linked" / f"{number}.png").symlink_to(path)
+    flags = ("--selection-share", "0", "--epochs", "1")
+    assert train(tmp_path / "linked", tmp_path / "model", config, *flags) == 2
+    assert "20 links there are not followed: add --follow-links" in capsys.readouterr().err
+    assert train(tmp_path / "linked", tmp_path / "model", config, *flags, "--follow-links") == 0
+    assert artifact.read(tmp_path / "model").config.trained["images"] == 20
+
+
+def test_members_chooses_what_is_trained_on(goods: Path, config: Path, tmp_path: Path) -> None:
+    for path in sorted(goods.rglob("*.png")):
+        path.with_suffix(".mask.bmp").write_bytes(path.read_bytes())
+    flags = ("--selection-share", "0", "--epochs", "1", "--members", "*.png")
+    assert train(goods, tmp_path / "model", config, *flags) == 0
+    assert artifact.read(tmp_path / "model").config.trained["images"] == 20

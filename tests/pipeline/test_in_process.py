@@ -11,7 +11,8 @@ from PIL import Image
 
 from jobs.command.errors import ErrorShareError, check_unreadable
 from pipeline.decode.config import DecodeConfig
-from pipeline.in_process import decoded_units
+from pipeline.decode.unit import decode_unit
+from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
 
 
@@ -26,7 +27,8 @@ def test_loose_files_and_a_tar_give_the_same_pixels(tmp_path: Path) -> None:
             member.size = len(encoded.getvalue())
             shard.addfile(member, io.BytesIO(encoded.getvalue()))
     (tmp_path / "notes.txt").write_text("not an image")
-    units = list(decoded_units(SourceConfig(input_uri=str(tmp_path)), DecodeConfig(height=16, width=16)))
+    decode = DecodeConfig(height=16, width=16)
+    units = [decode_unit(table, decode) for table in encoded_units(SourceConfig(input_uri=str(tmp_path)))]
     assert sum(unit.table.num_rows for unit in units) == 4
     loose, tarred = units
     assert (loose.pixels == tarred.pixels).all() and loose.pixels.shape == (2, 16, 16, 3)

@@ -5,7 +5,7 @@ import pytest
 from schemas.envelope import DECODED, SCORED, DecodedUnit, Results, ScoredUnit, UnitLabel, WorkItem, item_table, items_in
 from schemas.footer import StageSeconds
 
-LABEL = UnitLabel(3, 1, "u" * 32, "2026-01-01", 1 << 40, 54)
+LABEL = UnitLabel(3, 1, "u" * 32, "2026-01-01", 1 << 40, 54, 2)
 SECONDS = StageSeconds(read=0.5, decode=0.25)
 ROWS = pa.table({"position": [0, 1], "error": ["x", None]})
 RESULTS = Results(*(pa.py_buffer(bytes([n]) * n) for n in range(4)), map_sides=[2, 3, 0, 0])

@@ -18,7 +18,8 @@ def opened(encoded: bytes) -> Image.Image:
     """Pillow's image, not loaded. Raises Undecodable for kinds that are not read, and what Pillow raises."""
     header = int.from_bytes(encoded[14:18], "little")
     if header >= SMALLEST_HEADER and len(encoded) >= MASKS_END:
-        _check_kind(*struct.unpack_from("<HI", encoded, 28), struct.unpack_from("<3I", encoded, 54))
+        depth, compression = struct.unpack_from("<HI", encoded, 28)
+        _check_kind(depth, compression, struct.unpack_from("<3I", encoded, 54))
     try:
         return Image.open(BytesIO(encoded), formats=["BMP"])
     except OSError as error:

@@ -76,6 +76,8 @@ def format_of(encoded: bytes) -> str:
 
 
 def _other(encoded: bytes) -> str | None:
+    if encoded.endswith(TARGA):
+        return "Targa (TGA)"
     for start, name in OTHERS.items():
         if encoded.startswith(start):
             return name
@@ -91,4 +93,4 @@ def _other(encoded: bytes) -> str | None:
         return "PNM (PBM, PGM, PPM, PAM or PFM)"
     if PCX.match(encoded):
         return "PCX"
-    return "Targa (TGA)" if encoded.endswith(TARGA) else None
+    return None

@@ -20,7 +20,7 @@ AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, no
 LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 MOST_PADDING = 16  # bytes: cameras are known that leave 8 to 11 of them before the end marker
 PADDING = b"\0\xff"
-WARNINGS = ("Corrupt JPEG data", "Premature end")  # libjpeg's words for damage that it passes over
+NO_DAMAGE = ("Could not determine subsampling", "Unsupported color conversion")  # libjpeg-turbo's words for what libtiff reads
 
 
 class Segment(NamedTuple):
@@ -66,11 +66,12 @@ def load(encoded: bytes, mode: str, min_size: tuple[int, int]) -> np.ndarray | N
 
 
 def check_stream(encoded: bytes) -> None:
-    """Raises Undecodable for a JPEG stream within another file that libjpeg warns of; other faults are left to its reader."""
+    """Raises Undecodable for a JPEG stream within another file that is of a kind that is not read, or that libjpeg warns of."""
+    check_kind(encoded)
     try:
         _decoded(encoded, "GRAY", (1, 1))
     except ValueError as error:
-        if str(error).startswith(WARNINGS) and not _only_padding(encoded, str(error)):
+        if not any(words in str(error) for words in NO_DAMAGE) and not _only_padding(encoded, str(error)):
             raise damaged("JPEG", error) from error
 
 

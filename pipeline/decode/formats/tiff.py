@@ -10,10 +10,10 @@ from pipeline.decode.faults import Undecodable, unsupported
 from pipeline.decode.formats import jpeg
 from pipeline.decode.formats.tiff_directory import Directory, chain, inner
 
-READ = {1: "none", 2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 5: "LZW", 7: "JPEG", 8: "deflate"} | {
+READ = {1: "none", 2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate"} | {
     **{32773: "PackBits", 32946: "deflate", 34925: "LZMA", 50000: "Zstandard"},
 }
-NOT_READ = {6: "old JPEG", 9: "JBIG", 10: "JBIG", 32766: "NeXT", 32771: "CCITT RLE in words", 32809: "ThunderScan"} | {
+NOT_READ = {9: "JBIG", 10: "JBIG", 32766: "NeXT", 32771: "CCITT RLE in words", 32809: "ThunderScan"} | {
     **{32895: "IT8", 32908: "Pixar film", 32909: "Pixar log", 32947: "DCS", 33003: "JPEG 2000", 33004: "JPEG 2000"},
     **{33005: "JPEG 2000", 33007: "ALT JPEG", 34661: "JBIG", 34676: "SGI LogL", 34677: "SGI LogL", 34712: "JPEG 2000"},
     **{
@@ -33,7 +33,7 @@ MEANINGS_NOT_READ = {4: "a mask", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 328
     **{32803: "Bayer samples (a colour filter array)", 34892: "linear raw samples", 51177: "a depth map"},
 }
 DEPTHS = {1, 2, 4, 8, 12, 16}
-YCBCR, JPEG_PACKED, UNPACKED, IN_PLANES = 6, 7, 1, 2
+YCBCR, OLD_JPEG, JPEG_PACKED, UNPACKED, IN_PLANES = 6, 6, 7, 1, 2
 
 _by_libtiff = threading.Lock()
 
@@ -67,9 +67,9 @@ def picture(encoded: bytes) -> Picture:
     _check_kind(main[0])
     if main[0].offset == directories[0].offset:
         return Picture(encoded, main[0])
-    if directories[0].orientation not in (1, main[0].orientation):
+    if directories[0].number("orientation") not in (1, main[0].number("orientation")):
         raise unsupported("a TIFF whose full picture is turned by what another directory says")
-    return Picture(main[0].header() + encoded[main[0].header_bytes :], main[0])
+    return Picture(main[0].leading_to_it(encoded), main[0])
 
 
 def opened(found: Picture) -> Image.Image:
@@ -95,12 +95,14 @@ def opened(found: Picture) -> Image.Image:
 
 def _check_kind(directory: Directory) -> None:
     packing, meaning = directory.number("compression"), directory.number("photometric")
+    if directory.header.big and directory.big_endian:  # Pillow takes it for a small one
+        raise unsupported("a big-endian BigTIFF")
     depths, formats = directory.depths, directory.formats
     if meaning in MEANINGS_NOT_READ:
         raise unsupported(f"a TIFF of {MEANINGS_NOT_READ[meaning]}")
     if packing not in READ:
         raise unsupported(f"a TIFF packed by {NOT_READ.get(packing, f'compression {packing}')}")
-    if meaning not in MEANINGS:
+    if meaning not in MEANINGS and packing != OLD_JPEG:  # which is always YCbCr
         raise unsupported("a TIFF that does not say what its samples mean, or says it by an unknown number")
     if formats != {UNSIGNED}:
         number = next((NUMBERS[one] for one in formats if one in NUMBERS), "samples of an unknown kind")
@@ -108,7 +110,7 @@ def _check_kind(directory: Directory) -> None:
     if len(depths) > 1 or not depths <= DEPTHS:
         raise unsupported(f"a TIFF of {_described(directory)}")
     in_planes = directory.number("planar") == IN_PLANES
-    if in_planes and directory.samples == 2 and directory.alpha:  # libtiff gives the grey plane twice
+    if in_planes and directory.number("samples") == 2 and directory.alpha:  # libtiff gives the grey plane twice
         raise unsupported("a TIFF of grey and alpha in planes")
     if meaning == YCBCR and packing == UNPACKED and (in_planes or directory.subsampling != (1, 1)):
         raise unsupported("a TIFF of unpacked YCbCr with reduced chroma")
@@ -116,7 +118,7 @@ def _check_kind(directory: Directory) -> None:
 
 def _described(directory: Directory) -> str:
     depth = "/".join(str(bits) for bits in sorted(directory.depths))
-    meaning = MEANINGS[directory.number("photometric")]
+    meaning = MEANINGS.get(directory.number("photometric"), "YCbCr")
     order = "big-endian" if directory.big_endian else "little-endian"
     layout = ", in planes" if directory.number("planar") == IN_PLANES else ""
-    return f"{depth}-bit {meaning}, {directory.samples} samples a pixel{layout}, {order}"
+    return f"{depth}-bit {meaning}, {directory.number('samples')} samples a pixel{layout}, {order}"

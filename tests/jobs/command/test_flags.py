@@ -14,7 +14,8 @@ from jobs.command.flags import Argument, Flag, Flags, Named, flags_of, nested, o
 
 FLAGS = {  # written by hand: scripts rely on these
     "bench": "case list measure plan nodes size store input output model images in-memory seconds precision image-size device "
-    "config csv save run-id key-pattern date image-id address explain max-error-share accept-errors",
+    "config csv save run-id key-pattern date image-id members follow-links address explain "
+    "max-error-share accept-errors",
     "demo": "directory images seed",
     "doctor": "input output model cache-dir",
     "evaluate": "model input json groups device config",
@@ -22,12 +23,21 @@ FLAGS = {  # written by hand: scripts rely on these
     "finalize": "output run-id max-error-share accept-errors clean",
     "query": "output csv json parquet rows allow-files",
     "report": "output html png run-id model worst",
-    "score": "model input output white-level run-id key-pattern date image-id device address explain max-error-share "
-    "accept-errors config",
+    "score": "model input output white-level run-id key-pattern date image-id members follow-links device address "
+    "explain max-error-share accept-errors config",
     "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern "
-    "group-key calibration-share selection-share exclude config",
+    "members follow-links group-key calibration-share selection-share exclude config",
 }
-SWITCHES = {"list", "save", "accept-errors", "clean", "csv", "json", "allow-files"}  # take no value, where they are bool
+SWITCHES = {
+    "list",
+    "save",
+    "accept-errors",
+    "clean",
+    "csv",
+    "json",
+    "allow-files",
+    "follow-links",
+}  # take no value, where they are bool
 
 
 class Times(BaseModel):

@@ -129,3 +129,19 @@ def test_some_tiles_of_an_image_are_drawn_with_the_seed(archive: Path, tmp_path:
 def test_an_image_that_is_not_cut_is_one_sample(archive: Path, tmp_path: Path) -> None:
     found, pixels = read(archive, tmp_path, "squash")
     assert found.owners.tolist() == list(range(10)) == found.samples(np.arange(10)).tolist() and len(pixels) == 10
+
+
+@pytest.mark.parametrize("resize", ["squash", "tile"])
+@pytest.mark.parametrize(("top", "deep", "warned"), [(4095, True, True), (65535, True, False), (60, False, False)])
+def test_twelve_bits_in_sixteen_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], resize: str, top: int, deep: bool, warned: bool
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for number in range(10):
+        share = ndimage.gaussian_filter(np.random.default_rng(number).random((64, 64)), 1)
+        levels = (share / share.max() * top).astype(np.uint16 if deep else np.uint8)
+        Image.fromarray(levels).save(archive / f"{number}.{'tif' if number % 2 else 'png'}")
+    read(archive, tmp_path, resize)
+    said = [line for line in capsys.readouterr().out.splitlines() if "--white-level 4095" in line]
+    assert len(said) == warned and all("less than a quarter of their range" in line for line in said)

@@ -131,6 +131,14 @@ def test_its_processor_time_is_limited_for_each_image(ask):
     assert rows["error"].to_pylist() == ["decoder_crashed"] and "SIGXCPU" in rows["message"][0].as_py()
 
 
+def test_what_it_says_of_where_it_is_is_not_believed(ask):
+    """The shared memory begins with the index of the image that it is at, by which the parent's clock runs."""
+    rows = decode_in_child(table([b"variables", b"lie", b"variables"]), CONFIG, TIMEOUT_S, DECODER).table
+    assert rows["error"].to_pylist() == ["corrupt", "decoder_crashed", "corrupt"]
+    rows = decode_in_child(table([b"restless"]), CONFIG, 1.0, DECODER).table
+    assert rows["error"].to_pylist() == ["decoder_timeout"]
+
+
 def test_its_standard_error_does_not_fill_the_disk(ask):
     for _ in range(2):
         assert ask("chatter") == [sandbox.LOG_BYTES]

@@ -133,3 +133,34 @@ def test_a_key_of_many_separators_takes_no_longer_for_more_fields(key):
     """Tried out in all ways, the second field of four would take minutes for a key of 500 characters."""
     found = KeyPattern("{a}-{b}-{c}-{d}-{e}.jpg").match(key)
     assert (found is not None) == key.endswith(".jpg")
+
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "date", "keys"),
+    [
+        ("date={date}/{name}", f"date={NULL}/a.jpg", "none", {"name": "a.jpg"}),
+        ("{date}/{name}", f"date={NULL}/a.jpg", "none", {"name": "a.jpg"}),
+        (
+            "line={line}/date={date}/{name}",
+            f"line={NULL}/date=2026-01-01/a.jpg",
+            "2026-01-01",
+            {"date": "2026-01-01", "name": "a.jpg"},
+        ),
+        ("line={line}/lot={lot}/{name}", f"line=7/lot={NULL}/a.jpg", "none", {"line": "7", "name": "a.jpg"}),
+        ("date={date}/{name}", "date=HIVE/a.jpg", "HIVE", {"date": "HIVE", "name": "a.jpg"}),
+    ],
+)
+def test_the_null_of_a_hive_folder_is_no_value(pattern, key, date, keys):
+    config = SourceConfig(input_uri="x", key_pattern=pattern)
+    assert (config.object_date(key), config.keys(key)) == (date, keys)
+    assert config.shard_date(key.replace(".jpg", ".tar")) == date
+    assert config.keys(key.replace("a.jpg", "s.tar"), "m.jpg").keys() == keys.keys()
+    assert config.model_copy(update={"date": "2026-12-31"}).object_date(key) == ("2026-12-31" if date == "none" else date)
+
+
+def test_the_null_of_a_hive_folder_is_no_day_to_set():
+    with pytest.raises(ValueError, match="date must be a day"):
+        SourceConfig(input_uri="x", date=NULL)

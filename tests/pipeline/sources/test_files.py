@@ -29,10 +29,13 @@ def test_a_unit_holds_its_objects_whole():
 
 
 def test_claims():
-    claimed = {key: registry.claiming(key) for key in ("a.jpg", "a.TAR", "a.tgz", "a.tar.gz", "a.parquet", "a.zip", "a.json")}
+    claimed = {
+        key: registry.claiming(key)
+        for key in ("a.jpg", "a.TAR", "a.tgz", "a.tar.gz", "a.parquet", "a.zip", "a.json", "a.tar.zst", "a.tar.xz")
+    }
     assert claimed == {
         **{"a.jpg": "files", "a.TAR": "tar", "a.tgz": "tar", "a.tar.gz": "tar", "a.parquet": "parquet"},
-        **{"a.zip": "files", "a.json": None},
+        **{"a.zip": "files", "a.json": None, "a.tar.zst": "tar", "a.tar.xz": "files"},
     }
     assert registry.names()[-1] == "files"
     with pytest.raises(ValueError, match="source must be one of .*tar.*; got 'webdataset'"):
@@ -101,3 +104,20 @@ def test_a_day_too_long_to_name_a_folder_is_no_day():
     assert SourceConfig(input_uri="x", **pattern).shard_date("d" * 300 + "/s.tar") == "none"
     with pytest.raises(ValueError, match="date must have at most 64 bytes"):
         SourceConfig(input_uri="x", date="d" * 65)
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.tar.bz2", "b.7z", "old/b.rar", "b.tfrecord", "b.zip.001"])
+def test_an_archive_that_is_not_read_is_one_row_that_names_it(place, name):
+    store = open_store(place)
+    for key in ("a.jpg", name, "z.jpg"):
+        store.put(key, b"PK\x03\x04" * 1000)
+    config = SourceConfig(input_uri=place, max_member_bytes=100_000)
+    (unit,) = files.plan(store.list(), config, store)
+    (part,) = files.read(unit, store, config, Start())
+    found = part.table.to_pylist()
+    assert [(row["key"], row["error"]) for row in found] == [
+        ("a.jpg", None),
+        *([(name, "unsupported_archive"), ("z.jpg", None)]),
+    ]
+    assert repr(name.rpartition("/")[2]) in found[1]["message"] and found[1]["bytes"] == 4000
+    assert part.bytes_read == 8000, "an archive is not fetched"

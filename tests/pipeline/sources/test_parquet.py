@@ -81,7 +81,7 @@ def test_units_join_small_row_groups(put_locally):
     assert [(*u.rows, u.images) for u in units] == [(0, 30, 30), (30, 30, 30), (60, 30, 30), (90, 10, 10)]
     assert [row["encoded"] for row in rows(store, config, units)] == content
     _, _, units = put_locally(shard(content, 10), unit_bytes=3000)
-    assert [u.rows.count for u in units] == [20] * 5
+    assert [u.rows.length for u in units] == [20] * 5
 
 
 def test_a_large_row_group_is_a_stream(put):
@@ -91,7 +91,7 @@ def test_a_large_row_group_is_a_stream(put):
     assert [row["encoded"] for row in rows(store, config, units)] == content
     for unit in units:
         parts = read(store, config, unit)
-        assert [part.next_offset for part in parts] == [*range(25, unit.rows.count, 25), None]
+        assert [part.next_offset for part in parts] == [*range(25, unit.rows.length, 25), None]
         for number, part in enumerate(parts[:-1]):
             again = read(store, config, unit, Start(part.next_offset, number + 1, {}))
             assert [p.table for p in again] == [p.table for p in parts[number + 1 :]]
@@ -112,7 +112,7 @@ def test_a_stream_is_cut_by_bytes_and_holds_little_in_memory(put_locally, monkey
 
 def test_no_rows_are_a_planned_unit_of_none(put_locally):
     store, config, units = put_locally(shard([]))
-    assert [(u.rows.count, u.images) for u in units] == [(0, 0)]
+    assert [(u.rows.length, u.images) for u in units] == [(0, 0)]
     assert [part.table.num_rows for part in read(store, config, units[0])] == [0]
 
 
@@ -392,3 +392,85 @@ def test_random_damage_never_escapes(put_locally, seed):
         except parquet.NoSuchColumn:  # the only shard: see above
             continue
         assert 0 < len(found) <= len(whole) and all(r["error"] or r["encoded"] for r in found)
+
+
+# --- types of columns ---
+
+CELLS = [b"first image", None, b"an image that is too long for a view to hold it inline", b"first image"]
+TYPES = [
+    *(pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())),
+    *(pa.dictionary(pa.int32(), pa.large_binary()), pa.dictionary(pa.int8(), pa.binary())),
+]
+
+
+def of_type(cells, dtype):
+    plain = pa.array(cells, dtype.value_type if pa.types.is_dictionary(dtype) else dtype)
+    return plain.dictionary_encode() if pa.types.is_dictionary(dtype) else plain
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+def test_images_of_every_binary_type(put_locally, dtype, nested):
+    column = of_type(CELLS, dtype)
+    if nested:
+        column = pa.StructArray.from_arrays([column, pa.array(list("abcd"))], ["bytes", "path"])
+    store, config, units = put_locally(written(pa.table({"label": [1, 2, 3, 4], "image": column})))
+    found = rows(store, config, units)
+    assert [row["encoded"] for row in found] == CELLS and [row["error"] for row in found] == [None, "missing", None, None]
+
+
+IDS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+
+
+@pytest.mark.parametrize("dtype", [*IDS, pa.dictionary(pa.int16(), pa.large_string())], ids=str)
+def test_ids_of_every_string_type(put_locally, dtype):
+    names = ["one", None, "a name that is too long for a view to hold it", "one"]
+    table = pa.table({"id": of_type(names, dtype), "image": of_type(CELLS, pa.binary_view())})
+    store, config, units = put_locally(written(table), id_column="id")
+    found = rows(store, config, units)
+    assert [row["member"] for row in found] == ["one", "row 1", names[2], "one"]
+    assert len({row["image_id"] for row in found}) == 4
+    wanted = [Wanted(row["image_id"], row["uri"], row["member"], row["content_hash"]) for row in found]
+    assert fetch(wanted[2:3], config) == {wanted[2].image_id: CELLS[2]}
+
+
+# --- files that describe images instead of holding them ---
+
+
+def described(count=3):
+    return written(pa.table({"url": ["u"] * count, "key": [f"{n:09}" for n in range(count)], "status": ["success"] * count}))
+
+
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("00000.parquet", "00000.tar"),
+        ("a/00000.parquet", "a/00000.tar.gz"),
+        ("a/b.c.pq", "a/b.c.tgz"),
+        ("00000.parquet", "00000.tar.zst"),
+        ("00000.parquet", "00000/000000001.jpg"),
+        ("train/metadata.parquet", "train/a.jpg"),
+    ],
+)
+def test_a_parquet_that_describes_others_is_ignored_and_counted(put, place, key, beside):
+    open_store(place).put(beside, b"x")
+    store, config, units = put(described(), key)
+    assert [(u.rows, u.images, u.size) for u in units] == [((0, 0), 0, 0)], "planned, so that no later run plans it again"
+    (part,) = read(store, config, units[0])
+    assert (part.table.num_rows, part.ignored, part.next_offset) == (0, 1, None)
+
+
+@pytest.mark.parametrize("beside", ["00000.txt", "00001.tar", "00000.tar.xz", "x00000.tar", "00000.target"])
+def test_a_parquet_that_describes_nothing_beside_it_is_a_mistake(put_locally, tmp_path, beside):
+    open_store(tmp_path).put(beside, b"x")
+    with pytest.raises(NoSuchColumn, match="must have a column of encoded images"):
+        put_locally(described(), "00000.parquet")
+
+
+def test_a_parquet_of_images_beside_a_tar_of_its_name_is_read(put_locally, tmp_path):
+    open_store(tmp_path).put("s.tar", b"x")
+    content = images(3)
+    store, config, units = put_locally(shard(content))
+    assert [row["encoded"] for row in rows(store, config, units)] == content
+    (part,) = read(store, config, put_locally(shard([]))[2][0])
+    assert (part.table.num_rows, part.ignored) == (0, 0), "a shard without rows is no sidecar"

@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 
 import pytest
+import zstandard
 
 from pipeline.input import tar_members
 from pipeline.input.config import SourceConfig, Start
@@ -14,6 +15,14 @@ from pipeline.storage.objects import Changed, Gone, Unreachable
 from pipeline.storage.store import LocalStore, open_store
 
 BLOCK = 512
+JPEG = b"\xff\xd8\xff\xe0"
+PACKED = {
+    "s.tar": lambda content: content,
+    "s.tgz": gzip.compress,
+    "s.tar.gz": gzip.compress,
+    "s.tar.zst": zstandard.compress,
+    "s.TZST": lambda content: zstandard.ZstdCompressor(level=19, write_checksum=True).compress(content),
+}
 
 
 def archive(members, form=tarfile.GNU_FORMAT, end=True):
@@ -76,21 +85,21 @@ def bad(parts):
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("name", ["s.tar", "s.tgz", "s.tar.gz"])
+@pytest.mark.parametrize("name", PACKED)
 def test_members_come_in_order_with_their_identity(read, form, name):
     members = [*images(10), ("deep/" * 15 + "a.jpg", b"x")]
     if form != tarfile.USTAR_FORMAT:
         members += [("long" * 60 + ".jpg", b"long"), ("ü/ñ 😀\n.jpg", b"u")]
     content = archive(members, form)
-    (part,) = read(gzip.compress(content) if name != "s.tar" else content, name=name)
+    (part,) = read(PACKED[name](content), name=name)
     assert good([part]) == members and not bad([part])
     assert part.next_offset is None
     row = part.table.to_pylist()[3]
     assert row["uri"].endswith(f"/{name}") and row["key"] == f"{name}/img003.jpg" and row["position"] == 3
 
 
-@pytest.mark.parametrize("gz", [False, True])
-def test_a_reader_started_at_any_part_gives_the_same_parts(read, gz):
+@pytest.mark.parametrize("name", ["s.tar", "s.tgz", "s.tar.zst"])
+def test_a_reader_started_at_any_part_gives_the_same_parts(read, name):
     members = images(60)
     members[7] = ("big.jpg", b"b" * 30_000)
     members.insert(9, ("img003.jpg", b"again"))
@@ -99,9 +108,8 @@ def test_a_reader_started_at_any_part_gives_the_same_parts(read, gz):
     members.insert(20, (info("folder", type=tarfile.DIRTYPE), b""))
     members.insert(21, (info("link.jpg", type=tarfile.SYMTYPE, linkname="x"), b""))
     members.insert(40, ("n" * 200 + ".jpg", b"long name"))
-    content = archive(members, tarfile.PAX_FORMAT)
-    name = "s.tgz" if gz else "s.tar"
-    content = gzip.compress(content) if gz else content
+    members.insert(55, ("img013.id", b"not an image"))
+    content = PACKED[name](archive(members, tarfile.PAX_FORMAT))
     options = {"unit_images": 7, "unit_bytes": 9_000, "name": name}
     parts = read(content, **options)
     assert all(part.table.num_rows <= 7 for part in parts) and len(parts) > 10
@@ -115,6 +123,8 @@ def test_a_reader_started_at_any_part_gives_the_same_parts(read, gz):
         again = read(content, Start(part.next_offset, number + 1, dict(seen)), **options)
         assert [p.table for p in again] == [p.table for p in parts[number + 1 :]]
         assert [p.next_offset for p in again] == [p.next_offset for p in parts[number + 1 :]]
+        assert [p.ignored for p in again] == [p.ignored for p in parts[number + 1 :]]
+    assert sum(part.ignored for part in parts) == 2
 
 
 def test_an_exact_number_of_parts_has_no_empty_one(read):
@@ -197,8 +207,10 @@ def test_other_kinds_of_members(read):
         ("./b.jpg", b"b"),
     ]
     parts = read(archive(members), key_pattern="{lot}/{name}")
-    assert good(parts) == [("a.jpg", b"a"), ("zero.jpg", b""), ("inner.tar", nested), ("./b.jpg", b"b")]
-    assert [(m, e) for m, e, _ in bad(parts)] == [(f"{n}.jpg", "unsupported") for n in ("hard", "soft", "pipe", "odd")]
+    assert good(parts) == [("a.jpg", b"a"), ("zero.jpg", b""), ("./b.jpg", b"b")]
+    faults = [(f"{n}.jpg", "unsupported") for n in ("hard", "soft", "pipe", "odd")] + [("inner.tar", "unsupported_archive")]
+    assert [(m, e) for m, e, _ in bad(parts)] == faults
+    assert parts[-1].ignored == 2
     assert rows(parts)[-1]["lot"] == "shard.tar" and rows(parts)[-1]["keys"] == [("name", "b.jpg")]
 
 
@@ -296,7 +308,7 @@ def pax_member(records, name="a.jpg", content=b"content"):
 
 
 NAMES = [
-    *("../../escape.jpg", "/etc/escape.jpg", "..", "a/../../b.jpg", "a\nb.jpg", "q'\"`;--.jpg", "%2e%2e%2fx.jpg"),
+    *("../../escape.jpg", "/etc/escape.jpg", "a/../../b.jpg", "a\nb.jpg", "q'\"`;--.jpg", "%2e%2e%2fx.jpg"),
     *("a\\b.jpg", "<b>x</b>.jpg", "{lot}.jpg", "tab\t\r\x7f.jpg", "\u202egpj.jpg", "é.jpg", "e\u0301.jpg", "😀.jpg"),
     *(" .jpg", "n" * 1000 + ".jpg", "n" * 4092 + ".jpg", "nul\0.jpg"),
 ]
@@ -382,9 +394,10 @@ def test_duplicates_links_and_nested_archives_of_a_hostile_tar(read):
         ("last.jpg", b"last"),
     ]
     parts = read(archive(members))
-    assert good(parts) == [*members[:5], *members[-3:]], "a nested archive is one member, which no decoder takes for an image"
+    assert good(parts) == [*members[:5], members[-1]]
     assert [(name, error) for name, error, _ in bad(parts)] == [
-        (name, "unsupported") for name in ("same.jpg", "out.jpg", "self.jpg", "null.jpg")
+        *((name, "unsupported") for name in ("same.jpg", "out.jpg", "self.jpg", "null.jpg")),
+        *((name, "unsupported_archive") for name in ("inner.tar", "inner.tar.gz")),
     ]
     assert len({row["image_id"] for row in rows(parts)}) == len(members)
 
@@ -532,3 +545,155 @@ def test_an_unreachable_shard_is_no_row(shard, monkeypatch):
     monkeypatch.setattr(type(store), "get_range", get_range)
     with pytest.raises(Unreachable):
         stream_of(store, config, unit)
+
+
+# --- members that are no pictures, archives, and several pictures of one key ---
+
+SIDECARS = [
+    "index",
+    "jsn",
+    "id",
+    "npz",
+    "pyd",
+    "text",
+    "cls2",
+    "cbor",
+    "caption",
+    "wav",
+    "bbox",
+    "lbl",
+    "html",
+    "docx",
+    "pdf",
+    "mp4",
+]
+
+
+@pytest.mark.parametrize("suffix", SIDECARS)
+def test_sidecars_of_any_suffix_are_ignored_and_counted(read, suffix):
+    members = [(f"{n:04}.{x}", c) for n in range(10) for x, c in (("jpg", JPEG + b"%d" % n), (suffix, b"PK\x03\x04 or else"))]
+    members += [(f"x/README{suffix}", b"notes"), ("empty", b""), ("@eaDir/0001.jpg", JPEG)]
+    parts = read(archive(members), unit_images=4)
+    assert good(parts) == [member for member in members if member[0].endswith(".jpg") and "@" not in member[0]] and not bad(
+        parts
+    )
+    assert sum(part.ignored for part in parts) == 13
+
+
+def test_a_picture_is_known_by_its_name_or_by_its_bytes(read):
+    members = [
+        ("damaged.jpg", b"no jpeg at all"),
+        ("empty.png", b""),
+        ("0001", JPEG + b"x" * 5000),
+        ("0002.img", b"\x89PNG\r\n\x1a\n" + b"p" * 600),
+        ("0003.bin", b"BM" + bytes(12) + b"\x28\0\0\0" + b"b" * 100),
+        ("0004.dat", b"MM\0*" + b"t" * 10),
+        ("0005.dat", b"BM, a note"),
+        ("0006.dat", b"d" * 3000),
+        (info("0007.dat", type=tarfile.SYMTYPE, linkname="0006.dat"), b""),
+    ]
+    for content, name in ((archive(members), "s.tar"), (zstandard.compress(archive(members)), "s.tar.zst")):
+        (part,) = read(content, name=name)
+        assert good([part]) == members[:6] and not bad([part]) and part.ignored == 3
+
+
+def test_a_large_member_without_a_known_suffix_is_looked_at_before_it_is_too_large(read):
+    members = [("a.jpg", b"a"), ("video.bin", b"v" * 90_000), ("picture.bin", JPEG + b"p" * 90_000), ("b.jpg", b"b")]
+    (part,) = read(archive(members), max_member_bytes=50_000)
+    assert good([part]) == [members[0], members[3]] and part.ignored == 1
+    assert [(m, e) for m, e, _ in bad([part])] == [("picture.bin", "too_large")]
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.7z", "x/b.tar.xz", "b.tar", "b.tar.zst", "b.jpg.gz", "b.rar"])
+def test_an_archive_in_a_tar_is_one_error_that_names_it(read, name):
+    (part,) = read(archive([("a.jpg", b"a"), (name, b"PK" * 700), ("c.jpg", b"c"), ("labels.json.gz", b"gz")]))
+    assert good([part]) == [("a.jpg", b"a"), ("c.jpg", b"c")] and part.ignored == 1
+    assert bad([part]) == [(name, "unsupported_archive", 1024)]
+    assert repr(name.rpartition("/")[2]) in rows([part])[1]["message"]
+
+
+PAIRS = [(f"{n:04}.{x}", JPEG + x.encode()) for n in range(10) for x in ("jpg", "mask.png")]
+
+
+def test_members_chooses_among_pictures_of_one_key(read, monkeypatch):
+    said = []
+    monkeypatch.setattr(tar, "_said", set())
+    monkeypatch.setattr(tar.log, "warning", lambda text, *cells: said.append(text % cells))
+    assert good(read(archive(PAIRS))) == PAIRS
+    assert len(said) == 1 and "'0000.jpg'" in said[0] and "'0000.mask.png'" in said[0] and "--members" in said[0]
+    read(archive(PAIRS))
+    assert len(said) == 1, "once in a process"
+    for patterns, wanted in (
+        ("*.jpg", PAIRS[::2]),
+        ("*.MASK.png", PAIRS[1::2]),
+        ("*.jpg,*.png", PAIRS),
+        ("0003.*", PAIRS[6:8]),
+    ):
+        parts = read(archive(PAIRS), members=patterns, unit_images=3)
+        assert good(parts) == wanted and sum(part.ignored for part in parts) == len(PAIRS) - len(wanted)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("0001.jpg", JPEG), ("0001.json", b"{}"), ("0002.jpg", JPEG)],
+        [("a/0001.jpg", JPEG), ("b/0001.jpg", JPEG)],
+        [("same.jpg", JPEG), ("same.jpg", JPEG)],
+    ],
+)
+def test_nothing_is_said_where_no_two_pictures_share_a_key(read, monkeypatch, members):
+    monkeypatch.setattr(tar, "_said", set())
+    monkeypatch.setattr(tar.log, "warning", pytest.fail)
+    read(archive(members))
+
+
+# --- zstd ---
+
+
+def test_zstd_of_several_frames_and_with_skippable_ones(read):
+    members = images(20)
+    content = archive(members)
+    halves = [zstandard.compress(content[:3000]), zstandard.compress(content[3000:])]
+    skippable = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    for packed in (b"".join(halves), skippable.join([b"", *halves, b""]), b"".join([*halves, zstandard.compress(b"")])):
+        parts = read(packed, name="s.tar.zst")
+        assert good(parts) == members and not bad(parts)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 0.999])
+def test_a_cut_zstd_gives_what_stands_before_the_cut(read, share):
+    members = [(f"{n}.jpg", random.Random(n).randbytes(40_000)) for n in range(20)]
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(archive(members))
+    parts = read(packed[: int(share * len(packed))], name="s.tar.zst")
+    whole = good(parts)
+    assert whole == members[: len(whole)]
+    decompressed = zstandard.ZstdDecompressor().decompressobj().decompress(packed[: int(share * len(packed))])
+    assert len(whole) == sum((n + 1) * 40_960 - 448 <= len(decompressed) for n in range(20))  # 512 + 40,000 and padding each
+    assert bad(parts)[-1][1] in ("corrupt_shard", "truncated") and "ends early" in rows(parts)[-1]["message"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_damaged_zstd_is_never_silently_shorter(read, seed):
+    rng = random.Random(seed)
+    members = images(30, seed)
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(archive(members)))
+    packed[rng.randrange(4, len(packed))] ^= 1 + rng.randrange(255)
+    parts = read(bytes(packed), name="s.tar.zst")
+    assert bad(parts) and (rows(parts)[-1]["error"] is not None)
+
+
+def test_a_zstd_that_wants_too_much_memory_is_one_error(read):
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    content = archive(images(3))
+    (part,) = read(packer.compress(content) + packer.flush(), name="s.tar.zst")
+    assert bad([part]) == [(None, "corrupt_shard", 0)] and "too much memory" in rows([part])[0]["message"]
+
+
+def test_a_zstd_bomb_is_never_held_whole(read):
+    packed = zstandard.compress(archive([("a.jpg", b"a"), ("bomb.jpg", bytes(300 << 20)), ("b.jpg", b"b")]))
+    tracemalloc.start()
+    parts = read(packed, name="s.tar.zst", max_member_bytes=1 << 20)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+    assert good(parts) == [("a.jpg", b"a"), ("b.jpg", b"b")] and [e for _, e, _ in bad(parts)] == ["too_large"]

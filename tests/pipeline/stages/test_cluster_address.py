@@ -108,6 +108,18 @@ def test_nothing_is_asked_where_no_cluster_is_named(address):
     check_cluster(address)
 
 
+def test_auto_finds_a_head_that_is_gone(monkeypatch, tmp_path):
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    with pytest.raises(NoCluster, match="got 'auto', and Ray says: Could not find any running Ray instance"):
+        connect("auto")
+    (folder / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port()}")
+    with pytest.raises(NoCluster, match="where no connection can be made"):
+        connect("auto")
+
+
 def test_what_speaks_http2_is_taken_for_ray(listening, monkeypatch):
     port = listening(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0]) + bytes(6))
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):

@@ -41,7 +41,7 @@ def scored_unit(score, anomaly_map, failed=(), map_threshold=None, explanations=
         score.astype(np.float32), anomaly_map.astype(np.float32), np.ones((N, 32), np.float16), explanations or {}
     )
     return ScoredUnit(
-        label=UnitLabel(3, 0, "u" * 32, "none", None, 54),
+        label=UnitLabel(3, 0, "u" * 32, "none", None, 54, 4),
         seconds=StageSeconds(read=0.1, decode=0.2, copy=0.25, score=0.3, wait=0.4, host=0.5),
         rows=pa.Table.from_pylist(rows, schema=schema),
         device="cpu-float32",
@@ -140,7 +140,7 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
     footer = footer_of(pq.read_metadata(path).metadata)
     counts = pq.read_table(path)["region_count"].to_pylist()
     assert counts[0] is None and sum(counts[1:]) == sum(map(len, pq.read_table(path)["regions"].to_pylist()[1:])) > 0
-    assert (footer.number, footer.scored, footer.errors, footer.next_offset) == (3, 5, 1, None)
+    assert (footer.number, footer.scored, footer.errors, footer.next_offset, footer.ignored) == (3, 5, 1, None, 4)
     assert footer.seconds._replace(commit=0) == unit.seconds and footer.seconds.commit > 0
     (again,) = Outcome.all_in(commit(scored_unit(*values).table(), config))
     assert again.new is False and path.read_bytes() == first

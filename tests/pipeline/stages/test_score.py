@@ -26,7 +26,7 @@ def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_a
     stage = score_stage.ScoreStage(StageConfig(RunState(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
     assert len(asked) == 1
     for number in (3, 4):
-        label = UnitLabel(number, 1, "u", "none", None, 0)
+        label = UnitLabel(number, 1, "u", "none", None, 0, 0)
         unit = DecodedUnit(label, StageSeconds(), pa.table({"position": [0]}), pa.py_buffer(b"\0" * 192))
         assert list(Outcome.all_in(stage(unit.table()))) == [Outcome(number, 1, message="no answer after 7 attempts")]
     assert asked == ["s3://bucket/model"] * 3

@@ -43,3 +43,16 @@ def test_units_keep_their_ids():
     }
     for unit, text in hashed.items():
         assert config.unit_id(unit) == hashlib.sha256((config.canonical() + text).encode()).hexdigest()[:32]
+
+
+def test_what_is_read_names_a_run_only_where_it_is_set():
+    """Ids of runs that were started before these settings came stay as they are."""
+    decode = DecodeConfig(height=8, width=8)
+
+    def config(**source):
+        return ScoringConfig(model="m", model_digest="d", source=SourceConfig(input_uri="file:///in", **source), decode=decode)
+
+    named = json.loads(config().canonical())["source"]
+    assert named.keys().isdisjoint({"members", "follow_links"})
+    configs = [config(), config(members="*.jpg"), config(follow_links=True), config(members="*.png", follow_links=True)]
+    assert len({each.run_id() for each in configs}) == 4

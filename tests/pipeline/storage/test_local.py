@@ -241,3 +241,65 @@ def test_only_what_was_left_unfinished_long_ago_is_deleted(tmp_path):
     assert store.delete_unfinished() == 1
     assert [entry.key for entry in store.list()] == ["deep/er/whole"]
     assert under_way.exists() and not left.exists()
+
+
+# --- links that are followed ---
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of which every entry is a link that leads outside, and what they lead to."""
+    there, root = tmp_path / "there", tmp_path / "root"
+    (there / "lot").mkdir(parents=True)
+    root.mkdir()
+    for name in ("a.jpg", "lot/b.jpg", "lot/c.jpg"):
+        (there / name).write_bytes(name.encode())
+    (root / "a.jpg").symlink_to(there / "a.jpg")
+    (root / "lot").symlink_to(there / "lot")
+    (root / "lot.jpg").symlink_to(there / "lot" / "b.jpg")
+    return root
+
+
+def test_links_that_lead_outside_are_counted_and_followed_only_when_asked(linked, monkeypatch):
+    said = []
+    monkeypatch.setattr(objects_local.log, "warning", lambda text, *cells: said.append(text % cells))
+    store = open_store(linked)
+    assert list(store.list()) == [] and store.links_left_out() == 3
+    assert len(said) == 1 and "3 links below" in said[0] and "--follow-links" in said[0]
+    store = open_store(linked, follow_links=True)
+    entries = list(store.list())
+    assert [entry.key for entry in entries] == ["a.jpg", "lot.jpg", "lot/b.jpg", "lot/c.jpg"]
+    assert [store.get(e.key, e.etag, e.size) for e in entries] == [b"a.jpg", b"lot/b.jpg", b"lot/b.jpg", b"lot/c.jpg"]
+    assert store.get_range("lot/b.jpg", 4, 3) == b"b.j" and store.get_tail("lot/b.jpg", 3) == (b"jpg", 9)
+    assert [entry.key for entry in store.list("lot/")] == ["lot/b.jpg", "lot/c.jpg"]
+    assert [entry.key for entry in store.list(start_after="lot.jpg")] == ["lot/b.jpg", "lot/c.jpg"]
+    assert store.links_left_out() == 0 and len(said) == 1
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(objects_local.log, "warning", lambda text, *cells: said.append(text % cells))
+    root = tmp_path / "root"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "x.jpg").write_bytes(b"i")
+    (root / "a" / "to-b").symlink_to(root / "b")
+    (root / "b" / "to-a").symlink_to(root / "a")
+    (root / "up").symlink_to(tmp_path)
+    (root / "self").symlink_to("self")
+    (root / "broken.jpg").symlink_to("nowhere")
+    store = open_store(root, follow_links=True)
+    assert [entry.key for entry in store.list()] == ["a/to-b/x.jpg", "a/x.jpg", "b/to-a/x.jpg", "b/x.jpg"]
+    assert len(said) == 1 and "they stand in" in said[0]
+    assert store.links_left_out() == len(["a/to-b/to-a", "b/to-a/to-b", "broken.jpg", "self", "up/root"])
+
+
+def test_what_a_followed_link_leads_to_is_pinned(linked):
+    store = open_store(linked, follow_links=True)
+    entry = next(iter(store.list()))
+    (linked / "a.jpg").resolve().write_bytes(b"other bytes")
+    with pytest.raises(Changed):
+        store.get(entry.key, entry.etag, entry.size)
+    (linked / "a.jpg").resolve().unlink()
+    with pytest.raises(Gone):
+        store.get(entry.key, entry.etag, entry.size)

@@ -14,9 +14,12 @@ from pipeline.storage.local import LocalStore
 from pipeline.tables import delta as tables
 from pipeline.tables import partition
 from pipeline.tables import writer as table_files
-from pipeline.tables.finalize import Counts, TooManyErrors, finalize_slice, read_published
+from pipeline.tables.error_share import TooManyErrors
+from pipeline.tables.finalize import finalize_slice, read_published
 from pipeline.tables.query import connect
+from pipeline.tables.run_row import Counts
 from schemas import commit
+from schemas.footer import StageSeconds
 
 TIMES = ("scored_at", "finished_at", "started_at", "spent_s")
 FIRST = [
@@ -52,7 +55,7 @@ def names_and_scores(output, date=None):
 def test_rows_of_a_slice(tmp_path):
     write_slice(tmp_path, FIRST)
     counts = finalize_slice(str(tmp_path), info())
-    assert counts == Counts(8, 6, 2, 0, 3, 800, {"read": 0.75, "decode": 1.5, "score": 3.0, "wait": 1.5, "host": 0.0})
+    assert counts == Counts(8, 6, 2, 0, 3, 800, StageSeconds(read=0.75, decode=1.5, score=3.0, wait=1.5))
     assert read_published(RunState(str(tmp_path), RUN), 0) == counts
     assert names_and_scores(tmp_path) == {"a": 1.0, "b": 3.0, "t1": 4.0, "d": 2.0, "e": 2.5, "gone": 9.0}
     row = next(row for row in rows(tmp_path, "scores") if row["uri"] == "s3://line/d")
@@ -277,6 +280,24 @@ def test_too_many_errors_publish_nothing_until_accepted(tmp_path):
     assert read_published(RunState(str(tmp_path), RUN), 0) is None
     finalize_slice(str(tmp_path), info(max_error_share=0.2, accept_errors=True))
     assert len(rows(tmp_path, "scores")) == 6
+
+
+def test_an_archive_that_is_not_read_publishes_nothing_until_accepted(tmp_path):
+    """One row of 101: far below any share, but nobody knows how many images are in it."""
+    images = [scored(str(number), 1.0) for number in range(100)]
+    write_slice(tmp_path, [("none", [*images, failed("in/b.zip", "unsupported_archive")])])
+    with pytest.raises(TooManyErrors, match=r"got 1 that are not: 'in/b.zip'. Nothing was published.*--accept-errors"):
+        finalize_slice(str(tmp_path), info(max_error_share=1.0))
+    assert contents(tmp_path) == dict.fromkeys(tables.TABLES, []) and not list(tmp_path.glob("*/model=*/*/*.parquet"))
+    counts = finalize_slice(str(tmp_path), info(max_error_share=0.0, accept_errors=True))
+    assert (counts.scored, counts.quarantined) == (100, 1)
+    assert [row["error"] for row in rows(tmp_path, "errors")] == ["unsupported_archive"]
+
+
+def test_ignored_members_are_added_to_ignored_objects(tmp_path):
+    write_slice(tmp_path, FIRST, streams={0: 2}, ignored=7)
+    assert finalize_slice(str(tmp_path), info()).ignored == 3 + 4 * 7, "two parts of the stream and two other units"
+    assert rows(tmp_path, "runs")[0]["ignored"] == 31
 
 
 def test_only_errors(tmp_path):

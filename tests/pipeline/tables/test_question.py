@@ -88,46 +88,57 @@ def output(module_place):
     return place
 
 
+@pytest.fixture(scope="module")
+def tables(output, tmp_path_factory):
+    """One connection for all tests of a place: what is refused leaves it as it was."""
+    return connect(output, tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="module")
+def own(output):
+    """A file of the table scores, as DuckDB opens it."""
+    return f"{duckdb_address(output, 'scores')}/{table_files(open_table(output, 'scores'))[0]}"
+
+
 def snapshot(output):
     return {entry.key: (entry.size, entry.etag) for entry in open_store(output).list()}
 
 
-def filled_in(text, output, tmp_path):
+def filled_in(text, own, tmp_path):
     other = tmp_path / "other.parquet"
     sql.connect(str(tmp_path)).execute(f"copy (select 1 as a) to {sql.literal(str(other))}")
-    folder = duckdb_address(output, "scores")
-    own = f"{folder}/{table_files(open_table(output, 'scores'))[0]}"
+    folder = own.partition("/model=")[0]
     return text.format(other=other, own=own, folder=folder, new=tmp_path / "new")
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_questions_are_answered(output, tmp_path, question):
-    with connect(output, tmp_path).answer(question) as answer:
+def test_questions_are_answered(tables, question):
+    with tables.answer(question) as answer:
         assert answer is None or answer.to_arrow_table().num_rows
 
 
 @pytest.mark.parametrize("text", REACHING)
-def test_whatever_reaches_further_is_refused(output, tmp_path, text):
-    tables, text, before = connect(output, tmp_path / "scratch"), filled_in(text, output, tmp_path), snapshot(output)
+def test_whatever_reaches_further_is_refused(output, tables, own, tmp_path, text):
+    text, before = filled_in(text, own, tmp_path), snapshot(output)
     files = sorted(path.name for path in tmp_path.rglob("*"))
     with pytest.raises((NotAnswered, NotAQuestion)), tables.answer(text) as answer:
         assert answer is None or answer.to_arrow_table().num_rows
     assert snapshot(output) == before
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.name != "scratch") == files
+    assert sorted(path.name for path in tmp_path.rglob("*")) == files
 
 
 @pytest.mark.parametrize(
     "text", ["select * from read_text('/etc/hostname')", "set enable_external_access = true", "load httpfs"]
 )
-def test_the_lock_holds_below_the_check_of_statements(output, text):
+def test_the_lock_holds_below_the_check_of_statements(tables, text):
     """As for the report's own SQL, which nobody checks."""
     with pytest.raises(duckdb.Error, match="disabled|locked"):
-        connect(output).connection.execute(text)
+        tables.connection.execute(text)
 
 
-def test_the_refusal_names_the_flag(output):
+def test_the_refusal_names_the_flag(tables):
     for text in ("select * from read_text('/etc/passwd')", "copy scores to '/tmp/x'"):
-        with pytest.raises((NotAnswered, NotAQuestion), match="--allow-files"), connect(output).answer(text):
+        with pytest.raises((NotAnswered, NotAQuestion), match="--allow-files"), tables.answer(text):
             pass
 
 

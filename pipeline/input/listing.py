@@ -1,0 +1,43 @@
+"""The objects of an input that are read, in key order: what every planner and every job in this process starts from."""
+
+from collections.abc import Iterator
+
+from pipeline.input import registry
+from pipeline.input.archives import archive_kind
+from pipeline.input.config import SourceConfig
+from pipeline.input.delta_tables import DeltaTables
+from pipeline.storage.objects import Object
+from pipeline.storage.store import Store, open_store
+
+
+def open_input(config: SourceConfig) -> Store:
+    """The store that the images are read from, as the config says how. Raises BadUri."""
+    return open_store(config.input_uri, config.follow_links)
+
+
+class Listing:
+    """The objects of the input that some source reads, in key order; counts the others.
+
+    Left out are hidden names, sidecars and litter, loose files that `members` does not take, and files of Delta tables that
+    are not of their newest version. Raises UnreadableTable for a table that cannot be read as such.
+    """
+
+    def __init__(self, config: SourceConfig, store: Store) -> None:
+        self._config, self._store = config, store
+        self.ignored = 0
+
+    def __iter__(self) -> Iterator[Object]:
+        tables = DeltaTables(self._store)
+        for entry in self._store.list():
+            source = registry.claiming(entry.key)
+            if source is None:
+                tables.pass_by(entry.key)
+            if source is not None and (tables.reads(entry.key) if source == "parquet" else self._takes(entry.key, source)):
+                yield entry
+            else:
+                self.ignored += 1
+        tables.finish()
+
+    def _takes(self, key: str, source: str) -> bool:
+        """Shards and archives are taken whatever their name: `members` is about the images in them."""
+        return source != "files" or self._config.wants(key) or archive_kind(key) is not None

@@ -1,0 +1,17 @@
+"""Parquet files that describe images instead of holding them: metadata beside the images that it is about."""
+
+from pipeline.storage.store import Store
+
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+IMAGE_FOLDER = "metadata.parquet"  # beside loose images, as Hugging Face's image folders have it
+
+
+def describes_others(key: str, store: Store) -> bool:
+    """Whether a Parquet file without images stands beside what it is about: a tar or a folder of the same name
+    (`00000.parquet` of `00000.tar`, as img2dataset writes them), or the images of a folder. At most two requests.
+    """
+    stem = key[: key.rindex(".")]
+    if key.rpartition("/")[2].lower() == IMAGE_FOLDER:
+        return True
+    tars = {stem + suffix for suffix in TARS}
+    return any(entry.key in tars for entry in store.list(f"{stem}.t")) or next(iter(store.list(f"{stem}/")), None) is not None
