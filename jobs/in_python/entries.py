@@ -14,7 +14,7 @@ from models.explain.methods import Method
 from pipeline.input import registry
 from pipeline.input.encoded_rows import Fault
 from pipeline.session import Explanation, Images, ImageScores, ImagesError, Model, as_list, encoded_image
-from pipeline.tables.query import Tables, connect
+from pipeline.tables.query import Tables, open_tables
 
 
 def load(uri: str | os.PathLike[str], device: str = "auto") -> Model:
@@ -81,7 +81,7 @@ def tables(output: str | os.PathLike[str]) -> Tables:
     >>> tables("results")["scores"].filter("line = '3'").aggregate("count(*), max(score) > 0").fetchall()
     [(3, True)]
     """
-    return connect(os.fspath(output))
+    return open_tables(os.fspath(output))
 
 
 def _model(model: Model | str | os.PathLike[str]) -> Model:
