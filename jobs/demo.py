@@ -147,12 +147,12 @@ def show_accuracy(tables: Path, truth: Path) -> None:
     """Print how well the scores rank the defects, which only the demo can know."""
     from sklearn.metrics import roc_auc_score
 
-    from pipeline.tables.query import connect
+    from pipeline.tables.query import open_tables
 
     with truth.open() as rows:
         defects = {(row["shard"], row["member"]): row["defect"] for row in csv.DictReader(rows)}
     query = "select line, split_part(uri, '/archive/', 2) as shard, member, score from scores"
-    scored = connect(str(tables)).connection.sql(query).fetchall()
+    scored = open_tables(str(tables)).connection.sql(query).fetchall()
     known = [(line, defects[shard, member] != "good", score) for line, shard, member, score in scored]
     say("\nAUROC against truth.csv (1 is a perfect ranking, 0.5 is chance):")
     for line in sorted({line for line, _, _ in known}):

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Argument, Flag, Named
-from pipeline.tables.query import Answer, connect
+from pipeline.tables.query import Answer, open_tables
 
 BATCH_ROWS = 10_000
 
@@ -42,7 +42,7 @@ def main(settings: QuerySettings) -> None:
     if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
-        tables = connect(settings.output, Path(scratch), settings.allow_files)
+        tables = open_tables(settings.output, Path(scratch), settings.allow_files)
         for name, sentence in tables.empty.items():
             if re.search(rf"\b{name}\b", settings.sql, re.IGNORECASE):
                 print(f"note: {sentence}", file=sys.stderr)

@@ -34,7 +34,7 @@ from pipeline.report.pictures import (
 )
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.storage.store import open_store
-from pipeline.tables.query import Tables, connect
+from pipeline.tables.query import Tables, open_tables
 
 PICTURE_PX = 360
 LEGEND_PX = 256
@@ -59,7 +59,7 @@ def main(settings: ReportSettings) -> None:
     if html is None and png is None:
         raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
     with TemporaryDirectory(prefix="flowscore-report-") as scratch:
-        tables = connect(settings.output, Path(scratch))
+        tables = open_tables(settings.output, Path(scratch))
         connection = tables.connection
         facts = run_facts(connection, choose_run(connection, settings.run_id, settings.model))
         images = worst_images(connection, facts.run_id, settings.worst)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from models import registry
 from models.backbones.config import STORED, check_known
+from models.canonical_json import canonical_json
 from models.config import ArtifactConfig
 from models.faults import ModelError
 
@@ -44,13 +45,13 @@ class Artifact:
     calibration_digest: str | None
 
 
-def canonical_json(value: Any) -> str:
-    """Sorted keys, floats with every digit they need to be read back exactly, no NaN.
+def file_text(document: object) -> str:
+    """A document as the JSON files of an artifact hold it; digests are over these bytes.
 
-    >>> canonical_json({"b": 0.1, "a": None}).split()
+    >>> file_text({"b": 0.1, "a": None}).split()
     ['{', '"a":', 'null,', '"b":', '0.1', '}']
     """
-    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return canonical_json(document, indent=1) + "\n"
 
 
 def digest(directory: Path, files: tuple[str, ...]) -> str:
@@ -92,7 +93,7 @@ def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: st
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        (partial / CONFIG).write_text(canonical_json(config.model_dump(mode="json")), encoding="utf-8")
+        (partial / CONFIG).write_text(file_text(config.model_dump(mode="json")), encoding="utf-8")
         save_file({key: tensor.cpu().contiguous() for key, tensor in detector.state_dict().items()}, partial / WEIGHTS)
         (partial / CARD).write_text(card, encoding="utf-8")
         write_digests(partial)
@@ -128,7 +129,7 @@ def write_digests(directory: Path) -> None:
         },
     }
     partial = directory / f".{DIGESTS}.new"
-    partial.write_text(canonical_json(digests), encoding="utf-8")
+    partial.write_text(file_text(digests), encoding="utf-8")
     os.replace(partial, directory / DIGESTS)
 
 

@@ -5,6 +5,7 @@ What the whole unit shares stands in the file's footer (schemas/footer.py), not 
 
 import pyarrow as pa
 
+from schemas.columns import CAPTURED, LOOK, MAP
 from schemas.encoded import FAILURE, IDENTITY
 from schemas.explanation import EXPLANATION
 from schemas.field import field
@@ -27,26 +28,14 @@ REGION = pa.struct(
     ]
 )
 
-DECODED = [
-    field("width", pa.int32(), "width of the stored image after EXIF orientation", "px"),
-    field("height", pa.int32(), "height of the stored image after EXIF orientation", "px"),
-    field("captured_at", pa.timestamp("us", "UTC"), "EXIF capture time; null when unknown"),
-    field("brightness", pa.float32(), "mean grey value of the resized image, 0 to 255"),
-    field("contrast", pa.float32(), "standard deviation of the grey values of the resized image"),
-    field("sharpness", pa.float32(), "variance of the 4-neighbour Laplacian of the resized grey image"),
-]
+DECODED = [*CAPTURED, *LOOK]
 
 SCHEMA = pa.schema(
     [
         *IDENTITY,
         *DECODED,
         field("score", pa.float32(), "raw anomaly score; higher is more anomalous; null with an error"),
-        field("map", pa.binary(), "anomaly map, row-major uint8; value = map_offset + map_scale * byte"),
-        field("map_height", pa.int16(), "rows of the map"),
-        field("map_width", pa.int16(), "columns of the map"),
-        field("map_scale", pa.float32(), "map value per byte step"),
-        field("map_offset", pa.float32(), "map value of byte 0"),
-        field("embedding", pa.binary(), "32 float16: pooled whitened features"),
+        *MAP,
         *EXPLANATION,
         field("regions", pa.list_(REGION), "the up to 64 regions of the highest peaks, highest first; null when not computed"),
         field("region_count", pa.int32(), "all connected areas of the map above threshold; null when not computed", "regions"),

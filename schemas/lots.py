@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from schemas.columns import CALIBRATION_DIGEST, DATE, MODEL, MODEL_DIGEST
 from schemas.field import field
 
 VERSION = 1
@@ -12,8 +13,8 @@ ROW_GROUP_ROWS = 122_880
 SCHEMA = pa.schema(
     [
         field("lot", pa.string(), "the lot", nullable=False),
-        field("model", pa.string(), "stable name of the model, not a version", nullable=False),
-        field("date", pa.string(), "production day, or `none`", nullable=False),
+        MODEL,
+        DATE,
         field("revision", pa.int32(), "0 for the first decision, one more each time late images re-decide it", nullable=False),
         field("expected", pa.int64(), "images that the manifest announced; null without one", "images"),
         field("planned", pa.int64(), "images planned", "images"),
@@ -29,8 +30,8 @@ SCHEMA = pa.schema(
         field("basis", pa.string(), "what lot_p compares with: images or lots"),
         field("state", pa.string(), "hold, watch, ok or not_judged", nullable=False),
         field("reason", pa.string(), "one sentence for a person"),
-        field("model_digest", pa.string(), "scoring digest of the model", nullable=False),
-        field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated"),
+        MODEL_DIGEST,
+        CALIBRATION_DIGEST,
         field("run_id", pa.string(), "scoring run that decided the lot", nullable=False),
         field("decided_at", pa.timestamp("us", "UTC"), "when the lot was decided", nullable=False),
     ]

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from schemas.columns import CALIBRATION_DIGEST, MODEL, MODEL_DIGEST
 from schemas.field import field
 
 VERSION = 1
@@ -13,9 +14,9 @@ SCHEMA = pa.schema(
     [
         field("run_id", pa.string(), "the scoring run", nullable=False),
         field("slice", pa.int32(), "number of the plan slice, from 0", nullable=False),
-        field("model", pa.string(), "stable name of the model, not a version", nullable=False),
-        field("model_digest", pa.string(), "scoring digest of the model", nullable=False),
-        field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated"),
+        MODEL,
+        MODEL_DIGEST,
+        CALIBRATION_DIGEST,
         field("config", pa.string(), "resolved scoring config, JSON", nullable=False),
         field("artifact", pa.string(), "config of the model's artifact, JSON; null when not known"),
         field("code_version", pa.string(), "version of flowscore that finalized the slice", nullable=False),

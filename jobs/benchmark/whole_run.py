@@ -25,7 +25,7 @@ from pipeline.stages.engine import RayEngine
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
 from pipeline.storage.copies import local_copy
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 END_TO_END = "end-to-end"
 MIB = 1 << 20
@@ -153,7 +153,7 @@ def _whole_run(run: ScoringRun, engine: RayEngine) -> tuple[Rate, Watched, PeakM
 
 def _stage_seconds(output: str, run_id: str) -> dict[str, float]:
     """By the names of the runs table, which may grow."""
-    rows = connect(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
+    rows = open_tables(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
     return {name: seconds for (stages,) in rows for name, seconds in json.loads(stages).items()}
 
 

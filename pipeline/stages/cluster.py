@@ -90,7 +90,7 @@ def check_device(resources: Resources, device: str, address: str | None) -> None
         )
 
 
-def connect(address: str | None) -> None:
+def start_ray(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pipeline.stages.cluster import Resources, connect
+from pipeline.stages.cluster import Resources, start_ray
 from pipeline.stages.config import StageConfig
 from pipeline.storage.ahead import in_order
 from schemas.envelope import WorkItem
@@ -31,7 +31,7 @@ class RayEngine:
         if self._resources is None:
             with ThreadPoolExecutor(1) as beside:  # most of a start is waiting for Ray's processes
                 imports = beside.submit(lambda: [importlib.import_module(name) for name in SLOW_IMPORTS])
-                connect(self._address)
+                start_ray(self._address)
                 imports.result()
             self._resources = self._wanted.resolved(self._device)
             print(self._resources.sentence(), flush=True)

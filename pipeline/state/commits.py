@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.state import state_file
 from pipeline.state.run_state import RunState
-from pipeline.state.state_file import READING, reading
+from pipeline.state.state_file import READING, intact
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 from schemas import commit as schema
@@ -52,7 +52,7 @@ def footer_of(metadata: dict[bytes, bytes] | None) -> Footer:
 
 def read_footer(store: Store, key: str) -> Footer:
     """The footer of one commit; reads the end of the file only."""
-    with reading(key), open_ranged(store, key) as file:
+    with intact(key), open_ranged(store, key) as file:
         return footer_of(pq.read_metadata(file).metadata)
 
 
@@ -113,7 +113,7 @@ def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[s
     seen: dict[str, int] = {}
     for part in range(item.part):
         key = state.commit_key(slice_number, item.number, part)
-        with reading(key), open_ranged(state.store, key) as file:
+        with intact(key), open_ranged(state.store, key) as file:
             for name in pq.ParquetFile(file, **READING).read(columns=["member"])["member"].to_pylist():
                 if name is not None:
                     seen[name] = seen.get(name, 0) + 1

@@ -12,7 +12,7 @@ from pipeline.state import plan
 from pipeline.state.commits import footer_of
 from pipeline.state.faults import StateError
 from pipeline.state.run_state import RunState
-from pipeline.state.state_file import READING, reading
+from pipeline.state.state_file import READING, intact
 from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.objects import Object
 from pipeline.storage.store import Store
@@ -58,7 +58,7 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
 
 
 def _read(store: Store, number: int, entry: Object) -> Commit:
-    with reading(entry.key):
+    with intact(entry.key):
         file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)), **READING)
         rows, footer = file.read(), footer_of(file.metadata.metadata)
     return Commit(number, footer, rows)

@@ -19,7 +19,7 @@ from pipeline.input import registry
 from pipeline.input.listing import Listing
 from pipeline.state.run_state import RunState
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.state.state_file import READING, WRITING, reading
+from pipeline.state.state_file import READING, WRITING, intact
 from pipeline.storage.objects import Object
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
@@ -116,7 +116,7 @@ def _write_slice(path: Path, config: ScoringConfig, units: Iterator[Unit], listi
 def slice_counts(state: RunState, slice_number: int) -> SliceCounts:
     """The counts in a sealed slice's footer."""
     key = state.slice_key(slice_number)
-    with reading(key), open_ranged(state.store, key) as file:
+    with intact(key), open_ranged(state.store, key) as file:
         return SliceCounts.of(pq.read_metadata(file).metadata)
 
 
@@ -144,7 +144,7 @@ def _read(
     end: int | None = None,
 ) -> Iterator[Row]:
     key = state.slice_key(slice_number)
-    with reading(key), open_ranged(state.store, key) as file:
+    with intact(key), open_ranged(state.store, key) as file:
         parquet = pq.ParquetFile(file, **READING)
         total = parquet.metadata.num_rows
         end = total if end is None else min(end, total)

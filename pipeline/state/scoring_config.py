@@ -1,10 +1,10 @@
 """What a scoring run is: its input, model and rules. Units and runs are named by hashes of it."""
 
 import hashlib
-import json
 
 from pydantic import BaseModel, ConfigDict
 
+from models.canonical_json import canonical_json
 from models.explain.methods import Method
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
@@ -62,7 +62,3 @@ class ScoringConfig(BaseModel):
 def part_id(unit_id: str, part: int, first_offset: int) -> str:
     """32 hex digits: the unit cut from a stream at `first_offset` (bytes); the stream's own id pins the content."""
     return hashlib.sha256(f"{unit_id}:{part}:{first_offset}".encode()).hexdigest()[:32]
-
-
-def canonical_json(document: object) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

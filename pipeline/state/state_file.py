@@ -19,7 +19,7 @@ class DamagedState(StateError, StorageError):
 
 
 @contextlib.contextmanager
-def reading(key: str) -> Iterator[None]:
+def intact(key: str) -> Iterator[None]:
     """Raises DamagedState, which names the object `key`, for whatever its bytes lead to."""
     try:
         yield

@@ -36,7 +36,7 @@ from pipeline.storage.objects import (
     listed,
     retry,
 )
-from pipeline.storage.s3_connection import connect
+from pipeline.storage.s3_connection import current_connection
 
 Result = TypeVar("Result")
 
@@ -158,7 +158,7 @@ class S3Store:
         return S3Store, (self.bucket, self._base[:-1])  # connections are opened anew in the process that unpickles
 
     def _open(self) -> None:
-        connection = connect()
+        connection = current_connection()
         self._client, self._attempts = connection.client, connection.attempts
         credentials, unsigned = connection.credentials, connection.unsigned
         self._direct = None

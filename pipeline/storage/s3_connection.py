@@ -33,7 +33,7 @@ class Connection(NamedTuple):
     attempts: int
 
 
-def connect() -> Connection:
+def current_connection() -> Connection:
     """By the usual AWS environment; AWS_MAX_ATTEMPTS tries, else 7; `AWS_SKIP_SIGNATURE=true` for public buckets.
 
     Checksums that older gateways refuse are sent only where S3 requires them. Endpoints that are not Amazon's get the

@@ -8,10 +8,10 @@ from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Tra
 from pipeline.storage.objects import StorageError, listed
 from pipeline.storage.store import Store
 from pipeline.tables.delta import TABLES, DataFile, open_table
-from pipeline.tables.faults import named, reading
+from pipeline.tables.faults import named, retried
 
 
-@reading
+@retried
 def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bool:
     """Whether the slice (or a later one) of the run is in the table."""
     version = table.transaction_version(run_id) if table is not None else None

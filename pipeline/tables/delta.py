@@ -17,10 +17,10 @@ from deltalake.exceptions import TableNotFoundError
 
 from pipeline.storage.local import LocalStore
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.s3_connection import connect
+from pipeline.storage.s3_connection import current_connection
 from pipeline.storage.store import open_store
 from pipeline.tables.address import delta_address
-from pipeline.tables.faults import TablesError, named, reading
+from pipeline.tables.faults import TablesError, named, retried
 from schemas import errors, lots, maps, regions, runs, scores
 
 TABLES: dict[str, ModuleType] = {
@@ -55,7 +55,7 @@ class DataFile:
     stats: str = ""
 
 
-@reading
+@retried
 def open_table(output_uri: str, name: str) -> DeltaTable | None:
     """The table's newest version, or None when nothing was published to it yet. Raises Denied, Unreachable."""
     try:
@@ -170,19 +170,19 @@ def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> 
     return {date: sorted(files, key=lambda file: file.path) for date, files in found.items()}
 
 
-@reading
+@retried
 def _actions(table: DeltaTable) -> pa.Table:
     """A row a current file: path, size, partition, statistics."""
     return pa.table(table.get_add_actions(flatten=True))
 
 
-@reading
+@retried
 def table_files(table: DeltaTable | None) -> list[str]:
     """Paths of all current files below the table, in order."""
     return sorted(unquote(path) for path in pa.table(table.get_add_actions())["path"].to_pylist()) if table else []
 
 
-@reading
+@retried
 def lacks_columns(table: DeltaTable) -> bool:
     """Whether some file may be without some column: it was written before that was added, or by another program."""
     actions = pa.table(table.get_add_actions(flatten=True))
@@ -235,7 +235,7 @@ def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
     """
     if isinstance(open_store(uri), LocalStore):
         return {}
-    connection = connect()
+    connection = current_connection()
     options = {"AWS_REGION": connection.region, "max_retries": DELTA_RETRIES}
     if connection.endpoint:
         options["AWS_ENDPOINT_URL"] = connection.endpoint

@@ -39,7 +39,7 @@ def named() -> Iterator[None]:
         raise (Denied if REFUSED in what else Unreachable)(what) from error
 
 
-def reading(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def retried(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """The same function, its storage faults named, and called again after those that pass. It must not write."""
 
     @functools.wraps(function)

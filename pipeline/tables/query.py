@@ -73,7 +73,7 @@ class Tables:
             ) from error
 
 
-def connect(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
+def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
     """Views scores, maps, regions, errors, lots and runs over the tables' newest versions.
 
     A table that nothing was published to is there with its columns and without rows.
@@ -91,7 +91,7 @@ def connect(output_uri: str, scratch: Path | None = None, allow_files: bool = Fa
             "Score something into it, or correct the URI"
         )
     files = {name: _files(output_uri, name, table) for name, table in opened.items()}
-    connection = sql.connect(output_uri, scratch)
+    connection = sql.open_database(output_uri, scratch)
     if not allow_files:
         sql.lock(connection, [path for paths in files.values() for path in paths])
     empty = {}

@@ -15,7 +15,7 @@ from pipeline.state.run_state import RunState
 from pipeline.storage.objects import retry
 from pipeline.tables.changes import is_committed, replace_files
 from pipeline.tables.delta import DataFile, open_or_create, open_table
-from pipeline.tables.faults import reading
+from pipeline.tables.faults import retried
 from pipeline.tables.writer import PartitionWriter
 from schemas import runs
 from schemas.footer import StageSeconds
@@ -104,6 +104,6 @@ def recorded(output_uri: str, run: RunInfo) -> Counts:
     table = open_table(output_uri, "runs")
     assert table is not None
     of_slice = [("run_id", "=", run.run_id), ("slice", "=", run.slice)]
-    (row,) = reading(table.to_pyarrow_table)(filters=of_slice).to_pylist()
+    (row,) = retried(table.to_pyarrow_table)(filters=of_slice).to_pylist()
     numbers = {field.name: row[field.name] for field in fields(Counts)}
     return Counts(**numbers | {"stage_seconds": StageSeconds(**json.loads(row["stage_seconds"]))})

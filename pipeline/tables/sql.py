@@ -15,7 +15,7 @@ LATE_ROWS = 10_000
 1,000 of 100 million images then took twice the time."""
 
 
-def connect(
+def open_database(
     uri: str, scratch: Path | None = None, memory_mb: int = 1024, threads: int | None = None
 ) -> duckdb.DuckDBPyConnection:
     """A connection that can read the files below `uri`.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.decode.unit import decode_unit
-from pipeline.stages import read as reading
+from pipeline.stages import read as read_stage
 from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
 from pipeline.stages.score import ScoreStage
@@ -16,14 +16,14 @@ class InlineEngine:
 
     def __init__(self) -> None:
         self._scorer: ScoreStage | None = None
-        reading.decode_in_child = lambda table, config, timeout_s: decode_unit(table, config)
+        read_stage.decode_in_child = lambda table, config, timeout_s: decode_unit(table, config)
 
     def start(self) -> None:
         pass
 
     def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         self._scorer = self._scorer or ScoreStage(config)
-        for unit in reading.read_and_decode(item_table(items), config):
+        for unit in read_stage.read_and_decode(item_table(items), config):
             yield from Outcome.all_in(commit(self._scorer(unit), config))
 
     def map(self, function: Callable, jobs: Iterable) -> Iterator:

@@ -7,7 +7,7 @@ import pytest
 from fault_proxy import Fault
 from points import Point
 
-from pipeline.tables.query import NoTables, connect
+from pipeline.tables.query import NoTables, open_tables
 
 EVERY_S = 0.1
 KILLS = 8
@@ -32,7 +32,7 @@ class Analyst(threading.Thread):
     def run(self) -> None:
         while not self._stop_reading.wait(EVERY_S):
             try:
-                tables = connect(self._output).connection
+                tables = open_tables(self._output).connection
             except NoTables:
                 continue
             self.seen.add(tuple(tables.execute(question).fetchall()[0][0] for question in QUESTIONS.values()))

@@ -15,7 +15,7 @@ from fault_proxy import Fault, FaultProxy
 from ray.cluster_utils import Cluster
 
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 UNIT_IMAGES = 8
 STAGES = ("read_and_decode", "ScoreStage", "commit")
@@ -84,7 +84,7 @@ class Run:
         """How many images were read again, when all are scored once."""
         said = self.log.read_text()
         assert self.driver.returncode == 0, said[-3000:]
-        counts = connect(f"{self.bucket}/out").connection.execute("select count(*), count(distinct image_id) from scores")
+        counts = open_tables(f"{self.bucket}/out").connection.execute("select count(*), count(distinct image_id) from scores")
         assert counts.fetchone() == (self.images, self.images)
         reads = Counter(r.key for r in self.proxy.passed if r.method == "GET" and r.done and "/in/" in r.key and not r.listing)
         return sum(reads.values()) - self.images

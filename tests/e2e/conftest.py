@@ -11,7 +11,7 @@ from pipeline.stages import cluster
 @pytest.fixture(scope="session")
 def ray_here(s3):
     """One local Ray for the tests that run a job in this process; its workers know the S3 server."""
-    cluster.connect(None)
+    cluster.start_ray(None)
     yield
     ray.shutdown()
 

@@ -16,7 +16,7 @@ from jobs.command.config import load
 from jobs.score import score
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,7 +109,7 @@ def run_score(model, input, output, **more):
 def scores(output, by="image_id"):
     """`by` (image_id or content_hash) -> (score, map bytes, map scale, map offset); every image counted once."""
     rows = (
-        connect(str(output))
+        open_tables(str(output))
         .connection.execute(
             f"select s.{by}, s.score, m.map, m.map_scale, m.map_offset from scores s join maps m using (image_id)"
         )
@@ -124,7 +124,7 @@ def with_threshold(model, copy, threshold):
     """A copy of the model that marks regions above the threshold."""
     marking = shutil.copytree(model, copy)
     config = artifact.read(model).config.model_copy(update={"map_threshold": threshold})
-    (marking / artifact.CONFIG).write_text(artifact.canonical_json(config.model_dump(mode="json")))
+    (marking / artifact.CONFIG).write_text(artifact.file_text(config.model_dump(mode="json")))
     artifact.write_digests(marking)
     return marking
 

@@ -14,7 +14,7 @@ from jobs.score import prepare
 from pipeline.state import plan
 from pipeline.storage.store import open_store
 from pipeline.tables.delta import open_table
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 GOOD = {f"good/{i:03d}.png": encoded(i) for i in range(24)}
 
@@ -45,12 +45,14 @@ def bad_files():
 
 def errors(output):
     return (
-        connect(str(output)).connection.execute("select uri, member, stage, error, message, byte_offset from errors").fetchall()
+        open_tables(str(output))
+        .connection.execute("select uri, member, stage, error, message, byte_offset from errors")
+        .fetchall()
     )
 
 
 def scored(output):
-    return connect(str(output)).connection.execute("select count(*), count(distinct image_id) from scores").fetchone()
+    return open_tables(str(output)).connection.execute("select count(*), count(distinct image_id) from scores").fetchone()
 
 
 def test_row_1_bad_files_become_errors_and_the_rest_is_scored(model, ray_here, tmp_path):
@@ -82,7 +84,7 @@ def test_row_2_damaged_tars_lose_only_what_they_lost_and_say_where(model, ray_he
         (source / f"edge-{i}.tar").write_bytes(content[:header])
         expected[f"edge-{i}.tar"] = (i, "truncated", header)
     run_score(model, source, tmp_path / "out", limits={"max_error_share": 0.9})
-    rows = connect(str(tmp_path / "out")).connection.execute("select uri, count(*) from scores group by uri").fetchall()
+    rows = open_tables(str(tmp_path / "out")).connection.execute("select uri, count(*) from scores group by uri").fetchall()
     assert {uri.rsplit("/", 1)[1]: count for uri, count in rows} == {name: count for name, (count, *_) in expected.items()}
     found = {uri.rsplit("/", 1)[1]: (error, offset) for uri, _, _, error, _, offset in errors(tmp_path / "out")}
     assert found.keys() == expected.keys()
@@ -90,7 +92,7 @@ def test_row_2_damaged_tars_lose_only_what_they_lost_and_say_where(model, ray_he
         assert found[name][0] == error, name
         assert found[name][1] is not None and (offset is None or found[name][1] == offset), name
     ((planned, good, bad),) = (
-        connect(str(tmp_path / "out")).connection.execute("select planned, scored, quarantined from runs").fetchall()
+        open_tables(str(tmp_path / "out")).connection.execute("select planned, scored, quarantined from runs").fetchall()
     )
     assert planned == good + bad and bad == len(expected)
 
@@ -111,7 +113,7 @@ def test_row_3_what_is_gone_or_changed_since_the_plan_is_not_scored(model, ray_h
     assert Counter(error for _, _, _, error, _, _ in errors(tmp_path / "out")) == {"gone": 3}
     assert scored(tmp_path / "out") == (len(GOOD) - 3, len(GOOD) - 3)
     per_slice = (
-        connect(str(tmp_path / "out"))
+        open_tables(str(tmp_path / "out"))
         .connection.execute("select slice, scored, quarantined from runs order by slice")
         .fetchall()
     )

@@ -55,9 +55,9 @@ def test_the_python_example_of_the_tables_page_runs(demo):
 
 
 def test_a_map_s_value_is_what_the_tables_page_says(demo):
-    from pipeline.tables.query import connect
+    from pipeline.tables.query import open_tables
 
     query = "select map, map_height, map_width, map_scale, map_offset, score from maps join scores using (model, image_id)"
-    for map_bytes, height, width, scale, offset, score in connect(str(demo[0] / "tables")).connection.sql(query).fetchall():
+    for map_bytes, height, width, scale, offset, score in open_tables(str(demo[0] / "tables")).connection.sql(query).fetchall():
         assert len(map_bytes) == height * width
         assert offset + scale * max(map_bytes) == pytest.approx(score, rel=0.02)  # the demo's score is its map's maximum

@@ -11,7 +11,7 @@ from pipeline.in_process import read_units
 from pipeline.scoring.scorer import open_scorer
 from pipeline.state import plan
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +64,6 @@ def test_scores_do_not_depend_on_form_or_place(form, where, alone, assets, tiles
     more = {"unit_images": 64} | ({"id_column": "name"} if form == "parquet" else {})
     run_score(tiles_model, source, output, source=more)
     assert {content: score for content, (score, *_) in scores(output, by="content_hash").items()} == found
-    names = connect(str(output)).connection.execute("select coalesce(member, uri) from scores").fetchall()
+    names = open_tables(str(output)).connection.execute("select coalesce(member, uri) from scores").fetchall()
     assert len(names) == IMAGES
     assert {"/".join(name.split("/")[-2:]) for (name,) in names} == set(images)

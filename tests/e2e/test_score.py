@@ -36,7 +36,7 @@ from pipeline.scoring.scorer import open_scorer
 from pipeline.state import plan
 from pipeline.state.run_state import RunState
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 IMAGES = {f"{i:03d}.png": encoded(i) for i in range(50)}
 
@@ -52,7 +52,7 @@ def uninterrupted(tmp_path_factory, model, ray_here):
 
 def test_every_image_once_and_all_readers_agree(uninterrupted):
     output = uninterrupted / "out"
-    from_duckdb = connect(str(output)).connection.execute("select * from scores order by image_id").to_arrow_table()
+    from_duckdb = open_tables(str(output)).connection.execute("select * from scores order by image_id").to_arrow_table()
     table = DeltaTable(str(output / "scores"))
     from_arrow = table.to_pyarrow_table().sort_by("image_id")
     from_pandas = table.to_pandas().sort_values("image_id")
@@ -81,11 +81,11 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
 
 def test_images_with_regions_are_explained(uninterrupted, model, tmp_path):
     maxima = "select m.map_offset + 255 * m.map_scale from maps m"
-    highest = [value for (value,) in connect(str(uninterrupted / "out")).connection.execute(maxima).fetchall()]
+    highest = [value for (value,) in open_tables(str(uninterrupted / "out")).connection.execute(maxima).fetchall()]
     marking = with_threshold(model, tmp_path / "model", threshold_of(highest, share=0.3))
     run_score(marking, uninterrupted / "in", tmp_path / "out", explain="grad_cam")
     assert scores(tmp_path / "out") == scores(uninterrupted / "out")
-    rows = connect(str(tmp_path / "out")).connection.execute(
+    rows = open_tables(str(tmp_path / "out")).connection.execute(
         "select regions, map_height * map_width, octet_length(explanation), explanation_scale, explanation_offset, "
         "explanation_method from maps join scores using (image_id)"
     )
@@ -122,7 +122,7 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     marking = with_threshold(model, tmp_path / "model", threshold)
     run_score(marking, uninterrupted / "in", tmp_path / "out")
     assert scores(tmp_path / "out") == scores(uninterrupted / "out")
-    tables = connect(str(tmp_path / "out")).connection
+    tables = open_tables(str(tmp_path / "out")).connection
     counts = dict(tables.execute("select image_id, regions from scores").fetchall())
     assert set(counts) == set(maps) and sum(count > 0 for count in counts.values()) == 15
     columns = ", ".join(Region._fields)
@@ -131,7 +131,7 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
         expected = find_regions(anomaly_map, threshold, placement((72, 64), prepared.scoring.decode))
         assert counts[image_id] == len(rows) == expected.count
         assert rows == [pytest.approx(tuple(region), rel=1e-6) for region in expected.regions]
-    without = connect(str(uninterrupted / "out")).connection
+    without = open_tables(str(uninterrupted / "out")).connection
     assert without.execute("select count(*), count(regions) from scores").fetchall() == [(len(IMAGES), 0)]
 
 
@@ -149,7 +149,7 @@ def test_form_and_place_do_not_change_scores(form, where, uninterrupted, model, 
     run_score(model, source, output, source={"id_column": "name"} if form == "parquet" else {})
     assert scores(output, by="content_hash") == scores(uninterrupted / "out", by="content_hash")
     query = "select coalesce(member, regexp_extract(uri, '[^/]*$')) from scores order by 1"
-    assert [name for (name,) in connect(str(output)).connection.execute(query).fetchall()] == sorted(IMAGES)
+    assert [name for (name,) in open_tables(str(output)).connection.execute(query).fetchall()] == sorted(IMAGES)
 
 
 def test_the_second_run_reads_no_image_and_changes_no_table(uninterrupted, model, tmp_path):
@@ -218,5 +218,5 @@ def test_kill_9_at_seeded_moments_loses_and_doubles_nothing(form, uninterrupted,
     assert written.items() <= now.items(), "a commit was written again"
     assert scores(output, by="content_hash") == scores(uninterrupted / "out", by="content_hash")
     assert len(scores(output)) == len(IMAGES)
-    (counts,) = connect(str(output)).connection.execute("select planned, scored, quarantined from runs").fetchall()
+    (counts,) = open_tables(str(output)).connection.execute("select planned, scored, quarantined from runs").fetchall()
     assert counts == (len(IMAGES), len(IMAGES), 0)

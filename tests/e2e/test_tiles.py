@@ -7,7 +7,7 @@ import pytest
 from e2e_archives import command, encoded, picture, run_score, scores, write_files, write_tars
 from PIL import Image
 
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 SIZES = {"a": (40, 30), "b": (64, 64), "c": (200, 90), "d": (150, 333), "e": (900, 700), "f": (65, 64)}
 
@@ -70,7 +70,7 @@ def test_images_of_any_size_are_scored_through_the_command(tile_model, images, r
         *("--config", tmp_path / "config.yaml", "--max-error-share", "0.2"),
     )
     rows = (
-        connect(str(tmp_path / "out"))
+        open_tables(str(tmp_path / "out"))
         .connection.execute("select uri, width, height, score, map_width, map_height, octet_length(map), map from scores "
                             "join maps using (image_id)")
         .fetchall()
@@ -86,7 +86,7 @@ def test_images_of_any_size_are_scored_through_the_command(tile_model, images, r
     columns, lines, _, cells = found["hole.png"][3:]
     y, x = np.unravel_index(np.frombuffer(cells, np.uint8).reshape(lines, columns).argmax(), (lines, columns))
     assert abs((x + 0.5) / columns * 600 - 420) < 40 and abs((y + 0.5) / lines * 500 - 320) < 40
-    errors = connect(str(tmp_path / "out")).connection.execute("select uri, stage from errors").fetchall()
+    errors = open_tables(str(tmp_path / "out")).connection.execute("select uri, stage from errors").fetchall()
     assert [(uri.rsplit("/", 1)[1], stage) for uri, stage in errors] == [("broken.png", "decode")]
 
     run_score(tile_model, write_tars(tmp_path / "tar", images, per_shard=3), tmp_path / "again")

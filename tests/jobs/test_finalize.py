@@ -9,7 +9,7 @@ from jobs.finalize import main
 from pipeline.state.run_state import RunState
 from pipeline.storage.local import PARTIAL
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 CONTENT = [("2026-01-01", [scored("a", 1.0), scored("b", 3.0), failed("c")])]
 
@@ -40,7 +40,7 @@ def test_held_back_slices_are_published_on_request(tmp_path, finalize):
     held = finalize(tmp_path, code=3)
     assert "33.33%" in held.err and "--accept-errors" in held.err and held.err.count("\n") == 1
     assert "2 scored, 1 in errors" in finalize(tmp_path, "--accept-errors").out
-    rows = connect(str(tmp_path)).connection.sql("select uri, line, product from scores order by score").fetchall()
+    rows = open_tables(str(tmp_path)).connection.sql("select uri, line, product from scores order by score").fetchall()
     assert rows == [("s3://line/a", "7", "tile"), ("s3://line/b", "7", "tile")]
     assert "nothing to publish" in finalize(tmp_path, "--clean").out
 
@@ -74,7 +74,7 @@ def test_clean_deletes_the_commits_of_what_is_published_and_of_nothing_else(tmp_
     states = [RunState(str(tmp_path), run_id) for run_id in ("run1", "run2")]
     finalize(tmp_path, "--run-id", "run1", "--max-error-share", "0.5")
     query = "select image_id, score, map_scale, unit_id from maps join scores using (image_id, unit_id) order by image_id"
-    before = connect(str(tmp_path)).connection.sql(query).fetchall()
+    before = open_tables(str(tmp_path)).connection.sql(query).fetchall()
     left = tmp_path / "_flowscore" / "runs" / f"left{PARTIAL}"
     left.touch()
     os.utime(left, (0, 0))
@@ -83,4 +83,4 @@ def test_clean_deletes_the_commits_of_what_is_published_and_of_nothing_else(tmp_
     assert "\n1 files that were never written to their end deleted" in shown and not left.exists()
     assert [len(list(state.commits(0))) for state in states] == [0, 1]
     assert "nothing to publish" in finalize(tmp_path, "--run-id", "run1").out
-    assert connect(str(tmp_path)).connection.sql(query).fetchall() == before
+    assert open_tables(str(tmp_path)).connection.sql(query).fetchall() == before

@@ -38,7 +38,7 @@ def test_what_is_written(saved):
     assert names == ["card.md", "config.json", "digests.json", "model.safetensors"]
     assert [path.name for path in saved.directory.parent.iterdir()] == ["model"]
     text = (saved.directory / "config.json").read_text()
-    assert text == artifact.canonical_json(json.loads(text))
+    assert text == artifact.file_text(json.loads(text))
     assert json.loads(text)["hyperparameters"]["whiten_floor"] == 0.1 + 0.2
     assert saved.calibration_digest is None
     assert len(saved.model_digest) == 64
@@ -134,7 +134,7 @@ def test_no_such_directory(tmp_path):
 
 def test_a_config_of_another_version(saved):
     path = saved.directory / "config.json"
-    path.write_text(artifact.canonical_json(json.loads(path.read_text()) | {"invented": 1}))
+    path.write_text(artifact.file_text(json.loads(path.read_text()) | {"invented": 1}))
     artifact.write_digests(saved.directory)
     with pytest.raises(ArtifactError, match="invented: Extra inputs are not permitted"):
         artifact.read(saved.directory)
@@ -164,7 +164,7 @@ def test_a_calibration_has_its_own_digest(saved):
 @pytest.mark.parametrize("wrong", [{"detector": "nix"}, {"hyperparameters": {"hidden": "many"}}, {"hyperparameters": {"x": 1}}])
 def test_a_config_that_no_detector_is_built_from(saved, wrong):
     path = saved.directory / "config.json"
-    path.write_text(artifact.canonical_json(json.loads(path.read_text()) | wrong))
+    path.write_text(artifact.file_text(json.loads(path.read_text()) | wrong))
     artifact.write_digests(saved.directory)
     with pytest.raises(ArtifactError, match="config.json must describe a detector"):
         artifact.load(artifact.read(saved.directory))
@@ -184,7 +184,7 @@ def hostile(saved, config=None, weights=None):
     """The artifact with other content and the digests that go with it: a digest is no signature."""
     if config is not None:
         path = saved.directory / "config.json"
-        path.write_text(artifact.canonical_json(config(json.loads(path.read_text()))))
+        path.write_text(artifact.file_text(config(json.loads(path.read_text()))))
     if weights is not None:
         (saved.directory / "model.safetensors").write_bytes(weights)
     artifact.write_digests(saved.directory)

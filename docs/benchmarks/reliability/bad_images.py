@@ -23,7 +23,7 @@ from typing import Any
 from bad_archive import CONTENTS, MAX_MEMBER_BYTES, TAR_WAYS, Expected, InTar, bad_numbers, good, write_files, write_tars
 
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITERS = {"files": write_files, "tar": write_tars}
@@ -60,14 +60,14 @@ def score(model: Path, archive: Path, output: Path, config: Path) -> tuple[float
     shutil.rmtree(output, ignore_errors=True)
     flowscore("score", "--model", model, "--input", archive, "--output", output, "--config", config)
     commits = [path.stat().st_mtime for path in output.glob("_flowscore/runs/*/commits/*/*.parquet")]
-    ((spent_s,),) = connect(str(output)).connection.execute("select spent_s from runs").fetchall()
+    ((spent_s,),) = open_tables(str(output)).connection.execute("select spent_s from runs").fetchall()
     return max(commits) - min(commits), spent_s
 
 
 def wrong(archive: Path, output: Path, images: int, expected: list[Expected]) -> list[str]:
     """What in the tables is not as it should be; empty when all is well."""
     base = f"{open_store(archive).uri}/"
-    tables = connect(str(output)).connection
+    tables = open_tables(str(output)).connection
     scored = tables.execute("select uri, member, count(*) from scores group by all").fetchall()
     errors = tables.execute("select uri, member, stage, error, byte_offset from errors").fetchall()
     found = Counter(Expected(uri.removeprefix(base), *rest) for uri, *rest in errors)

@@ -28,7 +28,7 @@ from models.features.store import ImageFeatures
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image import decode_image
 from pipeline.scoring.scorer import open_scorer
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 FITTED, SIDE, BATCHES = 160, 48, 4
 TILES = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"
@@ -66,7 +66,7 @@ def column_bytes(tables: Path) -> tuple[float, float]:
 def errors(tables: Path, model: Path) -> np.ndarray:
     """Distance of stored cells from the detector's as a share of the map's range, (N, SIDE, SIDE)."""
     question = "select uri, map, map_scale, map_offset from maps join scores using (model, date, unit_id, image_id)"
-    rows = connect(str(tables)).connection.execute(question).fetchall()
+    rows = open_tables(str(tables)).connection.execute(question).fetchall()
     scorer, found = open_scorer(model), []
     step = BATCHES * scorer.batch_size
     for part in (rows[start : start + step] for start in range(0, len(rows), step)):

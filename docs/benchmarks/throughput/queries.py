@@ -26,7 +26,7 @@ from models.maps.quantise import quantise
 from pipeline.storage.store import open_store
 from pipeline.tables.changes import replace_files
 from pipeline.tables.delta import DataFile, open_or_create, score_schema
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 from pipeline.tables.writer import PartitionWriter
 from schemas import maps
 
@@ -139,7 +139,7 @@ def make(output: str, images: int, days: int) -> None:
 
 
 def questions(output: str) -> dict[str, str]:
-    tables = connect(output).connection
+    tables = open_tables(output).connection
     worst = "select image_id, uri, score, lot, date from scores order by score desc limit 1000"
     image = tables.execute(f"select image_id, unit_id from maps where date = '{day(0)}' limit 1").fetchone()
     assert image is not None
@@ -164,7 +164,7 @@ def main() -> None:
         clock = time.monotonic()
         make(output, asked.images, asked.days)
         figures["making_s"] = round(time.monotonic() - clock)
-    figures |= {"images": connect(output).connection.execute("select count(*) from scores").fetchall()[0][0]}
+    figures |= {"images": open_tables(output).connection.execute("select count(*) from scores").fetchall()[0][0]}
     figures["scores_mib"] = round(sum(path.stat().st_size for path in (asked.folder / "scores").rglob("*.parquet")) / 2**20)
     figures["map_row_bytes"] = round(
         sum(path.stat().st_size for path in (asked.folder / "maps").rglob("*.parquet"))
@@ -174,7 +174,7 @@ def main() -> None:
         seconds = []
         for _ in range(RUNS):
             clock = time.monotonic()
-            rows = connect(output).connection.execute(question).to_arrow_table()
+            rows = open_tables(output).connection.execute(question).to_arrow_table()
             seconds.append(time.monotonic() - clock)
         figures[name] = {
             "rows": rows.num_rows,

@@ -33,7 +33,7 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.features.store import ImageFeatures
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 SIZE_PX, SHARD, DISTINCT, FEW, REPEATS = 128, 1000, 2, 64, 3
 CONFIG = ArtifactConfig(
@@ -121,7 +121,7 @@ def repeated(folder: Path, images: int, repeats: int) -> Scored:
 
 def stages(folder: Path, images: int) -> dict[str, float]:
     """Milliseconds an image that every stage spent, summed over its tasks."""
-    rows = connect(str(folder / f"out-{images}")).connection.execute("select stage_seconds from runs").fetchall()
+    rows = open_tables(str(folder / f"out-{images}")).connection.execute("select stage_seconds from runs").fetchall()
     return {name: round(1e3 * spent / images, 3) for (text,) in rows for name, spent in json.loads(text).items()}
 
 

@@ -22,7 +22,7 @@ from jobs.benchmark.cases import DEFAULT, cases
 from jobs.benchmark.inputs import untrained
 from jobs.drawn.archive import make, orders
 from pipeline.storage.store import open_store
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 DISTINCT = 480
 
@@ -57,7 +57,7 @@ def seconds(bucket: str, name: str, model: Path) -> float:
 
 
 def scores(bucket: str, name: str) -> list[float]:
-    rows = connect(f"{bucket}/tables-{name}").connection.execute("select score from scores order by score").fetchall()
+    rows = open_tables(f"{bucket}/tables-{name}").connection.execute("select score from scores order by score").fetchall()
     return [score for (score,) in rows]
 
 

@@ -73,9 +73,9 @@ def raised_by_us():
 def test_the_docstring_holds_the_whole_tree_of_our_exceptions():
     shown, above = set(), []
     for line in errors.__doc__.splitlines():
-        entry = re.match(r"((?:    )+)([A-Z]\w+) ", line)
+        entry = re.match(r"((?:    )*)([A-Z]\w+)  +", line) or re.match(r"((?:    )+)([A-Z]\w+) ", line)
         if entry:
             depth = len(entry[1]) // 4
-            above[depth - 1 :] = [entry[2]]
-            shown.add((entry[2], above[depth - 2] if depth > 1 else None))
+            above[depth:] = [entry[2]]
+            shown.add((entry[2], above[depth - 1] if depth else None))
     assert shown == raised_by_us()

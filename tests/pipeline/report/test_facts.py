@@ -4,7 +4,7 @@ from fake_run import failed, info, scored, write_slice
 from pipeline.report import facts as run_report
 from pipeline.report.pictures import Box
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 TWO = [{**scored("x", 1.0)["regions"][0], "x0": x0} for x0 in (20, 10)]
 CONTENT = [
@@ -25,7 +25,7 @@ def connection(tmp_path_factory):
     finalize_slice(output, info(slice=1, attempts=2, spent_s=7.5))
     write_slice(output, [("2026-01-03", [scored("other", 5.0)])], run_id="older")
     finalize_slice(output, info(run_id="older", model="bolts"))
-    return connect(output).connection
+    return open_tables(output).connection
 
 
 def test_choosing_a_run(connection):

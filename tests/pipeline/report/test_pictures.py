@@ -23,7 +23,7 @@ from pipeline.report.pictures import (
     picture,
 )
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 CONFIG = DecodeConfig(height=64, width=64, resize="pad")
 SCALE = ColourScale(0.0, 10.0, "for a test")
@@ -86,7 +86,7 @@ def test_boxes_are_drawn_around_regions_and_hide_nothing_inside():
 def test_scale_is_the_models_not_the_images(tmp_path):
     write_slice(tmp_path, [("none", [scored(f"i{i}", float(i)) for i in range(20)])])
     finalize_slice(str(tmp_path), info())
-    connection = connect(str(tmp_path)).connection
+    connection = open_tables(str(tmp_path)).connection
     scale = colour_scale(connection, "tiles", "run1")
     values = [StoredMap(*row).values() for row in connection.sql(
         "select map, map_height, map_width, map_scale, map_offset from maps").fetchall()]  # fmt: skip

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pipeline.stages import cluster_address
-from pipeline.stages.cluster import connect
+from pipeline.stages.cluster import start_ray
 from pipeline.stages.cluster_address import NoCluster, check_cluster
 
 
@@ -59,7 +59,7 @@ def test_nothing_listens(monkeypatch, form, given):
     if given == "environment":
         monkeypatch.setenv("RAY_ADDRESS", address)
         address, field = None, "RAY_ADDRESS"
-    for check in (check_cluster, connect):
+    for check in (check_cluster, start_ray):
         with pytest.raises(NoCluster, match=f"^{field} must be that of a Ray cluster that runs; .*no connection") as caught:
             check(address)
         assert "\n" not in str(caught.value)
@@ -114,10 +114,10 @@ def test_auto_finds_a_head_that_is_gone(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
     with pytest.raises(NoCluster, match="got 'auto', and Ray says: Could not find any running Ray instance"):
-        connect("auto")
+        start_ray("auto")
     (folder / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port()}")
     with pytest.raises(NoCluster, match="where no connection can be made"):
-        connect("auto")
+        start_ray("auto")
 
 
 def test_what_speaks_http2_is_taken_for_ray(listening, monkeypatch):

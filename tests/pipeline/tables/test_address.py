@@ -18,7 +18,7 @@ from pipeline.storage.objects import BadUri
 from pipeline.storage.store import open_store
 from pipeline.tables.address import check_output, delta_address
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 DAY = "2026-01-01"
 NAMES = [  # several in one path: an output costs seconds on S3
@@ -46,20 +46,20 @@ def test_everything_is_inside_and_comes_back(place, name, capsys):
     finalize_slice(output, info())
     write_slice(output, [(DAY, [scored("a", 9.0), scored("c", 3.0)]), ("50% off/#?", [scored("d", 4.0)])], number=1)
     finalize_slice(output, info(slice=1, key_columns=("line", "product")))
-    rows = connect(output).connection.sql("select uri, score, date, model, line from scores order by uri").fetchall()
+    rows = open_tables(output).connection.sql("select uri, score, date, model, line from scores order by uri").fetchall()
     assert rows == [
         ("s3://line/a", 9.0, DAY, "tiles", "7"),
         ("s3://line/b", 2.0, DAY, "tiles", "7"),
         ("s3://line/c", 3.0, DAY, "tiles", "7"),
         ("s3://line/d", 4.0, "50% off/#?", "tiles", "7"),
     ]
-    assert connect(output).connection.sql("select count(*) from maps join scores using (image_id)").fetchall() == [(4,)]
+    assert open_tables(output).connection.sql("select count(*) from maps join scores using (image_id)").fetchall() == [(4,)]
     state = RunState(output, "run1")
     config = {**info().config, "model_digest": "d" * 64, "scoring_version": 1, "source": {"key_pattern": None}}
     state.store.put(f"{state.prefix}/config.json", json.dumps(config).encode())
     press(0, finalize_main, "--output", output, "--clean")
     assert "scores: 0 files older" in capsys.readouterr().out
-    assert connect(output).connection.sql("select count(*), max(score) from scores").fetchall() == [(4, 9.0)]
+    assert open_tables(output).connection.sql("select count(*), max(score) from scores").fetchall() == [(4, 9.0)]
     keys = [entry.key for entry in open_store(place).list()]
     assert [key for key in keys if not key.startswith(f"{name}/")] == []
     for table in ("scores", "maps", "regions", "runs"):
@@ -75,7 +75,7 @@ def test_images_and_reports_of_such_places(place, tmp_path, name):
         Image.fromarray(np.full((48, 64, 3), 40 * number + 20, np.uint8)).save(sink, "PNG")
         store.put(f"a b/{number}%20#?+.png", sink.getvalue())
     finalize_slice(output, score_without_model(f"{place}/{name}", output))
-    uris = connect(output).connection.sql("select uri from scores order by uri").fetchall()
+    uris = open_tables(output).connection.sql("select uri from scores order by uri").fetchall()
     assert uris == [(f"{store.uri}/a b/{number}%20#?+.png",) for number in range(3)]
     page = tmp_path / "report #1?.html"
     press(0, report_main, "--output", output, "--html", page)
@@ -130,4 +130,4 @@ def test_scratch_folders_with_such_names(tmp_path, monkeypatch):
     for number in range(2):
         write_slice(output, [(DAY, [scored("a", float(number))])], number=number)
         finalize_slice(output, info(slice=number))
-    assert connect(output, scratch).connection.sql("select score, date from scores").fetchall() == [(1.0, DAY)]
+    assert open_tables(output, scratch).connection.sql("select score, date from scores").fetchall() == [(1.0, DAY)]

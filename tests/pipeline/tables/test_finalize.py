@@ -16,7 +16,7 @@ from pipeline.tables import partition
 from pipeline.tables import writer as table_files
 from pipeline.tables.error_share import TooManyErrors
 from pipeline.tables.finalize import finalize_slice, read_published
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 from pipeline.tables.run_row import Counts
 from schemas import commit
 from schemas.footer import StageSeconds
@@ -137,11 +137,13 @@ def test_every_reader_sees_the_regions_as_they_were_committed(tmp_path):
     table = DeltaTable(tmp_path / "regions")
     in_arrow = table.to_pyarrow_table(columns=names).sort_by([("image_id", "ascending"), ("region", "ascending")])
     in_pandas = table.to_pandas(columns=names).sort_values(["image_id", "region"])
-    in_duckdb = connect(str(tmp_path)).connection.sql(f"select {', '.join(names)} from regions order by image_id, region")
+    in_duckdb = open_tables(str(tmp_path)).connection.sql(f"select {', '.join(names)} from regions order by image_id, region")
     assert in_arrow.to_pylist() == in_pandas.to_dict("records") == in_duckdb.to_arrow_table().to_pylist()
     assert in_arrow.to_pylist() == expected.to_pylist() and in_arrow.num_rows == 4
     question = "select image_id, regions, count(region) from scores left join regions using (image_id, unit_id) group by all"
-    counted = {image_id: (count, rows) for image_id, count, rows in connect(str(tmp_path)).connection.sql(question).fetchall()}
+    counted = {
+        image_id: (count, rows) for image_id, count, rows in open_tables(str(tmp_path)).connection.sql(question).fetchall()
+    }
     assert counted == {ids["a"]: (3, 3), ids["b"]: (0, 0), ids["c"]: (None, 0), ids["d"]: (1, 1)}
 
 
@@ -265,7 +267,7 @@ def test_another_writer_in_between(tmp_path, monkeypatch):
     images = Counter(row["uri"] + (row["member"] or "") for row in rows(tmp_path, "scores"))
     assert max(images.values()) == 1 and "s3://line/z" in images
     assert names_and_scores(tmp_path)["a"] == 1.0
-    shown = connect(str(tmp_path)).connection.sql("select image_id, unit_id from maps").fetchall()
+    shown = open_tables(str(tmp_path)).connection.sql("select image_id, unit_id from maps").fetchall()
     published = {(row["image_id"], row["unit_id"]) for row in rows(tmp_path, "scores")}
     assert len(set(shown)) == len(shown) and set(shown) < published, "only the map that the other run replaced is missing"
     assert list((tmp_path / "scores").glob("model=*/date=2026-01-01/run1-*")).__len__() == 1, "the stale file is deleted"
@@ -432,7 +434,7 @@ def test_any_name_is_found_by_every_reader(tmp_path):
     counts = finalize_slice(str(tmp_path), info())
     assert (counts.scored, counts.quarantined, counts.duplicates) == (2 * len(HOSTILE), len(HOSTILE), 0)
     assert names_and_scores(tmp_path) == {n: 1.0 for n in HOSTILE} | {f"loose {n}": 2.0 for n in HOSTILE}
-    database = connect(str(tmp_path)).connection
+    database = open_tables(str(tmp_path)).connection
     delta = {name: DeltaTable(tmp_path / name) for name in ("scores", "errors")}
     frame = delta["scores"].to_pandas()
     for name in HOSTILE:
@@ -455,6 +457,6 @@ def test_any_day_names_a_partition_and_no_other_folder(tmp_path, date):
     write_slice(output, [(date, [scored("a", 1.0), failed("b")])])
     finalize_slice(str(output), info())
     assert names_and_scores(output, date) == {"a": 1.0}
-    assert connect(str(output)).connection.execute("select count(*) from errors where date = ?", [date]).fetchone() == (1,)
+    assert open_tables(str(output)).connection.execute("select count(*) from errors where date = ?", [date]).fetchone() == (1,)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"] and [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
     assert {path.name for path in output.iterdir()} == {"_flowscore", *tables.TABLES} - {"lots"}

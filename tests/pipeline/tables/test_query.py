@@ -6,7 +6,7 @@ from fake_run import failed, info, scored, write_slice
 from pipeline.state.run_state import RunState
 from pipeline.tables import finalize
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import NoTables, connect
+from pipeline.tables.query import NoTables, open_tables
 
 DAY = "2026-01-01"
 CONTENT = [
@@ -28,7 +28,7 @@ def published(output):
 
 
 def ask(output, question):
-    return connect(output).connection.sql(question).fetchall()
+    return open_tables(output).connection.sql(question).fetchall()
 
 
 def test_every_view_has_its_rows_and_changes_show(place):
@@ -82,7 +82,7 @@ def test_maps_show_only_images_that_scores_has(tmp_path):
 
 
 def test_tables_without_rows_have_their_columns(output):
-    tables = connect(output)
+    tables = open_tables(output)
     assert set(tables.empty) == {"lots"} and "calibrated" in tables.empty["lots"]
     assert tables.connection.sql("select lot, lot_p, state from lots").fetchall() == []
 
@@ -90,10 +90,10 @@ def test_tables_without_rows_have_their_columns(output):
 def test_nothing_published_is_said(tmp_path):
     place = str(tmp_path)
     with pytest.raises(NoTables, match="flowscore score"):
-        connect(place)
+        open_tables(place)
     RunState(place, "r").store.put("_flowscore/runs/r/config.json", b"{}")
     with pytest.raises(NoTables):
-        connect(place)
+        open_tables(place)
 
 
 def test_pandas_pyarrow_and_duckdb_read_the_same_rows(tmp_path):
@@ -102,7 +102,7 @@ def test_pandas_pyarrow_and_duckdb_read_the_same_rows(tmp_path):
     columns = table.to_pyarrow_table().column_names
     by_pyarrow = sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: row["image_id"])
     frame = table.to_pandas().sort_values("image_id").reset_index(drop=True)
-    connection = connect(output).connection
+    connection = open_tables(output).connection
     by_duckdb = connection.sql("select * from scores order by image_id").to_arrow_table().to_pylist()
     assert by_duckdb == by_pyarrow
     by_pandas = frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -111,4 +111,4 @@ def test_pandas_pyarrow_and_duckdb_read_the_same_rows(tmp_path):
 
 def test_sql_cannot_change_the_tables(output):
     with pytest.raises(duckdb.Error):
-        connect(output).connection.execute("delete from scores")
+        open_tables(output).connection.execute("delete from scores")

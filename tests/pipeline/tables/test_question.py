@@ -9,7 +9,7 @@ from pipeline.tables import sql
 from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import open_table, table_files
 from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.query import NotAnswered, connect
+from pipeline.tables.query import NotAnswered, open_tables
 from pipeline.tables.question import NotAQuestion, check_question
 
 HERE = "a variable that SQL must not see"
@@ -91,7 +91,7 @@ def output(module_place):
 @pytest.fixture(scope="module")
 def tables(output, tmp_path_factory):
     """One connection for all tests of a place: what is refused leaves it as it was."""
-    return connect(output, tmp_path_factory.mktemp("scratch"))
+    return open_tables(output, tmp_path_factory.mktemp("scratch"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def snapshot(output):
 
 def filled_in(text, own, tmp_path):
     other = tmp_path / "other.parquet"
-    sql.connect(str(tmp_path)).execute(f"copy (select 1 as a) to {sql.literal(str(other))}")
+    sql.open_database(str(tmp_path)).execute(f"copy (select 1 as a) to {sql.literal(str(other))}")
     folder = own.partition("/model=")[0]
     return text.format(other=other, own=own, folder=folder, new=tmp_path / "new")
 
@@ -145,7 +145,7 @@ def test_the_refusal_names_the_flag(tables):
 def test_files_are_read_and_written_when_allowed(output, tmp_path):
     limits = tmp_path / "limits.csv"
     limits.write_text("uri,limit_score\ns3://line/b,3\n")
-    tables = connect(output, tmp_path / "scratch", allow_files=True)
+    tables = open_tables(output, tmp_path / "scratch", allow_files=True)
     joined = f"select uri, score > limit_score from scores join read_csv('{limits}') using (uri)"
     with tables.answer(joined) as answer:
         assert answer.fetchall() == [("s3://line/b", True)]
@@ -161,14 +161,14 @@ def test_the_tables_on_s3_cannot_be_written_even_when_files_are_allowed(s3_bucke
     before = snapshot(s3_bucket)
     with (
         pytest.raises(NotAnswered, match="can only be read"),
-        connect(s3_bucket, tmp_path, True).answer(f"copy (select 1) to '{own}'") as answer,
+        open_tables(s3_bucket, tmp_path, True).answer(f"copy (select 1) to '{own}'") as answer,
     ):
         answer.fetchall()
     assert snapshot(s3_bucket) == before
 
 
 def test_sorting_still_goes_to_scratch(output, tmp_path):
-    connection = sql.connect(output, tmp_path / "spill", memory_mb=64, threads=1)
+    connection = sql.open_database(output, tmp_path / "spill", memory_mb=64, threads=1)
     sql.lock(connection, [])
     ordered = connection.sql("select hash(i) as h, repeat('x', 90) || i as t from range(600000) r(i) order by h, t")
     assert 600_000 == sum(len(batch) for batch in ordered.to_arrow_reader(50_000))

@@ -35,7 +35,7 @@ from models.features.store import ImageFeatures
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image import decode_image
 from pipeline.scoring.scorer import open_scorer
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 FITTED, FEW = 160, 16
 THREADS, ALONE_S = 2, 15
@@ -96,7 +96,7 @@ def score(folder: Path, model: Path, pictures: str) -> tuple[float, dict[str, fl
     clock = time.perf_counter()
     subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - clock
-    rows = connect(str(output)).connection.execute("select uri, score from scores").fetchall()
+    rows = open_tables(str(output)).connection.execute("select uri, score from scores").fetchall()
     return seconds, {uri.rpartition("/")[2]: value for uri, value in rows}
 
 

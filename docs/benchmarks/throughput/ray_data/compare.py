@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from jobs.benchmark.cases import DEFAULT, cases
 from jobs.benchmark.inputs import untrained
 from jobs.drawn.archive import make, orders
-from pipeline.tables.query import connect
+from pipeline.tables.query import open_tables
 
 DISTINCT, FEW = 480, 48
 ACTORS = (1, 2)
@@ -79,7 +79,7 @@ def product(folder: Path, images: int) -> dict[str, float]:
 
 
 def rank_correlation(folder: Path) -> float:
-    rows = connect(str(folder / "tables-images")).connection.execute("select uri, score from scores").fetchall()
+    rows = open_tables(str(folder / "tables-images")).connection.execute("select uri, score from scores").fetchall()
     ours = {uri.rpartition("/")[2]: score for uri, score in rows}
     found = pq.read_table(folder / f"plain-images-{ACTORS[0]}", columns=["path", "score"]).to_pylist()
     theirs = {row["path"].rpartition("/")[2]: row["score"] for row in found}
