@@ -21,6 +21,7 @@ from models import registry
 from models.backbones.config import STORED, check_known
 from models.canonical_json import canonical_json
 from models.config import ArtifactConfig
+from models.faults import ModelError
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -30,7 +31,7 @@ SCORING_FILES = (CONFIG, WEIGHTS)  # what model_digest covers
 CALIBRATION_FILES = ("calibration.json", "calibration.safetensors")
 
 
-class ArtifactError(ValueError):
+class ArtifactError(ModelError):
     """An artifact that cannot be used; the message names the file, what differs and what to do."""
 
 

@@ -21,7 +21,7 @@ from pipeline.in_process import encoded_units, score_encoded
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.scoring.scorer import open_scorer, resolve_device
-from pipeline.scoring.worst_tile import Tiles
+from pipeline.scoring.worst_tile import Tile, Tiles
 from pipeline.storage.copies import local_copy
 
 CACHE = Path("~/.cache/flowscore")
@@ -109,16 +109,20 @@ class Model:
         explainer, tiles, found = Explainer(detector, layer), Tiles(detector, self.device), []
         for unit in encoded_images(images):
             for name, content, message in zip(*(unit[c].to_pylist() for c in ("key", "encoded", "message")), strict=True):
-                try:
-                    if content is None:
-                        raise Undecodable("unread", message)
-                    tile = tiles.worst(np.array(decode_image(content, self._decode).pixels))
-                except Undecodable as fault:
-                    found.append(Explanation(name, np.zeros((0, 0), np.float32), 0, 0, str(fault)))
+                tile, fault = (None, message) if content is None else self._worst_tile(content, tiles)
+                if tile is None:
+                    found.append(Explanation(name, np.zeros((0, 0), np.float32), 0, 0, fault))
                     continue
                 relevance = explainer(torch.from_numpy(tile.pixels)[None].to(self.device), method)[0]
                 found.append(Explanation(name, relevance.cpu().numpy(), tile.left, tile.top, None))
         return found
+
+    def _worst_tile(self, content: bytes, tiles: Tiles) -> tuple[Tile | None, str | None]:
+        """What an image's score comes from, or why there is none."""
+        try:
+            return tiles.worst(np.array(decode_image(content, self._decode).pixels)), None
+        except Undecodable as fault:
+            return None, str(fault)
 
 
 def encoded_images(images: Images) -> Iterator[pa.Table]:

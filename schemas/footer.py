@@ -57,8 +57,8 @@ class Footer:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "Footer":
-        """The footer that `texts` gave. Raises KeyError, TypeError, ValueError for anything else."""
-        named = {field.name: texts[field.name] for field in fields(cls)}
+        """The footer of `texts`; old ones have no `ignored`. Raises KeyError, TypeError, ValueError for anything else."""
+        named = {field.name: texts[field.name] for field in fields(cls) if field.name != "ignored"}
         return cls(
             version=int(named["version"]),
             unit_id=named["unit_id"],
@@ -71,6 +71,6 @@ class Footer:
             next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
             device=named["device"],
             bytes_read=int(named["bytes_read"]),
-            ignored=int(named["ignored"]),
+            ignored=int(texts.get("ignored", "0")),
             seconds=StageSeconds(**json.loads(named["seconds"])),
         )

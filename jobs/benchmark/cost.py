@@ -14,8 +14,10 @@ start nor finalize, and are taken to be as fast together as each is alone: stora
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.command.errors import CommandError
 
-class CostError(ValueError):
+
+class CostError(CommandError, ValueError):
     """Nodes that cannot run what is to be estimated."""
 
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.command.errors import UsageError
+from jobs.command.errors import CommandError, UsageError
 from jobs.command.flags import flags_of, only_in_the_file
 from jobs.command.text_files import read_text
 
@@ -21,7 +21,7 @@ MESSAGE_CHARACTERS = 1000
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class ConfigError(ValueError):
+class ConfigError(CommandError, ValueError):
     """A full sentence about a setting that is missing, or that the settings model's own validator refuses."""
 
 

@@ -1,4 +1,54 @@
-"""Errors whose text is meant for the person at the keyboard, and the exit code that each one ends a job with."""
+"""The errors of the commands, the tree of all our exceptions, and the exit code that each one ends a command with.
+
+CommandError              jobs
+    UsageError            a setting that cannot work, found before anything is started
+    ConfigError           a setting that is missing, or that its model refuses
+    MaskError             a mask of a labelled set that cannot be read
+    CostError             nodes that cannot run what is to be estimated
+    ErrorShareError       more images failed than the share that is allowed
+    PartialRunError       some work units are still open; the same command goes on
+ModelError                models
+    ArtifactError         a model's folder that cannot be used
+    BackboneError         a backbone that cannot be built as configured
+    TrainingError         a training that cannot go on
+    ExplanationError      a method or a layer that this detector does not have
+    NotGuided             a network that guided backpropagation is not defined for
+StorageError              pipeline/storage: a request that storage did not fulfil
+    BadUri                an address from which no store can be opened
+    Gone                  an object that does not exist, or no more
+    Changed               an object that is no longer the listed one
+    Denied                storage refuses; trying again is no use
+    Unreachable           no useful answer after all attempts
+    DamagedState          an object of a run's state that is not what was written
+CorruptStream             pipeline/storage: compressed bytes that are damaged; the shard's fault, so no StorageError
+DecodeError               pipeline/decode
+    Undecodable           an image that cannot be scored: a row in `errors`
+    DecoderUnavailable    the decoder's process does not start
+InputError                pipeline/input, pipeline/sources
+    NoSuchColumn          a Parquet file whose columns do not go with the config
+    UnreadableTable       a Delta table that cannot be read as its newest version
+    Unreadable            a tar that cannot be followed beyond a header: rows in `errors`
+StateError                pipeline/state
+    IncompleteSlice       a work unit that is not committed whole
+    RunConflict           a run id that is taken by a run with another config
+    LeaseHeld             another driver has the run
+    LeaseLost             another driver has taken the run over
+    DamagedState          as above: also an answer of storage
+StagesError               pipeline/stages
+    DeviceMissing         a GPU is asked for where none can come
+    NoCluster             no Ray cluster answers at the address
+    NoSessionFolder       no place for Ray's sockets or shared memory
+TablesError               pipeline/tables
+    TableConflict         a table that does not fit what is to be written to it
+        PartitionConflict a partition that holds scores of another model digest
+    TooManyErrors         more images failed than the share that is allowed; nothing is published
+    NoTables              nothing was ever published under the output
+    NotAnswered           SQL that DuckDB cannot run over the tables
+    NotAQuestion          SQL that does something instead of asking
+NoSuchRun                 pipeline/report: no finished run fits what was asked for
+EmptyInput                pipeline/run.py: there is nothing to score
+ImagesError               pipeline/session.py: what was given is no image, or holds none
+"""
 
 import errno
 import reprlib
@@ -37,18 +87,22 @@ class Shown(reprlib.Repr):
 SHOWN = Shown()
 
 
-class UsageError(ValueError):
+class CommandError(Exception):
+    """What ends a command, and is none of the rooms' own errors."""
+
+
+class UsageError(CommandError, ValueError):
     """A setting that cannot work, found before anything was started. Exit code 2."""
 
     def __init__(self, field: str, rule: str, value: Any, fix: str) -> None:
         super().__init__(f"{field} must be {rule}; got {SHOWN.repr(value)}. {fix}")
 
 
-class ErrorShareError(Exception):
+class ErrorShareError(CommandError):
     """More images failed than the configured share: good units are committed, nothing is published. Exit code 3."""
 
 
-class PartialRunError(Exception):
+class PartialRunError(CommandError):
     """Some work units are still open because storage could not be reached; the same command goes on. Exit code 5."""
 
 

@@ -42,11 +42,13 @@ def fit(detector: str, images: Images, model_out: str | os.PathLike[str] | None 
     from jobs.settings.training import TrainSettings
     from jobs.train import train  # torch and timm take seconds that other entries need not wait
 
-    kept = None if model_out is not None else tempfile.TemporaryDirectory(prefix="flowscore-fitted-")
-    target = os.path.join(kept.name, "model") if kept is not None else os.fspath(model_out or "")
+    kept = None
+    if model_out is None:
+        kept = tempfile.TemporaryDirectory(prefix="flowscore-fitted-")
+        model_out = Path(kept.name) / "model"
     with _folder(images) as folder, contextlib.redirect_stdout(sys.stderr):
-        train(config.load(TrainSettings, None, detector=detector, input=folder, model_out=target, **settings))
-    model = Model(target, settings.get("device", "auto"))
+        train(config.load(TrainSettings, None, detector=detector, input=folder, model_out=os.fspath(model_out), **settings))
+    model = Model(model_out, settings.get("device", "auto"))
     if kept is not None:
         weakref.finalize(model, kept.cleanup)
     return model

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.config import BackboneConfig
+from models.faults import ModelError
 from models.maps.grids import Maps
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ FILE_KWARGS = {"pad_type": str, "bn_eps": float, "act_layer": str}
 KNOWN_FILES = {"mobilenetv1_100": "assets/weights/mobilenetv1_100_imagenet.safetensors"}  # below FLOWSCORE_ASSETS
 
 
-class BackboneError(ValueError):
+class BackboneError(ModelError):
     """A backbone that cannot be built as configured; the message says what to change."""
 
 

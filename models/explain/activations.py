@@ -6,6 +6,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.faults import ModelError
+
 ACTIVATION_PACKAGES = ("torch.nn.modules.activation", "timm.layers.activations")
 # Gates and weights of sums rather than rectifiers: Guided Backpropagation leaves their gradients as they are.
 PASSED_BY = {"Sigmoid", "Hardsigmoid", "HardSigmoid", "Tanh", "Softmax", "MultiheadAttention"}
@@ -17,7 +19,7 @@ FUNCTIONS = {  # autograd's nodes of activations that were called as functions
 ALTERNATIVE = "Use gradient or grad_cam, which any backbone allows"
 
 
-class NotGuided(ValueError):
+class NotGuided(ModelError):
     """Guided Backpropagation has no definition for this network; the message names the activation."""
 
 

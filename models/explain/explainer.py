@@ -21,6 +21,7 @@ from models.backbones.backbone import Backbone
 from models.detector import Detector
 from models.explain.activations import NotGuided, guide_only, separate_rectifiers
 from models.explain.methods import METHODS, Method
+from models.faults import ModelError
 from models.maps.grids import Maps, resized
 
 DEEPEST = "deepest tap"
@@ -28,7 +29,7 @@ NEAR_PX = 9
 EPSILON = 1e-6
 
 
-class ExplanationError(ValueError):
+class ExplanationError(ModelError):
     """A method or layer that is not defined for this detector; the message says what to take instead."""
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.detector import Features, FitRun, Step
+from models.faults import ModelError
 from models.maps.grids import Maps
 
 SHARD_IMAGES = 8
@@ -35,7 +36,7 @@ class TrainingConfig(BaseModel):
     noise: float = Field(0.0, ge=0)
 
 
-class TrainingError(ValueError):
+class TrainingError(ModelError):
     """Training that cannot go on; the message names the step and what to do."""
 
 

@@ -13,7 +13,11 @@ FAULTS = (  # what Pillow's plugins raise for damaged files, found by damaging f
 NO_MEMORY = ("insufficient memory", "out of memory", "decoder error -9")  # libjpeg's, Pillow's and, for TIFF, Pillow's words
 
 
-class Undecodable(Exception):
+class DecodeError(Exception):
+    """What the room decode raises: an image that cannot be scored, or no decoder."""
+
+
+class Undecodable(DecodeError):
     """The image cannot be scored; `error` is the reason code, the message a sentence."""
 
     def __init__(self, error: str, message: str):

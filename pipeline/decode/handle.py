@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pipeline.decode.child import IMPORTING, MARK_BYTES, READY, START_TIMEOUT_S
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.faults import DecodeError
 
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); numbers, decoder = map(int, sys.argv[2:6]), sys.argv[6]; "
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
-class DecoderUnavailable(RuntimeError):
+class DecoderUnavailable(DecodeError, RuntimeError):
     """The decoder's process does not start: a matter of this machine, not of an image."""
 
 

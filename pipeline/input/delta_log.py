@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.input.faults import InputError
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 
@@ -25,7 +26,7 @@ READ = {"timestampNtz", "vacuumProtocolCheck", "typeWidening", "columnMapping", 
 """Reader features that a table may name: those that do not concern images, and those of which the use is looked for."""
 
 
-class UnreadableTable(ValueError):
+class UnreadableTable(InputError, ValueError):
     """A Delta table that cannot be read as its newest version; the message says why."""
 
 

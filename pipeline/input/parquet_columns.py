@@ -8,13 +8,14 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from pipeline.input.config import SourceConfig
+from pipeline.input.faults import InputError
 
 FIX = "Set it, or move the file out of the input."
 IMAGES = (types.is_binary, types.is_large_binary, types.is_binary_view)
 IDS = (types.is_integer, types.is_string, types.is_large_string, types.is_string_view)
 
 
-class NoSuchColumn(ValueError):
+class NoSuchColumn(InputError, ValueError):
     """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
 
 

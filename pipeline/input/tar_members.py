@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.encoded_rows import Fault
+from pipeline.input.faults import InputError
 from pipeline.input.identity import content_hash
 from pipeline.input.keys import ignored
 from pipeline.input.pictures import FIRST_BYTES, begins_as_picture, named_as_picture
@@ -43,7 +44,7 @@ class Member(NamedTuple):
     content: bytes | Fault | None
 
 
-class Unreadable(Exception):
+class Unreadable(InputError):
     """The stream cannot be followed beyond this header."""
 
     def __init__(self, error: str, why: str):

@@ -6,6 +6,7 @@ import os
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
 
 IDLE_WORKERS_STAY_S = 600
@@ -14,7 +15,7 @@ its next worker spends two or three seconds of a core on importing what the last
 Nodes that Ray is started on by others get the same from cluster.yaml and deploy/."""
 
 
-class DeviceMissing(ValueError):
+class DeviceMissing(StagesError):
     """A GPU is asked for on a machine that has none, and no cluster could bring one."""
 
 

@@ -4,6 +4,8 @@ import os
 import re
 import socket
 
+from pipeline.stages.faults import StagesError
+
 ANSWER_S = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
 SETTINGS = 4  # kind of the frame that a server of HTTP/2, which is gRPC's, begins with
@@ -12,7 +14,7 @@ FORM = re.compile(r"(?:ray://)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]
 FORMS = "host:port of the head (usually 6379), ray://host:port of a Ray client server (usually 10001), auto or local"
 
 
-class NoCluster(ValueError):
+class NoCluster(StagesError):
     """No Ray cluster answers at the address."""
 
 

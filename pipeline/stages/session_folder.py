@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.stages.faults import StagesError
+
 SOCKET_BYTES = 107  # the longest path of a Unix socket on Linux; macOS has 3 fewer
 LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9"
 LONGEST_FOLDER = SOCKET_BYTES - 3 - len(LONGEST_SOCKET)
@@ -15,7 +17,7 @@ LEAST_SHARED_MEMORY = 1 << 30
 GIB = 1 << 30
 
 
-class NoSessionFolder(ValueError):
+class NoSessionFolder(StagesError):
     """Ray cannot start on this machine: no place for its sockets or for its shared memory."""
 
 

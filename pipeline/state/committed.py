@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.state import plan
 from pipeline.state.commits import footer_of
+from pipeline.state.faults import StateError
 from pipeline.state.run_state import RunState
 from pipeline.state.state_file import READING, intact
 from pipeline.storage.ahead import threads_ahead
@@ -20,7 +21,7 @@ from schemas.footer import Footer
 READ_AHEAD = 8
 
 
-class IncompleteSlice(ValueError):
+class IncompleteSlice(StateError, ValueError):
     """A unit of the slice has no commit, or its commits do not hold all of its images."""
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import psutil
 
+from pipeline.state.faults import StateError
 from pipeline.state.run_state import RunState
 from pipeline.storage.objects import Gone, StorageError
 
@@ -24,11 +25,11 @@ BEAT_S = 5.0
 STALE_S = 30.0
 
 
-class LeaseHeld(RuntimeError):
+class LeaseHeld(StateError):
     """Another driver has the run."""
 
 
-class LeaseLost(RuntimeError):
+class LeaseLost(StateError):
     """Another driver has taken the run over."""
 
 

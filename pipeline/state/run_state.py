@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from pipeline.state.faults import StateError
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Gone, Object
 from pipeline.storage.store import Store, open_store
@@ -20,7 +21,7 @@ from pipeline.storage.store import Store, open_store
 DELETE_THREADS, DELETE_BATCH = 16, 1000
 
 
-class RunConflict(ValueError):
+class RunConflict(StateError, ValueError):
     """The run id is taken by a run with another config."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from pipeline.state.faults import StateError
 from pipeline.storage.objects import StorageError
 
 WRITING = {"write_page_checksum": True}
@@ -13,7 +14,7 @@ DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, Overflow
 """What pyarrow and the conversion of footers raise for bytes that are not what was written; not storage's errors."""
 
 
-class DamagedState(StorageError):
+class DamagedState(StateError, StorageError):
     """An object of a run's state that is no longer what was written."""
 
 

@@ -20,7 +20,7 @@ from pipeline.storage.ranged import open_ranged
 from pipeline.storage.s3_connection import current_connection
 from pipeline.storage.store import open_store
 from pipeline.tables.address import delta_address
-from pipeline.tables.faults import named, retried
+from pipeline.tables.faults import TablesError, named, retried
 from schemas import errors, lots, maps, regions, runs, scores
 
 TABLES: dict[str, ModuleType] = {
@@ -37,7 +37,7 @@ RETENTION_DAYS = 90
 VERSION_PROPERTY = "flowscore.schema_version"
 
 
-class TableConflict(ValueError):
+class TableConflict(TablesError, ValueError):
     """A table that exists does not fit what is to be written to it."""
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipeline.tables.faults import TablesError
 
-class TooManyErrors(Exception):
+
+class TooManyErrors(TablesError):
     """More images failed than the configured share. Nothing was published; the commits stay."""
 
 

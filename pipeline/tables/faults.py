@@ -18,6 +18,10 @@ REFUSED = "The operation lacked"  # privileges, or valid credentials
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
+class TablesError(Exception):
+    """What the room tables raises of its own: tables that do not fit, queries that are none, a slice with too many errors."""
+
+
 @contextlib.contextmanager
 def named() -> Iterator[None]:
     """Raises Denied and Unreachable for faults of the storage; what the library says of the table itself stays as it is.

@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from pipeline.tables import sql
 from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files
+from pipeline.tables.faults import TablesError
 from pipeline.tables.question import check_question
 
 WRITTEN_WHEN = {
@@ -28,11 +29,11 @@ WRITTEN_WHEN = {
 }
 
 
-class NoTables(ValueError):
+class NoTables(TablesError, ValueError):
     """There is nothing to query under the output."""
 
 
-class NotAnswered(ValueError):
+class NotAnswered(TablesError, ValueError):
     """DuckDB cannot run the query over these tables."""
 
 

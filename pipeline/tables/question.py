@@ -4,13 +4,15 @@ import re
 
 import duckdb
 
+from pipeline.tables.faults import TablesError
+
 ALLOWED = {duckdb.StatementType.SELECT, duckdb.StatementType.CREATE}
 """CREATE makes temporary tables, views and macros in memory, for questions of several statements."""
 
 EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+|\([^()]*\)\s*)?", re.IGNORECASE)
 
 
-class NotAQuestion(ValueError):
+class NotAQuestion(TablesError, ValueError):
     """SQL that does something instead of asking."""
 
 

@@ -130,6 +130,7 @@ def commit_empty(state, number, part, next_offset):
         next_offset=next_offset,
         device="cpu",
         bytes_read=0,
+        ignored=0,
         seconds=StageSeconds(),
     )
     return write_commit(state.store, state.commit_key(0, number, part), commit_schema.SCHEMA.empty_table(), footer)
