@@ -200,5 +200,5 @@ def score_without_model(
                     if map_threshold is not None:
                         found = find_regions(cells, map_threshold, placement((row["width"], row["height"]), config.decode))
                         row |= {"regions": [region._asdict() for region in found.regions], "region_count": found.count}
-            _commit(state, number, unit.number, part, unit.date, rows, last=piece is pieces[-1])
+            _commit(state, number, unit.number, part, unit.date, rows, piece is pieces[-1], piece.ignored)
     return info(run_id=run_id, slice=number, config=config.model_dump(mode="json"))

@@ -44,11 +44,8 @@ def bad_files():
 
 
 def errors(output):
-    return (
-        open_tables(str(output))
-        .connection.execute("select uri, member, stage, error, message, byte_offset from errors")
-        .fetchall()
-    )
+    question = "select uri, member, stage, error, message, byte_offset from errors"
+    return open_tables(str(output)).connection.execute(question).fetchall()
 
 
 def scored(output):

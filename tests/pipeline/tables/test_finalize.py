@@ -141,9 +141,8 @@ def test_every_reader_sees_the_regions_as_they_were_committed(tmp_path):
     assert in_arrow.to_pylist() == in_pandas.to_dict("records") == in_duckdb.to_arrow_table().to_pylist()
     assert in_arrow.to_pylist() == expected.to_pylist() and in_arrow.num_rows == 4
     question = "select image_id, regions, count(region) from scores left join regions using (image_id, unit_id) group by all"
-    counted = {
-        image_id: (count, rows) for image_id, count, rows in open_tables(str(tmp_path)).connection.sql(question).fetchall()
-    }
+    answer = open_tables(str(tmp_path)).connection.sql(question).fetchall()
+    counted = {image_id: (count, rows) for image_id, count, rows in answer}
     assert counted == {ids["a"]: (3, 3), ids["b"]: (0, 0), ids["c"]: (None, 0), ids["d"]: (1, 1)}
 
 
