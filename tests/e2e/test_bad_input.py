@@ -37,7 +37,7 @@ def bad_files():
         "not_an_image": [b"hello", b"camera 3 offline\n" * 40, bytes(range(256)) * 4],
         "too_many_pixels": [saved(image, "PNG") for image in bomb],
         "too_much_memory": [saved(Image.new(mode, (9000, 9000)), "PNG") for mode in ("RGB", "RGBA", "I;16")],
-        "unsupported_mode": [saved(image, "TIFF") for image in floating],
+        "unsupported_format": [saved(image, "TIFF") for image in floating],
         "corrupt": [png[:60] + b"\xff\x00" * 20 + png[100:] for png in pngs],
     }
     return {f"bad/{kind}-{i}.png": (body, kind) for kind, bodies in kinds.items() for i, body in enumerate(bodies)}
