@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +21,7 @@ from jobs.images.ground_truth import GroundTruth
 from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
+from models.maps.grids import resized
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
@@ -126,12 +126,11 @@ def _at_mask(
     anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
 ) -> NDArray[np.float32]:
     """(h, w) map at the mask's (H, W). Of a padded image, the part of the map that shows the image."""
-    cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]  # (1, 1, h, w)
+    cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
     if decode.resize == "pad":
         box = content_box((row["width"], row["height"]), decode)
-        cells = F.interpolate(cells, size=(decode.height, decode.width), mode="bilinear", align_corners=False)
-        cells = cells[:, :, box.top : box.bottom, box.left : box.right]
-    return F.interpolate(cells, size=shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        cells = resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
+    return resized(cells, shape)[0].numpy()
 
 
 def _figures(
