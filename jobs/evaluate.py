@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
+from jobs.command.places import check_file
 from jobs.command.progress import Progress
 from jobs.images.ground_truth import GroundTruth
 from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
@@ -179,9 +180,10 @@ def table(report: dict[str, Any]) -> str:
 
 def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
+    if settings.json_file is not None:
+        check_file("--json", settings.json_file)
     report = evaluate(settings)
     if settings.json_file is not None:
-        settings.json_file.parent.mkdir(parents=True, exist_ok=True)
         settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(table(report))
     for note in report["notes"]:
