@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from jobs.benchmark.alone import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
 from jobs.benchmark.cases import Case, Subject, cases, chosen, of_case, of_model
 from jobs.benchmark.estimate import measured_rates, table
@@ -16,6 +14,7 @@ from jobs.benchmark.inputs import fill
 from jobs.benchmark.whole_run import END_TO_END, end_to_end
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.places import check_file
 from jobs.drawn.archive import SIZE_PX
 from jobs.settings.bench import BenchSettings
 from pipeline.scoring.scorer import resolve_device
@@ -32,9 +31,11 @@ def main(settings: BenchSettings) -> None:
     if settings.list_cases:
         print("\n".join(f"{name:<28} {one.about} ({one.precision})" for name, one in known.items()))
         return
+    if settings.csv_file is not None:
+        check_file("--csv", settings.csv_file)
     stored = _size(settings.size)
     asked = [] if settings.plan else _measures(settings)
-    device = _device(settings.device)
+    device = resolve_device(settings.device)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         subjects = _subjects(settings, known, Path(folder))
         book = open_book(hardware_name(device), settings.csv_file, settings.save)
@@ -88,15 +89,6 @@ def _measures(settings: BenchSettings) -> list[str]:
         raise UsageError("--store", f"given for {END_TO_END}, or --input and --output", None, fix)
     print(f"{END_TO_END} is left out: it needs --store, or --input and --output")
     return [name for name in found if name != END_TO_END]
-
-
-def _device(name: str) -> str:
-    """cpu or cuda."""
-    found = resolve_device(name)
-    if found.partition(":")[0] not in ("cpu", "cuda") or (found != "cpu" and not torch.cuda.is_available()):
-        usable = "auto, cpu or cuda" if torch.cuda.is_available() else "auto or cpu on this machine"
-        raise UsageError("--device", usable, name, "Choose one of them.")
-    return found
 
 
 def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int]) -> Measured:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
+from jobs.command.places import check_folder
 from jobs.command.progress import duration
 from jobs.drawn.archive import Shard, make, orders, write_truth
 
@@ -41,7 +42,7 @@ class DemoSettings(BaseModel):
 def main(settings: DemoSettings) -> None:
     started = time.monotonic()
     directory, images, seed = settings.directory, settings.images, settings.seed
-    directory.mkdir(parents=True, exist_ok=True)
+    check_folder("--directory", directory)
     for name in ("model", "tables"):
         shutil.rmtree(directory / name, ignore_errors=True)
     with s3_server() as endpoint:

@@ -10,18 +10,19 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
+from jobs.command.places import check_file
 from jobs.command.progress import Progress
 from jobs.images.ground_truth import GroundTruth
 from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
+from models.maps.grids import resized
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
 from models.metrics.ranking import auroc, average_precision, f1_max
@@ -126,12 +127,11 @@ def _at_mask(
     anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
 ) -> NDArray[np.float32]:
     """(h, w) map at the mask's (H, W). Of a padded image, the part of the map that shows the image."""
-    cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]  # (1, 1, h, w)
+    cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
     if decode.resize == "pad":
         box = content_box((row["width"], row["height"]), decode)
-        cells = F.interpolate(cells, size=(decode.height, decode.width), mode="bilinear", align_corners=False)
-        cells = cells[:, :, box.top : box.bottom, box.left : box.right]
-    return F.interpolate(cells, size=shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        cells = resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
+    return resized(cells, shape)[0].numpy()
 
 
 def _figures(
@@ -180,9 +180,10 @@ def table(report: dict[str, Any]) -> str:
 
 def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
+    if settings.json_file is not None:
+        check_file("--json", settings.json_file)
     report = evaluate(settings)
     if settings.json_file is not None:
-        settings.json_file.parent.mkdir(parents=True, exist_ok=True)
         settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(table(report))
     for note in report["notes"]:

@@ -1,6 +1,7 @@
 """Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
+from jobs.command.places import check_folder
+from jobs.images.folder_walk import walked
 from jobs.pages.explanation_picture import draw
 from models import artifact
 from models.artifact import Artifact
@@ -73,6 +76,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
 
     Of an image that the model scores by tiles the worst tile is explained: the image's score is that tile's.
     """
+    check_folder("--output", settings.output)
     paths, good_paths = _images("--input", settings.input), _images("--good", settings.good) if settings.good else []
     if len(paths) > settings.limit:
         print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
@@ -81,7 +85,6 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
     work = _Work(opened, settings, [pixels for _, pixels in good])
-    settings.output.mkdir(parents=True, exist_ok=True)
     report = {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
@@ -177,7 +180,8 @@ def _images(flag: str, root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise UsageError(flag, "an image or a folder of images", str(root), "Check the path.")
-    found = sorted(path for path in root.rglob("*") if path.is_file() and not ignored(path.relative_to(root).as_posix()))
+    paths = (os.fsdecode(path) for path in walked(root, flag))
+    found = sorted(root / path for path in paths if (root / path).is_file() and not ignored(path))
     if not found:
         raise UsageError(flag, "an image or a folder of images", str(root), "It holds no images.")
     return found

@@ -1,7 +1,5 @@
 """Publish finished slices that are not in the tables yet, for example those held back for their share of errors."""
 
-from importlib.metadata import version
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
@@ -17,6 +15,7 @@ from pipeline.tables import changes, delta
 from pipeline.tables.error_share import TooManyErrors
 from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.run_row import Counts, RunInfo
+from schemas.version import VERSION
 
 
 class FinalizeSettings(BaseModel):
@@ -82,7 +81,7 @@ def publish(state: RunState, max_error_share: float, accept_errors: bool) -> dic
                     model=config["model"],
                     model_digest=config["model_digest"],
                     config={name: value for name, value in config.items() if name != "scoring_version"},
-                    code_version=version("flowscore"),
+                    code_version=VERSION,
                     ignored=slice_counts(state, number).ignored,
                     attempts=lease.epoch,
                     started_at=None,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Argument, Flag, Named
+from jobs.command.places import check_file
 from pipeline.tables.query import Answer, open_tables
 
 BATCH_ROWS = 10_000
@@ -41,6 +42,8 @@ def main(settings: QuerySettings) -> None:
     """Ask the tables a question in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
     if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
+    if settings.parquet is not None:
+        check_file("--parquet", settings.parquet)
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
         tables = open_tables(settings.output, Path(scratch), settings.allow_files)
         for name, sentence in tables.empty.items():

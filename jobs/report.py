@@ -3,7 +3,6 @@
 import base64
 import io
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
+from jobs.command.places import check_file
 from jobs.command.progress import duration
 from jobs.pages.report_chart import histogram_svg
 from pipeline.decode.config import DecodeConfig
@@ -35,6 +35,7 @@ from pipeline.report.pictures import (
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.storage.store import open_store
 from pipeline.tables.query import Tables, open_tables
+from schemas.version import VERSION
 
 PICTURE_PX = 360
 LEGEND_PX = 256
@@ -58,6 +59,11 @@ def main(settings: ReportSettings) -> None:
     html, png = settings.html, settings.png
     if html is None and png is None:
         raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
+    for flag, path in (("--html", html), ("--png", png)):
+        if path is not None:
+            check_file(flag, path)
+    if png is not None and png.suffix.lower() not in Image.registered_extensions():
+        raise UsageError("--png", "a file with the suffix of an image", str(png), "Write for example worst.png.")
     with TemporaryDirectory(prefix="flowscore-report-") as scratch:
         tables = open_tables(settings.output, Path(scratch))
         connection = tables.connection
@@ -66,11 +72,9 @@ def main(settings: ReportSettings) -> None:
         scale = colour_scale(connection, facts.model, facts.run_id)
         shown = show(images, facts, scale)
         if html is not None:
-            html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(page(tables, facts, images, shown, scale, settings.output), encoding="utf-8")
             print(f"report: {html}")
     if png is not None:
-        png.parent.mkdir(parents=True, exist_ok=True)
         title = f"{facts.model}: the {len(shown)} highest scores of {facts.scored:,}"
         subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC; heat maps on one colour scale"
         contact_sheet(shown, title, subtitle).save(png)
@@ -134,7 +138,7 @@ def page(
         reasons=reasons(tables.connection, facts.run_id),
         days=days(tables.connection, facts.run_id),
         made_at=datetime.now(UTC),
-        code_version=version("flowscore"),
+        code_version=VERSION,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.places import check_folder
 from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
@@ -26,8 +27,7 @@ from models.features.store import ImageFeatures
 from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups, group_images, split
 from models.maps.regions import threshold_of
-from pipeline.input.config import SourceConfig
-from pipeline.scoring.scorer import tiling
+from pipeline.scoring.scorer import resolve_device, tiling
 from pipeline.storage.copies import upload_directory
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
@@ -41,7 +41,13 @@ def main(settings: TrainSettings) -> None:
 def train(settings: TrainSettings) -> artifact.Artifact:
     """Read, extract features once, split by group, fit, and write the artifact."""
     started = time.monotonic()
-    device = _device(settings.device)
+    place = _local_place(settings.model_out)
+    if place is not None:
+        check_folder("--model-out", place.parent)
+        artifact.check_place(place)
+    if settings.workspace is not None:
+        check_folder("workspace", settings.workspace)
+    device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
@@ -49,11 +55,11 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
         workspace = Path(folder)
         with ImageFeatures(detector, workspace, "good", device) as images:
-            shared = {name: getattr(settings, name) for name in ("key_pattern", "members", "follow_links")}
-            source = SourceConfig(input_uri=settings.input, **shared)
             limit = settings.max_unreadable_share
             most = settings.tiles_per_image
-            read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)
+            read = read_good_images(
+                settings.source_of_input(), images, exclusions, settings.group_key, limit, most, settings.seed
+            )
             groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
@@ -65,15 +71,20 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     config = detector.config.model_copy(update=update)
     detector.to("cpu")
     with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
-        remote = "://" in settings.model_out and not settings.model_out.startswith("file://")
-        target = Path(folder) / "model" if remote else Path(settings.model_out.removeprefix("file://"))
+        target = place or Path(folder) / "model"
         saved = artifact.save(target, config, detector, card(config, settings.calibration_share == 0))
-        if remote:
+        if place is None:
             upload_directory(target, settings.model_out)
     print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
     if settings.calibration_share == 0:
         print("not calibrated: no good image was kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
+
+
+def _local_place(model_out: str) -> Path | None:
+    """The folder on this machine; None where the model goes to storage."""
+    remote = "://" in model_out and not model_out.startswith("file://")
+    return None if remote else Path(model_out.removeprefix("file://"))
 
 
 def _build(config: ArtifactConfig) -> Detector:
@@ -99,18 +110,12 @@ def _training(detector: Detector, settings: dict[str, Any]) -> BaseModel:
 def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None = None) -> UsageError:
     fault = error.errors()[0]
     field = ".".join([section, *map(str, fault["loc"])])
-    if fault["type"] == "extra_forbidden" and model is not None:
-        known = ", ".join(model.model_fields) or "nothing: this detector has no such settings"
-        return UsageError(f"key of {section}", f"one of {known}", fault["loc"][-1], "Remove it, or choose another detector.")
+    if fault["type"] == "extra_forbidden":
+        known = f"one of {', '.join(model.model_fields)}" if model and model.model_fields else "a setting of this detector"
+        return UsageError(f"key of {section}", known, fault["loc"][-1], "Remove it, or choose another detector.")
     return UsageError(
         field, fault["msg"].removeprefix("Input should be "), fault["input"], "Change it in the file of --config."
     )
-
-
-def _device(wanted: str) -> str:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device", "auto or cpu on this machine", wanted, "torch sees no CUDA device here.")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:

@@ -68,6 +68,19 @@ def digest(directory: Path, files: tuple[str, ...]) -> str:
     return total.hexdigest()
 
 
+def check_place(directory: Path) -> None:
+    """Raises ArtifactError unless an artifact may be saved there.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_place(Path(folder))  # raises nothing: it is empty
+    """
+    if not directory.exists() or (directory / DIGESTS).is_file():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        held = "holds other files" if directory.is_dir() else "is a file"
+        raise ArtifactError(f"{directory} must be new, empty or an artifact; it {held}. Choose another --model-out.")
+
+
 def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: str) -> Artifact:
     """Write an artifact beside its place and rename it there whole; an artifact that is there is replaced.
 
@@ -83,8 +96,7 @@ def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: st
     from safetensors.torch import save_file
 
     directory = Path(directory)
-    if directory.exists() and not (directory / DIGESTS).is_file() and any(directory.iterdir()):
-        raise ArtifactError(f"{directory} must be new, empty or an artifact; it holds other files. Choose another --model-out.")
+    check_place(directory)
     backbone = detector.config.backbone
     if backbone is not None and backbone.weights not in ("auto", "hub", "none"):
         backbone = backbone.model_copy(update={"weights": Path(backbone.weights).name})

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.backbones.config import BackboneConfig
 
 FULL_16_BIT = 65535
+LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 8192
 
 
 class InputConfig(BaseModel):
@@ -23,8 +24,8 @@ class InputConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    height: int = Field(default=256, ge=16)
-    width: int = Field(default=256, ge=16)
+    height: int = Field(default=256, ge=LEAST_SIDE_PX, le=LARGEST_SIDE_PX)
+    width: int = Field(default=256, ge=LEAST_SIDE_PX, le=LARGEST_SIDE_PX)
     resize: Literal["squash", "pad", "tile"] = "squash"
     overlap: float = Field(default=0.25, ge=0, le=0.5)
     scale: float = Field(default=1.0, gt=0, le=4)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.benchmark.inputs import untrained
 from jobs.command.errors import UsageError
-from models import artifact
+from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
-from models.config import ArtifactConfig, InputConfig
+from models.backbones.config import check_known
+from models.config import LARGEST_SIDE_PX, LEAST_SIDE_PX, ArtifactConfig, InputConfig
 from pipeline.storage.copies import local_copy
 
 FILE = Path(__file__).parents[1] / "configs" / "bench_cases.yaml"
@@ -31,9 +32,22 @@ class Case(BaseModel):
     detector: str
     backbone: str | None = None
     taps: tuple[str | int, ...] = ()
-    size_px: int = Field(ge=16)
+    size_px: int = Field(ge=LEAST_SIDE_PX, le=LARGEST_SIDE_PX)
     precision: Literal["float32", "bf16"] = "bf16"
     hyperparameters: dict[str, Any] = {}
+
+    @field_validator("detector")
+    @classmethod
+    def _a_detector(cls, name: str) -> str:
+        registry.check(name)
+        return name
+
+    @field_validator("backbone")
+    @classmethod
+    def _a_backbone(cls, name: str | None) -> str | None:
+        if name is not None:
+            check_known(name)
+        return name
 
     def config(self, name: str) -> ArtifactConfig:
         """Of the untrained model that is measured."""
@@ -67,8 +81,9 @@ def chosen(names: list[str], known: dict[str, Case], precision: str | None, imag
         raise UsageError("--image-size", "left out with --case", image_size, "A case has its own size; see --list.")
     if precision not in (None, "float32", "bf16"):
         raise UsageError("--precision", "float32 or bf16", precision, "Choose one of them.")
-    if image_size is not None and image_size < 16:
-        raise UsageError("--image-size", "at least 16 pixels", image_size, "Choose the size that images are scored at.")
+    if image_size is not None and not LEAST_SIDE_PX <= image_size <= LARGEST_SIDE_PX:
+        rule = f"{LEAST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
+        raise UsageError("--image-size", rule, image_size, "Choose the size that images are scored at.")
     found = {name: known[name] for name in names}
     if not names:
         one = known[DEFAULT]

@@ -1,6 +1,7 @@
 """A job's settings: one frozen pydantic model, filled from a YAML file and from flags; flags win."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -83,7 +84,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails, config_file: Path | No
         return ConfigError(f"{field} must be given; got nothing. Add {_ways_to_give(model, field)}.")
     if error["type"] == "value_error":
         return ConfigError(str(error["ctx"]["error"]))
-    rule = error["msg"].removeprefix("Input should be ")
+    rule = error["msg"].removeprefix("Input should be ").replace("String should match pattern", "text that matches")
+    rule = re.sub(r" or instance of \w+", "", rule)
     place = f" or in {config_file or 'a config'}" if only_in_the_file(model) else ""
     return UsageError(field, rule, error["input"], f"Change it on the command line{place}.")
 

@@ -10,6 +10,7 @@ CommandError              jobs
 ModelError                models
     ArtifactError         a model's folder that cannot be used
     BackboneError         a backbone that cannot be built as configured
+    NoSuchDevice          a device that this machine does not have, or that is none
     TrainingError         a training that cannot go on
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network that guided backpropagation is not defined for
@@ -35,7 +36,7 @@ StateError                pipeline/state
     LeaseLost             another driver has taken the run over
     DamagedState          as above: also an answer of storage
 StagesError               pipeline/stages
-    DeviceMissing         a GPU is asked for where none can come
+    DeviceMissing         what is no device, or a GPU where none can come
     NoCluster             no Ray cluster answers at the address
     NoSessionFolder       no place for Ray's sockets or shared memory
 TablesError               pipeline/tables

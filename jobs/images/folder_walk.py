@@ -7,14 +7,14 @@ from pathlib import Path
 from jobs.command.errors import UsageError
 
 
-def walked(folder: Path) -> Iterator[bytes]:
+def walked(folder: Path, flag: str = "--input") -> Iterator[bytes]:
     """Paths below the folder of all files in it; a folder is entered once, so that loops of links end.
 
     Raises UsageError for a folder that may not be listed.
     """
 
     def refuse(error: OSError) -> None:
-        raise UsageError("--input", "a folder that can be listed", error.filename, f"{error.strerror}.") from error
+        raise UsageError(flag, "a folder that can be listed", error.filename, f"{error.strerror}.") from error
 
     top = os.fsencode(folder)
     entered = {os.path.realpath(top)}

@@ -24,9 +24,11 @@ class BenchSettings(ScoringOptions):
     input: Flag[str | None] = Field(None, description="images of your own instead of made-up ones")
     output: Flag[str | None] = Field(None, description="an empty place for the tables, with --input; not cleaned up")
     model: Flag[str | None] = Field(None, description="directory of the trained model; default: an untrained one")
-    images: Flag[int] = Field(2000, description="how many images to make up")
-    in_memory_images: Annotated[int, Named("--in-memory")] = Field(960, description="images of end-to-end's in-memory parts")
-    seconds: Flag[float] = Field(10.0, description="of each rate that is measured from memory")
+    images: Flag[int] = Field(2000, ge=1, description="how many images to make up")
+    in_memory_images: Annotated[int, Named("--in-memory")] = Field(
+        960, ge=1, description="images of end-to-end's in-memory parts"
+    )
+    seconds: Flag[float] = Field(10.0, ge=0, lt=86_400, description="of each rate that is measured from memory")
     precision: Flag[str | None] = Field(None, description="of untrained models: float32 or bf16")
     image_size: Flag[int | None] = Field(None, description="of the untrained model without --case, pixels")
     csv_file: Annotated[Path | None, Named("--csv")] = Field(

@@ -1,13 +1,13 @@
 """What `flowscore train` is told."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.command.flags import Flag
-from models.config import FULL_16_BIT
-from pipeline.input.config import SourceOptions
+from models.config import FULL_16_BIT, LARGEST_SIDE_PX, LEAST_SIDE_PX
+from pipeline.input.config import SourceConfig, SourceOptions
 
 
 class TrainSettings(BaseModel):
@@ -43,7 +43,7 @@ class TrainSettings(BaseModel):
         le=FULL_16_BIT,
         description="sample of a 16-bit grey image that is white: 4095 for a 12-bit camera; kept in the model",
     )
-    seed: Flag[int] = Field(0, ge=0, description="same seed, same machine: same model")
+    seed: Flag[int] = Field(0, ge=0, lt=1 << 63, description="same seed, same machine: same model")
     device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="of convolutions; auto: bf16 where it is native")
     key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
@@ -65,16 +65,31 @@ class TrainSettings(BaseModel):
     @field_validator("image_size", mode="before")
     @classmethod
     def _height_by_width(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            return (value, value)
-        if not isinstance(value, str):
-            return value
-        sides = value.lower().split("x")
-        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        parts = value.lower().split("x") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        sides = [int(part) for part in map(str, parts) if part.isdecimal() and len(part) < 10]
+        if (
+            len(sides) not in (1, 2)
+            or len(sides) < len(parts)
+            or not LEAST_SIDE_PX <= min(sides) <= max(sides) <= LARGEST_SIDE_PX
+        ):
             raise ValueError(
-                f"image_size must be N or HEIGHTxWIDTH in pixels; got {value!r}. Write for example 256 or 192x320."
+                f"image_size must be N or HEIGHTxWIDTH, {LEAST_SIDE_PX} to {LARGEST_SIDE_PX} pixels each; got {value!r}. "
+                "Write for example 256 or 192x320."
             )
-        return (int(sides[0]), int(sides[-1]))
+        return (sides[0], sides[-1])
+
+    @model_validator(mode="after")
+    def _source_can_be_read(self) -> Self:
+        try:
+            self.source_of_input()
+        except ValidationError as error:
+            raise ValueError(str(error.errors()[0]["ctx"]["error"])) from None
+        return self
+
+    def source_of_input(self) -> SourceConfig:
+        """The input with the options that it is read with."""
+        shared = {name: getattr(self, name) for name in SourceOptions.model_fields if name in type(self).model_fields}
+        return SourceConfig(input_uri=self.input, **shared)
 
     def fit_settings(self) -> dict[str, Any]:
         """`training` with the epochs of the flag."""

@@ -146,8 +146,16 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
     return config.model_copy(update=update)
 
 
+def _network(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=False, **kwargs)
+    except TypeError as error:
+        fix = "Correct or remove them."
+        raise BackboneError(f"backbone_kwargs must be arguments of {name!r}; got {kwargs!r} ({error}). {fix}") from error
+
+
 def _default_taps(name: str, kwargs: dict[str, Any], wanted: Sequence[int]) -> tuple[int, ...]:
-    model: Any = timm.create_model(name, pretrained=False, **kwargs)
+    model: Any = _network(name, kwargs)
     reductions = [feature["reduction"] for feature in model.feature_info]
     deepest = [max(i for i, r in enumerate(reductions) if r <= max(limit, min(reductions))) for limit in wanted]
     return tuple(sorted(set(deepest)))
@@ -165,7 +173,7 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = timm.create_model(config.name, pretrained=False, **config.kwargs)
+        model = _network(config.name, config.kwargs)
     backbone = Backbone(model, config.taps)
     probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     known = {key: tensor.shape for key, tensor in model.state_dict().items()}

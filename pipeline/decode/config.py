@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.config import FULL_16_BIT, InputConfig
+from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig
 
 
 def known_zone(name: str) -> str:
@@ -28,8 +28,8 @@ class DecodeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    height: Annotated[int, Field(ge=1, le=8192)]
-    width: Annotated[int, Field(ge=1, le=8192)]
+    height: Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
+    width: Annotated[int, Field(ge=1, le=LARGEST_SIDE_PX)]
     resize: Literal["squash", "pad", "tile"] = "squash"
     scale: Annotated[float, Field(gt=0, le=4)] = 1.0
     max_image_pixels: Annotated[int, Field(ge=1, lt=1 << 31)] = 1 << 27

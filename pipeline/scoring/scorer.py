@@ -1,5 +1,6 @@
 """Scores the pixels of one unit, in fixed batch slots, in whatever process owns the device."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from models import artifact, operations
 from models.config import ArtifactConfig
 from models.detector import Detector, Scored
 from models.explain.methods import Method
+from models.faults import NoSuchDevice
 from models.features.embedding import EMBEDDING_SIZE
 from models.maps.tiling import Mosaic, TileScores, Tiling
 from models.operations import OperationCount
@@ -232,7 +234,12 @@ def tiling(config: ArtifactConfig) -> Tiling | None:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is cuda where there is one, else cpu."""
+    """`auto` is cuda where there is one, else cpu. Raises NoSuchDevice for what this machine cannot compute on."""
+    found = torch.cuda.is_available()
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if found else "cpu"
+    named = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", device)
+    if named is None or (device != "cpu" and not (found and int(named[1] or 0) < torch.cuda.device_count())):
+        usable = "auto, cpu or cuda" if found else "auto or cpu on this machine"
+        raise NoSuchDevice(f"device must be {usable}; got {device!r}. Choose one of them.")
     return device

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +17,7 @@ Nodes that Ray is started on by others get the same from cluster.yaml and deploy
 
 
 class DeviceMissing(StagesError):
-    """A GPU is asked for on a machine that has none, and no cluster could bring one."""
+    """What is no device, or a GPU on a machine that has none while no cluster could bring one."""
 
 
 class Resources(BaseModel):
@@ -77,7 +78,9 @@ class Resources(BaseModel):
 
 
 def check_device(resources: Resources, device: str, address: str | None) -> None:
-    """Raises DeviceMissing when GPUs are asked for, no cluster is joined, and this machine has none."""
+    """Raises DeviceMissing for what is no device, and when GPUs are asked for, no cluster is joined, and none is here."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise DeviceMissing(f"device must be auto, cpu or cuda; got {device!r}. Choose one of them.")
     if not resources.want_gpus(device) or cluster_address(address):
         return
     import torch  # takes seconds: only to see what the settings ask for

@@ -65,7 +65,10 @@ def test_list_has_a_line_for_every_case(ask):
         (("--case", "tiny", "--size", "64"), "--size must be WIDTHxHEIGHT"),
         (("--case", "tiny", "--measure", "end-to-end"), "--store must be given"),
         ((), "--store must be given"),
-        (("--case", "tiny", "--device", "tpu"), "--device must be auto"),
+        (("--images", "0"), "images must be greater than or equal to 1"),
+        (("--in-memory", "0"), "in_memory_images must be greater than or equal to 1"),
+        (("--seconds", "nan"), "seconds must be less than 86400"),
+        (("--case", "tiny", "--device", "tpu"), "device must be auto"),
     ],
 )
 def test_a_wrong_setting_is_one_line(ask, arguments, words):

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from jobs.command.entry import run
-from jobs.explain import main
+from jobs.explain import _images, main
 from jobs.train import main as train_main
 
 SMALL = {
@@ -141,3 +141,13 @@ def test_what_cannot_work_is_one_sentence(place: Path, tmp_path: Path, capsys) -
         assert explain(place, source, tmp_path / "out", *flags) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    (tmp_path / "stored").mkdir()
+    for name in ("b.png", "a.png", "Thumbs.db"):
+        (tmp_path / "stored" / name).touch()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "stored")
+    (tmp_path / "stored" / "loop").symlink_to(tmp_path / "set")
+    assert [path.name for path in _images("--input", tmp_path / "set")] == ["a.png", "b.png"]

@@ -114,7 +114,8 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
     flags = ("--image-size", "64x128", "--aspect", "keep", "--selection-share", "0", "--epochs", "1")
     assert train(goods, tmp_path / "model", config, *flags) == 0
     found = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert found["input"] == {"height": 64, "width": 128, "resize": "pad", "overlap": 0.25, "scale": 1.0}
+    size = {"height": 64, "width": 128, "resize": "pad", "overlap": 0.25, "scale": 1.0}
+    assert found["input"] == {**size, "white_level": 65535}
     assert found["trained"]["epochs"] == 1
 
 
@@ -128,6 +129,9 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
         (("--backbone", "mobilenetv1_0"), "backbone must be a timm model"),
         (("--exclude", "/no/such/list"), "--exclude must be"),
         (("--calibration-share", "2"), "calibration_share must be"),
+        (("--seed", str(1 << 70)), "seed must be less than"),
+        (("--members", ""), "members must be patterns"),
+        (("--key-pattern", "{line"), "key_pattern must have its braces in pairs"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
@@ -137,6 +141,35 @@ def test_what_cannot_work_is_one_sentence(
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"backbone_kwargs": {"foo": 1}}, "backbone_kwargs must be arguments of 'mobilenetv1_100'; got {'foo': 1}"),
+        ({"hyperparameters": {"foo": 1}}, "key of hyperparameters must be a setting of this detector; got 'foo'"),
+        ({"detector": "padim", "hyperparameters": {}}, "key of training must be a setting of this detector; got 'epochs'"),
+        ({"workspace": "/dev/null/x"}, "workspace must be in a folder that can be written; got '/dev/null/x'"),
+    ],
+)
+def test_a_wrong_setting_of_the_file_is_one_sentence(goods: Path, tmp_path: Path, capsys, setting: dict, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"training": {"epochs": 2}} | setting))
+    assert train(goods, tmp_path / "model", path) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize("held", ["file", "folder"])
+def test_a_place_with_other_files_is_refused_before_the_images_are_read(
+    goods: Path, config: Path, tmp_path: Path, capsys, held: str
+) -> None:
+    out = tmp_path / "model"
+    (out if held == "file" else out / "mine").parent.mkdir(exist_ok=True)
+    (out if held == "file" else out / "mine").write_text("kept")
+    assert train(goods, out, config) == 2
+    shown = capsys.readouterr()
+    assert "must be new, empty or an artifact" in shown.err and "reading" not in shown.err + shown.out
 
 
 def test_too_few_images(goods: Path, config: Path, tmp_path: Path, capsys) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from jobs.benchmark.cases import DEFAULT, Case, cases, chosen, of_case
 from jobs.command.errors import UsageError
@@ -45,10 +46,24 @@ def test_cases_are_chosen_by_name_and_the_default_may_have_another_size():
         ((["padim-resnet-256"], None, None), "Did you mean 'padim-resnet18-256'"),
         ((["padim-resnet18-256"], None, 64), "--image-size must be left out"),
         (([], "fp8", None), "--precision must be float32 or bf16"),
-        (([], None, 3), "--image-size must be at least 16"),
+        (([], None, 3), "--image-size must be 16 to 8192 pixels"),
+        (([], None, 99_999), "--image-size must be 16 to 8192 pixels"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(arguments, words):
     names, precision, image_size = arguments
     with pytest.raises(UsageError, match=words):
         chosen(names, cases({}), precision, image_size)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"detector": "nosuch"}, "detector must be one of"),
+        ({"backbone": "nosuch"}, "backbone must be a timm model"),
+        ({"size_px": 9000}, "less than or equal to 8192"),
+    ],
+)
+def test_a_case_that_cannot_be_built_is_refused_as_it_is_read(setting, words):
+    with pytest.raises(ValidationError, match=words):
+        Case(**{"about": "", "detector": "padim", **TINY, **setting})

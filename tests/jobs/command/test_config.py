@@ -19,6 +19,7 @@ class Settings(BaseModel):
     model: Flag[str] = Field(description="the model")
     source: Source | None = Source()
     rules: list[Source] = []
+    name: str = Field("a", pattern="^[a-z]+$")
 
     @field_validator("model")
     @classmethod
@@ -47,10 +48,12 @@ def test_an_empty_file_leaves_the_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("modle: m\nmodel: m\n", "key of the config must be one of model, source, rules; got 'modle'. Rename"),
+        ("modle: m\nmodel: m\n", "key of the config must be one of model, source, rules, name; got 'modle'. Rename"),
         ("model: m\nsource: {unit_imgs: 3}\n", "key of source must be one of unit_images, date; got 'unit_imgs'."),
         ("model: m\nrules: [{dat: x}]\n", "key of rules.0 must be one of unit_images, date; got 'dat'."),
         ("model: m\nsource: {unit_images: 0}\n", "source.unit_images must be greater than or equal to 1; got 0."),
+        ("model: m\nrules: [3]\n", "rules.0 must be a valid dictionary; got 3."),
+        ("model: m\nname: B\n", "name must be text that matches '^[a-z]+$'; got 'B'."),
         ("- model\n", "--config must be a YAML mapping; got 'list'."),
         ("model: [\n", "--config must be a YAML file; got"),
     ],

@@ -63,6 +63,12 @@ def test_a_gpu_that_is_not_here_is_refused_unless_a_cluster_may_bring_it(monkeyp
     check_device(Resources(**settings), device, None)
 
 
+@pytest.mark.parametrize("device", ["tpu", "gpu", "cuda:", ""])
+def test_what_is_no_device_is_refused_also_where_a_cluster_is_joined(device):
+    with pytest.raises(DeviceMissing, match="device must be auto, cpu or cuda; got"):
+        check_device(Resources(), device, "ray://head:10001")
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_no_gpu_is_looked_for_when_none_is_asked_for(monkeypatch, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("looked"))

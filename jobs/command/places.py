@@ -1,0 +1,28 @@
+"""Whether what a verb is to write can be written, asked before the work whose result would be lost."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from jobs.command.errors import UsageError
+
+
+def check_file(flag: str, path: Path) -> None:
+    """Makes the file's folder. Raises UsageError where no file can be written at the path."""
+    if os.path.isdir(path):
+        raise UsageError(flag, "a file that can be written", str(path), "It is a folder: add a file's name.")
+    if not os.path.exists(path):
+        check_folder(flag, path.parent)
+    elif not os.access(path, os.W_OK):
+        raise UsageError(flag, "a file that can be written", str(path), "Correct its rights, or choose another.")
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Makes the folder. Raises UsageError where no file can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fix = f"{error.strerror}. Choose another place."
+        raise UsageError(flag, "in a folder that can be written", str(folder), fix) from error

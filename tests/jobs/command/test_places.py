@@ -1,0 +1,60 @@
+"""Places that cannot be written are found before the work, by every verb that writes files of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs import bench, demo, evaluate, explain, query, report, train
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.places import check_file, check_folder
+
+MODEL = ("--model", "no-model")
+
+
+def test_a_file_gets_its_folder_and_is_not_made(tmp_path: Path) -> None:
+    check_file("--json", tmp_path / "a" / "b" / "figures.json")
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text("old")
+    check_file("--json", path)
+    assert path.read_text() == "old"
+    check_file("--json", Path("/dev/null"))
+
+
+@pytest.mark.parametrize("place", ["", "file/figures.json", "file/folder/figures.json", "x" * 300 + "/figures.json"])
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--json must be .*can be written; got"):
+        check_file("--json", tmp_path / place)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--output must be in a folder that can be written; got .* File exists"):
+        check_folder("--output", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "arguments"),
+    [
+        (bench, "--csv", ("--measure", "decode-only")),
+        (demo, "--directory", ()),
+        (evaluate, "--json", (*MODEL, "--input", "no-input")),
+        (explain, "--output", (*MODEL, "--input", "no-input")),
+        (query, "--parquet", ("select 1", "--output", "no-output")),
+        (report, "--html", ("--output", "no-output")),
+        (report, "--png", ("--output", "no-output")),
+        (train, "--model-out", ("--input", "no-input")),
+    ],
+)
+def test_every_verb_says_so_first(tmp_path: Path, capsys, verb, flag: str, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(verb.main, [*arguments, flag, str(tmp_path / "file" / "result.png")])
+    errors = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert len(errors) == 1 and errors[0].startswith(f"error: {flag} must be")
