@@ -67,6 +67,16 @@ def test_images_come_back_from_every_source(archive):
     assert fetch([wanted(store, "ids/a.parquet", "s6", bodies[6], "id6")], by_id) == {"id6": bodies[6]}
 
 
+def test_rows_without_an_id_and_rows_of_one_id_come_back_too(archive):
+    store, bodies = archive
+    ids = pa.array(["twice", None, "twice", "s3", None, "twice", "s6", "s7"]).dictionary_encode()
+    store.put("ids/b.parquet", parquet(image=bodies, serial=ids))
+    members = ["twice", "row 1", "twice", "s3", "row 4", "twice", "s6", "s7"]
+    asked = [wanted(store, "ids/b.parquet", member, bodies[i], f"{i}") for i, member in enumerate(members)]
+    found = fetch(asked, SourceConfig(input_uri=store.uri, id_column="serial"))
+    assert found == {f"{i}": body for i, body in enumerate(bodies)}
+
+
 def test_what_is_gone_or_changed_is_said(archive):
     store, bodies = archive
     config = SourceConfig(input_uri=store.uri)
