@@ -12,7 +12,7 @@ from pipeline.input import registry
 from pipeline.input.config import NO_DATE, SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
 from pipeline.input.listing import open_input
-from pipeline.input.parquet_columns import find_columns, row_name
+from pipeline.input.parquet_columns import NoSuchColumn, find_columns, row_name
 from pipeline.storage.objects import Gone, StorageError, listed
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
@@ -51,7 +51,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
             here = {image.image_id: GONE for image in images}
         except StorageError as error:
             here = {image.image_id: f"the storage did not give it: {error}" for image in images}
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, NoSuchColumn) as error:
             here = {image.image_id: f"the shard cannot be read: {error}" for image in images}
         found |= {image.image_id: here.get(image.image_id, CHANGED) for image in images}
     return found

@@ -88,6 +88,9 @@ def test_what_is_gone_or_changed_is_said(archive):
     asked += [wanted(store, "shards/a.tar", f"{i}.png", bodies[i], f"tar{i}") for i in (0, 1)]
     asked += [wanted(store, "shards/gone.tar", "0.png", bodies[0], "no tar")]
     asked += [wanted(store, "rows/a.parquet", "1", bodies[1], "row1")]
+    store.put("rows/b.parquet", parquet(url=["a"]))
+    asked += [wanted(store, "rows/b.parquet", "0", bodies[0], "other columns")]
     found = fetch(asked, config)
+    assert found.pop("other columns").startswith("the shard cannot be read")
     assert found.pop("row1").startswith("the shard cannot be read")
     assert found == {"loose1": GONE, "loose2": CHANGED, "tar0": bodies[0], "tar1": CHANGED, "no tar": GONE}
