@@ -3,9 +3,9 @@
 from itertools import islice
 
 from pipeline.input import registry
+from pipeline.input.archives import TARS
 from pipeline.storage.store import Store
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 IMAGE_FOLDER = "metadata.parquet"  # beside loose images, as Hugging Face's image folders have it
 LOOKED_AT = 1000  # objects of such a folder: one request
 
