@@ -17,7 +17,7 @@ from schemas.plan import UnitContent
 
 
 class EncodedUnits:
-    """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py.
+    """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py; no unit is empty.
 
     ignored: how many objects, and members of shards, were met that are no images or are not asked for; whole at the end.
     """
@@ -27,13 +27,15 @@ class EncodedUnits:
         self.ignored = 0
 
     def __iter__(self) -> Iterator[pa.Table]:
+        self.ignored = 0
         store = open_input(self._source)
         listing = Listing(self._source, store)
         for name, group in groupby(listing, key=lambda entry: registry.claiming(entry.key)):
             assert name is not None
             for part in _parts(registry.source(name).plan(group, self._source, store), self._source, store):
                 self.ignored += part.ignored
-                yield part.table
+                if part.table.num_rows:  # a shard of sidecars only is one part without rows
+                    yield part.table
         self.ignored += listing.ignored
 
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,10 @@ def test_the_module_does_not_hide_the_distribution() -> None:
 
 def test_the_file_stays_short() -> None:
     assert len(Path(flowscore.__file__).read_text(encoding="utf-8").splitlines()) < 40
+
+
+def test_a_folder_of_shards_without_images_is_said_to_hold_none(in_place: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "notes.tar", "w") as shard:
+        shard.addfile(tarfile.TarInfo("notes.txt"))
+    with pytest.raises(ImagesError, match="holds none"):
+        flowscore.load("model").score(tmp_path)

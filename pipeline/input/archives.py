@@ -1,8 +1,12 @@
-"""Archives that hold images and are not read: known by their name, so that what is in them is not left out in silence."""
+"""Archives by their names: tars that are read, and others, so that what is in those is not left out in silence."""
 
 import re
 
 from pipeline.input.encoded_rows import Fault
+from pipeline.storage.compressed import Compression
+
+TARS: dict[str, Compression | None] = {".tar": None, ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
+"""Suffixes of those that pipeline/sources/tar.py reads."""
 
 KINDS = {  # suffix -> how the message names it
     **{"zip": "zip", "zipx": "zip", "cbz": "zip", "7z": "7z", "rar": "RAR", "cbr": "RAR", "cab": "cab", "arj": "ARJ"},

@@ -135,8 +135,6 @@ def _checkpoint(store: Store, key: str, snapshot: _Snapshot) -> Iterator[tuple[s
                 for row in batch.to_pylist():
                     yield from (_checked(name, action) for name, action in row.items() if action and name != "remove")
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, UnreadableTable):
-            raise
         raise _damaged(snapshot, key, error) from error
 
 

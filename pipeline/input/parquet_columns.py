@@ -31,10 +31,18 @@ class Columns:
 
     def cells(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, str | None]]:
         """(encoded image, id) of every row; None where the cell is null, and for the id where none is configured."""
-        images = _leaf(batch, self.image)
-        ids = _leaf(batch, self.id) if self.id else [None] * len(images)
-        for image, row_id in zip(images, ids, strict=True):
-            yield image.as_py(), None if row_id is None or not row_id.is_valid else id_text(row_id)
+        for image, row_id in zip(_leaf(batch, self.image), self.ids(batch), strict=True):
+            yield image.as_py(), row_id
+
+    def ids(self, batch: pa.RecordBatch) -> Iterator[str | None]:
+        """As `cells`, of a batch that may lack the images."""
+        row_ids = _leaf(batch, self.id) if self.id else [None] * len(batch)
+        return (None if row_id is None or not row_id.is_valid else id_text(row_id) for row_id in row_ids)
+
+
+def row_name(row: int, config: SourceConfig) -> str:
+    """Member name of a row without an id, which goes by its number in the file."""
+    return str(row) if config.id_column is None else f"row {row}"
 
 
 def id_text(row_id: pa.Scalar) -> str:

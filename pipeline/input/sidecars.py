@@ -1,17 +1,24 @@
 """Parquet files that describe images instead of holding them: metadata beside the images that it is about."""
 
+from itertools import islice
+
+from pipeline.input import registry
+from pipeline.input.archives import TARS
 from pipeline.storage.store import Store
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 IMAGE_FOLDER = "metadata.parquet"  # beside loose images, as Hugging Face's image folders have it
+LOOKED_AT = 1000  # objects of such a folder: one request
 
 
 def describes_others(key: str, store: Store) -> bool:
     """Whether a Parquet file without images stands beside what it is about: a tar or a folder of the same name
-    (`00000.parquet` of `00000.tar`, as img2dataset writes them), or the images of a folder. At most two requests.
+    (`00000.parquet` of `00000.tar`, as img2dataset writes them), or the images of a folder. At most three requests.
     """
     stem = key[: key.rindex(".")]
-    if key.rpartition("/")[2].lower() == IMAGE_FOLDER:
-        return True
+    folder, slash, name = key.rpartition("/")
+    if name.lower() == IMAGE_FOLDER:
+        beside = islice(store.list(folder + slash), LOOKED_AT)
+        if any(entry.key != key and registry.claiming(entry.key) is not None for entry in beside):
+            return True
     tars = {stem + suffix for suffix in TARS}
     return any(entry.key in tars for entry in store.list(f"{stem}.t")) or next(iter(store.list(f"{stem}/")), None) is not None

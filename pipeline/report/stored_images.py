@@ -12,7 +12,7 @@ from pipeline.input import registry
 from pipeline.input.config import NO_DATE, SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
 from pipeline.input.listing import open_input
-from pipeline.input.parquet_columns import find_columns, id_text
+from pipeline.input.parquet_columns import NoSuchColumn, find_columns, row_name
 from pipeline.storage.objects import Gone, StorageError, listed
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
@@ -51,7 +51,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
             here = {image.image_id: GONE for image in images}
         except StorageError as error:
             here = {image.image_id: f"the storage did not give it: {error}" for image in images}
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, NoSuchColumn) as error:
             here = {image.image_id: f"the shard cannot be read: {error}" for image in images}
         found |= {image.image_id: here.get(image.image_id, CHANGED) for image in images}
     return found
@@ -73,9 +73,7 @@ def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig
     if shard is None:
         raise Gone(key)
     unit = UnitContent(source="tar", date=NO_DATE, objects=(PlannedObject(*shard),), images=None, size=shard.size)
-    left: dict[tuple[str | None, str | None], list[str]] = {}
-    for image in images:
-        left.setdefault((image.member, image.content_hash), []).append(image.image_id)
+    left = _by_content(images)
     with contextlib.closing(registry.source("tar").read(unit, store, config, Start())) as parts:
         for part in parts:
             for row in part.table.select(["member", "content_hash", "encoded"]).to_pylist():
@@ -86,26 +84,32 @@ def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig
 
 
 def _from_parquet(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
-    by_member = {image.member: image for image in images}
+    left, members = _by_content(images), {image.member for image in images}
     with open_ranged(store, key) as file:
         parquet = pq.ParquetFile(file)
         columns = find_columns(key, parquet.schema_arrow, config)
         first = 0
         for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            numbers = range(first, first + rows)
-            first += rows
-            if columns.id is None:
-                names = {str(number) for number in numbers}
-            else:
-                ids = parquet.read_row_group(group, columns=[columns.id]).flatten()
-                names = {id_text(row_id) for row_id in ids.column(0).combine_chunks() if row_id.is_valid}
-            if names.isdisjoint(by_member):
+            numbers = range(first, first + parquet.metadata.row_group(group).num_rows)
+            first = numbers.stop
+            names = [row_name(number, config) for number in numbers]
+            if columns.id is not None:
+                batches = parquet.iter_batches(config.unit_images, [group], [columns.id])
+                ids = (row_id for batch in batches for row_id in columns.ids(batch))
+                names = [name if row_id is None else row_id for name, row_id in zip(names, ids, strict=True)]
+            if members.isdisjoint(names):
                 continue
-            number = numbers.start
-            for batch in parquet.iter_batches(config.unit_images, [group], columns.projection()):
-                for encoded, row_id in columns.cells(batch):
-                    image = by_member.get(str(number) if columns.id is None else row_id)
-                    number += 1
-                    if image is not None and encoded is not None and image.content_hash == content_hash(encoded):
-                        yield image.image_id, encoded
+            batches = parquet.iter_batches(config.unit_images, [group], columns.projection())
+            contents = (encoded for batch in batches for encoded, _ in columns.cells(batch))
+            for name, encoded in zip(names, contents, strict=True):
+                if name in members and encoded is not None:
+                    for image_id in left.pop((name, content_hash(encoded)), []):
+                        yield image_id, encoded
+
+
+def _by_content(images: list[Wanted]) -> dict[tuple[str | None, str | None], list[str]]:
+    """Ids of the images by what tells them apart within a shard: several may have one name, or be alike."""
+    left: dict[tuple[str | None, str | None], list[str]] = {}
+    for image in images:
+        left.setdefault((image.member, image.content_hash), []).append(image.image_id)
+    return left

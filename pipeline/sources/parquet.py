@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
-from pipeline.input.parquet_columns import NoSuchColumn, find_columns
+from pipeline.input.parquet_columns import NoSuchColumn, find_columns, row_name
 from pipeline.input.sidecars import describes_others
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.ranged import RangedFile, open_ranged
@@ -89,7 +89,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
             if unit.images is None and rows.full_before(content):
                 yield Part(rows.table(), done, file.bytes_read - fetched)
                 fetched = file.bytes_read
-            member = row_id if row_id is not None else _row_name(first + done, config)
+            member = row_id if row_id is not None else row_name(first + done, config)
             ordinal = seen.get(member, 0)
             seen[member] = ordinal + 1
             rows.add(key, content, None if image is None else len(image), member, ordinal)
@@ -111,7 +111,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
         if unit.images is None and rows.full_before(fault):
             yield Part(rows.table(), done, bytes_read)
             bytes_read = 0
-        rows.add(key, fault, None, _row_name(first + done, config))
+        rows.add(key, fault, None, row_name(first + done, config))
         done += 1
     yield Part(rows.table(), None, bytes_read, ignored_files)
 
@@ -175,8 +175,3 @@ def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceC
 def _range(whole: UnitContent, rows: RowRange, size: int, stored: int, config: SourceConfig) -> UnitContent:
     fits = rows.length <= config.unit_images and size <= config.unit_bytes
     return replace(whole, rows=rows, images=rows.length if fits else None, size=stored)
-
-
-def _row_name(row: int, config: SourceConfig) -> str:
-    """Member name of a row that goes by its number in the file."""
-    return str(row) if config.id_column is None else f"row {row}"

@@ -3,19 +3,16 @@
 import logging
 from collections.abc import Iterator
 
+from pipeline.input.archives import TARS
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.names import dataset_key
 from pipeline.input.tar_members import Member, members
-from pipeline.storage.compressed import Compression
 from pipeline.storage.forward import ForwardReader
 from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.store import Store
 from schemas.plan import PlannedObject, UnitContent
-
-COMPRESSED: dict[str, Compression] = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
-SUFFIXES = (".tar", *COMPRESSED)
 
 log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -23,7 +20,7 @@ _said: set[str] = set()
 
 def claims(key: str) -> bool:
     """`.tar`, `.tar.gz`, `.tgz`, `.tar.zst` and `.tzst`, in any case."""
-    return key.lower().endswith(SUFFIXES) and not ignored(key)
+    return key.lower().endswith(tuple(TARS)) and not ignored(key)
 
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
@@ -43,7 +40,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     (shard,) = unit.objects
     key, seen = shard.key, dict(start.seen)
     rows = EncodedRows(store.uri, config)
-    compression = next((kind for suffix, kind in COMPRESSED.items() if key.lower().endswith(suffix)), None)
+    compression = next((kind for suffix, kind in TARS.items() if key.lower().endswith(suffix)), None)
     reader = ForwardReader(store, key, shard.etag, shard.size, compression)
     fetched = skipped = 0
     last: str | None = None

@@ -67,6 +67,16 @@ def test_images_come_back_from_every_source(archive):
     assert fetch([wanted(store, "ids/a.parquet", "s6", bodies[6], "id6")], by_id) == {"id6": bodies[6]}
 
 
+def test_rows_without_an_id_and_rows_of_one_id_come_back_too(archive):
+    store, bodies = archive
+    ids = pa.array(["twice", None, "twice", "s3", None, "twice", "s6", "s7"]).dictionary_encode()
+    store.put("ids/b.parquet", parquet(image=bodies, serial=ids))
+    members = ["twice", "row 1", "twice", "s3", "row 4", "twice", "s6", "s7"]
+    asked = [wanted(store, "ids/b.parquet", member, bodies[i], f"{i}") for i, member in enumerate(members)]
+    found = fetch(asked, SourceConfig(input_uri=store.uri, id_column="serial"))
+    assert found == {f"{i}": body for i, body in enumerate(bodies)}
+
+
 def test_what_is_gone_or_changed_is_said(archive):
     store, bodies = archive
     config = SourceConfig(input_uri=store.uri)
@@ -78,6 +88,9 @@ def test_what_is_gone_or_changed_is_said(archive):
     asked += [wanted(store, "shards/a.tar", f"{i}.png", bodies[i], f"tar{i}") for i in (0, 1)]
     asked += [wanted(store, "shards/gone.tar", "0.png", bodies[0], "no tar")]
     asked += [wanted(store, "rows/a.parquet", "1", bodies[1], "row1")]
+    store.put("rows/b.parquet", parquet(url=["a"]))
+    asked += [wanted(store, "rows/b.parquet", "0", bodies[0], "other columns")]
     found = fetch(asked, config)
+    assert found.pop("other columns").startswith("the shard cannot be read")
     assert found.pop("row1").startswith("the shard cannot be read")
     assert found == {"loose1": GONE, "loose2": CHANGED, "tar0": bodies[0], "tar1": CHANGED, "no tar": GONE}

@@ -467,6 +467,13 @@ def test_a_parquet_that_describes_nothing_beside_it_is_a_mistake(put_locally, tm
         put_locally(described(), "00000.parquet")
 
 
+@pytest.mark.parametrize("beside", ["a.jpg", "other/a.jpg", "train/notes.txt", "train/.hidden.jpg", "train2/a.jpg"])
+def test_metadata_without_images_in_its_folder_is_a_mistake(put_locally, tmp_path, beside):
+    open_store(tmp_path).put(beside, b"x")
+    with pytest.raises(NoSuchColumn, match="must have a column of encoded images"):
+        put_locally(described(), "train/metadata.parquet")
+
+
 def test_a_parquet_of_images_beside_a_tar_of_its_name_is_read(put_locally, tmp_path):
     open_store(tmp_path).put("s.tar", b"x")
     content = images(3)
