@@ -27,7 +27,7 @@ from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
 from models.maps.grids import Maps, resized
 
-CALIBRATION_IMAGES = 128  # how many training images the levels' constants are measured on
+CALIBRATION_IMAGES = 128  # the levels' constants are measured on this many training images
 CALIBRATION_BATCH = 16
 
 
@@ -133,7 +133,7 @@ class CFlow(Detector):
             self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
         self.flows = self._new_flows(run.seed).to(run.device)
         generator = torch.Generator().manual_seed(run.seed)
-        cells: list[Tensor] = []  # of the step under way: the training loop prepares a batch, then takes its loss
+        cells: list[Tensor] = []  # of the current step: the training loop prepares a batch, then takes its loss
 
         def prepare(maps: Maps) -> Maps:
             rows = [_rows(x) for x in self.whitened(maps)]
