@@ -1,7 +1,7 @@
 """A trained model as a directory: config.json, model.safetensors, card.md, digests.json, and later a calibration.
 
-Nothing in it is executed on loading, and nothing is fetched: the weights file holds the backbone too. torch is imported by
-what saves and loads weights: the driver of a scoring run reads and checks an artifact, and need not wait for it.
+Loading executes nothing and fetches nothing: the weights file holds the backbone too. Only the functions that save and load
+weights import torch: the driver of a scoring run reads and checks an artifact and need not wait for that import.
 """
 
 import hashlib
@@ -82,10 +82,10 @@ def check_place(directory: Path) -> None:
 
 
 def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: str) -> Artifact:
-    """Write an artifact beside its place and rename it there whole; an artifact that is there is replaced.
+    """Write an artifact in a folder beside the directory, then rename it; it replaces an artifact that is there.
 
-    Stored is the detector's own config, every default filled in, under config's name and with config's map threshold
-    and record of the training. Of a weights file only the name is kept: its folder says nothing on another machine.
+    The artifact keeps the detector's own config, every default filled in, under config's name and with config's map threshold
+    and record of the training. It keeps only the name of a weights file: the folder means nothing on another machine.
 
     >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +189,7 @@ def read(directory: Path) -> Artifact:
 
 
 def in_float32(artifact: Artifact) -> Artifact:
-    """The same weights to be loaded for arithmetic in float32: for explanations, whose gradients bf16 would blur.
+    """The artifact with its precision set to float32: explanations use it, because bf16 would blur their gradients.
 
     >>> config = ArtifactConfig(name="tile", precision="bf16")
     >>> in_float32(Artifact(Path("tile"), config, model_digest="", calibration_digest=None)).config.precision
@@ -201,7 +201,7 @@ def in_float32(artifact: Artifact) -> Artifact:
 def check(artifact: Artifact) -> None:
     """Raises ArtifactError when this installation cannot load the artifact.
 
-    What the same version of timm has trained is taken to load; anything else is loaded to find out.
+    An artifact trained with the installed version of timm is taken to load; any other is loaded to find out.
 
     >>> trained = {"versions": {"timm": version("timm")}}
     >>> check(Artifact(Path("tile"), ArtifactConfig(name="tile", trained=trained), model_digest="", calibration_digest=None))
@@ -243,7 +243,7 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
             f"{path} must hold the weights that {CONFIG} describes; {error}. Use the versions of flowscore and timm that "
             "trained it (config.json: trained), or train again."
         ) from error
-    # The same bits in every run, and float32 that is float32. No effect on a CPU.
+    # These make a GPU give the same bits in every run and keep float32 exact. They have no effect on a CPU.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.allow_tf32 = False
     return detector.to(device).freeze()

@@ -1,4 +1,4 @@
-"""One text for equal documents: what is hashed, and what is compared or written so that equal things have equal bytes."""
+"""Equal documents become equal bytes, so that they can be hashed, compared and written."""
 
 import json
 
@@ -7,7 +7,7 @@ def canonical_json(document: object, indent: int | None = None) -> str:
     """JSON with sorted keys, floats with every digit they need to be read back exactly, and no NaN.
 
     Args:
-        indent: None: one line without spaces. Otherwise a line an entry, for files that people read.
+        indent: None gives one line without spaces; a number gives one line per entry, for files that people read.
 
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}'

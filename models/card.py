@@ -1,10 +1,10 @@
-"""The card of a trained model: what a person should know of it before relying on it."""
+"""The card of a trained model: what a person should know before relying on it."""
 
 from models.config import ArtifactConfig
 
 
 def card(config: ArtifactConfig, uncalibrated: bool) -> str:
-    """Markdown. Holds nothing that differs from one run of the same training to the next.
+    """The card as Markdown. It is the same for every run of the same training.
 
     >>> counts = {"images": 40, "fit": 30, "selection": 10, "calibration": 0, "excluded": 0, "unreadable": {}, "groups": 8}
     >>> made = {"groups_by": "the key lot", "seed": 0, "epochs": None, "device": "cpu", "training": {}, "versions": {}}
@@ -40,7 +40,7 @@ def card(config: ArtifactConfig, uncalibrated: bool) -> str:
         lines += [f"- synthetic {name}: AUROC {100 * value:.1f}" for name, value in made["synthetic_auroc"].items()]
         lines += [
             "",
-            "These are drawn defects on held-out good images. Where a training has epochs they stop it; they do not say how "
+            "These are drawn defects on held-out good images. They stop a training that has epochs; they do not say how "
             "well real defects are found. `flowscore evaluate` does, with labelled images.",
         ]
     else:

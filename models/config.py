@@ -11,12 +11,12 @@ LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 8192
 
 
 class InputConfig(BaseModel):
-    """Size of what the detector sees, in pixels, and how images are brought to it.
+    """The size of what the detector sees, in pixels, and how images are brought to it.
 
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
-    this size (models/maps/tiling.py). For tile only: overlap is the least share of a tile that its neighbour sees too, scale
-    the magnification of the image before it is cut, the same in training and scoring. white_level: the sample of a 16-bit
-    grey image that is white, 4095 for a camera of 12 bits in the low bits.
+    this size (models/maps/tiling.py). Only tile uses overlap, the least share of a tile that its neighbour sees too, and
+    scale, the magnification before the cut, which is the same in training and scoring. white_level: the value of white in
+    a 16-bit grey image, 4095 for a camera of 12 bits in the low bits.
 
     >>> InputConfig(height=512, width=768, resize="pad").model_dump()["white_level"]
     65535
@@ -33,12 +33,12 @@ class InputConfig(BaseModel):
 
 
 class ArtifactConfig(BaseModel):
-    """Everything that, with the weights, decides a score.
+    """Everything that decides a score together with the weights.
 
     name: the stable name of the model, the same for every retraining. batch_size: images per fixed batch when scoring.
-    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: map value above
-    which a cell belongs to a region; None: no regions are computed. backbone: None where a detector trains an encoder of
-    its own. trained: how it was made.
+    map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: the map value above
+    which a cell belongs to a region; None computes no regions. backbone: None for a detector that trains its own encoder.
+    trained: a record of the training.
 
     >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
     16
@@ -59,12 +59,12 @@ class ArtifactConfig(BaseModel):
     trained: dict[str, Any] = {}
 
     def filled_in(self, hyperparameters: BaseModel, backbone: BackboneConfig | None, grid: tuple[int, int]) -> Self:
-        """The same with a detector's defaults in it, as an artifact keeps it.
+        """This config with a detector's defaults filled in, as an artifact keeps it.
 
         Args:
             hyperparameters: the detector's own, resolved.
-            backbone: resolved; None where the detector has none.
-            grid: rows and columns of the detector's own map, which hold where no map size is set.
+            backbone: resolved; None for a detector without one.
+            grid: rows and columns of the detector's own map, used when no map size is set.
         """
         update = {
             "backbone": backbone,

@@ -22,15 +22,15 @@ class Scored(NamedTuple):
 
 
 class Features(Protocol):
-    """Where fit reads images: on disk (`models.features.store.FeatureStore`) or computed at every read."""
+    """Where fit reads features: from disk (`models.features.store.FeatureStore`), or computed at every read."""
 
     def read(self, positions: Tensor) -> Maps:
-        """What Detector.features gave for the images at the positions (B,), int64: per level (B, C_l, h_l, w_l)."""
+        """The result of Detector.features for the images at the positions (B,), int64: per level (B, C_l, h_l, w_l)."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: epoch (of epochs) and step (of steps an epoch) count from 0; loss as the detector defines it."""
+    """One optimiser step. epoch (of epochs) and step (of the epoch's steps) count from 0; the detector defines the loss."""
 
     epoch: int
     epochs: int
@@ -41,9 +41,9 @@ class Step:
 
 @dataclass(frozen=True)
 class FitRun:
-    """How to fit, and whom to tell.
+    """How to fit, and which functions to call meanwhile.
 
-    training: an instance of the detector's own Training. after_epoch: called with the epoch's number while the detector
+    training: an instance of the detector's own Training. after_epoch: called with the epoch's number once the detector
     can score; True ends the training.
     """
 
@@ -58,7 +58,7 @@ class Detector(nn.Module):
     """A detector: a file of models/detectors subclasses this and returns an instance from `build`.
 
     Its state dict holds everything that scores depend on, backbone included. An image's result never depends on the
-    images scored with it. Between epochs an image is kept as what `features` gives, so that the backbone runs once.
+    images scored with it. Training keeps the `features` of an image between epochs, so that the backbone runs once.
 
     >>> from models import registry
     >>> from models.config import InputConfig
@@ -78,25 +78,25 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def features(self, inputs: Tensor) -> Maps:
-        """What scores are computed from, per level (B, C_l, h_l, w_l), differentiable with respect to the inputs."""
+        """The maps that scores are computed from, per level (B, C_l, h_l, w_l), differentiable with respect to the inputs."""
         raise NotImplementedError
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Fit from scratch, whatever was fitted before, to the good images at the positions (N,), int64."""
+        """Fit from scratch to the good images at the positions (N,), int64; an earlier fit has no influence."""
         raise NotImplementedError
 
     def score_features(self, maps: Maps) -> Scored:
-        """Results of B images, differentiable, the map on the detector's own grid."""
+        """Results of B images, differentiable; the map has the detector's own grid."""
         raise NotImplementedError
 
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
         """Set constants of the score from held-out good images at the positions (N,), and return copies of them under their
-        names in the state dict; most detectors have none. A later fit keeps its hands off them."""
+        names in the state dict; most detectors have none. A later fit leaves them unchanged."""
         return {}
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Maps:
-        """features of (B, H, W, 3) uint8 images, without gradients: what a feature store keeps."""
+        """Features of (B, H, W, 3) uint8 images without gradients, as a feature store keeps them."""
         return self.features(self.prepare(images))
 
     @torch.inference_mode()
@@ -104,8 +104,8 @@ class Detector(nn.Module):
         """(N, H, W, 3) uint8 to the results of N images, in batches of exactly config.batch_size slots.
 
         An image with a feature that is not finite gets the score NaN: a limit inside a detector could turn an infinite
-        feature into a finite score. It shows in the sum of a map, which is finite for finite features unless they come near
-        the largest float32; to ask every feature by itself took a tenth of a PaDiM's time.
+        feature into a finite score. The sum of a map shows such a feature: it is finite for finite features unless they come
+        near the largest float32. Checking each feature by itself took a tenth of a PaDiM's time.
         """
         size = self.config.batch_size
         results = []
@@ -128,6 +128,6 @@ class Detector(nn.Module):
         return resized(cells, (height, width))
 
     def freeze(self) -> Self:
-        """Prepare for scoring: evaluation mode, no gradients, weights in the arithmetic's own types and layouts."""
+        """Prepare for scoring: evaluation mode, no gradients, and weights in the types and layouts of the arithmetic."""
         self.eval().requires_grad_(False)
         return self

@@ -1,4 +1,4 @@
-"""What a computation consists of: floating point operations by type, and bytes that its operations read and write."""
+"""A count of a computation's floating point operations by type, and of the bytes that its operations read and write."""
 
 from collections import Counter
 from typing import Any
@@ -13,9 +13,9 @@ from torch.utils.flop_counter import flop_registry
 class OperationCount(TorchDispatchMode):
     """Counts while it is entered, on any device.
 
-    flops: of convolutions and matrix products, a multiplication and an addition being two, by the type of their operands
-        ("bfloat16"). Everything else a network does is a few operations a byte and shows in `bytes`.
-    bytes: inputs and outputs of every operation once, as if nothing stayed in a cache and nothing was fused; views are free.
+    flops: of convolutions and matrix products by the type of their operands ("bfloat16"); a multiplication and an addition
+        count as two. Everything else in a network takes a few operations per byte and shows in `bytes`.
+    bytes: every operation's inputs and outputs count once, as if nothing were cached or fused; views are free.
 
     >>> with OperationCount() as counted:
     ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
@@ -31,7 +31,7 @@ class OperationCount(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         count = flop_registry.get(func.overloadpacket)
-        if count is None and func._can_decompose():  # in inference mode conv2d comes whole
+        if count is None and func._can_decompose():  # inference mode does not decompose conv2d
             with self:
                 return func.decompose(*args, **kwargs)
         found = func(*args, **kwargs)

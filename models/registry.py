@@ -1,4 +1,4 @@
-"""The detectors: every file of models/detectors is one, under the file's name."""
+"""The detectors: every file of models/detectors is one, and its name is the file's."""
 
 import importlib
 import pkgutil
@@ -21,9 +21,9 @@ def names() -> list[str]:
 
 
 def check(detector: str) -> None:
-    """Raises ValueError unless there is such a detector; its file is not imported.
+    """Raises ValueError unless the detector exists; its file is not imported.
 
-    >>> check("padim")  # raises nothing: there is one
+    >>> check("padim")  # raises nothing: it exists
     """
     if detector not in names():
         raise ValueError(f"detector must be one of {', '.join(names())}; got {detector!r}. Choose one of them.")

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: an S3 server (Ceph's RADOS gateway; moto's server where that is not to be had) and its buckets."""
+"""Fixtures for all tests: an S3 server (Ceph's RADOS gateway, or moto's server if Ceph is not available) and its buckets."""
 
 import os
 import random
@@ -17,13 +17,13 @@ import pytest
 
 CEPH = Path(__file__).parent / "s3" / "ceph.sh"
 NOT_TO_BE_HAD = 3  # exit status of ceph.sh
-PORTS = 3  # gateway and both of the monitor's, in a row
+PORTS = 3  # the gateway's and the monitor's two, in a row
 
 stand_in = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Of tests/chaos; here because pytest asks for options before it knows that folder."""
+    """The options of tests/chaos. They stand here because pytest asks for options before it knows that folder."""
     parser.addoption("--chaos-points", type=int, default=100, help="how many fault points")
     parser.addoption("--chaos-seed", type=int, default=0, help="which ones")
     parser.addoption("--chaos-report", type=Path, help="CSV file with a line for each")
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def s3(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Endpoint of an S3 server that runs for the session; the AWS environment points at it."""
+    """Endpoint of an S3 server that runs for the session; the AWS environment variables point to it."""
     port = _free_ports()
     folder = Path(tempfile.gettempdir()) / f"fs-s3-{os.getpid()}"
     started = subprocess.run(
@@ -83,7 +83,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module", params=["local", "s3"])
 def module_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As `place`, but one for all tests of a file."""
+    """Like `place`, but shared by all tests of a file."""
     if request.param == "local":
         return str(tmp_path_factory.mktemp("place"))
     request.getfixturevalue("s3")
@@ -103,7 +103,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _free_ports() -> int:
     for _ in range(100):
-        first = random.randint(20000, 32000)  # below the ports that the system gives out by itself
+        first = random.randint(20000, 32000)  # below the ports that the system assigns by itself
         sockets = [socket.socket() for _ in range(PORTS)]
         try:
             for offset, candidate in enumerate(sockets):

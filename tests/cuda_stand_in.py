@@ -1,7 +1,7 @@
-"""A CUDA device that computes shapes only, for machines without one: what would a stream be kept waiting for?
+"""A CUDA device that computes only shapes, for machines without a GPU. It finds what a stream would have to wait for.
 
-Tensors on it have no values (torch's FakeTensor). Asking for one, or for how many there are, raises; copies between host and
-device are written down. A CUDA graph can hold neither.
+Tensors on it have no values (torch's FakeTensor). Asking for a value, or for a number of values, raises; copies between host
+and device are recorded. A CUDA graph can hold neither.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ TORCH = str(Path(torch.__file__).parent)
 
 
 class Crossings(TorchDispatchMode):
-    """While it is entered, the places (file:line) where a tensor was made of one on the other side."""
+    """Records the places (file:line) where a tensor was made from one on the other side, while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +37,6 @@ class Crossings(TorchDispatchMode):
 
 @contextlib.contextmanager
 def stand_in() -> Iterator[None]:
-    """Tensors made or moved within are values of no device but this one."""
+    """Tensors made or moved inside the block live on this device only."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield

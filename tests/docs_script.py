@@ -1,4 +1,4 @@
-"""Scripts below docs/, which is no package."""
+"""Imports scripts below docs/, which is not a package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def load(path: str) -> ModuleType:
-    """The script at the path below docs/, imported anew."""
+    """The script at the path below docs/, freshly imported."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, DOCS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Plan slices and commits as a scoring run leaves them, made without a model: input of finalize and of all that follows."""
+"""Makes plan slices and commits like a scoring run's, without a model, as input of finalize and all later steps."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ CAPTURED = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
 
 def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
-    """A commit row of an image with a score, a map and one region; `regions` in `columns` are counted."""
+    """A commit row of an image with a score, a map and one region; it counts the `regions` in `columns`."""
     uri = uri or f"s3://line/{name}"
     seed = int(hashlib.sha256(f"{name}{score}".encode()).hexdigest()[:8], 16)
     anomaly_map = np.random.default_rng(seed).gamma(2.0, 0.5, (6, 8)).astype(np.float32)
@@ -98,8 +98,8 @@ def write_slice(
     Args:
         content: date and commit rows of each unit.
         skip: numbers of units that get no commit.
-        streams: units that are tar streams: how many images a part has.
-        ignored: members that each commit says were ignored.
+        streams: for each unit that is a tar stream, the number of images per part.
+        ignored: the number of ignored members in each commit.
     """
     state, streams = RunState(str(output_uri), run_id), streams or {}
     planned = [
@@ -155,7 +155,7 @@ def unit_id(run_id: str, number: int, unit: int, part: int = 0) -> str:
 
 
 def info(**changes) -> RunInfo:
-    """What the driver says of the run."""
+    """The run as the driver describes it."""
     known = {
         "run_id": RUN,
         "slice": 0,
@@ -176,7 +176,7 @@ def info(**changes) -> RunInfo:
 def score_without_model(
     input_uri: str, output_uri: str, run_id: str = "pictures", map_threshold: float | None = None, **source
 ) -> RunInfo:
-    """Plan, read and decode a real input as a scoring run does, and commit distance from the mean grey as map and score."""
+    """Plan, read and decode a real input as a scoring run does; the committed map and score are distances from mean grey."""
     config = ScoringConfig(
         model=MODEL,
         model_digest=DIGEST,

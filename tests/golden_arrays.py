@@ -1,4 +1,4 @@
-"""Arrays that the original implementations produced, and how near ours must come; golden/README.md describes the files."""
+"""Arrays that the original implementations produced, and our tolerances; golden/README.md describes the files."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +11,8 @@ FOLDER = Path(__file__).parent / "golden"
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
 SAMPLE_STEP = 13  # prime to the sizes of most axes, so that the sample meets every channel, row and column
 SAMPLED_ABOVE = 64  # elements
-PADIM_TRAIN_IMAGES = 5  # images whose features are there before the choice of channels; after it all are
-PATCHSVDD_CELL_STEP = 4  # of the small patches' embeddings every fourth row and column is there
+PADIM_TRAIN_IMAGES = 5  # images with features of all channels; all images have the chosen channels
+PATCHSVDD_CELL_STEP = 4  # the file has every fourth row and column of the small patches' embeddings
 
 
 def load(name: str) -> dict[str, np.ndarray]:
@@ -21,18 +21,18 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def sampled(values: Values) -> Values:
-    """Every 13th element in row-major order, or all of a few, flat: what golden/subset.py keeps of large arrays."""
+    """Every 13th element in row-major order, or all if they are few, flat, as golden/subset.py keeps them."""
     flat = values.reshape(-1)
     return flat if len(flat) <= SAMPLED_ABOVE else flat[::SAMPLE_STEP]
 
 
 def group(golden: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose key starts so, without the prefix."""
+    """The arrays whose keys start with the prefix, under the rest of the key."""
     return {key[len(prefix) :]: value for key, value in golden.items() if key.startswith(prefix)}
 
 
 def close(actual, expected: np.ndarray, kind: str, name: str) -> None:
-    """Tolerances for float32: z 2e-5, log-det 1e-3 absolute, the others relative; 1e-10 for float64."""
+    """Compare. Tolerances for float32 are 2e-5 for z and 1e-3 for log-det, absolute, others relative; for float64 1e-10."""
     of_largest = 1e-5 * max(np.abs(expected).max(), 1e-30)
     absolute, relative = {
         "z": (2e-5, 0.0),

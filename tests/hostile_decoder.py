@@ -1,7 +1,7 @@
-"""A decoder that does what an attacker would who has taken it over: the image names the deed, the fault says how it went.
+"""A decoder that acts like one that an attacker has taken over: the image names the deed, and the fault says how it went.
 
-tests/pipeline/decode/test_sandbox.py copies it into a folder of its own, beside a file `secret`, and runs it with and without
-the sandbox.
+tests/pipeline/decode/test_sandbox.py copies it into a new folder, beside a file `secret`, and runs it with and without the
+sandbox.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ def fork() -> None:
 
 def unshare() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0):  # nothing is to be unshared, so it succeeds wherever it may be called
+    if libc.unshare(0):  # it unshares nothing, so it succeeds wherever the call is allowed
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def trace() -> None:
-    """Attach to a process that is not there: ESRCH says that the kernel has looked for it."""
+    """Attach to a process that does not exist: ESRCH says that the kernel has looked for it."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace(16, 1 << 30, None, None)
     if ctypes.get_errno() != 3:
@@ -49,7 +49,7 @@ def trace() -> None:
 def shrink_shared_memory() -> None:
     with contextlib.closing(os.fdopen(os.dup(int(sys.argv[4])), "r+b", 0)) as memory:
         size = os.fstat(memory.fileno()).st_size
-        memory.truncate(size)  # to another size it would end the parent by SIGBUS
+        memory.truncate(size)  # another size would end the parent by SIGBUS
 
 
 DEEDS: dict[str, Callable[[], object]] = {
@@ -88,7 +88,7 @@ def outcome(deed: str) -> str:
 
 
 def raised_limits() -> dict[str, str]:
-    """What happens to each hard limit that is to be one higher."""
+    """Try to raise each hard limit by one; returns the error for each."""
     found = {}
     for name in ("DATA", "NOFILE", "FSIZE", "CORE"):
         _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
@@ -100,7 +100,7 @@ def raised_limits() -> dict[str, str]:
 
 
 def too_much() -> str:
-    """What happens to memory beyond the hard limit, once the soft one is taken away."""
+    """Try to take memory beyond the hard limit, after the soft limit is raised to it."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     try:

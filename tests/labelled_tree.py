@@ -1,4 +1,4 @@
-"""A labelled set of blank pictures, written in no time: names and sizes are what matters."""
+"""Writes a labelled set of blank pictures quickly: only names and sizes matter."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`import flowscore`: its examples run as they stand, and its scores are those of a scoring run."""
+"""`import flowscore`: its examples run as written, and its scores equal those of a scoring run."""
 
 import doctest
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""docs/formats.md says what the decoder does."""
+"""docs/formats.md describes what the decoder does."""
 
 import docs_script
 

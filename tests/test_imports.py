@@ -1,4 +1,4 @@
-"""The imports form a diamond: jobs -> pipeline -> {models, schemas}. Anything else fails here."""
+"""The imports form a diamond: jobs -> pipeline -> {models, schemas}. Any other import fails here."""
 
 import ast
 import sys
@@ -23,7 +23,7 @@ ONLY_IN = {  # library: the places that may import it
     "botocore": ("pipeline/storage/",),
     "obstore": ("pipeline/storage/",),
 }
-FLOORS = (  # of pipeline: a room imports those of its own floor and of the ones below
+FLOORS = (  # of pipeline: a room may import rooms of its own floor and of the floors below
     {"storage", "decode"},
     {"scoring", "input", "sources"},
     {"report", "state"},
@@ -35,7 +35,7 @@ FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / pa
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of everything a file imports, wherever in the file it does so."""
+    """Full names of everything that a file imports, anywhere in the file."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Whatever is read is data: no package of ours has a way to run it."""
+"""All input is data: none of our packages can run it."""
 
 import ast
 from pathlib import Path

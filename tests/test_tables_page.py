@@ -1,4 +1,4 @@
-"""docs/tables.md says what the schemas say."""
+"""docs/tables.md agrees with the schemas."""
 
 import docs_script
 

@@ -1,4 +1,4 @@
-"""The config of a CS-Flow that is built in no time, for tests of what is around a model."""
+"""The config of a CS-Flow that is built quickly, for tests of the code around a model."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ TINY_CASE = {
     "size_px": 64,
     "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
 }
-"""Of `flowscore bench`, as in the file of its cases."""
+"""A case of `flowscore bench`, as its file of cases has it."""
 
 
 def tiny_config(**fields: Any) -> ArtifactConfig:
-    """An untrained backbone at 64 x 96 pixels; `fields` take the place of these."""
+    """A config with an untrained backbone at 64 x 96 pixels; `fields` replace its own."""
     config: dict[str, Any] = {
         "name": "tiny",
         "backbone": BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),

@@ -73,7 +73,7 @@ _pass = _Pass()
 
 
 class _Remember:
-    """A forward hook that stays on a tapped layer and speaks in a pass of `_tapped` only, so that threads can share it."""
+    """A forward hook that stays on a tapped layer and acts only during a pass of `_tapped`, so that threads can share it."""
 
     def __init__(self, name: str):
         self.name = name
@@ -86,7 +86,7 @@ class _Remember:
 
 
 def _remembered(layer: nn.Module, name: str) -> None:
-    """Let the layer's last hook be a _Remember: hooks before it may change the output, those behind it are not reached."""
+    """Make a _Remember the layer's last hook: earlier hooks may change the output, and later ones would not be reached."""
     hooks = layer._forward_hooks
     ours = [key for key, hook in hooks.items() if isinstance(hook, _Remember)]
     if not ours or ours[-1] != next(reversed(hooks)):
@@ -211,7 +211,7 @@ def _check(backbone: Backbone, probe: Tensor) -> Maps:
 
 @torch.enable_grad()
 def _prune(backbone: Backbone, maps: Maps, probe: Tensor) -> None:
-    """Replace every module none of whose parameters the taps depend on; the maps must stay as they are."""
+    """Replace every module whose parameters do not affect the taps; the maps must stay the same."""
     parameters = list(backbone.model.parameters())
     gradients = torch.autograd.grad([x.sum() for x in maps], parameters, allow_unused=True)
     used = {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

@@ -1,4 +1,4 @@
-"""What a config says of a backbone. torch and timm are imported by who builds one: it takes seconds, and most only read."""
+"""The settings of a backbone. This file does not import torch and timm: that takes seconds, and most callers only read."""
 
 import re
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 STORED = {"stored": True}
-"""Context of a validation: the config is an artifact's, whose network was built when it was trained. Only the form of its name
-is checked; whether this installation has it shows when it is loaded."""
+"""A validation's context for the config of a stored artifact: its network was built when it was trained, so only the form of
+the name is checked. Loading the artifact shows whether this installation has the network."""
 
 NAME = re.compile(r"\w+(\.[\w.-]+)?", re.ASCII)
 NOT_KWARGS = {

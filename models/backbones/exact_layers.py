@@ -1,9 +1,9 @@
-"""Which convolutions of a backbone stay in float32 where the others run in bf16.
+"""The convolutions of a backbone that stay in float32 while the others run in bf16.
 
-bf16 has eight bits of mantissa. A depthwise filter that takes differences has weights that add up to nearly zero; rounded,
-they add up to something else, and on a flat surface that share of its brightness is larger than the texture itself. The
-first layers carry that texture on the highest mean, and all others read them. On the magnetic tiles MobileNetV1's features
-were off by a tenth of their spread in bf16 throughout, and by a fiftieth with these layers in float32.
+bf16 has eight bits of mantissa. A depthwise filter that takes differences has weights that add up to nearly zero. Rounding
+changes that sum, and on a flat surface the resulting share of the brightness is larger than the texture itself. The first
+layers carry that texture on the highest mean, and all others read them. On the magnetic tiles MobileNetV1's features were
+off by a tenth of their spread with every layer in bf16, and by a fiftieth with these layers in float32.
 """
 
 from types import MethodType
@@ -16,10 +16,10 @@ FINE = 8  # convolutions that give maps of at most this stride
 
 
 def keep_float32(network: nn.Module, height: int, width: int) -> None:
-    """Let depthwise convolutions, and those whose maps have a stride of at most FINE, ignore autocast.
+    """Make depthwise convolutions, and those whose maps have a stride of at most FINE, ignore autocast.
 
     Args:
-        network: run once on a black image of height x width pixels.
+        network: it is run once on a black image of height x width pixels.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.Conv2d(8, 8, 3, stride=4))
     >>> keep_float32(network, height=64, width=64)

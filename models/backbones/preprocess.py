@@ -23,7 +23,7 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        # They follow from the artifact's config, so a state dict need not hold them.
+        # Both follow from the artifact's config, so a state dict need not hold them.
         self.register_buffer("gain", torch.tensor([1 / (255 * s) for s in std]), persistent=False)
         self.register_buffer("offset", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]), persistent=False)
 
@@ -43,7 +43,7 @@ def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[
 
     Args:
         images: (B, 3, H, W), float32.
-        downscale: area averages the pixels that a new pixel covers; nearest is the original CS-Flow's.
+        downscale: area averages the pixels that a new pixel covers; nearest is what the original CS-Flow does.
     Returns:
         per scale (B, 3, ceil(H / 2^i), ceil(W / 2^i)).
 

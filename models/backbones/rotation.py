@@ -1,4 +1,4 @@
-"""Rotation of image tensors about the centre on a canvas that stays, pixel for pixel as Pillow's nearest rotation."""
+"""Rotation of image tensors about the centre; the size stays, and every pixel equals that of Pillow's nearest rotation."""
 
 import math
 
@@ -9,7 +9,7 @@ FRACTION_BITS = 16  # Pillow walks through the source in fixed-point steps of 2^
 
 
 def rotation_index(height: int, width: int, degrees: float) -> Tensor:
-    """Which pixel of the image every pixel of the rotated one shows.
+    """The pixel of the image that each pixel of the rotated image shows.
 
     Args:
         degrees: counter-clockwise.
@@ -40,7 +40,7 @@ def rotate(images: Tensor, index: Tensor, fill: Tensor) -> Tensor:
 
     Args:
         images: (B, C, H, W).
-        fill: (C,), what corners that the image does not reach are filled with.
+        fill: (C,), the value of corners that the image does not reach.
     Returns:
         (B, C, H, W), in channels_last memory.
 

@@ -1,19 +1,19 @@
-"""Which layers of a backbone a detector reads where the config names none and a layer's reduction does not say it.
+"""The layers of a backbone that a detector reads when the config names none and the reduction does not determine them.
 
 EfficientNet-B5 has 39 blocks in 7 stages: 0-2, 3-7, 8-12, 13-19, 20-26, 27-35, 36-38, at reductions 2, 4, 8, 16, 16, 32, 32;
 timm's `blocks.i` is stage i, its output that of the stage's last block.
 """
 
 # CS-Flow (Rudolph et al. 2021, arXiv:2110.02855): the authors' code reads block 35, the last of 304 channels, reduction 32
-# (tests/golden/README.md section 1); timm's features_only does not list it, its reduction-32 feature is `blocks.6`.
+# (tests/golden/README.md section 1). timm's features_only does not list it: its reduction-32 feature is `blocks.6`.
 # PaDiM (Defard et al. 2020, arXiv:2011.08785, section IV-B): layers 7 (level 2), 20 (level 4) and 26 (level 5), quoted
-# from memory, not checked. Counting from 1 the levels are stages 2, 4 and 5, of 40, 128 and 176 channels at reductions
-# 4, 16 and 16; the authors published no code. Here the last block of each of these stages is read (0-based 7, 19 and 26;
+# from memory, not checked. The levels are stages 2, 4 and 5 (counted from 1), of 40, 128 and 176 channels at reductions
+# 4, 16 and 16; the authors published no code. We read the last block of each of these stages (0-based 7, 19 and 26;
 # 20 is the 20th block), 344 channels, as public re-implementations do.
 EFFICIENTNET_B5 = {"csflow": ("blocks.5",), "padim": ("blocks.1", "blocks.3", "blocks.4")}
 
-# Chosen without test labels on the magnetic tiles (docs/accuracy.md). `blocks.4.0` is at reduction 32, and the last layer that
-# the weights file of the tests has.
+# These were chosen on the magnetic tiles without test labels (docs/accuracy.md). `blocks.4.0` has reduction 32 and is the last
+# layer in the weights file of the tests.
 MOBILENET_V1 = {
     "fastflow": ("blocks.3", "blocks.4.0"),
     "cflow": ("blocks.3", "blocks.4.0"),
@@ -24,7 +24,7 @@ TAPS = {"mobilenetv1_100": MOBILENET_V1, "efficientnet_b5": EFFICIENTNET_B5, "tf
 
 
 def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
-    """Layer names that a detector reads from a backbone when the config names none; None: choose by reduction.
+    """Layer names that a detector reads from a backbone when the config names none; None means a choice by reduction.
 
     Args:
         detector: name of a file in models/detectors.

@@ -1,9 +1,10 @@
-"""CFLOW-AD: per level a flow of every cell's features, given the cell's position (Gudovskiy et al. 2022, arXiv:2107.12571).
+"""CFLOW-AD: each level has a flow of a cell's features given its position (Gudovskiy et al. 2022, arXiv:2107.12571).
 
 Differences from the authors' code (tests/golden/README.md section 3; cflow_reference_maps.py of the tests reproduces its maps):
 - Their maps are relative to the largest likelihood of the whole test set. Here every level's likelihoods are relative to those
   of training images, measured at the end of fit, so that an image's score does not depend on the others.
-- One optimiser step a batch of images, whose loss is the mean over levels and random cells, not one a fibre of 256 cells.
+- They take one optimiser step per fibre of 256 cells. Here a step takes a batch of images; its loss is the mean over levels
+  and random cells.
 - A cell's features are averaged with its neighbours' (Roth et al. 2022, PatchCore, section 3.1, arXiv:2106.08265) and
   PCA-whitened first, unless neighbourhood is (1,) and whiten_dims None; untrained flows are rotations.
 - By default a cell's anomaly is the length of its latent vector, without the log-determinant of the likelihood.
@@ -26,23 +27,22 @@ from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
 from models.maps.grids import Maps, resized
 
-CALIBRATION_IMAGES = 128  # how many training images the levels' constants are measured on
+CALIBRATION_IMAGES = 128  # the levels' constants are measured on this many training images
 CALIBRATION_BATCH = 16
 
 
 class CFlowConfig(BaseModel):
-    """Hyper-parameters. The original: taps at reductions 8, 16, 32 of a WideResNet-50, whiten_dims None, 128
+    """Hyper-parameters. The original has taps at reductions 8, 16, 32 of a WideResNet-50, whiten_dims None, 128
     position_channels, 8 steps, clamp 1.9, map likelihood, score max.
 
-    neighbourhood: side of the square of cells that a cell's features are the mean of, per level from the finest on; the last
-    one holds for all further levels.
+    neighbourhood: side of the square of cells that a cell's features are averaged over, per level from the finest on; the
+    last one holds for all further levels.
     whiten_dims: components kept per level, at most its channels; None reads the features as they are.
     map: latents, the mean over levels of (e - m_l) / s_l with e = |z|^2 / 2 C of a cell and m_l, s_l its mean and standard
     deviation over cells of training images; density, the same with e = -log p / C; or likelihood, 1 less the mean over
     levels of exp(t_l - e), e = -log p / C and t_l the training cells' least e. The log-determinant says how thinly a
-    neighbourhood is populated, and rare texture is not a defect: without it defects stand out more (docs/accuracy.md).
-    Levels are interpolated to the finest. score: the map's mean, which one cell that is merely rare does not decide, or
-    its max.
+    neighbourhood is populated, and rare texture is not a defect: defects stand out more without it (docs/accuracy.md).
+    Levels are interpolated to the finest. score: the map's mean, so that a single rare cell does not decide, or its max.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,7 @@ class CFlowConfig(BaseModel):
 
 
 class CFlowTraining(TrainingConfig):
-    """cells: how many random cells of a level a step reads of every image, the same ones of all; None reads all."""
+    """cells: how many random cells a step reads per level, the same ones in every image; None reads all."""
 
     cells: int | None = Field(256, ge=1)
 
@@ -113,7 +113,7 @@ class CFlow(Detector):
         ]
 
     def whitened(self, maps: Maps) -> Maps:
-        """What the flows read, per level (B, k_l, h_l, w_l)."""
+        """The flows' input, per level (B, k_l, h_l, w_l)."""
         return maps if self.whitening is None else self.whitening(maps)
 
     def energies(self, whitened: Maps) -> Maps:
@@ -133,7 +133,7 @@ class CFlow(Detector):
             self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
         self.flows = self._new_flows(run.seed).to(run.device)
         generator = torch.Generator().manual_seed(run.seed)
-        cells: list[Tensor] = []  # of the step under way: the training loop prepares a batch, then takes its loss
+        cells: list[Tensor] = []  # of the current step: the training loop prepares a batch, then takes its loss
 
         def prepare(maps: Maps) -> Maps:
             rows = [_rows(x) for x in self.whitened(maps)]

@@ -43,7 +43,7 @@ class CsFlowConfig(BaseModel):
 
 
 class CsFlowTraining(TrainingConfig):
-    """The original: 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on features as they are."""
+    """The original takes 240 epochs of 16 images at the constant rate 2e-4 with weight decay 1e-5, on raw features."""
 
     epochs: int = Field(6, ge=1)
     epoch_steps: int = Field(34, ge=0)
@@ -101,8 +101,8 @@ class CsFlow(Detector):
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """Backbone features before whitening, per scale (B, C, h_i, w_i): several taps are averaged to the coarsest one's
-        cells and stacked."""
+        """Backbone features before whitening, per scale (B, C, h_i, w_i). Several taps are averaged to the cells of the
+        coarsest and stacked."""
         levels = pyramid(inputs, self.hyper.scales, self.hyper.downscale)
         return [_stacked(self.backbone(level)) for level in levels]
 

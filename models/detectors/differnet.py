@@ -1,7 +1,7 @@
-"""DifferNet: a RealNVP on spatial means of backbone features of turned copies (Rudolph et al. 2021, arXiv:2008.12577).
+"""DifferNet: a RealNVP on the spatial means of turned copies' backbone features (Rudolph et al. 2021, arXiv:2008.12577).
 
-The original turns its copies at random, unseeded, in testing too, so that its scores change from run to run. Here the
-copies are turned by fixed angles, i * 360 / transforms degrees, in fitting and scoring alike, with their mirror images.
+The original turns its copies by random, unseeded angles, in testing too, so that its scores change from run to run. Here
+fitting and scoring turn them by the same fixed angles, i * 360 / transforms degrees, and add their mirror images.
 """
 
 import tempfile
@@ -35,12 +35,12 @@ SMOOTHING_KERNEL_PX = 25  # four standard deviations to either side
 class DifferNetConfig(BaseModel):
     """Hyper-parameters.
 
-    transforms: turned copies of an image, each of which passes the backbone, as do mirror images (original: 4 in training,
-    64 in testing); four of a square image lose nothing and have no black corners. mirrored: each copy's mirror image is a
-    copy too (not in the original). downscale: nearest is the original's. whiten_dims: components kept of the pooled
-    features of all scales; None: the pooled features themselves, the original's. hidden: width of the sub-networks
-    (original: 2048). map: contribution, what every place adds to the score, to first order; or gradient, the original's,
-    which takes a backward pass through the backbone for every copy of every image, at every epoch of a selection too.
+    transforms: turned copies of an image; each passes the backbone, as do mirror images (original: 4 in training, 64 in
+    testing). Four copies of a square image lose nothing and have no black corners. mirrored: each copy's mirror image is a
+    copy too (not in the original). downscale: the original's is nearest. whiten_dims: components kept of the pooled
+    features of all scales; None keeps the pooled features themselves, as the original does. hidden: width of the
+    sub-networks (original: 2048). map: contribution, what every place adds to the score, to first order; or the original's
+    gradient, which takes a backward pass through the backbone for every copy of every image, at a selection's epochs too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,10 +58,10 @@ class DifferNetConfig(BaseModel):
 
 
 class DifferNetTraining(TrainingConfig):
-    """How the flow is fitted; an image is a few thousand numbers a copy, so that epochs are cheap.
+    """How the flow is fitted. A copy of an image is a few thousand numbers, so epochs are cheap.
 
-    Original: 192 epochs of 24 images, Adam at the constant rate 2e-4 with betas 0.8, eps 1e-4, weight decay 1e-5, no
-    limit of the gradient, no averaging.
+    The original takes 192 epochs of 24 images, Adam at the constant rate 2e-4 with betas 0.8, eps 1e-4, weight decay 1e-5,
+    no limit of the gradient and no averaging.
     """
 
     epochs: int = Field(24, ge=1)
@@ -83,7 +83,7 @@ def build(config: ArtifactConfig) -> "DifferNet":
 
 
 class _Rows:
-    """What the flow reads of the training images, on disk by itself: the detector's features also hold every cell."""
+    """What the flow reads of the training images, in its own file: the detector's features also hold every cell."""
 
     def __init__(self, folder: str, shape: tuple[int, ...]):
         self.rows = StoredRows(Path(folder) / "rows.bin", shape, np.float32)
@@ -118,7 +118,7 @@ class DifferNet(Detector):
         black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
         self.register_buffer("black", torch.tensor(black), persistent=False)
         self.whitening = None if hyper.whiten_dims is None else Whitening(1, self.pooled_features, hyper.whiten_dims)
-        self.register_buffer("cell_mean", torch.zeros(channels))  # of the full-size upright good images' cells
+        self.register_buffer("cell_mean", torch.zeros(channels))  # over the cells of upright good images at full size
         self.flow = self._new_flow(seed=0)
 
     def _new_flow(self, seed: int) -> RealNvp:
@@ -138,8 +138,8 @@ class DifferNet(Detector):
 
         Returns:
             (B, F, T, 1): the spatial means of all taps at full size, then at 1/2, 1/4 ... of it; the T copies, turned ones
-            and then their mirror images, are the cells. Then, for the map: the cells of the full-size upright image, per
-            tap (B, C_t, h_t, w_t); or, for the map `gradient`, the inputs.
+            and then their mirror images, are the cells. What the map is made from follows: the cells of the full-size
+            upright image, per tap (B, C_t, h_t, w_t), or the inputs if the map is `gradient`.
         """
         pooled = []
         cells: Maps = []
@@ -157,7 +157,7 @@ class DifferNet(Detector):
         return torch.cat([x.mean((2, 3)) for maps in levels for x in maps], 1), levels[0]
 
     def _whitened(self, pooled: Tensor) -> Tensor:
-        """(B, F, T, 1) to what the flow reads, (B, k, T, 1)."""
+        """(B, F, T, 1) to the flow's input, (B, k, T, 1)."""
         return pooled if self.whitening is None else self.whitening([pooled])[0]
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
@@ -183,7 +183,7 @@ class DifferNet(Detector):
         return nll_loss([latents[:, :, None, None]], log_det_jac[:, None])
 
     def score_features(self, maps: Maps) -> Scored:
-        """Score: the mean of z^2 over copies and features, as the original's."""
+        """The score is the mean of z^2 over copies and features, as in the original."""
         pooled, *rest = maps
         whitened = self._whitened(pooled)
         cells = self._contributions(pooled, rest) if self.hyper.map == "contribution" else self._gradient_map(rest[0])
@@ -196,13 +196,13 @@ class DifferNet(Detector):
     def _contributions(self, pooled: Tensor, cells: Maps) -> Tensor:
         """What every cell of the full-size upright image adds to that copy's score, to first order, (B, h, w).
 
-        A pooled feature is the mean of its cells, so all cells share the score's gradient g with respect to it, and g' (cell
-        - typical cell) is a cell's part, negative where it pulls the score down. With one tap, the mean over the cells
-        is g' (pooled - typical): a map of the score's size, made without a backward pass through the backbone. It is a
+        A pooled feature is the mean of its cells, so all cells share the score's gradient g with respect to it. A cell's part
+        is g' (cell - typical cell), negative where it pulls the score down. With one tap, the mean over the cells is
+        g' (pooled - typical), so the map has the score's size, and no backward pass through the backbone is needed. It is a
         class activation map (Zhou et al. 2016, arXiv:1512.04150) whose class weights are the image's own.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            # A clone made here can have a gradient, whatever mode the features were made in.
+            # A clone made here can have a gradient even if the features were made in inference mode.
             upright = pooled[:, :, :1].clone().detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self._energy(self._whitened(upright)).sum(), upright)
         gradient = gradient[:, : len(self.cell_mean), 0, 0]  # (B, C), C of all taps
@@ -216,9 +216,9 @@ class DifferNet(Detector):
     def _gradient_map(self, inputs: Tensor) -> Tensor:
         """The original's localisation, (B, H, W): the loss's gradient with respect to the pixels.
 
-        Per copy turned back, smoothed, its magnitude averaged over copies and channels, and squared. The original's loss is a
-        mean over the batch, so that its map shrinks with the batch; here it is each copy's own. The original turns back
-        by splines; here autograd does, which sends every value to the very pixel that was read.
+        Each copy's gradient is turned back and smoothed; the mean of its magnitude over copies and channels is squared. The
+        original's loss is a mean over the batch, so its map shrinks with the batch; here every copy has its own loss. The
+        original turns back by splines; here autograd does, which sends every value to the very pixel that was read.
         """
         total = inputs.new_zeros(len(inputs), *inputs.shape[2:])
         for turn in range(len(self.turns)):
@@ -240,5 +240,5 @@ def smoothed(maps: Tensor) -> Tensor:
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """(B, k, T, 1) to one row a copy, (B * T, k), an image's copies side by side."""
+    """(B, k, T, 1) to one row per copy, (B * T, k); an image's copies are side by side."""
     return maps[..., 0].transpose(1, 2).flatten(0, 1)  # (B * T, k)

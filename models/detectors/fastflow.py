@@ -1,7 +1,7 @@
 """FastFlow on the levels of a convolutional backbone or on blocks of a vision transformer (Yu et al. 2021, arXiv:2111.07677).
 
-The exact semantics are those of the best-known unofficial code, tests/golden/README.md section 4. Ours by default: whitened
-levels instead of a LayerNorm, a score and a map of z^2, which do not saturate, and a loss per latent element.
+The exact semantics are those of the best-known unofficial code, tests/golden/README.md section 4. The defaults here differ:
+levels are whitened, without a LayerNorm; score and map use z^2, which does not saturate; the loss is per latent element.
 """
 
 from typing import Literal
@@ -22,15 +22,15 @@ from models.maps.grids import Maps
 
 
 class FastFlowConfig(BaseModel):
-    """Hyper-parameters; in brackets the reference's. Where no taps are named the levels are those of stride 8 and 16 [4, 8,
+    """Hyper-parameters; brackets hold the reference's. If no taps are named, the levels are those of stride 8 and 16 [4, 8,
     16: the finest takes three quarters of the arithmetic].
 
     whiten_dims: components kept of every level, at most its channels; None puts a trainable LayerNorm over (C, h, w) in
-    the whitening's place [None]. steps: coupling blocks a level [8; 20 on transformers]. kernels: of the blocks in turn
+    the whitening's place [None]. steps: coupling blocks per level [8; 20 on transformers]. kernels: of the blocks in turn
     [3 on ResNet-18; 3, 1 on larger networks]. hidden_ratio: channels inside a subnet over those it reads [1; 0.16 on
     transformers]. map: energy, the mean over the levels of the channel mean of z^2, or likelihood, one minus the mean
-    over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean over the levels of the mean of z^2 / 2 over a level's
-    elements, so that every level weighs the same whatever its size, or max, the largest cell of the map [max].
+    over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean, over the levels, of the mean of z^2 / 2 over a level's
+    elements, so that every level has the same weight whatever its size; or max, the largest cell of the map [max].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class FastFlowConfig(BaseModel):
 
 
 class FastFlowTraining(TrainingConfig):
-    """The reference: 500 epochs, batches of 32, Adam at a constant 1e-3 with weight decay 1e-5, no limit of the gradient."""
+    """The reference takes 500 epochs in batches of 32, Adam at 1e-3 with weight decay 1e-5, and does not limit the gradient."""
 
     epochs: int = Field(14, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
@@ -101,11 +101,11 @@ class FastFlow(Detector):
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """The taps as they are, a level each."""
+        """The taps as they are, one level each."""
         return self.backbone(inputs)
 
     def whitened(self, maps: Maps) -> Maps:
-        """What the flow reads; the features themselves where a LayerNorm is part of it."""
+        """The flow's input: the features themselves if the flow has a LayerNorm."""
         return maps if self.whitening is None else self.whitening(maps)
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:

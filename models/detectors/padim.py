@@ -1,11 +1,11 @@
 """PaDiM: a Gaussian of patch embeddings at every position (Defard et al. 2020, arXiv:2011.08785).
 
-One pass over the images and no gradient step. Differences from the public implementation that tests/golden/README.md section 5
-describes: maps and scores are raw distances (there they are min-max scaled over the whole test set, so that an image's
-score depends on the others), and the covariance's factor is stored, not its inverse.
+The fit takes one pass over the images and no gradient step. Differences from the public implementation that
+tests/golden/README.md section 5 describes: maps and scores are raw distances (there they are min-max scaled over the whole
+test set, so that an image's score depends on the others), and the covariance's factor is stored, not its inverse.
 
 Zero padding makes the features of border cells special; statistics per position absorb that, but they also need the
-parts in the same place in every image. Size of the artifact: backbone plus h w (dims (dims + 3) / 2) float32, 330 MB by
+parts in the same place in every image. The artifact holds the backbone and h w (dims (dims + 3) / 2) float32, 330 MB by
 default; see models/features/position_gaussian.py for the memory of fitting and scoring.
 """
 
@@ -32,12 +32,12 @@ STATISTICS_BYTES = 335e6
 class PadimConfig(BaseModel):
     """Hyper-parameters; the original's are 100 dims for ResNet-18 and 550 for Wide ResNet-50-2, and the score max.
 
-    dims: channels drawn at random from all taps, at most as many as there are; None: as many sixteens as give statistics
-    of at most 335 MB, 400 for a finest grid of 32 x 32 and 192 for one of 64 x 64. channel_seed: of that draw, in the order
-    of Python's random.sample. regularisation: added to every variance, in squared units of the features.
+    dims: channels drawn at random from all taps, at most as many as there are; None takes the largest multiple of 16 whose
+    statistics fit in 335 MB, 400 for a finest grid of 32 x 32 and 192 for one of 64 x 64. channel_seed: of that draw, in the
+    order of Python's random.sample. regularisation: added to every variance, in squared units of the features.
     smoothing_sigma: of the Gaussian filter, in pixels of the image as the backbone reads it; 0 for none. score: top, the
-    mean of the highest top_share of the map, or max, the original's, which one stain on an otherwise good piece decides and
-    which an image of something else entirely need not exceed.
+    mean of the highest top_share of the map, or max, the original's. One stain on an otherwise good piece decides max, and
+    an image of something else entirely need not exceed that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class PadimConfig(BaseModel):
 
 
 def default_dims(cells: int) -> int:
-    """The largest multiple of 16, and at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES.
+    """The largest multiple of 16, at least 16, for which mean and factor of all cells take at most STATISTICS_BYTES.
 
     >>> default_dims(cells=64 * 64)
     192
@@ -61,7 +61,7 @@ def default_dims(cells: int) -> int:
 
 
 class PadimTraining(BaseModel):
-    """Nothing to set: the fit is one pass in closed form."""
+    """PaDiM has nothing to set: the fit is one pass in closed form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,7 +106,7 @@ class Padim(Detector):
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """The chosen channels of all taps on the finest one's cells, one map (B, dims, h, w)."""
+        """The chosen channels of all taps on the cells of the finest, one map (B, dims, h, w)."""
         return [self.choice(self.backbone(inputs))]
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
@@ -119,12 +119,12 @@ class Padim(Detector):
             moments.update(features.read(batch)[0].to(device))
             run.on_step(Step(epoch=0, epochs=1, step=i, steps=len(batches), loss=0.0))
         self.gaussian.fit(moments, self.hyper.regularisation)
-        del moments  # the largest tensors, before more are made
+        del moments  # frees the largest tensors before more are made
         self.gaussian.freeze()  # scores are taken between fit and freeze too
 
     def score_features(self, maps: Maps) -> Scored:
-        """The map: distances enlarged to the image's size and smoothed, (B, H, W). The score is taken from it before it is
-        brought to the artifact's map size."""
+        """The map holds distances, enlarged to the image's size and smoothed, (B, H, W). The score is taken from it before
+        it is resized to the artifact's map size."""
         whitened = self.gaussian(maps[0])
         distances = mahalanobis(whitened)
         smooth = enlarge_and_smooth(distances, self.smooth_rows, self.smooth_columns)

@@ -22,7 +22,7 @@ from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, Encode
 from models.patches.nearest import filled, nearest, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 
-POOL = 4  # a bank chosen for its spread is chosen from so many times its rows
+POOL = 4  # a coreset is chosen from this many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
 READ_IMAGES = 16
 
@@ -30,14 +30,15 @@ READ_IMAGES = 16
 class PatchSvddConfig(BaseModel):
     """Hyper-parameters.
 
-    map: large, the distances of the 64-pixel patches, or product, the original's, these times those of the 32-pixel ones,
-    whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original: 4);
-    between the 64-pixel ones it is 16. The smaller of those in use is the side of a map's cell. whiten_floor: the least
-    eigenvalue that embeddings are whitened by before they are compared (models/features/whitening.py); None, the original's: as
-    they are. bank_size: vectors kept of either patch size, None: BANK_SIZES (the original keeps all); the search for the map
-    `product` at 100,000 costs four times the encoder. bank: random, of all patches of the training images, or coreset,
-    chosen by greedy k-centre from a random POOL times as many. exposure: removed takes an image's own mean away, the same
-    of all colours, or kept, the original's. score: the mean of the highest top_share of the map, or max, the original's.
+    map: large, the distances of the 64-pixel patches, or the original's product, these times the distances of the 32-pixel
+    patches, whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original:
+    4); between the 64-pixel ones it is 16. The smaller stride in use is the side of a map's cell. whiten_floor: the least
+    eigenvalue that embeddings are whitened by before they are compared (models/features/whitening.py); None, the original's,
+    compares them as they are. bank_size: vectors kept per patch size; None takes BANK_SIZES (the original keeps all). With
+    100,000, the search for the map `product` costs four times the encoder. bank: random, of all patches of the training
+    images, or coreset, chosen by greedy k-centre from POOL times as many random ones. exposure: removed subtracts an image's
+    own mean, one for all colours; kept is the original's. score: top, the mean of the highest top_share of the map, or the
+    original's max.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,10 +112,10 @@ class PatchSvdd(Detector):
         return [inputs]
 
     def _centred(self, pixels: Tensor) -> Tensor:
-        """Pixels minus the mean image and the mean of what is left, scaled to variance 1 over the training images (original: to
-        a range of 1), the last row and column repeated up to a multiple of 16.
+        """Pixels minus the mean image and the mean of the rest, scaled to variance 1 over the training images (original: to a
+        range of 1). The last row and column are repeated up to a multiple of 16.
 
-        The original's patches leave up to 15 pixels at those borders unseen where the size is no such multiple.
+        The original's patches leave up to 15 pixels at those borders unseen if the size is not such a multiple.
         """
         height, width = pixels.shape[2:]
         rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
@@ -127,10 +128,10 @@ class PatchSvdd(Detector):
         return centred[:, :, :, columns] if len(columns) > width else centred
 
     def encode(self, pixels: Tensor) -> Maps:
-        """Embeddings of all patches of the sizes in use: (B, 3, H, W) pixels to large (B, 64, h, w) and, for the map
-        `product`, small (B, 64, h', w'), float32, before whitening."""
+        """Embeddings of all patches of the sizes in use, before whitening, float32: (B, 3, H, W) pixels to large
+        (B, 64, h, w) and, for the map `product`, small (B, 64, h', w')."""
         images = self._centred(pixels).contiguous(memory_format=torch.channels_last)
-        # On a CPU one image a pass: its activations stay in the cache, and nothing depends on the batch.
+        # A CPU takes one image per pass: its activations stay in the cache, and nothing depends on the batch.
         parts = images.split(1) if images.device.type == "cpu" else [images]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             found = [self.encoder.dense(part, self.stride) for part in parts]
@@ -138,12 +139,12 @@ class PatchSvdd(Detector):
         return [large, small][: len(self._sizes)]
 
     def compared(self, pixels: Tensor) -> Maps:
-        """The same as they are compared with the banks."""
+        """Embeddings as they are compared with the banks."""
         maps = self.encode(pixels)
         return maps if self.whitening is None else self.whitening(maps)
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Mean image and scale, encoder, then whitening and banks, for after_epoch of at most exam_images images."""
+        """Fit mean image and scale, encoder, whitening and banks; for after_epoch, at most exam_images make the last two."""
         settings = run.training
         assert isinstance(settings, PatchTraining)
         self.to(run.device)
@@ -189,15 +190,15 @@ class PatchSvdd(Detector):
             exposures += pixels.mean((1, 2, 3)).square().sum()
         mean = total / len(positions)
         variance = squares / (len(positions) * mean.numel()) - mean.square().mean()
-        if self.hyper.exposure == "removed":  # an image's mean less the mean image's is the mean of their difference
+        if self.hyper.exposure == "removed":  # the exposure is the mean of the image minus the mean image
             variance -= exposures / len(positions) - mean.mean().square()
         self.mean_image.copy_(mean)
-        self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # a grey level where the images are all alike
+        self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # at least one grey level, for images that are all alike
 
     @torch.no_grad()
     def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
-        """Whitening and banks: as many vectors of every image, drawn at random, and of all these the bank's rows. Of more
-        images than vectors are drawn, as many at random, so that time and memory have a bound."""
+        """Fit whitening and banks: draw equally many vectors of every image at random, then the bank's rows from all these.
+        At most as many images are drawn as vectors are wanted, which bounds time and memory."""
         size = len(self.large_bank)
         wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
         each = -(-wanted // len(positions))
@@ -228,7 +229,7 @@ class PatchSvdd(Detector):
             bank.copy_(filled(vectors, size))
 
     def score_features(self, maps: Maps) -> Scored:
-        """A patch's anomaly is its Euclidean distance to the bank, a cell's the mean of the patches' that cover it."""
+        """A patch's anomaly is its Euclidean distance to the bank; a cell's is the mean over the patches that cover it."""
         stride = self.stride
         height, width = maps[0].shape[2:]
         found = self.compared(maps[0])
@@ -242,11 +243,11 @@ class PatchSvdd(Detector):
 
 
 def _padded(size: int) -> int:
-    """The least size from this one on that large patches cover without a rest, pixels."""
+    """The least size, at least this one, that large patches cover without a remainder, pixels."""
     return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
 
 
 def _distances(maps: Tensor, bank: Tensor) -> Tensor:
-    """Of every embedding to the bank: (B, 64, h, w) to (B, h, w). Image by image, so that nothing depends on the batch."""
+    """Distances of all embeddings to the bank, (B, 64, h, w) to (B, h, w), image by image: nothing depends on the batch."""
     found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
     return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)

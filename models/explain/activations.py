@@ -1,4 +1,4 @@
-"""Activations as Guided Backpropagation needs them: rectifiers that are modules, each called from one place."""
+"""Prepares a network's activations for Guided Backpropagation: each rectifier becomes a module called from one place."""
 
 from collections import Counter
 from typing import Any
@@ -24,8 +24,8 @@ class NotGuided(ModelError):
 
 
 class OwnTensor(nn.Module):
-    """A view that nothing but the following rectifier reads: captum clips the gradient of a rectifier's input, which
-    would else hold the gradients of a skip connection as well.
+    """A view that only the following rectifier reads: captum clips the gradient of a rectifier's input, which would
+    otherwise hold the gradients of a skip connection as well.
 
     >>> import torch
     >>> x = torch.ones(2)
@@ -54,7 +54,7 @@ class UpperLimit(nn.Module):
 
 
 class PlainRectifier(nn.Module):
-    """max(x, 0) with its own gradient: not an nn.ReLU, so that captum passes it by.
+    """max(x, 0) with its own gradient; it is not an nn.ReLU, so captum leaves it unchanged.
 
     >>> import torch
     >>> PlainRectifier()(torch.tensor([-1.0, 2.0]))
@@ -66,7 +66,7 @@ class PlainRectifier(nn.Module):
 
 
 def separate_rectifiers(model: nn.Module) -> None:
-    """Give every place of a ReLU or ReLU6 in the model, in place, modules of its own that overwrite nothing.
+    """Replace every ReLU or ReLU6 in the model, in place, by modules of its own that overwrite nothing.
 
     The outputs stay equal; a ReLU6 becomes a ReLU and an upper limit.
 
@@ -83,7 +83,7 @@ def separate_rectifiers(model: nn.Module) -> None:
 
 
 def guide_only(model: nn.Module, part: nn.Module, inputs: Tensor) -> None:
-    """Leave nn.ReLU modules, after separate_rectifiers, only where the part of the model calls them; others become plain.
+    """Keep nn.ReLU modules, after separate_rectifiers, only where the part of the model calls them; others become plain.
 
     Args:
         part: a module that the model calls and that gives a map or a list of maps.
@@ -120,7 +120,7 @@ def guide_only(model: nn.Module, part: nn.Module, inputs: Tensor) -> None:
     finally:
         for handle in handles:
             handle.remove()
-    called = +called  # without those that ran outside only
+    called = +called  # drops those that ran only outside
     for module in called:
         kind = type(module)
         if kind.__module__.startswith(ACTIVATION_PACKAGES) and kind is not nn.ReLU and kind.__name__ not in PASSED_BY:
@@ -134,7 +134,7 @@ def guide_only(model: nn.Module, part: nn.Module, inputs: Tensor) -> None:
     if rectified > modules or not rectified:
         raise NotGuided(
             "backbone must call its ReLUs as modules for Guided Backpropagation; "
-            f"got {rectified} ReLUs of which {modules} are modules. {ALTERNATIVE}."
+            f"got {rectified} ReLUs, of which {modules} are modules. {ALTERNATIVE}."
         )
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.ReLU) and module not in called:
@@ -149,7 +149,7 @@ def _refusal(activation: str) -> str:
 
 
 def _graph_nodes(maps: list[Tensor]) -> Counter[str]:
-    """How often each kind of node stands in the autograd graph of the maps."""
+    """The number of nodes of each kind in the autograd graph of the maps."""
     found: Counter[str] = Counter()
     seen, waiting = set(), [x.grad_fn for x in maps if x.grad_fn is not None]
     while waiting:

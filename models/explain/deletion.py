@@ -1,9 +1,9 @@
-"""The deletion test: how fast the score falls when an image loses what an explanation calls relevant, first things first.
+"""The deletion test: how fast the score falls when an image loses what an explanation calls relevant, most relevant first.
 
-Source: Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 4.2. Ours differs in what deleted places are filled with and
-in the scale. An image with deleted parts is itself unusual (Hooker et al. 2018, arXiv:1806.10758), which is just what an
-anomaly detector scores: grey or blur in a texture is a worse defect than most. So the filling is the least anomalous of
-several, best a good image, its edges are soft, and the same deletions in random order stand beside every figure.
+Source: Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 4.2. Ours differs in the filling of deleted places and in the
+scale. An image with deleted parts is itself unusual (Hooker et al. 2018, arXiv:1806.10758), and an anomaly detector scores
+just that: grey or blur in a texture is a worse defect than most. So the filling is the least anomalous of several (a good
+image is best), its edges are soft, and every figure comes with that of the same deletions in random order.
 """
 
 import math
@@ -23,9 +23,9 @@ PASS = 8  # images scored at once
 
 
 class DeletionConfig(BaseModel):
-    """steps: deletions of equal size. cells: the shorter side has so many; a cell is deleted as a whole, since scattered
-    pixels of another picture are a texture of their own. feather: standard deviation, as a share of a cell, that deleted
-    places fade over, since a seam is an anomaly too. random_orders: how many the random figure is the mean of.
+    """steps: deletions of equal size. cells: their number along the shorter side; a cell is deleted as a whole, since
+    scattered pixels of another picture are a texture of their own. feather: standard deviation of the soft edge of deleted
+    places, as a share of a cell, since a seam is an anomaly too. random_orders: the random figure is the mean of this many.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,10 +39,10 @@ class DeletionConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Substitute:
-    """What an image's deleted places are filled with.
+    """The filling of an image's deleted places.
 
-    filling: (3, H, W) normalised. name: of the filling. score, filled: the image's score before any deletion and when all
-    of it is deleted.
+    filling: (3, H, W) normalised. name: of the filling. score, filled: the image's score before any deletion and after
+    all of it is deleted.
     """
 
     filling: Tensor
@@ -52,9 +52,9 @@ class Substitute:
 
 
 class Deletion(NamedTuple):
-    """auc: mean over the deleted share t of (S(t) - S(1)) / (S(0) - S(1)), trapezoids; lower is more faithful, 0.5 a
-    straight fall. curve: the steps + 1 values of it. There is none where the image filled all over scores no lower than
-    before, or a score is not a finite number.
+    """auc: mean over the deleted share t of (S(t) - S(1)) / (S(0) - S(1)), trapezoids; lower is more faithful, 0.5 is a
+    straight fall. curve: its steps + 1 values. An image has no deletion if it scores no lower when filled all over, or if a
+    score is not a finite number.
     """
 
     auc: float
@@ -67,10 +67,10 @@ def substitute(score: ScoreInputs, inputs: Tensor, good: Tensor | None = None) -
     Args:
         score: normalised (B, 3, H, W) to (B,).
         inputs: (3, H, W) float32, normalised.
-        good: (G, 3, H, W), good images of the same product; without them textures most often have no filling that helps.
+        good: (G, 3, H, W), good images of the same product; without them, no filling helps most textures.
 
     >>> inputs = torch.zeros(3, 32, 32)
-    >>> inputs[:, 8:12, 8:12] = 1  # a bright spot, which the score likes least
+    >>> inputs[:, 8:12, 8:12] = 1  # a bright spot, which has the highest score
     >>> found = substitute(lambda batch: batch.amax((1, 2, 3)), inputs)
     >>> found.name, found.score
     ('mean colour', 1.0)
@@ -93,7 +93,7 @@ def deletion(
     Args:
         score: normalised (B, 3, H, W) to (B,), raw, higher is more anomalous.
         inputs: (3, H, W) float32, normalised. filled: `substitute` of them.
-        relevance: (H, W) float32, higher is deleted earlier; equal cells in random order.
+        relevance: (H, W) float32, higher is deleted earlier; equal cells are deleted in random order.
 
     >>> inputs, brightest = torch.zeros(3, 32, 32), lambda batch: batch.amax((1, 2, 3))
     >>> inputs[:, 8:12, 8:12] = 1
@@ -109,7 +109,7 @@ def deletion(
 
 
 def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, config: DeletionConfig) -> Deletion | None:
-    """The mean of the test over random orders of the same cells: what a map without any knowledge gets.
+    """The mean of the test over random orders of the same cells: the figure of a map without any knowledge.
 
     >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))
     >>> found = random_deletion(mean, inputs, substitute(mean, inputs), DeletionConfig(steps=4))
@@ -130,7 +130,7 @@ def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, conf
 def compare(
     score: ScoreInputs, inputs: Tensor, maps: Mapping[str, Tensor], config: DeletionConfig, good: Tensor | None = None
 ) -> tuple[Substitute, dict[str, Deletion | None], Deletion | None]:
-    """The filling, the test of every map (H, W) and of random orders, for one image (3, H, W).
+    """For one image (3, H, W): the filling, the test of every map (H, W), and the test of random orders.
 
     >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))
     >>> filled, tested, by_chance = compare(mean, inputs, {"pixels": inputs[0]}, DeletionConfig(steps=4))
@@ -146,7 +146,7 @@ def _curve(
     score: ScoreInputs, inputs: Tensor, order: Tensor, shape: tuple[int, ...], filled: Substitute, config: DeletionConfig
 ) -> Deletion | None:
     span = filled.score - filled.filled
-    if not span > 0:  # nor where one of them is not a number
+    if not span > 0:  # also true if one of them is not a number
         return None
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
@@ -183,6 +183,6 @@ def _cell_means(x: Tensor, config: DeletionConfig) -> Tensor:
 
 
 def _blurred(inputs: Tensor, sigma: float) -> Tensor:
-    """(..., H, W) under a Gaussian of standard deviation sigma, px; beyond the edge the image is mirrored."""
+    """(..., H, W) blurred by a Gaussian of standard deviation sigma, px; the image is mirrored beyond its edge."""
     width = 2 * math.ceil(2.5 * sigma) + 1
     return image_functions.gaussian_blur(inputs, [width, width], [sigma, sigma])

@@ -1,7 +1,7 @@
-"""Why an image has its anomaly score: maps of how much each place of the input matters, by gradients.
+"""Explains an image's anomaly score: gradients give maps of how much each place of the input matters.
 
-The methods are captum's where it has them. The score as a function of the normalised input is
-score_features(features(inputs)).score; a detector is explained in float32, whatever it scores in.
+The methods are captum's if it has them. The score as a function of the normalised input is
+score_features(features(inputs)).score. A detector is explained in float32, whatever precision it scores in.
 """
 
 import copy
@@ -30,7 +30,7 @@ EPSILON = 1e-6
 
 
 class ExplanationError(ModelError):
-    """A method or layer that is not defined for this detector; the message says what to take instead."""
+    """A method or layer is not defined for this detector; the message says what to use instead."""
 
 
 class Explainer:
@@ -39,17 +39,17 @@ class Explainer:
     Images are explained one at a time, so that the calls of a layer are the levels of an image pyramid, never parts of
     a batch, and an image's map never depends on the others.
 
-    gradient: |dS/dx|, the largest of the channels (Simonyan et al. 2014, arXiv:1312.6034). Not multiplied by the input,
-        whose zero is only the mean colour of the backbone's training images.
+    gradient: |dS/dx|, the largest of the channels (Simonyan et al. 2014, arXiv:1312.6034). It is not multiplied by the
+        input, whose zero is only the mean colour of the backbone's training images.
     guided_backprop: the same with negative gradients cut off at every ReLU of the backbone (Springenberg et al. 2015,
-        arXiv:1412.6806). In the head gradients stay plain: a flow's score rises on either side of the mean, so there
-        the sign does not tell evidence for from evidence against.
+        arXiv:1412.6806). Gradients in the head stay plain: a flow's score rises on both sides of the mean, so the sign
+        there does not tell evidence for from evidence against.
     grad_cam: ReLU(sum_c a_c A_c), a_c the mean over places of dS/dA_c, of one layer's maps A (Selvaraju et al. 2017,
         arXiv:1610.02391, eq. 1 and 2), enlarged bilinearly. A layer that runs several times, on the levels of a pyramid or
-        on turned copies, has a map for each, brought back to where it looked at and added up; each costs a pass.
+        on turned copies, has one map per run. Each map is brought back to the place it saw, costs a pass, and is added up.
     guided_grad_cam: guided_backprop, with its signs, times grad_cam.
     cam: sum_c w_c A_c, signed, for a score that is b + sum_c w_c mean(A_c), A the only level of `features` (Zhou et al.
-        2016, arXiv:1512.04150). A detector says so by a method pooled_weights() -> (C,) float32 or None.
+        2016, arXiv:1512.04150). Such a detector has a method pooled_weights() -> (C,) float32 or None.
 
     >>> from models import registry
     >>> from models.config import ArtifactConfig, InputConfig
@@ -63,7 +63,7 @@ class Explainer:
         """Args:
         detector: in float32. layer: name of a backbone's module, for the CAM methods; None takes the deepest tap.
         Raises:
-            ExplanationError: there is no such layer.
+            ExplanationError: the layer does not exist.
         """
         known = layers(detector)
         if layer is not None and layer not in known:
@@ -72,7 +72,7 @@ class Explainer:
         self._model = _Score(copy.deepcopy(detector).eval().requires_grad_(False))
         separate_rectifiers(self._model)
         self._guided = False
-        # The backbone; a detector without a timm backbone is taken as a whole.
+        # The part is the backbone, or the whole model if the detector has no timm backbone.
         self._part: nn.Module = _backbone(self._detector) or self._model
         self.layer = layer or DEEPEST
         self._module = layers(self._detector)[layer] if layer else _backbone(self._detector) or self._model.features
@@ -82,10 +82,10 @@ class Explainer:
         return self._model.features.detector
 
     def check(self, image: Tensor, methods: tuple[Method, ...] = METHODS) -> dict[Method, str]:
-        """Why a method of these is not defined for the detector, by method: a full sentence; empty where all are.
+        """The methods that are not defined for the detector, each with a full sentence that says why.
 
         Args:
-            image: (H, W, 3) uint8 of the artifact's input size; any.
+            image: (H, W, 3) uint8 of the artifact's input size; any image will do.
         """
         faults: dict[Method, str] = {}
         for method in methods:
@@ -101,12 +101,12 @@ class Explainer:
         Args:
             images: (B, H, W, 3) uint8 RGB of the artifact's input size, on the detector's device.
         Returns:
-            (B, H, W) float32, higher is more relevant; never negative but for cam. Units are score per normalised
-            input (gradient, guided_backprop) or the method's own: compare within an image only.
+            (B, H, W) float32, higher is more relevant; only cam has negative values. Units are score per normalised
+            input (gradient, guided_backprop) or the method's own: compare values only within an image.
         Raises:
             ExplanationError, NotGuided: the method or the layer is not defined for this detector.
         """
-        with torch.inference_mode(False), torch.enable_grad():  # whoever scores may have switched gradients off
+        with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
             return torch.cat([self._one(image[None], method) for image in images])
 
     def _one(self, image: Tensor, method: Method) -> Tensor:
@@ -122,7 +122,7 @@ class Explainer:
             guide_only(self._model, self._part, inputs)
             self._guided = True
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum says at each call that it sets hooks
+            warnings.simplefilter("ignore")  # captum warns at each call that it sets hooks
             if method == "gradient":
                 found = Saliency(self._model).attribute(inputs)
             elif method == "guided_backprop":
@@ -146,7 +146,7 @@ class Explainer:
 
     @contextmanager
     def _places(self, inputs: Tensor) -> Iterator[list["_Place"]]:
-        """The calls of the layer; while the context is open, its maps go through their modules."""
+        """The calls of the layer. While the context is open, the layer's maps pass through the modules of these calls."""
         places: list[_Place] = []
         seen = inputs
         calls: Iterator[_Place] | None = None  # None while the calls are being counted
@@ -221,7 +221,7 @@ class _Features(nn.Module):
 
 
 class _Score(nn.Module):
-    """(B, 3, H, W) normalised inputs to the score (B,): what captum differentiates."""
+    """(B, 3, H, W) normalised inputs to the score (B,), which captum differentiates."""
 
     def __init__(self, detector: Detector):
         super().__init__()
@@ -232,7 +232,7 @@ class _Score(nn.Module):
 
 
 def layers(detector: Detector) -> dict[str, nn.Module]:
-    """What a layer can be chosen from, by the names that taps have too; a detector without a timm backbone gives its own.
+    """The modules that `layer` can name, under the names of taps; a detector without a timm backbone gives its own modules.
 
     >>> from models import registry
     >>> from models.config import ArtifactConfig
@@ -249,27 +249,27 @@ def _backbone(detector: Detector) -> Backbone | None:
 
 
 class _Place(NamedTuple):
-    """One call of a layer. module: what its maps go through, so that captum can tell the calls from each other. seen:
-    (1, 3, H', W'), what the backbone looked at in that call, with its graph from the inputs."""
+    """One call of a layer. module: its maps pass through this, so that captum can tell the calls apart. seen:
+    (1, 3, H', W'), what the backbone saw in that call, with its graph from the inputs."""
 
     module: nn.Module
     seen: Tensor
 
 
 def _back(cells: Tensor, seen: Tensor, inputs: Tensor) -> Tensor:
-    """A layer's (1, 1, h, w) at the inputs' pixels, (1, 1, H, W), by the adjoint of how the inputs became what was seen.
+    """A layer's (1, 1, h, w) at the inputs' pixels, (1, 1, H, W), by the adjoint of the map from the inputs to `seen`.
 
-    That is linear for a pyramid or a rotation, up to a constant: each pixel gets the mean of the places that it went to.
+    That map is linear up to a constant for a pyramid or a rotation: each pixel gets the mean of the places that it went to.
     """
     shown = LayerAttribution.interpolate(cells.detach(), tuple(seen.shape[2:]), "bilinear").expand_as(seen)
     parts = [torch.autograd.grad(seen, inputs, each, retain_graph=True)[0] for each in (shown, torch.ones_like(seen))]
     total, weight = (part.mean(1, keepdim=True) for part in parts)  # (1, 1, H, W)
-    # Pixels that a nearest-neighbour pyramid leaves out take what their neighbours got.
+    # A nearest-neighbour pyramid leaves pixels out; these take their neighbours' values.
     near, near_weight = (F.avg_pool2d(part, NEAR_PX, 1, NEAR_PX // 2) for part in (total, weight))
     filled = torch.where(near_weight > EPSILON, near / near_weight.clamp_min(EPSILON), 0.0)
     return torch.where(weight > EPSILON, total / weight.clamp_min(EPSILON), filled)
 
 
 def _deepest(maps: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Of the maps of several taps the last one of the coarsest grid."""
+    """The last map with the coarsest grid."""
     return min(reversed(maps), key=lambda x: x.shape[-1] * x.shape[-2])

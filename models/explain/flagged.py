@@ -21,8 +21,8 @@ class FlaggedMaps(NamedTuple):
 def explain_flagged(explainer: Explainer, images: Tensor, scored: Scored, threshold: float, method: Method) -> FlaggedMaps:
     """Explain the images whose anomaly map has a cell above the threshold; the others cost nothing.
 
-    Flagged means here that the image has at least one region (of a padded image a cell of the padding counts too). A
-    verdict needs a calibration, which may come after scoring, so it cannot decide this.
+    Here, flagged means that the image has at least one region (a cell in the padding counts too). A verdict cannot decide
+    this, because it needs a calibration, which may come after scoring.
 
     Args:
         images: (N, H, W, 3) uint8. scored: of these images. threshold: ArtifactConfig.map_threshold, in map units.

@@ -1,4 +1,4 @@
-"""The names of the explanation methods, apart from the code that computes them: a job's settings need no captum."""
+"""The names of the explanation methods. They stand apart from the code, so that a job's settings do not import captum."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Patch embeddings: the maps of several taps on the finest one's cells, and a random choice of their channels.
+"""Patch embeddings: the maps of several taps on the cells of the finest, and a random choice of their channels.
 
 Source: Defard et al. 2020, PaDiM, section III-A, arXiv:2011.08785; tests/golden/README.md section 5.
 """
@@ -14,7 +14,7 @@ from models.maps.grids import Maps
 
 
 def draw_channels(total: int, dims: int, seed: int) -> Tensor:
-    """`dims` of `total` channels in the order drawn (not sorted), (dims,), int64: Python's random.sample, as the original.
+    """`dims` of `total` channels, (dims,), int64, in the order that Python's random.sample draws them, as in the original.
 
     >>> draw_channels(total=448, dims=4, seed=1024)
     tensor([408,   9, 247, 435])
@@ -33,7 +33,7 @@ def stack(maps: Maps) -> Tensor:
 
 
 class ChannelChoice(nn.Module):
-    """Chosen channels of the stack of all taps, without making the stack.
+    """Picks channels of the stack of all taps without making the stack.
 
     >>> maps = [torch.zeros(2, 16, 8, 8), torch.ones(2, 32, 4, 4)]
     >>> ChannelChoice(torch.tensor([40, 3]), counts=[16, 32])(maps)[0, :, 0, 0]
@@ -47,7 +47,7 @@ class ChannelChoice(nn.Module):
         self.set(channels)
 
     def set(self, channels: Tensor) -> None:
-        """Choose other channels. Where they lie is found here, once: a GPU would have to be waited for."""
+        """Choose other channels. Their places are found here, once, because a search in `forward` would wait for the GPU."""
         self.dims, start = len(channels), 0
         for t, count in enumerate(self.counts):
             place = ((channels >= start) & (channels < start + count)).nonzero()[:, 0]
@@ -56,7 +56,7 @@ class ChannelChoice(nn.Module):
             start += count
 
     def forward(self, maps: Maps) -> Tensor:
-        """(B, C_t, h_t, w_t) a tap to stack(maps)[:, channels], (B, dims, h, w), in channels_last memory."""
+        """(B, C_t, h_t, w_t) per tap to stack(maps)[:, channels], (B, dims, h, w), in channels_last memory."""
         size = finest_grid(maps)
         joined = maps[0].new_empty(len(maps[0]), *size, self.dims)  # (B, h, w, dims)
         for t, x in enumerate(maps):

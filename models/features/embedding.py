@@ -1,4 +1,4 @@
-"""The 32 numbers an image is remembered by: nearest good images, feature drift."""
+"""The 32 numbers that are kept of an image, to find its nearest good images and to see the features drift."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,13 +9,13 @@ EMBEDDING_SIZE = 32
 def embedding(maps: Tensor) -> Tensor:
     """Mean over the cells of the first 32 components of the finest whitened map.
 
-    Whitened components are ordered by variance, so these are the 32 main directions of the good images' features; a
-    narrower map is filled up with zeros.
+    Whitened components are ordered by variance, so these are the 32 main directions of the good images' features. Zeros
+    fill up a narrower map.
 
     Args:
         maps: whitened features of scale 0, (B, k, H, W), float32.
     Returns:
-        (B, 32), float16; about normal with the standard deviation 1 / sqrt(independent cells) for good images.
+        (B, 32), float16. For good images they are about normal, with the standard deviation 1 / sqrt(independent cells).
 
     >>> import torch
     >>> embedding(torch.ones(2, 3, 8, 8))[0, :4]

@@ -33,8 +33,8 @@ class FeatureExtractor(nn.Module):
     def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,)):
         """Args:
         config: backbone, input size and precision are read.
-        default_reductions: the strides whose deepest features are tapped where the config names no taps and
-            `models.backbones.taps` knows none of the detector's original for this backbone.
+        default_reductions: the strides whose deepest features are tapped when the config names no taps and
+            `models.backbones.taps` has none for this detector and backbone.
         """
         super().__init__()
         if config.backbone is None:
@@ -59,14 +59,14 @@ class FeatureExtractor(nn.Module):
         return self.normalise(images)
 
     def forward(self, inputs: Tensor) -> Maps:
-        """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 a tap, in the order of the taps."""
+        """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in the order of the taps."""
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [self.network(part.contiguous(memory_format=torch.channels_last)) for part in self._passes(inputs)]
         return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
-        """The images in parts whose activations stay in a processor's cache, equal so that every slot of a batch meets the
-        same arithmetic; on a GPU all at once."""
+        """The images in parts whose activations stay in a processor's cache; a GPU gets all at once. The parts have one size,
+        so that every slot of a batch meets the same arithmetic."""
         if inputs.device.type != "cpu":
             return [inputs]
         count = len(inputs)

@@ -2,9 +2,9 @@
 
 Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785; exact semantics in tests/golden/README.md section 5.
 
-Memory, for P positions and d channels. While fitting: P x d x d float64 (64 x 64 cells: 328 MB at d = 100, 1.3 GB at
-d = 200), whatever the number of images; then the triangles beside it. Stored: P x d (d + 1) / 2 float32 (83 and 329 MB).
-While scoring: also the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
+Memory for P positions and d channels: fitting takes P x d x d float64 (64 x 64 cells: 328 MB at d = 100, 1.3 GB at
+d = 200), whatever the number of images, and then the triangles beside it. The artifact holds P x d (d + 1) / 2 float32
+(83 and 329 MB). Scoring also holds the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # A sum of n float32 products is off by at most n 2^-24 of the root of the variances' product: 2e-6 with 33 rows.
-ROWS_PER_PRODUCT = 32  # and one more for the difference of the means
-PRODUCT_ELEMENTS = 2**20  # of one block of positions, so that it stays in a processor's cache
-# Matrix kernels treat the last few rows and unaligned rows in other orders of summation: with images filled up to
-# multiples of 16 and channels to multiples of 8, an image was seen to give the same bits in every slot.
+ROWS_PER_PRODUCT = 32  # the difference of the means adds one more
+PRODUCT_ELEMENTS = 2**20  # the size of a block of positions that stays in a processor's cache
+# Matrix kernels sum the last few rows and unaligned rows in other orders. With images filled up to multiples of 16 and
+# channels to multiples of 8, an image gave the same bits in every slot.
 SLOTS_MULTIPLE, CHANNELS_MULTIPLE = 16, 8
 
 
@@ -25,9 +25,8 @@ class PositionMoments:
     """Mean and covariance of every position over a stream of images, each seen once.
 
     Chan, Golub & LeVeque 1983, eq. 2.1: the scatter of two sets about their own means adds up once the difference of
-    the means is counted as one more row. Deviations are from means in float64 and sums are float64; only the products
-    within one part of a batch are float32, which bounds the error whatever the number of images and however far the
-    mean is from zero.
+    the means is counted as one more row. Means, deviations from them and sums are float64; only the products within one
+    part of a batch are float32. This bounds the error for any number of images and any distance of the mean from zero.
 
     >>> moments = PositionMoments(positions=4, channels=2)
     >>> moments.update(torch.arange(24.0).view(3, 2, 2, 2))
@@ -71,8 +70,8 @@ class PositionMoments:
 class PositionGaussian(nn.Module):
     """A Gaussian per position as mean and packed W = L^-1, where L L' is the covariance plus regularisation * I.
 
-    |W (x - mean)| is the Mahalanobis distance. A matrix product instead of a triangular solve: 45 against 67 ms for 16
-    images of 64 x 64 positions with d = 100 on one core. Fastest for maps in channels_last memory.
+    |W (x - mean)| is the Mahalanobis distance. The matrix product takes 45 ms and a triangular solve 67, for 16 images of
+    64 x 64 positions with d = 100 on one core. Maps in channels_last memory are fastest.
 
     >>> moments = PositionMoments(positions=4, channels=2)
     >>> moments.update(torch.randn(50, 2, 2, 2, generator=torch.Generator().manual_seed(0)))
@@ -106,7 +105,7 @@ class PositionGaussian(nn.Module):
         self.unpacked = None
 
     def freeze(self) -> None:
-        """Keep the full matrices in memory, which scoring would otherwise unpack for every batch."""
+        """Keep the full matrices in memory; scoring would otherwise unpack them for every batch."""
         self.unpacked = self._padded()
 
     def matrices(self) -> Tensor:
@@ -116,8 +115,8 @@ class PositionGaussian(nn.Module):
         return full.masked_scatter_(_triangle(channels).to(full.device), self.factor)
 
     def _padded(self) -> Tensor:
-        """W' of every position, with zeros up to the next multiple of channels. Laid out as the product reads it: on one core
-        2.3 ms an image of 64 x 64 positions with d = 100 where W itself takes 2.9."""
+        """W' of every position, with zeros up to the next multiple of channels. The product reads this layout faster: an image
+        of 64 x 64 positions with d = 100 takes 2.3 ms on one core, and 2.9 with W itself."""
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
@@ -126,12 +125,12 @@ class PositionGaussian(nn.Module):
         self.unpacked = None
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Whitened features W (x - mean): independent with variance 1 at every position for images like the good ones.
+        """Whitened features W (x - mean). For images like the good ones they are independent with variance 1 everywhere.
 
         Args:
             maps: (B, d, h, w), float32.
         Returns:
-            (B, d, h, w), float32. Its norm over d is the Mahalanobis distance, higher is more anomalous.
+            (B, d, h, w), float32. The norm over d is the Mahalanobis distance; higher is more anomalous.
         """
         matrices = self._padded() if self.unpacked is None else self.unpacked
         images, channels = maps.shape[:2]
@@ -155,7 +154,7 @@ def mahalanobis(whitened: Tensor) -> Tensor:
 def inverse_factors(covariance: Tensor, regularisation: float) -> Tensor:
     """W = L^-1 with L L' = covariance + regularisation I, (p, d, d) lower triangular, in the covariance's dtype.
 
-    Never torch.linalg.inv: batched, it was seen to hang.
+    It does not use torch.linalg.inv, which hung on batches.
 
     >>> inverse_factors(torch.tensor([[[3.0, 0.0], [0.0, 15.0]]]), regularisation=1.0)
     tensor([[[0.5000, 0.0000],

@@ -1,7 +1,7 @@
 """Images as training keeps them on disk: rows of equal shape, written once and read back batch by batch.
 
-Memory stays bounded by the batch, whatever the number of images: the operating system keeps of the mapped file what
-fits and drops the rest.
+Memory stays bounded by the batch, whatever the number of images: the operating system keeps the part of the mapped file
+that fits and drops the rest.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from models.maps.grids import Maps
 
 
 class StoredRows:
-    """A growing file of rows, one per image; readable at any time, whatever has been appended.
+    """A growing file of rows, one per image; it can be read at any time, also between appends.
 
     Args:
         path: the file to create.
         shape: of one row.
-        dtype: as stored: uint8 for pixels, float16 for feature maps (bf16 features lose nothing in it below 65,504).
+        dtype: the stored type: uint8 for pixels, float16 for feature maps (it holds bf16 features below 65,504 exactly).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ class StoredRows:
 
 
 class FeatureStore:
-    """The feature pyramid of many images, one StoredRows per scale. A context manager: its files go when it ends.
+    """The feature pyramid of many images, one StoredRows per scale. As a context manager it deletes its files at the end.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, FeatureStore(Path(folder), "fit") as store:
@@ -117,10 +117,10 @@ class FeatureStore:
 
 
 class ImageFeatures:
-    """Images in the order they were added: their pixels, and a detector's features of them.
+    """The pixels of images, in the order they were added, and a detector's features of them.
 
-    Features are stored too where the detector reads an image often; else they are computed at every read. A context
-    manager: its files go when it ends.
+    If the detector reads an image often, its features are stored too; else they are computed at every read. As a context
+    manager it deletes its files at the end.
 
     >>> import tempfile
     >>> from models import registry
@@ -149,7 +149,7 @@ class ImageFeatures:
         return len(self.pixels)
 
     def read(self, positions: Tensor) -> Maps:
-        """What Detector.features gives for the images at these positions (B,), per level (B, C_l, h_l, w_l)."""
+        """The result of Detector.features for the images at these positions (B,), per level (B, C_l, h_l, w_l)."""
         if self.stored is not None:
             return self.stored.read(positions)
         return self.detector.extract(self.pixels.read(positions).to(self.device))

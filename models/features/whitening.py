@@ -100,7 +100,7 @@ class Whitening(nn.Module):
         """Set every scale from its moments.
 
         Args:
-            floor: least eigenvalue of the standardised covariance (mean variance 1) that is divided by.
+            floor: the least divisor; smaller eigenvalues of the standardised covariance (mean variance 1) are raised to it.
         """
         dims = self.weight.shape[1]
         for s, moment in enumerate(moments):
@@ -125,9 +125,9 @@ class Whitening(nn.Module):
 
 
 class LevelWhitening(nn.Module):
-    """A Whitening for each level of a pyramid whose levels have channels of their own.
+    """A Whitening for each level of a pyramid whose levels differ in their channels.
 
-    dims: components to keep at most; a level keeps all of its channels where it has fewer.
+    dims: the most components to keep; a level with fewer channels keeps them all.
 
     >>> LevelWhitening([64, 8], dims=16).dims
     [16, 8]

@@ -1,4 +1,4 @@
-"""From stored good images to a fitted detector: early stopping without labels, refit on all images, map threshold."""
+"""Fits a detector to stored good images: it stops early without labels, then fits again to all images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,8 +24,8 @@ BATCH = 16
 
 @dataclass
 class Fitted:
-    """How the detector came about: epochs of the fit that was kept (None where it has none), and the selection's figures
-    (empty without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit."""
+    """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
+    without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit."""
 
     epochs: int | None
     history: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Fitted:
 
 @dataclass
 class _Epoch:
-    """What is kept of a fit as it was after one epoch: what fit_constants set, and map maxima of the selection images."""
+    """What is kept of the fit after one epoch: the result of fit_constants, and the selection images' map maxima."""
 
     constants: dict[str, Tensor]
     maxima: NDArray[np.float32]
@@ -57,8 +57,8 @@ def fit(
     """Fit the detector in place.
 
     Without selection images it is fitted once, with the settings as they are. With them, it is fitted to the fit images
-    first and the criterion taken after every epoch (`selection.EarlyStop`), or once where a fit has no epochs; then again,
-    from the start, to fit and selection images together, for as many epochs as that kept.
+    first, and the criterion is taken after every epoch (`selection.EarlyStop`), or once if the fit has no epochs. Then it is
+    fitted again, from the start, to fit and selection images together, for the number of epochs that the first fit kept.
 
     Args:
         fit_positions, selection: int64 positions in `images`, disjoint.
@@ -120,7 +120,7 @@ def fit(
 
 
 class _Exam:
-    """Selection images and synthetic defects made of them, their features stored once; taken after every epoch.
+    """Selection images and synthetic defects made of them; their features are stored once and scored after every epoch.
 
     The severities come from a Gaussian on the features of training images, so that they do not depend on the epoch.
     """
@@ -145,7 +145,7 @@ class _Exam:
         whitening.to(run.device)
 
         def gaussian(maps: Maps) -> Tensor:
-            """Mean of z^2 / 2 over all elements: the score of an untrained flow on whitened features."""
+            """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
             whitened = whitening(maps)
             total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
             return total / (2 * sum(x[0].numel() for x in whitened))

@@ -1,6 +1,6 @@
 """Good images are split by group, never by image: one piece, capture burst or lot stays on one side.
 
-Without a key, groups are near-duplicates: thumbnails that correlate are taken for pictures of one piece.
+Without a key, near-duplicates form groups: thumbnails that correlate are taken to show one piece.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BLOCK = 2048
 
 @dataclass(frozen=True)
 class Groups:
-    """names: the group of every image, (N,).  basis: how they were found, one sentence part for the model card.
+    """names: the group of every image, (N,).  basis: how they were found, a phrase for the model card.
 
     >>> Groups(["a", "a", "b"], basis="the key lot").count()
     2
@@ -52,8 +52,8 @@ def thumbnails(images: Tensor) -> NDArray[np.float32]:
 def near_duplicates(thumbs: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
     """Group number of every image: the connected components of 'correlation above the threshold', (N,).
 
-    Works block by block and keeps of each block pair only who belongs together, so memory stays small even where all
-    images look alike; time grows with N^2 (100,000 images are some minutes).
+    It works block by block and keeps only each pair of blocks' groups, so memory stays small even if all images look
+    alike. Time grows with N^2 (100,000 images take some minutes).
 
     >>> near_duplicates(np.array([[1.0, 0.0], [0.0, 1.0], [0.99, 0.1]]), threshold=0.9)
     array([0, 1, 0])
@@ -77,7 +77,7 @@ def _components(count: int, first: NDArray[np.int64], second: NDArray[np.int64])
 
 
 def _chains(members: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The fewest links, (2, L), that join the members as the given pairs do: each one with the next of its component."""
+    """The fewest links, (2, L), that join the members as the given pairs do: they link each to the next of its component."""
     nodes = np.unique(members)
     number = _components(len(nodes), np.searchsorted(nodes, first), np.searchsorted(nodes, second))
     order = np.argsort(number, kind="stable")
@@ -89,8 +89,8 @@ def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs
     """The groups of N images.
 
     Args:
-        keys: the value of the group key (or the lot) of every image; None, or any None in it: not known.
-        key_name: what the keys are called in messages.
+        keys: the value of the group key (or the lot) of every image; None, or any None in it, means unknown.
+        key_name: the keys' name in messages.
         thumbs: `thumbnails` of the images, (N, 1024).
 
     >>> group_images(["lot 1", "lot 1", "lot 2"], "lot", thumbs=np.zeros((3, 1024)))
@@ -107,14 +107,14 @@ def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs
 
 
 def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
-    """Positions of each set: whole groups in random order, set after set until it has its share of the images.
+    """Positions of each set. Whole groups, in random order, fill one set after another to its share of the images.
 
     Args:
         groups: of every image, (N,).
-        shares: of the images, of every set but the last, which takes the rest; each in [0, 1). A share above 0 gets at
-            least one group where there are enough.
+        shares: the share of the images, in [0, 1), of every set but the last, which takes the rest. A share above 0 gets
+            at least one group if there are enough.
     Returns:
-        one sorted int64 array per share, then the rest; they are disjoint and cover all images.
+        One sorted int64 array per share, then the rest; they are disjoint and cover all images.
 
     >>> held_out, rest = split(groups=list("aabbccdd"), shares=[0.25], seed=0)
     >>> len(held_out), len(rest)

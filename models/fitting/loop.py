@@ -19,9 +19,9 @@ SHARD_IMAGES = 8
 class TrainingConfig(BaseModel):
     """How a flow is fitted.
 
-    epoch_steps: the least steps an epoch has; of few images it goes over them several times. learning_rate: the peak of a
-    one-cycle schedule, which also sets Adam's first beta. ema: decay of the averaged weights, which are the ones kept.
-    noise: standard deviation added to prepared features at first, falling linearly to 0.
+    epoch_steps: the least steps of an epoch; it goes over few images several times. learning_rate: the peak of a one-cycle
+    schedule, which also sets Adam's first beta. ema: decay of the averaged weights, which are the ones kept. noise: standard
+    deviation of the noise that is added to prepared features; it falls linearly to 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
 
 
 class TrainingError(ModelError):
-    """Training that cannot go on; the message names the step and what to do."""
+    """Training cannot go on; the message names the step and what to do."""
 
 
 class AveragedWeights:
@@ -70,7 +70,7 @@ class AveragedWeights:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """The module holds the average inside the block, its own weights again after it."""
+        """The module holds the average inside the block and its own weights again afterwards."""
         own = [p.detach().clone() for p in self.parameters]
         self.copy_to_module()
         try:
@@ -82,7 +82,7 @@ class AveragedWeights:
 
 
 class Gradients:
-    """The gradient of the batch's mean loss, by shards of a few images, on a CPU one thread a shard.
+    """The gradient of the batch's mean loss. On a CPU the batch is cut into shards of a few images, one thread each.
 
     Threads that each do a shard never wait for each other within a layer; those of one big batch do, by spinning, and on
     busy cores a step then takes up to twenty times as long. Shards are added up in their order, so that the result
@@ -119,7 +119,7 @@ class Gradients:
 
 @contextlib.contextmanager
 def one_thread_an_operation(threads: int) -> Iterator[None]:
-    """Inside the block torch takes one thread an operation, and `threads` again after it.
+    """Inside the block torch uses one thread per operation, and `threads` again afterwards.
 
     >>> with one_thread_an_operation(torch.get_num_threads()):
     ...     torch.get_num_threads()
@@ -144,11 +144,11 @@ def train(
     """Fit the module in place by minimising the loss; it ends with the averaged weights.
 
     Args:
-        module: its parameters are what is trained. Their initial values are the caller's.
-        loss: of prepared maps, per level (B, ...): a scalar, the mean over the B images, so that it may be taken by shards.
-        prepare: features as read to what the loss reads, without gradients.
+        module: its parameters are trained, from the values that the caller gave them.
+        loss: prepared maps, per level (B, ...), to a scalar, the mean over the B images, so that shards can be added up.
+        prepare: features as read to the maps that the loss reads, without gradients.
         positions: int64, the images to train on, (N,).
-        run: seed of the order of images and of the noise, device, and whom to tell. after_epoch is called while the
+        run: seed of the order of images and of the noise, device, and functions to call. after_epoch is called while the
             module holds the averaged weights.
     Raises:
         TrainingError: the loss or its gradient is not finite, or there are no images.

@@ -1,4 +1,4 @@
-"""Choosing without labels: how well a model tells held-out good images from synthetic defects made of them."""
+"""Chooses without labels, by how well a model tells held-out good images from synthetic defects made of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GAUSSIAN_AUROC = 0.8  # severities are set so that a Gaussian on the same featur
 
 
 def logit(value: float) -> float:
-    """log(p / (1 - p)), p kept within [0.001, 0.999] so that one perfect family does not decide alone.
+    """log(p / (1 - p)); p is kept within [0.001, 0.999] so that one perfect family does not decide alone.
 
     >>> logit(0.5), logit(1.0) == logit(0.999)
     (0.0, True)
@@ -34,7 +34,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class ExamScores:
-    """A model's scores of held-out good images, (N,), and per family of the synthetic defects made of them, (N,).
+    """A model's scores of held-out good images, (N,), and of each family of synthetic defects made of them, (N,).
 
     >>> scores = ExamScores(np.array([1.0, 2.0]), {"spot": np.array([3.0, 4.0]), "scar": np.array([1.0, 2.0])})
     >>> scores.criterion().families
@@ -52,7 +52,7 @@ class ExamScores:
 
 
 def standard_error(first: ExamScores, second: ExamScores, groups: Sequence[str], draws: int = 200) -> float:
-    """Of the difference of two models' criteria on the same images, by bootstrap over groups.
+    """The standard error of the difference of two models' criteria on the same images, by bootstrap over groups.
 
     >>> good = np.array([1.0, 2.0, 3.0, 4.0])
     >>> same = ExamScores(good, {"spot": good + 1.5})
@@ -64,7 +64,7 @@ def standard_error(first: ExamScores, second: ExamScores, groups: Sequence[str],
         return np.array([first.criterion(drawn).value - second.criterion(drawn).value])
 
     found = interval(difference, groups, draws)
-    # Half of the 95 % interval is 1.96 standard errors; one group alone has no interval and nothing is significant.
+    # Half of the 95 % interval is 1.96 standard errors. A single group has no interval, so nothing is significant.
     width = float(found.high[0] - found.low[0])
     return width / 3.92 if np.isfinite(width) else np.inf
 
@@ -98,8 +98,8 @@ def choose_severity(family: str, gaussian: Callable[[float], NDArray[np.floating
 class EarlyStop:
     """Asks to stop after `patience` epochs in a row that were worse than the best by more than one standard error.
 
-    A smaller difference is noise of the few selection images and does not end a schedule whose last part, with its
-    falling learning rate, is still to come.
+    A smaller difference is noise of the few selection images. It does not end a schedule before its last part, in which
+    the learning rate falls.
 
     >>> stop = EarlyStop(patience=1, groups=list("abcd"))
     >>> good = np.array([1.0, 2.0, 3.0, 4.0])
@@ -117,7 +117,7 @@ class EarlyStop:
         self._best: ExamScores | None = None
 
     def update(self, scores: ExamScores) -> bool:
-        """Take the scores after one more epoch; True: stop."""
+        """Take the scores after one more epoch; True means stop."""
         self.history.append(scores.criterion())
         behind = self.history[self.best_epoch].value - self.history[-1].value
         if self._best is None or behind < 0:

@@ -2,7 +2,7 @@
 
 A family is a function of one good image, another good image, a severity and a generator. One family alone misleads
 (single families rank models far worse than the mean over all six), so `models.fitting.selection` always takes all of them.
-Severity is a positive number without unit: it grows the area of a patch or the contrast of a spot or field.
+Severity is a positive number without unit; it enlarges a patch, or raises the contrast of a spot or field.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,9 @@ def make(family: str, images: Image, severity: float, seed: int, families: Mappi
         family: a key of the families.
         images: good images, (N, H, W, 3), uint8, already resized.
         severity: see the module's docstring; 1 is a defect of about a tenth of the image's side, or plain contrast.
-        seed: the same seed, images and severity give the same pixels. Image i depends on seed, family, i and, where the
+        seed: the same seed, images and severity give the same pixels. Image i depends on seed, family, i and, if the
             family takes texture from another good image, on that one.
-        families: None: FAMILIES.
+        families: None takes FAMILIES.
     Returns:
         (N, H, W, 3), uint8.
 
@@ -123,7 +123,7 @@ def spot(image: Image, other: Image, severity: float, rng: np.random.Generator) 
 
 
 def uneven(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:
-    """A smooth field of brightness over the whole image, as uneven grinding or light leaves it.
+    """A smooth field of brightness over the whole image, such as uneven grinding or light causes.
 
     >>> image = np.full((64, 64, 3), 128, np.uint8)
     >>> field = uneven(image, image, 1.0, np.random.default_rng(1))
@@ -146,7 +146,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def smooth_noise(shape: tuple[int, ...], share_of_side: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Gaussian noise of a smoothness given as a share of the shorter side; mean 0, deviation 1, (H, W).
+    """Gaussian noise, smooth over the given share of the shorter side; mean 0, deviation 1, (H, W).
 
     >>> field = smooth_noise((32, 48), share_of_side=0.1, rng=np.random.default_rng(0))
     >>> field.shape, round(float(field.std()), 6)
@@ -207,7 +207,7 @@ def borrowed(image: Image, other: Image, rng: np.random.Generator) -> NDArray[np
 
 
 def turned(image: Image, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The image turned by a half, or where it is square by a random number of quarters.
+    """The image rotated by half a turn, or, if it is square, by a random number of quarter turns.
 
     >>> turned(np.zeros((32, 48, 3), np.uint8), np.random.default_rng(0)).shape
     (32, 48, 3)

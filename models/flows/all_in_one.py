@@ -1,8 +1,8 @@
-"""The affine coupling block of CFLOW-AD and FastFlow: half the channels change, then a global affine map, then a permutation.
+"""The affine coupling block of CFLOW-AD and FastFlow: it changes half the channels, then scales and shifts all, then permutes.
 
 One block serves rows (N, C), with linear layers, and maps (B, C, H, W), with convolutions. Source: FrEIA 0.2's
-AllInOneBlock as tests/golden/README.md sections 3 and 4 describe it (Ardizzone et al. 2018); its clamp is clamp * tanh(a),
-which later versions changed.
+AllInOneBlock as tests/golden/README.md sections 3 and 4 describe it (Ardizzone et al. 2018). It clamps with
+clamp * tanh(a), which later versions changed.
 """
 
 import math
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SUBNET_FACTOR = 0.1  # of the subnet's output, log-scale and shift
+SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
 GAIN_FACTOR = 0.1
 UNIT_GAIN = 2 * math.log(math.exp(5) - 1)  # the global_scale that makes the gain 0.1 * softplus(global_scale) one
 
 
 class Layers(NamedTuple):
-    """A subnet's weights and biases in the type that they run in."""
+    """A subnet's weights and biases in the dtype in which it runs."""
 
     enter: Tensor
     enter_bias: Tensor
@@ -31,7 +31,7 @@ class Layers(NamedTuple):
 class Subnet(nn.Module):
     """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
 
-    They run in layer_dtype where it is set (bf16), else in the dtype of their input; the result has the input's dtype.
+    They run in layer_dtype if it is set (bf16), else in the dtype of their input; the result has the input's dtype.
 
     >>> subnet = Subnet(inputs=5, hidden=8, outputs=4, kernel=None, generator=torch.Generator().manual_seed(0))
     >>> subnet(torch.ones(6, 3), condition=torch.ones(2, 2)).shape
@@ -101,7 +101,7 @@ def _layer(inputs: int, outputs: int, kernel: int | None, generator: torch.Gener
 
 
 def rotation(channels: int, generator: torch.Generator) -> Tensor:
-    """A random matrix of SO(C), uniform, (C, C) float64.
+    """A uniformly random matrix of SO(C), (C, C) float64.
 
     Source: Mezzadri 2006, How to generate random matrices from the classical compact groups, section 5, arXiv:math-ph/0609050.
 
@@ -120,8 +120,8 @@ def rotation(channels: int, generator: torch.Generator) -> Tensor:
 class AllInOneBlock(nn.Module):
     """z = P(G * cat(x1, x2 * exp(s) + t) + offset) with (s, t) from x1 and a condition; x1 is the first ceil(C / 2) channels.
 
-    The state keeps the dtype of the input and the parameters. The permutation P is an order of the channels (perm_idx), or
-    with soft a rotation matrix, kept in float64 so that its determinant is 1 and its inverse exact.
+    The state keeps the dtype of the input and the parameters. The permutation P is an order of the channels (perm_idx), or,
+    if soft, a rotation matrix, kept in float64 so that its determinant is 1 and its inverse exact.
 
     >>> block = AllInOneBlock(5, hidden=8, kernel=3, clamp=2.0, generator=torch.Generator().manual_seed(0))
     >>> z, log_det_jac = block(torch.zeros(2, 5, 4, 4))
@@ -145,7 +145,7 @@ class AllInOneBlock(nn.Module):
         super().__init__()
         if channels < 2:
             raise ValueError(f"channels must be at least 2; got {channels}. Choose a tap with more channels.")
-        self.sizes = (channels - channels // 2, channels // 2)  # of x1, which has the odd channel, and x2
+        self.sizes = (channels - channels // 2, channels // 2)  # channels of x1, which has the odd one, and of x2
         self.clamp = clamp
         self.soft = soft
         self.subnet = Subnet(self.sizes[0] + condition, hidden, 2 * self.sizes[1], kernel, generator)
@@ -183,7 +183,7 @@ class AllInOneBlock(nn.Module):
 
         Args:
             x: (N, C) or (B, C, H, W).
-            condition: (M, P) or (M, P, H, W), where N or B is a multiple of M: row or image i has condition i mod M.
+            condition: (M, P) or (M, P, H, W); N or B is a multiple of M, and row or image i has condition i mod M.
         Returns:
             z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
         """
@@ -197,7 +197,7 @@ class AllInOneBlock(nn.Module):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """x from z."""
         if self.soft:
-            # Solved, not transposed: a matrix rounded to float32 is not quite orthogonal.
+            # A matrix rounded to float32 is not quite orthogonal, so its transpose is not its inverse.
             matrix = self.rotation.to(z.dtype)
             joined = torch.linalg.solve(matrix, torch.movedim(z, 1, 0).flatten(1))  # (C, B * ...)
             joined = torch.movedim(joined.unflatten(1, (z.shape[0], *z.shape[2:])), 0, 1)  # (B, C, ...)
@@ -210,12 +210,12 @@ class AllInOneBlock(nn.Module):
 
 
 def _along(vector: Tensor, x: Tensor) -> Tensor:
-    """A vector of the channels so that it broadcasts over x: (1, C, 1, ...)."""
+    """A vector of the channels in a shape that broadcasts over x: (1, C, 1, ...)."""
     return vector.view(1, -1, *(1,) * (x.ndim - 2))  # (1, C, 1, ...)
 
 
 class AllInOneFlow(nn.Module):
-    """Blocks one after the other, under one condition: (N, C) or (B, C, H, W) to latents of its shape.
+    """Blocks in sequence, under one condition: (N, C) or (B, C, H, W) to latents of its shape.
 
     >>> flow = map_flow(4, kernels=(3, 1), hidden_ratio=1.0, generator=torch.Generator().manual_seed(0))
     >>> x = torch.ones(1, 4, 3, 3)
@@ -241,8 +241,8 @@ class AllInOneFlow(nn.Module):
             block.subnet.freeze()
 
     def start_as_permutation(self) -> None:
-        """Zero the subnets' last layers: until it is trained the flow only permutes or rotates, which keeps an input that
-        is near standard normal already so."""
+        """Zero the subnets' last layers: an untrained flow then only permutes or rotates, so an input near standard normal
+        stays near it."""
         for block in self.blocks:
             nn.init.zeros_(block.subnet.leave.weight)
             nn.init.zeros_(block.subnet.leave.bias)

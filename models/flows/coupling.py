@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The authors' literal, near 2 / pi; part of the published model's arithmetic.
+# This is the authors' literal, near 2 / pi; the published model computes with it.
 CLAMP_CONSTANT = 0.636
 STATE_LIMIT = 1e6
 
 
 def legacy_permutations(block: int, channels: int, scales: int) -> np.ndarray:
-    """Channel orders of one block, as numpy's legacy generator draws them when seeded with the block's index.
+    """Channel orders of one block, drawn by numpy's legacy generator with the block's index as its seed.
 
     Returns:
         (scales, channels) int64; y[:, i] = x[:, order[i]]. Every scale has its own order.
@@ -25,7 +25,7 @@ def legacy_permutations(block: int, channels: int, scales: int) -> np.ndarray:
 
 
 def soft_clamp(raw_log_scale: Tensor, clamp: float) -> Tensor:
-    """clamp * 0.636 * atan(s / clamp): about s near 0, bounded by +-0.999 clamp. clamp <= 0 leaves s as it is.
+    """clamp * 0.636 * atan(s / clamp): it is about s near 0 and bounded by +-0.999 clamp. clamp <= 0 leaves s unchanged.
 
     >>> soft_clamp(torch.tensor([-1e6, 0.0, 1e6]), clamp=3.0)
     tensor([-2.9971,  0.0000,  2.9971])
@@ -56,7 +56,7 @@ def couple(part: Tensor, subnet_output: Tensor, clamp: float) -> tuple[Tensor, T
 
 
 def uncouple(part: Tensor, subnet_output: Tensor, clamp: float) -> Tensor:
-    """The inverse of couple for the same subnet_output (exact wherever the +-1e6 limit was not met).
+    """The inverse of couple for the same subnet_output (exact wherever the +-1e6 limit was not reached).
 
     >>> uncouple(torch.tensor([[3.0]]), torch.tensor([[0.0, 2.0]]), clamp=3.0)
     tensor([[1.]])

@@ -37,9 +37,9 @@ class Kernels(NamedTuple):
 
 
 class CrossConvolution(nn.Module):
-    """Sub-network of one half-step: two convolutions a scale, the second also reading the neighbouring scales.
+    """Sub-network of one half-step: two convolutions per scale; the second also reads the neighbouring scales.
 
-    Convolutions run in conv_dtype where it is set (bf16), else in the dtype of their input; the result always has the
+    Convolutions run in conv_dtype if it is set (bf16), else in the dtype of their input; the result always has the
     input's dtype.
 
     >>> subnet = CrossConvolution(in_channels=2, out_channels=4, hidden=8, kernel=3, scales=2)
@@ -68,9 +68,9 @@ class CrossConvolution(nn.Module):
         self.frozen: list[Kernels] | None = None
 
     def kernels(self, dtype: torch.dtype) -> list["Kernels"]:
-        """Per scale the convolutions' weights in the type they run in.
+        """The convolutions' weights per scale, in the dtype in which they run.
 
-        conv(h_i) + conv(up(h_i+1)) is one convolution over the stacked channels: fewer passes over memory.
+        conv(h_i) + conv(up(h_i+1)) is one convolution over the stacked channels, which takes fewer passes over memory.
         """
         prepared = []
         for i, (enter, leave) in enumerate(zip(self.enter, self.leave, strict=True)):
@@ -135,7 +135,7 @@ class CrossScaleCoupling(nn.Module):
         return [x.index_select(1, order) for x, order in zip(maps, self.permutations, strict=True)]
 
     def couple(self, maps: Maps) -> tuple[Maps, list[Maps]]:
-        """Returns the changed maps and, for either half-step, the log-scales per scale."""
+        """Returns the changed maps and, for each half-step, the log-scales per scale."""
         first, second = [x[:, : self.first] for x in maps], [x[:, self.first :] for x in maps]
         first, first_log_scales = self._step(first, second, self.second_to_first)
         second, second_log_scales = self._step(second, first, self.first_to_second)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from models.flows.all_in_one import AllInOneFlow, map_flow
 from models.maps.grids import Maps, resized
 
-CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels by one instead of by 16 take two thirds of the time
+CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels take two thirds of the time one by one, not by 16
 
 
 class LevelFlows(nn.Module):
-    """Maps (B, C_l, h_l, w_l), a level each, to latents of their shapes.
+    """Maps (B, C_l, h_l, w_l), one per level, to latents of their shapes.
 
     >>> flows = LevelFlows([8, 6], kernels=(3, 1), hidden_ratio=1.0, generator=torch.Generator().manual_seed(0))
     >>> latents, log_det_jac = flows([torch.randn(2, 8, 4, 4), torch.randn(2, 6, 2, 2)])
@@ -35,7 +35,7 @@ class LevelFlows(nn.Module):
         clamp: float = 2.0,
         norm_grids: Sequence[tuple[int, int]] | None = None,
     ):
-        """norm_grids: (h_l, w_l) of every level where a trainable LayerNorm over (C, h, w) is to come first."""
+        """norm_grids: (h_l, w_l) of every level; if given, a trainable LayerNorm over (C, h, w) comes first."""
         super().__init__()
         norms: Any = None
         if norm_grids is not None:
@@ -50,7 +50,7 @@ class LevelFlows(nn.Module):
             flow.set_layer_dtype(dtype)
 
     def start_as_permutation(self) -> None:
-        """Until they are trained the flows only permute channels."""
+        """Make the flows only permute channels until they are trained."""
         for flow in self.flows:
             flow.start_as_permutation()
 
@@ -60,7 +60,7 @@ class LevelFlows(nn.Module):
             flow.freeze()
 
     def normed(self, maps: Maps) -> Maps:
-        """The maps that the flows read: of every image mean 0 and variance 1, times weight plus bias, where there are norms."""
+        """The maps that the flows read. With norms, every image has mean 0 and variance 1, then times weight plus bias."""
         if self.norms is None:
             return maps
         return [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
@@ -79,7 +79,7 @@ class LevelFlows(nn.Module):
         return self.latents_of_normed(self.normed(maps))
 
     def latents_of_normed(self, maps: Maps) -> Maps:
-        """The same for what `normed` gave."""
+        """The same from the result of `normed`."""
         return [
             torch.cat([flow.latents(part) for part in _passes(x)])  # (B, C, h, w)
             for flow, x in zip(self.flows, maps, strict=True)
@@ -87,8 +87,8 @@ class LevelFlows(nn.Module):
 
 
 def _passes(x: Tensor) -> Sequence[Tensor]:
-    """The images in equal parts whose states stay in a processor's cache, so that every image meets the same arithmetic
-    whatever its slot; on a GPU all at once."""
+    """The images in parts whose states stay in a processor's cache; a GPU gets all at once. The parts have one size, so
+    that every image meets the same arithmetic whatever its slot."""
     if x.device.type != "cpu":
         return [x]
     images = max(1, min(len(x), CPU_ELEMENTS_PER_PASS // x[0].numel()))
@@ -111,8 +111,8 @@ def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
 def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
     """One minus the mean over the levels of exp(-mean_c z^2 / 2), (B, *size), in [0, 1]; higher is more anomalous.
 
-    The original's map lies in [-1, 0] and is this one less 1. Where the channel mean of z^2 is above about 30, float32
-    cannot tell it from 1: the maximum over the cells says little.
+    The original's map is this one minus 1, in [-1, 0]. Where the channel mean of z^2 is above about 30, float32 cannot tell
+    this map from 1, so the maximum over the cells says little.
 
     >>> likelihood_map([torch.zeros(1, 8, 2, 2), torch.full((1, 6, 1, 1), 9.0)], size=(2, 2))
     tensor([[[0.5000, 0.5000],

@@ -1,4 +1,4 @@
-"""What is read off a flow's latents: training loss, image scores and anomaly map."""
+"""The training loss, image scores and anomaly map that a flow's latents give."""
 
 import math
 
@@ -9,7 +9,7 @@ from models.maps.grids import Maps
 
 
 def elements(maps: Maps) -> int:
-    """D, latent elements of one image over all scales.
+    """D, the number of latent elements of one image over all scales.
 
     >>> elements([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)])
     60
@@ -34,7 +34,7 @@ def nll_loss(latents: Maps, log_det_jac: Tensor) -> Tensor:
         latents: z per scale, (B, C, H_i, W_i).
         log_det_jac: log|det dz/dx| per scale, (B, scales), nats.
     Returns:
-        scalar, nats per element, mean over the batch.
+        a scalar, nats per element, the mean over the batch.
     Source: Rudolph et al. 2021, eq. 3, arXiv:2110.02855.
 
     >>> nll_loss([torch.ones(2, 3, 4, 4)], log_det_jac=torch.full((2, 1), 12.0))
@@ -44,7 +44,7 @@ def nll_loss(latents: Maps, log_det_jac: Tensor) -> Tensor:
 
 
 def mean_score(latents: Maps) -> Tensor:
-    """Mean of z^2 / 2 over all elements of all scales, (B,). Scale 0 of three weighs 16/21.
+    """Mean of z^2 / 2 over all elements of all scales, (B,). Scale 0 of three has the weight 16/21.
 
     >>> mean_score([torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)])
     tensor([0.2500, 0.2500])

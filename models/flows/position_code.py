@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-PERIOD_RANGE = 1e4  # periods run from 2 pi cells to nearly this many times as long; Vaswani et al. 2017, arXiv:1706.03762
+PERIOD_RANGE = 1e4  # periods run from 2 pi cells to nearly this many times that; Vaswani et al. 2017, arXiv:1706.03762
 
 
 def position_code(channels: int, height: int, width: int) -> Tensor:
     """Sines and cosines of a cell's column and row.
 
-    Of the K = channels / 2 channels of an axis, channels 2j and 2j + 1 are the sine and the cosine of
+    An axis has K = channels / 2 channels. Channels 2j and 2j + 1 are the sine and the cosine of
     index * 10000^(-2j / K), where the index counts cells from 0.
 
     Args:

@@ -1,4 +1,4 @@
-"""CFLOW's head: every level of a backbone's features has a flow of its cells' vectors, given the cell's position.
+"""CFLOW's head: every level of a backbone's features has a flow of its cells' vectors, conditioned on the cell's position.
 
 Source: Gudovskiy et al. 2022, CFLOW-AD, arXiv:2107.12571; exact semantics in tests/golden/README.md section 3.
 """
@@ -40,11 +40,11 @@ def sigmoid_loss(log_probs: Tensor) -> Tensor:
 
 
 class PositionFlows(nn.Module):
-    """Rows (B, cells_l, C_l), a level each, to the log-likelihood of every cell.
+    """Rows (B, cells_l, C_l), one tensor per level, to the log-likelihood of every cell.
 
     A cell's condition is its position code, the same for every image, so its part of the subnets' first layer is computed
-    once a call. Untrained flows are rotations, because the subnets' last layers start at 0, where the original draws them:
-    drawn ones multiply a cell far from the others by up to e^(clamp * steps) before anything is learned.
+    once per call. Untrained flows are rotations, because the subnets' last layers start at 0. The original draws them: drawn
+    ones multiply a cell far from the others by up to e^(clamp * steps) before anything is learned.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> flows = PositionFlows(channels=[8], grids=[(3, 4)], position_channels=4, steps=2, generator=generator)
@@ -100,7 +100,7 @@ class PositionFlows(nn.Module):
 
         Args:
             rows: per level (B, n_l, C_l).
-            cells: per level which cells of the grid the rows are, (n_l,), int64; None: all of them in order.
+            cells: the rows' cells in the grid, per level (n_l,), int64; None means all cells in order.
         """
         codes = self.codes()
         if cells is not None:

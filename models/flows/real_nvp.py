@@ -17,7 +17,7 @@ from models.flows.coupling import couple, legacy_permutations, uncouple
 class FullyConnected(nn.Module):
     """Sub-network of one half-step: four linear layers with ReLU between them.
 
-    Matrix products run in matmul_dtype where it is set (bf16), else in the dtype of their input; the result always has
+    Matrix products run in matmul_dtype if it is set (bf16), else in the dtype of their input; the result always has
     the input's dtype.
 
     >>> FullyConnected(in_features=4, out_features=6, hidden=8)(torch.ones(2, 4)).shape
@@ -31,7 +31,7 @@ class FullyConnected(nn.Module):
         sizes = [(in_features, hidden), (hidden, hidden), (hidden, hidden), (hidden, out_features)]
         layers: Any = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in sizes)
         self.layers = layers
-        # At first an untrained flow only permutes, whatever the features.
+        # An untrained flow only permutes, whatever the features.
         nn.init.zeros_(layers[-1].weight)
         nn.init.zeros_(layers[-1].bias)
         self.matmul_dtype: torch.dtype | None = None
@@ -72,7 +72,7 @@ class VectorCoupling(nn.Module):
         return features.index_select(1, self.permutation)
 
     def couple(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the changed (N, F) and the log-scales of either half-step."""
+        """Returns the changed (N, F) and the log-scales of both half-steps."""
         first, second = features[:, : self.first], features[:, self.first :]
         first, first_log_scale = couple(first, self.second_to_first(second), self.clamp)
         second, second_log_scale = couple(second, self.first_to_second(first), self.clamp)

@@ -1,4 +1,4 @@
-"""Scores of patches to scores of the pixels, or cells of pixels, that they cover.
+"""Turns scores of patches into scores of the pixels, or cells of pixels, that they cover.
 
 Source: Yi and Yoon 2020, Patch SVDD, section 3.4, arXiv:2006.16067; tests/golden/README.md section 6.
 """
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def distribute(scores: Tensor, patch: int, stride: int, height: int, width: int) -> Tensor:
-    """Every place's average over the patches that cover it.
+    """The average, at every place, over the patches that cover it.
 
-    Patch (i, j) covers the places from (stride * i, stride * j) on, patch in either direction. The unit is the pixel, or
-    a cell of n x n pixels where n divides patch and stride: all pixels of such a cell lie in the same patches, so the
-    map of cells loses nothing.
+    Patch (i, j) starts at place (stride * i, stride * j) and covers patch x patch places. The unit is the pixel, or a cell of
+    n x n pixels if n divides patch and stride: all pixels of such a cell lie in the same patches, so the map of cells loses
+    nothing.
 
     Args:
-        scores: (B, h, w), float32, (h - 1) * stride + patch <= height, and so for the width.
+        scores: (B, h, w), float32; (h - 1) * stride + patch <= height, and likewise for the width.
     Returns:
         (B, height, width), float32; 0 where no patch covers the place. The original adds in float32 and divides in float64.
 

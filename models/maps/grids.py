@@ -1,20 +1,20 @@
-"""Maps of cells, a level each, and how a map gets to another grid."""
+"""Maps of cells, one per level, and the way from one grid to another."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 Maps = list[Tensor]
-"""One tensor a level (or scale, or tap), (B, C_l, h_l, w_l) unless said otherwise."""
+"""One tensor per level (or scale, or tap), (B, C_l, h_l, w_l) unless stated otherwise."""
 
 
 def resized(cells: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A map of one value a cell on another grid, bilinear between the centres of cells.
+    """A map of one value per cell, brought to another grid, bilinear between the centres of cells.
 
     Args:
         cells: (B, h, w), floating point.
         size: rows and columns, (H, W).
     Returns:
-        (B, H, W); the input itself where it has that size.
+        (B, H, W); the input itself if it has that size.
 
     >>> import torch
     >>> resized(torch.tensor([[[0.0, 4.0]]]), (1, 4))

@@ -1,4 +1,4 @@
-"""Anomaly maps as one byte a cell with a scale and an offset of their own."""
+"""Stores an anomaly map as one byte per cell, with its own scale and offset."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def quantise(anomaly_map: np.ndarray) -> tuple[bytes, float, float]:
 
 
 def dequantise(cells: bytes, height: int, width: int, scale: float, offset: float) -> np.ndarray:
-    """The (height, width) float32 map that `quantise` was given, within its error.
+    """The (height, width) float32 map that `quantise` got, within its error.
 
     >>> dequantise(bytes([0, 51, 102, 255]), height=2, width=2, scale=0.5, offset=1.0)
     array([[  1. ,  26.5],

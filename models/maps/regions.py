@@ -1,6 +1,6 @@
 """Regions: the connected areas of an anomaly map above the model's map threshold, in pixels of the stored image.
 
-numpy, scipy and scikit-image only: the stage that finds them runs on CPUs and never imports torch.
+This file uses only numpy, scipy and scikit-image: the stage that finds regions runs on CPUs and never imports torch.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from scipy import ndimage
 from skimage.measure import regionprops
 
 MAX_REGIONS = 64
-"""Regions kept of one image, those of the highest peaks; the count says how many there are."""
+"""The most regions kept of one image, those with the highest peaks; the count includes the others."""
 
 EIGHT_CONNECTED = ndimage.generate_binary_structure(2, 2)
 
 
 class Side(NamedTuple):
-    """One side of the model's input, px: its length, and the part that shows the image. stored_px: that of the stored image.
+    """One side of the model's input, px: its length and the part that shows the image. stored_px: the stored image's side.
 
     >>> Side(input_px=64, start_px=16, shown_px=32, stored_px=640).cells(8)
     slice(2, 6, None)
@@ -30,7 +30,7 @@ class Side(NamedTuple):
     stored_px: int
 
     def cells(self, count: int) -> slice:
-        """Those of `count` equal cells along the input that show some of the image."""
+        """The cells, out of `count` equal ones along the input, that show some of the image."""
         end = self.start_px + self.shown_px
         return slice(self.start_px * count // self.input_px, -(-end * count // self.input_px))
 
@@ -43,7 +43,7 @@ class Side(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where an image lies in the model's input, whose whole the map covers: across (x) and down (y)."""
+    """Where an image lies in the model's input: across (x) and down (y). The map covers the whole input."""
 
     across: Side
     down: Side
@@ -55,11 +55,11 @@ class Placement(NamedTuple):
 
 
 class Region(NamedTuple):
-    """One region in pixels of the stored image; pixel i of a side covers i to i + 1. Fields as in schemas/commit.py.
+    """One region in pixels of the stored image; pixel i of a side covers i to i + 1. schemas/commit.py has the same fields.
 
     x0, y0, x1, y1: the smallest box of whole pixels around the region, x1 and y1 exclusive.
-    area_px: of the region's cells, as far as they show the image, px^2.
-    peak: largest map value.  mass: sum of the map values of the cells, each counted once, whatever its size.
+    area_px: of the parts of the region's cells that show the image, px^2.
+    peak: largest map value.  mass: sum of the map values of the cells; each counts once, whatever its size.
     centroid_x, centroid_y: of the cells' visible parts, each weighted by its area times (value - threshold), px.
     """
 
@@ -76,7 +76,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """regions: those kept, highest peak first.  count: of all there are, more than `regions` where some were left out."""
+    """regions: those kept, highest peak first.  count: of all regions, also those left out."""
 
     regions: list[Region]
     count: int
@@ -85,12 +85,12 @@ class Found:
 def threshold_of(held_out_maxima: ArrayLike, share: float = 0.05) -> float:
     """The smallest threshold at which at most `share` of held-out good images have a region, that is, a cell above it.
 
-    With k = the most images that are at most that share of all n (k / n <= share), this is the (k + 1)-th largest maximum.
-    Ties leave fewer than k images above it. Where n < 1 / share it is the largest maximum, and no image is above it. A new
-    good image has a region with probability (k + 1) / (n + 1) at most: 5 % at n = 19, but 1 in 6 at n = 5.
+    Let k be the most of the n images for which k / n <= share; the threshold is the (k + 1)-th largest maximum. Ties leave
+    fewer than k images above it. If n < 1 / share it is the largest maximum, and no image is above it. A new good image has
+    a region with probability (k + 1) / (n + 1) at most: 5 % at n = 19, but 1 in 6 at n = 5.
 
     Args:
-        held_out_maxima: largest map value of each image where the map shows it (`Placement.shown`), (n,), finite.
+        held_out_maxima: largest map value of each image, in the part that shows it (`Placement.shown`), (n,), finite.
         share: 0 <= share < 1.
     Returns:
         One of the maxima, a float32 value; a cell is above it when it is greater.
@@ -108,13 +108,13 @@ def threshold_of(held_out_maxima: ArrayLike, share: float = 0.05) -> float:
 
 
 def find_regions(anomaly_map: NDArray[np.float32], threshold: float, placement: Placement) -> Found:
-    """The 8-connected components of the cells above (greater than) the threshold; cells of the padding are cut off first.
+    """The 8-connected components of the cells above (greater than) the threshold, after the padding's cells are cut off.
 
     Args:
-        anomaly_map: (h, w) float32, finite; higher is more anomalous. Negative values are as good as others.
+        anomaly_map: (h, w) float32, finite; higher is more anomalous. It may hold negative values.
         threshold: map value; compared as float32.
     Returns:
-        At most `MAX_REGIONS` regions, highest peak first, equal peaks in reading order of their first cells.
+        At most `MAX_REGIONS` regions, highest peak first; equal peaks are in reading order of their first cells.
 
     >>> cells = np.zeros((4, 4), np.float32)
     >>> cells[1, 1:3] = 2, 5
@@ -161,6 +161,6 @@ def _region(cells: NDArray[np.int64], shown: NDArray[np.float32], threshold: np.
 
 
 def _sides(indices: NDArray[np.int64], edges: Edges) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Begin and end of the cells in pixels of the stored image, (n,) each."""
+    """Start and end of the cells in pixels of the stored image, (n,) each."""
     numerators, denominator = edges
     return numerators[indices] / denominator, numerators[indices + 1] / denominator

@@ -1,4 +1,4 @@
-"""Image scores read off an anomaly map, whichever detector made it."""
+"""Image scores from an anomaly map of any detector."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from torch import Tensor
 def top_mean(cells: Tensor, share: float) -> Tensor:
     """Mean of the largest cells of a map (B, h, w), the given share of them and at least one, (B,).
 
-    Between the map's mean, in which a small defect drowns, and its maximum, which one rare cell decides.
+    It lies between the map's mean, which hides a small defect, and its maximum, which one rare cell decides.
 
     >>> import torch
     >>> top_mean(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), share=0.5)

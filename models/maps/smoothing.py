@@ -1,7 +1,7 @@
-"""Anomaly maps enlarged to the image's size and smoothed, as one matrix for the rows and one for the columns.
+"""Enlarges anomaly maps to the image's size and smooths them, with one matrix for the rows and one for the columns.
 
-Both steps are linear and separable, so map -> R map C' with fixed R, C is the same arithmetic for every image: 0.1 ms
-an image from 64 x 64 to 256 x 256 on one core, where enlarging and filtering one after the other take several.
+Both steps are linear and separable, so map -> R map C' with fixed R, C is the same arithmetic for every image. From 64 x 64
+to 256 x 256 this takes 0.1 ms per image on one core; enlarging and filtering one after the other take several.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ TRUNCATE = 4.0  # standard deviations, scipy's default
 
 
 def gaussian_kernel(sigma: float) -> Tensor:
-    """Weights at the offsets -r..r, r = round(4 sigma), sum 1, (2r + 1,), float64. sigma in cells, positive.
+    """Weights at the offsets -r..r, r = round(4 sigma), with sum 1, (2r + 1,), float64. sigma: in cells, positive.
 
     >>> gaussian_kernel(0.5).round(decimals=3)
     tensor([0.0000, 0.1060, 0.7870, 0.1060, 0.0000], dtype=torch.float64)
@@ -26,7 +26,7 @@ def gaussian_kernel(sigma: float) -> Tensor:
 def smoothing_matrix(size: int, sigma: float) -> Tensor:
     """Gaussian filter of one axis, (size, size), float64; the identity for sigma 0.
 
-    Beyond the edge the samples come mirrored with the edge's own repeated (c b a | a b c), scipy's mode "reflect".
+    Samples beyond the edge are mirrored, and the edge's own is repeated (c b a | a b c), as in scipy's mode "reflect".
 
     >>> matrix = smoothing_matrix(8, sigma=2.0)
     >>> matrix.shape, bool(torch.allclose(matrix.sum(1), torch.ones(8, dtype=torch.float64)))

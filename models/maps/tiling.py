@@ -1,9 +1,9 @@
-"""An image of any size as overlapping tiles of the artifact's input size, and the tiles' results as the image's.
+"""Cuts an image of any size into overlapping tiles of the artifact's input size, and joins the tiles' results.
 
 Tiles start at whole cells of the anomaly map, so that their maps lie on one grid and are never resampled. Where tiles
 overlap, a window fades from one to the next; it is zero on each tile's rim, where the detector sees its own padding
-instead of the picture. Everything is added in one fixed order in float64: the same bits in every run. numpy only, because
-processes without torch cut tiles too.
+instead of the picture. Everything is added in one fixed order in float64, which gives the same bits in every run. This file
+uses only numpy, because processes without torch cut tiles too.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAP_CELLS = 256
-"""A stored map's longer side has at most so many cells: 64 KiB a row of the maps table, 128 MiB a row group of it."""
+"""The most cells along a stored map's longer side: 64 KiB per row of the maps table, 128 MiB per row group of it."""
 
 
 def tile_origins(length: int, tile: int, overlap: int) -> NDArray[np.int64]:
-    """First position of each tile, (T,), ascending: neighbours share `overlap`, the last one ends flush and may share more.
+    """First position of each tile, (T,), ascending. Neighbours share `overlap`; the last one ends flush and may share more.
 
-    One tile where the length is at most the tile's; it then reaches beyond the end.
+    If the length is at most the tile's, there is one tile, which reaches beyond the end.
 
     >>> tile_origins(10, tile=4, overlap=1)
     array([0, 3, 6])
@@ -34,10 +34,10 @@ def tile_origins(length: int, tile: int, overlap: int) -> NDArray[np.int64]:
 
 
 def tile_weights(origins: NDArray[np.int64], tile: int) -> NDArray[np.float64]:
-    """Weight of each tile at each of its cells, (T, tile): 1 in sum over the tiles at every cell, and 1 where one is alone.
+    """Weight of each tile at each of its cells, (T, tile). The tiles' weights at a cell add up to 1.
 
-    Between neighbours that share V cells it rises from 0 to 1 as a raised cosine over the middle V / 2, so the outer V / 4
-    of a tile counts for nothing where the neighbour sees it further inside.
+    Between neighbours that share V cells it rises from 0 to 1 as a raised cosine over the middle V / 2. So the outer V / 4
+    of a tile has no weight where the neighbour sees it further inside.
 
     >>> tile_weights(tile_origins(7, tile=4, overlap=1), tile=4)
     array([[1. , 1. , 1. , 0.5],
@@ -50,7 +50,7 @@ def tile_weights(origins: NDArray[np.int64], tile: int) -> NDArray[np.float64]:
             rise = 0.5 - 0.5 * np.cos(np.pi * np.clip(2 * centres / shared - 0.5, 0, 1))
             weights[first] *= rise[::-1]
             weights[first + 1] *= rise
-    total = np.zeros(int(origins[-1]) + tile)  # 1 already unless the flush last tile reaches the last but two
+    total = np.zeros(int(origins[-1]) + tile)  # already 1 unless the flush last tile reaches the one two before it
     for origin, weight in zip(origins, weights, strict=True):
         total[origin : origin + tile] += weight
     return np.stack([w / total[origin : origin + tile] for origin, w in zip(origins, weights, strict=True)])
@@ -60,7 +60,7 @@ def tile_weights(origins: NDArray[np.int64], tile: int) -> NDArray[np.float64]:
 class Tiling:
     """How a model's images are cut. tile: (height, width) of a tile, px. map_size: (rows, columns) of a tile's map.
 
-    overlap: share of a tile that neighbours have in common at least, rounded up to whole cells.
+    overlap: the least share of a tile that neighbours have in common, rounded up to whole cells.
 
     >>> grid = Tiling(tile=(64, 64), map_size=(16, 16)).grid((64, 150))
     >>> grid.origins.tolist(), grid.map_size
@@ -75,7 +75,7 @@ class Tiling:
         for name, length, cells in zip(("height", "width"), self.tile, self.map_size, strict=True):
             if length % cells:
                 raise ValueError(
-                    f"map_{name} must divide the input's {name}, {length} px, where images are scored by tiles; got {cells}. "
+                    f"map_{name} must divide the input's {name}, {length} px, if images are scored by tiles; got {cells}. "
                     f"Train with another image size, or another map_{name}."
                 )
 
@@ -92,7 +92,7 @@ class Tiling:
 class Axis:
     """One direction of a tiled image; `length`, `tile`, `cell` in px, `overlap` in cells.
 
-    longest: the image's longer side, px: decides how many cells are stored.
+    longest: the image's longer side, px, which decides how many cells are stored.
     """
 
     length: int
@@ -160,9 +160,9 @@ class ImageScore(NamedTuple):
 
 
 class Mosaic:
-    """The tiles' maps blended into the image's, holding one row of tiles and the stored map, never the whole.
+    """Blends the tiles' maps into the image's; it holds one row of tiles and the stored map, never the whole.
 
-    A stored cell is the maximum of the blended cells whose centre lies in it: a mean would dilute what is small.
+    A stored cell is the maximum of the blended cells whose centres lie in it, because a mean would dilute small defects.
 
     >>> mosaic = Mosaic(Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6)))
     >>> mosaic.add(np.array([[[1.0, 2.0], [3.0, 4.0]], [[2.0, 5.0], [4.0, 6.0]]]))
@@ -178,7 +178,7 @@ class Mosaic:
         self._band = np.zeros((grid.rows.tile_cells, max(grid.columns.cells, grid.columns.tile_cells)))
 
     def add(self, maps: NDArray[np.floating]) -> None:
-        """The next tiles in row-major order, (n, h, w)."""
+        """Add the next tiles in row-major order, (n, h, w)."""
         rows, columns = self._grid.rows, self._grid.columns
         for cells in maps:
             row, column = divmod(self._added, len(columns.origins))
@@ -195,7 +195,7 @@ class Mosaic:
         return self._stored.astype(np.float32)
 
     def _settle(self, row: int) -> None:
-        """Store what no later tile row reaches, and go down to the next one."""
+        """Store the cells that no later row of tiles reaches, and move down to the next row."""
         rows, columns = self._grid.rows, self._grid.columns
         top = int(rows.origins[row])
         end = int(rows.origins[row + 1]) if row + 1 < len(rows.origins) else rows.cells
@@ -209,9 +209,9 @@ class Mosaic:
 class TileScores:
     """The results of an image's tiles, gathered in order.
 
-    The score is the highest tile's: what the detector says of the worst piece of the size it was trained on. A mean over
-    tiles would hide a small defect in a large image. So scores of larger images are higher as the maximum of more draws is,
-    and compare with those of images of about the same size. The embedding is the tiles' mean, as it is the cells' of one.
+    The score is the highest tile's: the detector's score of the worst piece of the size it was trained on. A mean over tiles
+    would hide a small defect in a large image. Larger images therefore score higher, as the maximum of more draws does, and
+    compare only with images of about the same size. The embedding is the mean of the tiles', each a mean of its cells.
 
     >>> scores = TileScores(Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6)))
     >>> scores.add(np.float32([0.5, 2.0]), np.ones((2, 2, 2), np.float32), np.zeros((2, 32), np.float16))
@@ -226,7 +226,7 @@ class TileScores:
         self._tiles = 0
 
     def add(self, scores: NDArray[np.float32], maps: NDArray[np.float32], embeddings: NDArray[np.float16]) -> None:
-        """The next n tiles: (n,), (n, h, w), (n, 32). A tile that is not a number makes the image none."""
+        """Add the next n tiles: (n,), (n, h, w), (n, 32). If a tile's score is NaN, so is the image's."""
         self._score = np.maximum(self._score, scores.max())
         self._mosaic.add(maps)
         for embedding in embeddings:
@@ -234,13 +234,13 @@ class TileScores:
         self._tiles += len(scores)
 
     def result(self) -> ImageScore:
-        """After the last tile."""
+        """The image's results, after the last tile."""
         embedding = (self._embeddings / self._tiles).astype(np.float16)
         return ImageScore(np.float32(self._score), self._mosaic.result(), embedding)
 
 
 def blend(maps: NDArray[np.floating], grid: TileGrid) -> NDArray[np.float32]:
-    """The stored map of an image whose tiles' maps, (T, h, w), are all at hand.
+    """The stored map of an image from all of its tiles' maps, (T, h, w).
 
     >>> grid = Tiling(tile=(4, 4), map_size=(2, 2)).grid((4, 6))
     >>> blend(np.ones((len(grid.origins), 2, 2)), grid).shape

@@ -2,12 +2,12 @@
 
 Definition (Bergmann et al. 2021, The MVTec Anomaly Detection Dataset, IJCV 129, section 5.2): a region is one
 8-connected component of a ground-truth mask. At a threshold, the overlap of a region is the share of its pixels at or
-above it; PRO is the mean overlap over all regions of all images, small ones weighing as much as large ones; the false
+above it. PRO is the mean overlap over all regions of all images; small ones have the same weight as large ones. The false
 positive rate is the share of all pixels outside every region (good images included) at or above it. The area is the
-integral of PRO over that rate from 0 to the limit by the trapezoid rule, the curve cut at the limit by linear
-interpolation, divided by the limit: 1 is perfect, and chance is limit / 2.
-Grey masks are made binary (>= 128) before any resizing. An image whose mask is empty adds its pixels to the false
-positive rate only.
+integral of PRO over that rate from 0 to the limit, divided by the limit: 1 is perfect, and chance is limit / 2. The
+integral uses the trapezoid rule and cuts the curve at the limit by linear interpolation.
+Grey masks are made binary (>= 128) before any resizing. An image with an empty mask adds its pixels only to the false
+positive rate.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 
 def binary_mask(mask: NDArray[np.integer | np.floating]) -> NDArray[np.bool_]:
-    """(H, W) grey mask, 0 to 255, at its original size, to defect pixels.
+    """Defect pixels of a grey mask (H, W), 0 to 255, at its original size.
 
     >>> binary_mask(np.uint8([[0, 127, 128, 255]]))
     array([[False, False,  True,  True]])
@@ -31,7 +31,7 @@ def binary_mask(mask: NDArray[np.integer | np.floating]) -> NDArray[np.bool_]:
 
 
 class AuproCurve:
-    """Takes images one by one; memory grows with the number of thresholds only, not with images or regions.
+    """Takes images one by one; memory grows only with the number of thresholds, not with images or regions.
 
     Thresholds are the 2^20 classes of `metrics.PixelCurve`, so the figure is exact for maps of 12 significant bits.
 
@@ -43,7 +43,7 @@ class AuproCurve:
 
     def __init__(self) -> None:
         classes = 1 << PixelCurve.BITS
-        self.overlap = np.zeros(classes, np.float64)  # of each class, summed over regions: 1 a region in all
+        self.overlap = np.zeros(classes, np.float64)  # of each class, summed over regions; each region adds 1 in total
         self.outside = np.zeros(classes, np.int64)
         self.regions = 0
 
@@ -85,8 +85,8 @@ def area_of_counts(overlap: NDArray[np.floating], outside: NDArray, regions: flo
     """Area up to the limit divided by the limit, 0 to 1; nan without a region or without a pixel outside.
 
     Args:
-        overlap: by class of score, rising: the shares of regions that lie in it, summed over regions, (T,).
-        outside: by class: pixels outside every region, (T,).
+        overlap: for each class of score, rising, the shares of regions that lie in it, summed over regions, (T,).
+        outside: for each class, the pixels outside every region, (T,).
 
     >>> area_of_counts(overlap=np.array([0.0, 1.0]), outside=np.array([10, 0]), regions=1)
     1.0

@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over groups: pieces, captures or lots are drawn again, never single images of one piece."""
+"""Intervals by bootstrap over groups: it draws whole pieces, captures or lots, never single images of one piece."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ LEVEL = (0.025, 0.975)
 
 
 class Interval(NamedTuple):
-    """A figure and its 95 % interval; low and high are nan where fewer than half of the draws had a value."""
+    """A figure and its 95 % interval; low and high are nan if fewer than half of the draws had a value."""
 
     value: float
     low: float
@@ -34,8 +34,8 @@ def interval(
     """Percentile bootstrap of figures over groups.
 
     Args:
-        statistic: (F,) figures of the positions of the images in a draw (repeats allowed); nan where a draw has none.
-        groups: the group of every image, (N,); every image its own group means a bootstrap by image.
+        statistic: positions of the images in a draw (with repeats) to (F,) figures; nan for a figure that a draw lacks.
+        groups: the group of every image, (N,); if every image is its own group, this is a bootstrap by image.
         draws: how many times the groups are drawn with replacement; the same draws serve all figures.
     Returns:
         the figures of all images, and the 2.5 % and 97.5 % points of the draws.

@@ -1,7 +1,7 @@
-"""Pixel figures with intervals: what each image adds is kept as small counts, so that images can be drawn again.
+"""Pixel figures with intervals: each image's part is kept as small counts, so that images can be drawn again.
 
-The figures themselves come from 2^20 classes of score, the bootstrap's draws from 2^16 (bfloat16's precision), which
-keeps an image at some ten kilobytes whatever its size.
+The figures themselves come from 2^20 classes of score. The bootstrap's draws use 2^16 (bfloat16's precision), so that an
+image takes about ten kilobytes whatever its size.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ DRAW_BITS = 16
 
 @dataclass(frozen=True)
 class ImagePixels:
-    """One image's pixels by class of score: the classes that occur, (K,), and for each the pixels outside and inside
-    the mask and the shares of regions; regions of the mask."""
+    """One image's pixels by class of score. classes: those that occur, (K,). outside, inside, overlap: for each class, the
+    pixels outside and inside the mask, and the shares of regions. regions: their number in the mask."""
 
     classes: NDArray[np.int64]
     outside: NDArray[np.float64]

@@ -14,7 +14,7 @@ Labels = NDArray[np.bool_]
 
 
 def auroc(scores: Scores, labels: Labels) -> float:
-    """P(score of a defect > score of a good) + half of the ties; nan where one of the classes is missing.
+    """P(score of a defect > score of a good image) + half of the ties; nan if one of the classes is missing.
 
     Source: Mann-Whitney U / (n_defects n_goods); Fawcett 2006, An introduction to ROC analysis.
 
@@ -30,7 +30,7 @@ def auroc(scores: Scores, labels: Labels) -> float:
 
 
 def average_precision(scores: Scores, labels: Labels) -> float:
-    """Sum over thresholds of (recall step) x precision, no interpolation; nan where one of the classes is missing.
+    """Sum over thresholds of (recall step) x precision, without interpolation; nan if one of the classes is missing.
 
     >>> average_precision(np.array([0.1, 0.6, 0.4, 0.9]), np.array([False, False, True, True])).__round__(4)
     0.8333
@@ -39,7 +39,7 @@ def average_precision(scores: Scores, labels: Labels) -> float:
 
 
 def f1_max(scores: Scores, labels: Labels) -> float:
-    """The largest F1 over all thresholds; an oracle's figure (it looks at the labels). nan where one class is missing.
+    """The largest F1 over all thresholds, an oracle's figure (it looks at the labels); nan if one class is missing.
 
     >>> f1_max(np.array([0.1, 0.6, 0.4, 0.9]), np.array([False, False, True, True]))
     0.8
@@ -71,7 +71,7 @@ def _f1_max(true_positives: NDArray[np.int64], false_positives: NDArray[np.int64
 
 @dataclass(frozen=True)
 class PixelFigures:
-    """AUROC, average precision and F1-max over pixels; nan where a class is missing."""
+    """AUROC, average precision and F1-max over pixels; nan if a class is missing."""
 
     auroc: float
     average_precision: float
@@ -81,9 +81,9 @@ class PixelFigures:
 class PixelCurve:
     """Counts pixels by score and label, image after image, in memory that does not grow with the images.
 
-    The threshold is the float32's own order with its lowest 12 bits dropped: 2^20 classes, each at most 0.05 % of its
-    value wide, over the whole range of finite float32. Scores of one class count as equal, so the figures are exact
-    for scores rounded to 12 significant bits.
+    The thresholds follow the order of float32 with its lowest 12 bits dropped: 2^20 classes, each at most 0.05 % of its
+    value wide, cover the whole range of finite float32. Scores of one class count as equal, so the figures are exact for
+    scores rounded to 12 significant bits.
 
     >>> curve = PixelCurve()
     >>> curve.add(np.float32([[0.1, 0.4], [0.6, 0.9]]), np.array([[False, False], [True, True]]))
@@ -97,7 +97,7 @@ class PixelCurve:
         self.counts = np.zeros((2, 1 << self.BITS), np.int64)
 
     def add(self, scores: NDArray[np.float32], labels: Labels) -> None:
-        """Scores and labels of any equal shape; scores finite."""
+        """Add scores and labels of one shape, whatever it is; scores are finite."""
         classes = score_classes(scores.ravel(), self.BITS)
         hit = labels.ravel().astype(bool)
         for label in (0, 1):
@@ -125,7 +125,7 @@ def score_classes(scores: NDArray[np.float32], bits: int) -> NDArray[np.int64]:
 
 
 def add_counts(counts: NDArray, classes: NDArray[np.int64], weights: NDArray[np.floating] | None = None) -> None:
-    """Add how often (or with which total weight) every class occurs to the counts, in place.
+    """Add the number of times every class occurs, or its total weight, to the counts, in place.
 
     >>> counts = np.zeros(4, np.int64)
     >>> add_counts(counts, np.array([1, 3, 3]))
@@ -139,7 +139,7 @@ def add_counts(counts: NDArray, classes: NDArray[np.int64], weights: NDArray[np.
 
 
 def figures_of_counts(goods: NDArray, defects: NDArray) -> PixelFigures:
-    """The figures from counts by class, classes in rising order of score, each (T,).
+    """The figures from counts per class, (T,) each; classes are in rising order of score.
 
     >>> figures_of_counts(goods=np.array([5, 3, 0]), defects=np.array([0, 0, 2]))
     PixelFigures(auroc=1.0, average_precision=1.0, f1_max=1.0)

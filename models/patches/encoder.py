@@ -1,11 +1,11 @@
-"""Patch SVDD's encoders of 32 x 32 and 64 x 64 pixel patches, and both for every patch of an image in one pass.
+"""Patch SVDD's encoders of 32 x 32 and 64 x 64 pixel patches, which embed every patch of an image in one pass.
 
-Every convolution is valid, so a patch's embedding depends on its own pixels only and one pass over the image gives what
-cutting patches gives. With conv1 at stride 2 the activations of patches that start on even pixels are one shared grid
-with a cell every 2 pixels; the convolutions after it have stride 1 there, and the last one is evaluated only at every
+Every convolution is valid, so a patch's embedding depends only on its own pixels, and one pass over the image gives the
+same as cutting out patches. With conv1 at stride 2, the activations of patches that start on even pixels share one grid
+with a cell every 2 pixels. The convolutions after it have stride 1 there, and the last one is evaluated only at every
 (stride / 2)-th cell. A patch of 64 pixels is four of 32 at offsets of 0 and 32 pixels, which are cells of the same grid,
-so its encoder reads them by a dilated convolution. For 256 x 256 images at stride 4 this is 5.1 G multiply-adds instead
-of the 92 + 19 G of cutting out the 57 x 57 and 13 x 13 patches: 22 times fewer.
+so its encoder reads them by a dilated convolution. For 256 x 256 images at stride 4 this takes 5.1 G multiply-adds;
+cutting out the 57 x 57 and 13 x 13 patches would take 92 + 19 G, 22 times more.
 
 Source: Yi and Yoon 2020, Patch SVDD, section 3.3 and figure 5, arXiv:2006.16067; tests/golden/README.md section 6.
 """
@@ -27,8 +27,8 @@ FIRST_SPREAD = 0.5  # of the embeddings' last layers, so that tanh does not satu
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights that keep the variance from layer to layer, biases 0. torch's own let it fall by a factor of thousands through
-    the encoder's ten layers, and embeddings start all but equal. Source: He et al. 2015, equation 10, arXiv:1502.01852.
+    """Set biases to 0 and weights so that every layer keeps the variance. torch's own weights let it fall by a factor of
+    thousands in ten layers, so that embeddings start almost equal. Source: He et al. 2015, equation 10, arXiv:1502.01852.
 
     >>> encoder = EncoderHier()
     >>> initialise(encoder)
@@ -48,7 +48,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class EncoderDeep(nn.Module):
-    """Encoder of 32 x 32 patches; of their pixels the last row and column are not read (the receptive field is 31).
+    """Encoder of 32 x 32 patches; it does not read their last row and column (the receptive field is 31).
 
     >>> EncoderDeep()(torch.zeros(1, 3, 40, 48), stride=4).shape
     torch.Size([1, 64, 3, 5])
@@ -74,7 +74,7 @@ class EncoderDeep(nn.Module):
             (B, 64, (H - 32) // stride + 1, (W - 32) // stride + 1), float32 between -1 and 1.
         """
         height, width = images.shape[2:]
-        x = images[:, :, : height - height % 2, : width - width % 2]  # an odd last line would give cells that are no patch
+        x = images[:, :, : height - height % 2, : width - width % 2]  # an odd last line would give cells without a patch
         for layer in self.convolutions[:-1]:
             x = F.leaky_relu(layer(x), LEAKY_SLOPE)
         last = self.convolutions[-1]
@@ -118,6 +118,6 @@ class EncoderHier(nn.Module):
         return small, self._join(small[:, :, ::every, ::every], SMALL // LARGE_STRIDE)
 
     def _join(self, quadrants: Tensor, reach: int) -> Tensor:
-        """Small patches' embeddings to large ones', `reach` cells being 32 pixels."""
+        """Join small patches' embeddings to those of large ones; `reach` cells are 32 pixels."""
         x = F.leaky_relu(F.conv2d(quadrants, self.join.weight, self.join.bias, dilation=reach), LEAKY_SLOPE)
         return torch.tanh(self.mix(x).to(quadrants.dtype))

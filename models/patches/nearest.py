@@ -1,15 +1,15 @@
-"""Exact nearest neighbours in a bank of vectors, and the choice of a bank that stays bounded.
+"""Exact nearest neighbours in a bank of vectors, and the choice of a bank of bounded size.
 
-The search is one matrix product per block of queries: |x - y|^2 = |x|^2 - 2 x.y + |y|^2 in float32 says in which group of
-GROUP bank rows the nearest one is, and the differences x - y of that group's rows give row and distance. The product's
-rounding can only choose the wrong group: with c the bank's mean and s the larger of |x - c| and max |y - c|, products and
-sums are off by e <= 4 (D + 4) 2^-24 s^2, so the squared distance returned is at most 2 e too large, and never too small.
+The search is one matrix product per block of queries: |x - y|^2 = |x|^2 - 2 x.y + |y|^2 in float32 finds the group of
+GROUP bank rows that holds the nearest one, and the differences x - y of that group's rows give row and distance. The
+product's rounding can only choose the wrong group. With c the bank's mean and s the larger of |x - c| and max |y - c|,
+products and sums are off by e <= 4 (D + 4) 2^-24 s^2, so the squared distance is at most 2 e too large and never too small.
 """
 
 import torch
 from torch import Tensor
 
-QUERIES = 512  # a block: its products with PRODUCTS bank rows stay in a processor's cache
+QUERIES = 512  # the products of this many with PRODUCTS bank rows stay in a processor's cache
 PRODUCTS = 1024
 GROUP = 32
 
@@ -48,7 +48,7 @@ def _whole_groups(bank: Tensor) -> Tensor:
 
 
 def _rows(queries: Tensor, bank: Tensor, squares: Tensor, real: int, count: int) -> Tensor:
-    """Rows of the count nearest, (Q, count). They lie in the count groups whose minima are least."""
+    """The `count` nearest rows, (Q, count). They lie in the `count` groups with the least minima."""
     minima = torch.cat(
         [
             torch.addmm(part_squares, queries, part.T, alpha=-2)
@@ -96,7 +96,7 @@ def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
 
 
 def filled(vectors: Tensor, rows: int) -> Tensor:
-    """The first vectors, (rows, D); fewer are repeated in their order, which changes no nearest distance.
+    """The first vectors, (rows, D). Fewer vectors are repeated in order, which changes no nearest distance.
 
     >>> filled(torch.tensor([[1.0], [2.0]]), rows=3)
     tensor([[1.],

@@ -1,8 +1,8 @@
 """Pairs of patches that Patch SVDD's encoder learns from: where they lie, cutting them out, colour and pixel noise.
 
 Places are (row, column) of a patch's first pixel. They are drawn from numpy's legacy generator in the original's order,
-so that a seed gives the original's pairs. As there, the second patch is moved into the image where it would leave it: a
-jittered pair can then be one patch twice, and a neighbour nearer than its class says, or on no side at all.
+so that a seed gives the original's pairs. A second patch that would leave the image is moved into it, as in the original:
+a jittered pair can then be the same patch twice, and a neighbour can lie nearer than its class says, or on no side at all.
 
 Source: Yi and Yoon 2020, Patch SVDD, sections 3.1 and 3.2, arXiv:2006.16067; tests/golden/README.md section 6.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Place = tuple[int, int]
-# The class is the index: on which side of the first patch the second one lies, (rows down, columns right).
+# The class is the index. It says on which side of the first patch the second one lies, (rows down, columns right).
 SIDES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
@@ -40,7 +40,7 @@ def neighbours(random: np.random.RandomState, height: int, width: int, patch: in
 
 
 def jittered(random: np.random.RandomState, height: int, width: int, patch: int, reach_sizes: float = 1 / 32) -> Pair:
-    """Two patches at an offset of at most patch * reach_sizes pixels along either axis, not both 0. 1/32 is the original's.
+    """Two patches at an offset of at most patch * reach_sizes pixels along either axis, not both 0 (original: 1/32).
 
     >>> jittered(np.random.RandomState(7), height=256, width=256, patch=64)
     Pair(first=(175, 25), second=(176, 26), side=0)
@@ -63,11 +63,11 @@ def _inside(place: Place, height: int, width: int, patch: int) -> Place:
 
 
 def cut(images: Tensor, pairs: list[Pair], patch: int) -> Tensor:
-    """One pair of patches of every image.
+    """Cut one pair of patches out of every image.
 
     Args:
         images: (B, C, H, W).
-        pairs: B.
+        pairs: B of them.
     Returns:
         (B, 2, C, patch, patch).
 
@@ -84,8 +84,8 @@ def cut(images: Tensor, pairs: list[Pair], patch: int) -> Tensor:
 
 
 def distorted(patches: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """A colour shift per patch and noise per value, both normal with standard deviation sigma, so that the side cannot be
-    told from colour fringes: (..., 3, H, W), values scaled to a range of 1.
+    """Add a colour shift per patch and noise per value, both normal with standard deviation sigma, so that colour fringes
+    do not give the side away: (..., 3, H, W), values scaled to a range of 1.
 
     >>> distorted(torch.zeros(2, 3, 32, 32), sigma=0.02, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3, 32, 32])

@@ -1,11 +1,11 @@
-"""Training of Patch SVDD's encoder from scratch: neighbours' positions, and that patches close by are alike.
+"""Training of Patch SVDD's encoder from scratch: it learns the positions of neighbours, and that close patches are alike.
 
-Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/golden/README.md section 6. Other than the
-original, which ends after 300 epochs with a constant learning rate: a short one-cycle schedule, averaged weights, one image
-for the four pairs of a draw, and the first epoch trains too. The original's distance of close patches (equation 3) is least
-where all embeddings are equal, and only the positions keep them apart; on a plain texture these take longer to learn than a
-short training has, and the embeddings collapse (docs/accuracy.md). So by default a close patch is told from other images'
-patches by its distance: `contrast`.
+Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/golden/README.md section 6. The original ends
+after 300 epochs with a constant learning rate. Here the schedule is a short one-cycle, weights are averaged, the four pairs
+of a draw come from one image, and the first epoch trains too. The original's distance of close patches (equation 3) is least
+when all embeddings are equal, and only the positions keep them apart. On a plain texture the positions take longer to learn
+than a short training lasts, and the embeddings collapse (docs/accuracy.md). So the default, `contrast`, tells a close patch
+from other images' patches by its distance.
 """
 
 from typing import Literal, NamedTuple
@@ -21,18 +21,18 @@ from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, Encoder
 from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
 
 PAIR_REACH = 0.5
-SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are some 2 apart
+SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are about 2 apart
 
 
 class PatchTraining(BaseModel):
     """How the encoder and the bank are made.
 
-    pairs_per_image: draws of an image in an epoch, each of one pair a task and patch size (original: 100, and 300 epochs).
-    epoch_steps: the least steps an epoch has; of few images it draws oftener. batch_size: draws (original: 64).
+    pairs_per_image: draws per image and epoch, each of one pair per task and patch size (original: 100, and 300 epochs).
+    epoch_steps: the least steps of an epoch; it draws few images more often. batch_size: draws (original: 64).
     learning_rate: Adam's, the peak of a one-cycle schedule (original: 1e-4, constant). svdd_weight: lambda. pair_loss:
-    contrast, or distance, the original's. pair_reach: how far the second of two close patches may be along either axis, in
-    patch sizes (original: 1/32). distortion: standard deviation of colour shift and noise, of a value range of 1.
-    exam_images: how many images whitening and bank are made of while training goes on and the detector is only examined.
+    contrast, or the original's distance. pair_reach: how far the second of two close patches may be along either axis, in
+    patch sizes (original: 1/32). distortion: standard deviation of colour shift and noise, for a value range of 1.
+    exam_images: how many images make the whitening and the bank when the detector is only examined during training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,11 +52,11 @@ class PatchTraining(BaseModel):
 
 
 class PositionClassifier(nn.Module):
-    """On which side of one patch another one lies, from the difference of their embeddings.
+    """Finds the side of one patch on which another one lies, from the difference of their embeddings.
 
     The original's last layer normalises its weight (per input, over the eight outputs) where autograd does not see it, so
-    that weight never learns. Here it is what that makes it, a fixed random projection: a buffer, normalised once. Only
-    its bias is trained, and the layers before it learn to use it.
+    that weight never learns: it is a fixed random projection. Here it is a buffer, normalised once. Only the bias is
+    trained, and the layers before it learn to use it.
 
     >>> PositionClassifier()(torch.zeros(4, EMBEDDING), torch.ones(4, EMBEDDING)).shape
     torch.Size([4, 8])
@@ -74,7 +74,7 @@ class PositionClassifier(nn.Module):
         self.register_buffer("directions", normalised(last.weight.detach()))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Embeddings (B, 64) of either patch to logits (B, 8)."""
+        """Embeddings (B, 64) of both patches to logits (B, 8)."""
         x = F.leaky_relu(self.fc1(first - second), LEAKY_SLOPE)
         return F.linear(F.leaky_relu(self.fc2(x), LEAKY_SLOPE), self.directions, self.bias)
 
@@ -90,8 +90,8 @@ def normalised(weight: Tensor) -> Tensor:
 
 
 class Losses(NamedTuple):
-    """Means over the draws: cross entropies of the positions in nats, and of the close pairs the contrast, in nats too, or
-    the Euclidean distance."""
+    """Means over the draws: the positions' cross entropies in nats, and the close pairs' contrast, also in nats, or their
+    Euclidean distance."""
 
     position_large: Tensor
     position_small: Tensor
@@ -122,7 +122,7 @@ class PatchTasks(nn.Module):
     def forward(self, patches: Maps) -> Losses:
         """Args:
         patches: neighbours (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32), their sides (B, 2) int64, large and small; jittered
-            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). float32.
+            pairs (B, 2, 3, 64, 64) and (B, 2, 3, 32, 32). All patches are float32.
         """
         near_large, near_small, sides, jittered_large, jittered_small = patches
         first, second, one, other = self._embed(self.encoder, near_large, jittered_large)
@@ -135,7 +135,7 @@ class PatchTasks(nn.Module):
         )
 
     def _embed(self, encoder: nn.Module, near: Tensor, close: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings (B, 64) of the first and second patches of either kind of pair, all in one pass."""
+        """Embeddings (B, 64) of the first and second patches of both kinds of pair, all in one pass."""
         patches = torch.cat([near[:, 0], near[:, 1], close[:, 0], close[:, 1]])  # (4 B, 3, K, K)
         patches = patches.contiguous(memory_format=torch.channels_last)
         with torch.autocast(patches.device.type, self.conv_dtype, enabled=self.conv_dtype is not None):
@@ -143,7 +143,7 @@ class PatchTasks(nn.Module):
 
 
 def mean_distance(one: Tensor, other: Tensor) -> Tensor:
-    """Of pairs (B, 64), Euclidean; a scalar. Yi and Yoon 2020, equation 3.
+    """The mean Euclidean distance of pairs (B, 64), a scalar. Yi and Yoon 2020, equation 3.
 
     >>> mean_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor(5.)
@@ -152,16 +152,16 @@ def mean_distance(one: Tensor, other: Tensor) -> Tensor:
 
 
 def contrast(one: Tensor, other: Tensor) -> Tensor:
-    """How surely an embedding's partner is told from the partners of other images' embeddings by its distance.
+    """How badly distances tell an embedding's partner from the partners of other images' embeddings.
 
-    Cross entropy of the partner under softmax(-SHARPNESS d), d the distances to all B candidates. Embeddings that come closer
-    together tell less, so a collapse does not lower it, and tanh keeps them from growing without end. It depends on which
-    images stand together in a shard. Source: the form is InfoNCE, van den Oord et al. 2018, equation 4, arXiv:1807.03748.
+    This is the partner's cross entropy under softmax(-SHARPNESS d), d the distances to all B candidates. Embeddings that come
+    closer together tell less, so a collapse does not lower it, and tanh keeps them from growing without end. It depends on
+    which images share a shard. Source: the form is InfoNCE, van den Oord et al. 2018, equation 4, arXiv:1807.03748.
 
     Args:
         one, other: (B, 64), row i of both from image i.
     Returns:
-        nats, a scalar; log B where nothing is told, 0 for one image.
+        nats, a scalar; log B when the distances tell nothing, 0 for one image.
 
     >>> apart = torch.tensor([[0.0, 0.0], [5.0, 0.0]])
     >>> contrast(apart, apart), contrast(torch.zeros(2, 2), torch.zeros(2, 2))
@@ -172,7 +172,7 @@ def contrast(one: Tensor, other: Tensor) -> Tensor:
 
 
 class Draws:
-    """From whole images to what PatchTasks reads, at random but reproducibly. distortion: in the images' unit.
+    """Draws what PatchTasks reads from whole images, at random but reproducibly. distortion: in the images' unit.
 
     >>> [tuple(x.shape) for x in Draws(distortion=0.02, seed=0)(torch.zeros(2, 3, 64, 96))]
     [(2, 2, 3, 64, 64), (2, 2, 3, 32, 32), (2, 2), (2, 2, 3, 64, 64), (2, 2, 3, 32, 32)]

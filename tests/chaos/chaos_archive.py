@@ -1,4 +1,4 @@
-"""A small archive with every kind of shard in it and a few bad images, and what a run has published of it."""
+"""A small archive with every kind of shard and a few bad images, and the rows that a run published for it."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ from pipeline.tables.delta import storage_options
 KEY_PATTERN = "{line}/{date}/{name}"
 TABLES = ("scores", "maps", "regions", "errors")
 NOT_COMPARED = {"scored_at"}
-"""Columns that say when an image was scored, not what came of it."""
+"""Columns that say when an image was scored, not its result."""
 IMAGES, BAD = 28, 3
 UNIT_IMAGES = 4
 IMAGES_LATER, BAD_LATER = 33, 4
@@ -33,7 +33,7 @@ def fill(store: Store) -> None:
 
 
 def add(store: Store) -> None:
-    """What comes later: a changed image, new ones on a day that has some already, one of them bad, and a changed shard."""
+    """Later additions: a changed image, new images on a day that already has some (one is bad), and a changed shard."""
     store.put("a/2026-01-01/00.png", encoded(60))
     for i in range(61, 65):
         store.put(f"a/2026-01-02/{i}.png", _cut(encoded(i)) if i == 62 else encoded(i))
@@ -61,7 +61,7 @@ def _cut(content: bytes) -> bytes:
 
 
 def settings(model: str, input: str, output: str, **more: Any) -> dict[str, Any]:
-    """Of the scoring command, as plain values."""
+    """The scoring command's settings as plain values."""
     source = {"unit_images": UNIT_IMAGES, "key_pattern": KEY_PATTERN, "read_threads": 2}
     return {
         "model": model,
@@ -75,7 +75,7 @@ def settings(model: str, input: str, output: str, **more: Any) -> dict[str, Any]
 
 
 def published(output: str) -> dict[str, list[tuple]]:
-    """Every row of the tables, in one order, as tuples that are equal only when all bits are."""
+    """Every row of the tables, in a fixed order, as tuples that are equal only if all bits are."""
     found = {}
     for name in TABLES:
         rows = DeltaTable(f"{output}/{name}", storage_options=storage_options(output)).to_pyarrow_table()

@@ -8,7 +8,7 @@ from e2e_archives import command, encoded, with_threshold, write_files
 from experiment import Laboratory
 from fault_proxy import FaultProxy
 
-MAP_THRESHOLD = 3.0  # of the untrained features: a third of the images have regions
+MAP_THRESHOLD = 3.0  # gives regions to a third of the images with untrained features
 
 
 def pytest_generate_tests(metafunc):
@@ -26,7 +26,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def marking_model(tmp_path_factory):
-    """A CS-Flow of one epoch that finds regions."""
+    """A CS-Flow, trained for one epoch, that finds regions."""
     folder = tmp_path_factory.mktemp("model")
     write_files(folder / "good", {f"{i:03d}.png": encoded(7 * i + 1) for i in range(40)})
     command(
@@ -45,7 +45,7 @@ def laboratory(s3, marking_model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def record(request):
-    """Writes a line of the report: what was done, what was seen."""
+    """Writes a line of the report: the deed and the outcome."""
     path = request.config.getoption("--chaos-report")
     if path is None:
         yield lambda *cells: None

@@ -1,4 +1,4 @@
-"""One `flowscore score` in a process that can be killed, forked from one that has everything imported."""
+"""One `flowscore score` in a process that can be killed; it is forked from a process that has imported everything."""
 
 import contextlib
 import multiprocessing
@@ -17,7 +17,7 @@ TIMEOUT_S = 120
 
 
 def prepare() -> None:
-    """Start the process that drivers are forked from; it imports in advance only what PYTHONPATH leads to."""
+    """Start the process that drivers are forked from; it can preload only modules on PYTHONPATH."""
     START.set_forkserver_preload(["driver_imports"])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -39,13 +39,13 @@ class Driver:
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL, at any point; back when the process is gone."""
+        """Send SIGKILL, at any point; returns once the process is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        connection.wait([self._process.sentinel])  # not join: `wait` may be asking for the exit code at the same time
+        connection.wait([self._process.sentinel])  # `wait` may be in join at the same time
 
     def wait(self) -> int:
-        """The exit code; AssertionError when it does not end."""
+        """The exit code; raises AssertionError if the process does not end."""
         self._process.join(TIMEOUT_S)
         code = self._process.exitcode
         if code is None:
@@ -62,7 +62,7 @@ def drive(settings: dict[str, Any], environment: dict[str, str], log: str, host:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= environment
-    tempfile.tempdir = None  # TMPDIR may be among them
+    tempfile.tempdir = None  # the environment may set TMPDIR
     import torch
     from inline_engine import InlineEngine
 

@@ -1,4 +1,4 @@
-"""What the process that drivers are forked from imports, so that a driver starts in a moment. It starts no thread."""
+"""The imports of the process that drivers are forked from, so that a driver starts at once. They start no thread."""
 
 import inline_engine  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""One experiment: a run that something is done to, the same command again, and whether nothing came of it."""
+"""One experiment: it harms a run, repeats the command, and checks that the result is that of an unharmed run."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from pipeline.storage.store import Store, open_store
 
 SCENARIOS = ("first", "later")
 FORESEEN = {0, 2, 5, -9}
-"""Exit codes of a driver that was harmed: done, refused, partial, killed. 1 is a traceback: nobody foresaw that."""
+"""The allowed exit codes of a harmed driver: done, refused, partial, killed. 1 is a traceback, which is never allowed."""
 
 
 @dataclass
 class Outcome:
-    """What was seen of one experiment; `faults` is empty when all is as it must be."""
+    """The observations of one experiment; `faults` is empty if everything is right."""
 
     exits: list[int] = field(default_factory=list)
     struck: int = 0
@@ -38,10 +38,10 @@ class Whole:
 
 
 class Laboratory:
-    """Archives on the S3 server, a model, and what uninterrupted runs make of them.
+    """Archives on the S3 server, a model, and the results of uninterrupted runs.
 
-    Scenario `first` scores an archive into an empty output. Scenario `later` scores what was added to one and changed in it,
-    into a copy of the output that a run before has left.
+    Scenario `first` scores an archive into an empty output. Scenario `later` scores additions and changes to the archive,
+    into a copy of the output that an earlier run left.
     """
 
     def __init__(self, proxy: FaultProxy, bucket: str, model: str, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Laboratory:
         assert all(whole.rows["regions"] for whole in self.whole.values())
 
     def experiment(self, output: str, point: Point) -> Outcome:
-        """Do it and look; the output is one of `new_output`."""
+        """Do the experiment and report what it shows; the output comes from `new_output`."""
         outcome = Outcome()
         commands = [point.fault, *([point.then] if point.then else []), None]
         finished: dict[str, int] = {}
@@ -85,7 +85,7 @@ class Laboratory:
         return outcome
 
     def wrong(self, scenario: str, output: str) -> list[str]:
-        """How the published rows differ from an uninterrupted run's, a sentence a table."""
+        """How the published rows differ from an uninterrupted run's, one sentence per table."""
         return differences(chaos_archive.published(output), self.whole[scenario].rows)
 
     def run(self, scenario: str, output: str, fault: Fault | None) -> tuple[int, list[Request], str]:
@@ -97,14 +97,14 @@ class Laboratory:
         return code, self.proxy.passed, driver[0].log.read_text()
 
     def start(self, scenario: str, output: str, log: str, host: str | None = None) -> Driver:
-        """A driver under way; `host` is what it takes its machine's name to be."""
+        """A driver that has started; it takes `host` for its machine's name."""
         path = self.folder / f"{log}.log"
         path.unlink(missing_ok=True)
         settings = chaos_archive.settings(self.model, f"{self.bucket}/in-{scenario}", output)
         return Driver(settings, self.environment, path, host)
 
     def new_output(self, scenario: str, name: str) -> str:
-        """Where the scenario starts from: nothing yet, or what the run before has left."""
+        """The output that the scenario starts from: an empty one, or one that the earlier run left."""
         output = f"{self.bucket}/{name}"
         if scenario == "later":
             store: Store = open_store(output)
@@ -123,8 +123,8 @@ class Laboratory:
         return requests
 
     def _finished(self, scenario: str, output: str) -> dict[str, int]:
-        """Objects of the input that are not to be read again below the given byte: all of whose units are committed, or, of
-        a tar, what comes before the part that is next. Objects that were replaced since are to be read."""
+        """Objects of the input that must not be read again below the given byte. That is the whole object if all of its
+        units are committed, or the start of a tar up to its next part. Objects that were replaced since may be read."""
         now = {entry.key: entry.etag for entry in open_store(f"{self.bucket}/in-{scenario}").list()}
         found: dict[str, int] = {}
         for run_id in run_ids(output):
@@ -152,7 +152,7 @@ class Laboratory:
         return not start.isdigit() or int(start) < until
 
     def _read_after_commit(self, scenario: str, output: str, requests: list[Request]) -> list[str]:
-        """Reads of loose images that came after the commit of their unit was done."""
+        """Reads of loose images after the commit of their unit."""
         commits = {r.key: r.number for r in requests if "/commits/" in r.key and r.method == "PUT" and r.done}
         found = []
         for run_id in run_ids(output):

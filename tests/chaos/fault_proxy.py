@@ -1,7 +1,7 @@
-"""A proxy in front of an S3 server that does one harm at one request, and writes down all that passes.
+"""A proxy in front of an S3 server that causes one fault at one request, and records every request.
 
-Clients sign the host that they talk to, so requests are handed on as they came, headers included, and the server behind
-takes them for its own. Every client of a run comes through here: botocore, obstore, the Delta writer and s3fs.
+Clients sign the host that they talk to, so the proxy passes requests on unchanged, headers included, and the server accepts
+them as its own. Every client of a run uses it: botocore, obstore, the Delta writer and s3fs.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ NOT_HANDED_ON = {"transfer-encoding", "connection", "keep-alive", "content-lengt
 class Fault:
     """What happens at the requests number `at` to `at + times - 1`, counted from 0.
 
-    kill_before, kill_after: the victim dies before the server sees the request, or after it has answered, unheard.
-    drop, drop_answer: the connection ends before the server sees the request, or after it has answered.
+    kill_before, kill_after: the victim dies before the server sees the request, or after the server answers but before the
+    victim hears it. drop, drop_answer: the connection ends before the server sees the request, or after it has answered.
     delay: the answer comes 0.3 s late. close_in_body, reset_in_body: half of the answer's body comes, then the connection
-    ends, orderly or not. short: half of the body comes and the length says that this is all. 403 to 503: that status
-    instead of a request. 500_after: that status after the server has done what was asked. harm: something is done to the
-    victim, then the request goes on.
+    ends, orderly or not. short: half of the body comes, and the length claims that this is all. 403 to 503: the proxy
+    answers with that status, without the server. 500_after: it does so after the server has fulfilled the request. harm: the
+    victim is harmed, then the request goes on.
     """
 
     kind: str
@@ -46,8 +46,8 @@ class Fault:
 
 
 class Request(NamedTuple):
-    """One request as it passed. key: of the object, or the prefix of a listing, with the bucket. status: 0 when the client
-    got none from the server; done: whether the server fulfilled it; sent: bytes of the body of its answer."""
+    """One request as it passed. key: of the object, or the prefix of a listing, with the bucket. status: 0 if the client
+    got none from the server. done: whether the server fulfilled the request. sent: bytes of the answer's body."""
 
     number: int
     method: str
@@ -70,7 +70,7 @@ class Passed:
 
 
 class FaultProxy:
-    """A context manager. `url` is the endpoint for clients; `arm` says what is to happen and forgets what has passed."""
+    """A context manager. `url` is the endpoint for clients; `arm` sets the fault and forgets the requests so far."""
 
     def __init__(self, upstream: str) -> None:
         target = urlsplit(upstream)
@@ -93,24 +93,24 @@ class FaultProxy:
         self._server.server_close()
 
     def arm(self, fault: Fault | None = None, harm: Callable[[], None] = lambda: None) -> None:
-        """From the next request on: this fault. `harm` is what a kill does; it returns when that is done."""
+        """Set the fault, counted from the next request. A kill calls `harm`, which returns once the harm is done."""
         with self._lock:
             self._fault, self._harm, self._passed = fault, harm, Passed()
 
     @property
     def passed(self) -> list[Request]:
-        """What has passed since `arm`, in the order of the answers."""
+        """The requests since `arm`, in the order of the answers."""
         with self._lock:
             return list(self._passed.requests)
 
     @property
     def struck(self) -> int:
-        """How many requests the fault has met since `arm`."""
+        """How many requests the fault has struck since `arm`."""
         with self._lock:
             return self._passed.struck
 
     def next(self) -> tuple[int, str | None]:
-        """Number the request that has come, and what is to happen to it."""
+        """Number the new request, and say which fault strikes it."""
         with self._lock:
             number, fault = self._passed.count, self._fault
             self._passed.count += 1
@@ -137,7 +137,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             pass
 
         def handle(self) -> None:
-            with contextlib.suppress(ConnectionError, TimeoutError):  # a client that is gone
+            with contextlib.suppress(ConnectionError, TimeoutError):  # the client is gone
                 super().handle()
 
         def finish(self) -> None:
@@ -187,7 +187,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._hang_up(reset=kind == "reset_in_body")
 
         def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            """The server's answer; asked again on a new connection when it has closed the one that was kept."""
+            """The server's answer. If the server has closed the kept connection, the request is sent again on a new one."""
             for fresh in (False, True):
                 if self._server is None or fresh:
                     self._server = HTTPConnection(*proxy.upstream, timeout=60)

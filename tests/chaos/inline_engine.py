@@ -1,4 +1,4 @@
-"""The stages of a run one after another in the driver's process: everything of a run but Ray, in a second."""
+"""Runs the stages one after another in the driver's process: a whole run without Ray, in a second."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,7 +12,7 @@ from schemas.outcome import Outcome
 
 
 class InlineEngine:
-    """As pipeline.stages.engine.RayEngine, for one process; images are decoded in it too, not in a child."""
+    """Does what pipeline.stages.engine.RayEngine does, in one process; it decodes images there too, not in a child."""
 
     def __init__(self) -> None:
         self._scorer: ScoreStage | None = None

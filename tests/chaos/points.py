@@ -1,4 +1,4 @@
-"""Which faults are tried: all kinds at all requests, in a seeded order, so that any number of them is a fair sample."""
+"""The faults to try: all kinds at all requests, in a seeded order, so that any number of them is a fair sample."""
 
 import random
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from fault_proxy import KINDS, Fault, Request
 
 IN_BODY = {"close_in_body", "reset_in_body", "short"}
 PASSING = ("500", "503", "429", "drop", "drop_answer", "403")
-LASTING = 9  # times in a row: more than a request is tried
-KILLED_AGAIN = 0.15  # share of the kills that are followed by another in the second run
+LASTING = 9  # times in a row, more often than a request is retried
+KILLED_AGAIN = 0.15  # share of the kills after which the second run is killed too
 LASTING_SHARE = 0.03
 
 
 class Point(NamedTuple):
-    """scenario: which run it is done to. fault: to the first command; then: to the second one, a third ends the run."""
+    """scenario: the run that is harmed. fault: strikes the first command. then: strikes the second; a third ends the run."""
 
     scenario: str
     fault: Fault
@@ -25,7 +25,7 @@ class Point(NamedTuple):
 
 def points(uninterrupted: dict[str, list[Request]], count: int, seed: int) -> list[Point]:
     """Args:
-    uninterrupted: by scenario, the requests of a run that nothing is done to.
+    uninterrupted: by scenario, the requests of an unharmed run.
     """
     rng = random.Random(seed)
     found = [

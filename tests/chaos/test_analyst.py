@@ -1,4 +1,4 @@
-"""An analyst reads the tables ten times a second while runs are killed in the middle of publishing and repeated."""
+"""An analyst reads the tables ten times a second while runs are killed in the middle of publishing and then repeated."""
 
 import random
 import threading
@@ -21,7 +21,7 @@ QUESTIONS = {
 
 
 class Analyst(threading.Thread):
-    """Reads until it is told to stop; `seen` has every set of answers once."""
+    """Reads until it is told to stop; `seen` holds every set of answers once."""
 
     def __init__(self, output: str) -> None:
         super().__init__(name="analyst")

@@ -1,4 +1,4 @@
-"""The driver's clock jumps in the middle of a run, for a while or for good. Storage refuses what is signed 15 minutes off."""
+"""The driver's clock jumps in the middle of a run, for a while or for good. Storage refuses signatures 15 minutes off."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def clock(drivers):
 
 @pytest.fixture
 def command(laboratory, clock, tmp_path):
-    """`flowscore score` under that clock; `jump` is called when the given share of the usual requests has come."""
+    """`flowscore score` under that clock; `jump` is called once the given share of the usual requests has come."""
 
     def run(output, share=0.0, jump=lambda: None, outage_s=60, attempts=ATTEMPTS):
         settings = chaos_archive.settings(laboratory.model, f"{laboratory.bucket}/in-first", output)
@@ -129,7 +129,7 @@ def test_a_clock_that_is_wrong_for_a_while_costs_that_while(share, days, command
 
     code, log = command(output, share, jump)
     assert code == DONE, log
-    assert refused(laboratory) > 0, "the jump must be seen by storage"
+    assert refused(laboratory) > 0, "storage must see the jump"
     assert laboratory.wrong("first", output) == []
 
 

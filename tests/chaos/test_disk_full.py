@@ -16,7 +16,7 @@ STEPS_KIB = {"output": (64, 128, 192, 256, 320, 384, 448, 512), "scratch": (4, 8
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own, and how to give it another size."""
+    """A file system for this test, and a function that changes its size."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -30,7 +30,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory, marking_model):
-    """A local archive, and what an uninterrupted run publishes of it."""
+    """A local archive, and the rows that an uninterrupted run publishes for it."""
     prepare()
     folder = tmp_path_factory.mktemp("archive")
     chaos_archive.fill(open_store(folder / "in"))

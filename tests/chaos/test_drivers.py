@@ -1,4 +1,4 @@
-"""Several drivers on one run by mistake, and one that was thought dead and comes back."""
+"""Several drivers work on one run by mistake, and a driver that was thought dead comes back."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ DONE, PARTIAL = 0, 5
 
 
 def wait_for(proxy, said):
-    """Until a request has passed that `said` is true of."""
+    """Wait until a request has passed for which `said` is true."""
     for _ in range(1200):
         if any(said(request) for request in proxy.passed):
             return
@@ -26,7 +26,7 @@ def is_commit(request):
 @pytest.mark.slow
 @pytest.mark.parametrize("apart_s", [0.0, 1.0])
 def test_of_two_drivers_one_wins_and_the_other_says_so(laboratory, apart_s):
-    """Late answers make the run long enough for the other one to see that somebody drives it."""
+    """Late answers make the run long enough for the other driver to see that the run is driven."""
     output = f"{laboratory.bucket}/two-drivers-{apart_s}"
     laboratory.proxy.arm(Fault("delay", 0, times=10**9))
     first = laboratory.start("first", output, "one")
@@ -41,7 +41,7 @@ def test_of_two_drivers_one_wins_and_the_other_says_so(laboratory, apart_s):
 
 @pytest.mark.slow
 def test_a_driver_thought_dead_comes_back_and_harms_nothing(laboratory):
-    """Its host is another one for the second driver, which so has to wait until the first one's beat is stale."""
+    """The second driver sees a host other than its own, so it must wait until the first one's heartbeat is stale."""
     output = f"{laboratory.bucket}/back-again"
     laboratory.proxy.arm()
     first = laboratory.start("first", output, "sleeper", host="elsewhere")

@@ -1,4 +1,4 @@
-"""Faults at seeded requests of a run: kills between any two storage calls, and every harm that a network can do."""
+"""Faults at seeded requests of a run: kills between any two storage calls, and every fault of a network."""
 
 import pytest
 from points import points

@@ -26,8 +26,8 @@ DONE_TWICE = 0.1
 
 @pytest.fixture
 def cluster(s3, monkeypatch):
-    """A head and three nodes of one CPU. Their workers reach S3 through a proxy that makes every answer late, as a network
-    does, and writes down what is read."""
+    """A head and three nodes of one CPU. Their workers reach S3 through a proxy that delays every answer, as a network
+    does, and records every read."""
     with FaultProxy(s3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -43,7 +43,7 @@ def add_node(made, gpus=0):
 
 
 class Run:
-    """`flowscore score` of some images on the cluster; `twice` is how many were read more than once."""
+    """`flowscore score` of some images on the cluster; `twice` counts those that were read more than once."""
 
     def __init__(self, made, proxy, s3, model, folder, images, **resources):
         self.images, self.proxy, self.bucket = images, proxy, new_bucket(s3)
@@ -72,7 +72,7 @@ class Run:
         self.driver.wait()
 
     def still_runs(self, seconds):
-        """Whether the driver is at work after so many seconds."""
+        """Whether the driver is still running after this many seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.driver.wait(seconds)
         return self.driver.poll() is None
@@ -81,7 +81,7 @@ class Run:
         return sum("/commits/" in r.key and r.method == "PUT" and r.done for r in self.proxy.passed)
 
     def twice(self):
-        """How many images were read again, when all are scored once."""
+        """How many images were read again, after a check that each is scored once."""
         said = self.log.read_text()
         assert self.driver.returncode == 0, said[-3000:]
         counts = open_tables(f"{self.bucket}/out").connection.execute("select count(*), count(distinct image_id) from scores")
@@ -128,7 +128,7 @@ def test_processes_of_all_stages_killed_at_random(cluster, s3, marking_model, tm
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, marking_model, tmp_path):
-    """What Ray calls a GPU is a number: this one has none behind it. Two scorers are asked for, one finds a place."""
+    """To Ray a GPU is a number: this node has no real one. Two scorers are asked for, and one finds a place."""
     made, _, proxy = cluster
     with Run(made, proxy, s3, marking_model, tmp_path, images=40, scorer_gpus=1, scorer_cpus=0.5) as run:
         for _ in range(100):
@@ -143,7 +143,7 @@ def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, ma
 
 
 def workers(made):
-    """(stage, process) of Ray's workers that a stage runs in now."""
+    """(stage, process) of the Ray workers in which a stage runs now."""
     found = []
     for node in made.list_all_nodes():
         for started in node.all_processes["raylet"]:

@@ -1,4 +1,4 @@
-"""Storage answers nothing, for a while or for good, from the first image that is read."""
+"""Storage stops answering, for a while or for good, from the first image that is read."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def first_image(laboratory):
 
 @pytest.fixture
 def command(laboratory, first_image, tmp_path):
-    """`flowscore score` through an outage of so many requests."""
+    """`flowscore score` through an outage of this many requests."""
 
     def run(output, times, outage_s):
         settings = chaos_archive.settings(laboratory.model, f"{laboratory.bucket}/in-first", output)

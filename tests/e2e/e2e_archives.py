@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(*arguments, check=True, timeout=300, env=None):
-    """Run `flowscore ARGUMENTS` as a user does, in a process of its own."""
+    """Run `flowscore ARGUMENTS` as a user does, in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
         cwd=ROOT,
@@ -107,7 +107,7 @@ def run_score(model, input, output, **more):
 
 
 def scores(output, by="image_id"):
-    """`by` (image_id or content_hash) -> (score, map bytes, map scale, map offset); every image counted once."""
+    """`by` (image_id or content_hash) -> (score, map bytes, map scale, map offset); it checks that every image occurs once."""
     rows = (
         open_tables(str(output))
         .connection.execute(
@@ -130,7 +130,7 @@ def with_threshold(model, copy, threshold):
 
 
 def tree_hash(folder):
-    """Hash of every file below a folder: names and bytes."""
+    """One hash over the names and bytes of all files below a folder."""
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())

@@ -1,4 +1,4 @@
-"""The command of docs/accuracy.md, on a few of the magnetic tiles: two runs, their tables, and nothing done twice."""
+"""The command of docs/accuracy.md makes two runs and their tables from a few magnetic tiles, and does nothing twice."""
 
 import csv
 import json

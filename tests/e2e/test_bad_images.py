@@ -1,4 +1,4 @@
-"""docs/benchmarks/reliability/bad_images.py with 2,000 images: every image gets its row, whatever the rate."""
+"""docs/benchmarks/reliability/bad_images.py with 2,000 images: every image gets a row at every rate of bad images."""
 
 import importlib
 from pathlib import Path

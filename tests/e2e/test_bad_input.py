@@ -1,4 +1,4 @@
-"""Rows 1, 2, 3, 6, 8 of the design's table of bad input, through the whole job; row 9 is in test_score.py."""
+"""Rows 1, 2, 3, 6, 8 of the design's table of bad input go through the whole job; row 9 is in test_score.py."""
 
 import io
 import shutil
@@ -106,7 +106,7 @@ def test_row_3_what_is_gone_or_changed_since_the_plan_is_not_scored(model, ray_h
     for i, name in enumerate(names[3:6]):
         (source / name).write_bytes(encoded(500 + i))
     run_score(model, source, tmp_path / "out", limits={"max_error_share": 0.9}, run_id="planned-before")
-    # The open slice is finished first; the same command then plans what has changed, whose rows replace the errors.
+    # The command finishes the open slice first. Then it plans the changed objects, whose rows replace the errors.
     assert Counter(error for _, _, _, error, _, _ in errors(tmp_path / "out")) == {"gone": 3}
     assert scored(tmp_path / "out") == (len(GOOD) - 3, len(GOOD) - 3)
     per_slice = (
@@ -131,7 +131,7 @@ def test_row_6_too_many_errors_publish_nothing_until_accepted(model, ray_here, t
 
 @pytest.fixture(scope="module")
 def usage(model, tmp_path_factory):
-    """Name of a mistake -> (arguments of `flowscore score`, what the one line must name)."""
+    """Name of a mistake -> (arguments of `flowscore score`, the text that the one line must contain)."""
     folder = tmp_path_factory.mktemp("usage")
     source = write_files(folder / "in", {"a.png": encoded(0)})
     damaged = shutil.copytree(model, folder / "damaged")

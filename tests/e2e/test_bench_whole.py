@@ -1,4 +1,4 @@
-"""`flowscore bench` end to end on a small case: what it prints and keeps, and that its own figures make a plan."""
+"""`flowscore bench` end to end on a small case: its output, its files, and a plan from its own figures."""
 
 import pytest
 import yaml
@@ -44,7 +44,7 @@ def test_a_run_and_its_estimate(bench, tmp_path):
 
 
 def test_images_and_a_model_of_the_users_own(bench, model, tmp_path):
-    """As before there were cases: one measure, named by the model."""
+    """Without cases there is one measure, named by the model."""
     write_files(tmp_path / "in", {f"{i:03d}.png": encoded(i) for i in range(12)})
     shown = bench("--model", str(model), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
     assert shown.count("== ") == 1 and "== tiny end-to-end cpu-" in shown

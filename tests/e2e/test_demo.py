@@ -1,4 +1,4 @@
-"""The demo as `make demo` runs it, with fewer pictures; then what README and docs/tables.md promise about its tables."""
+"""Runs the demo as `make demo` does, with fewer pictures, then checks what README and docs/tables.md say of its tables."""
 
 import os
 import re
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo's folder and what it printed."""
+    """The demo's folder and output."""
     folder = tmp_path_factory.mktemp("demo")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = subprocess.run(

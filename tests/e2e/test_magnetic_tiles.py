@@ -1,4 +1,4 @@
-"""The 583 test images of the magnetic tiles: one set of scores, whatever form and place they are read from."""
+"""The 583 test images of the magnetic tiles get the same scores whatever form and place they are read from."""
 
 import shutil
 
@@ -20,7 +20,7 @@ IMAGES = 583
 
 @pytest.fixture(scope="module")
 def tiles_model(assets, tmp_path_factory):
-    """CS-Flow on the MobileNetV1 file, one epoch on 64 good tiles: real features, and a flow that is no identity."""
+    """CS-Flow on the MobileNetV1 file, after one epoch on 64 good tiles: real features, and a flow that is not an identity."""
     folder = tmp_path_factory.mktemp("tiles-model")
     for path in sorted((assets / "mtd" / "train" / "good").iterdir())[:64]:
         shutil.copy(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""Every command that the documents show is checked to parse with the program it calls; test_demo.py runs the main ones."""
+"""Every command in the documents parses with the program that it calls; test_demo.py runs the main ones."""
 
 import ast
 import importlib
@@ -28,7 +28,7 @@ def blocks(language):
 
 
 def commands():
-    """(page, words) of each command in the plain blocks; a backslash continues a line."""
+    """(page, words) of each command in the plain code blocks; a backslash continues a line."""
     for page, text in blocks(""):
         for line in text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True) if line.startswith(PROGRAMS) else []
@@ -40,7 +40,7 @@ COMMANDS = list(commands())
 
 
 def parse(verb, arguments):
-    """Let the verb's own parser read the arguments and fill its settings, without running it; raises what it would print."""
+    """Parse the arguments and fill the settings as the verb does, without running it; raises the error that it would print."""
     main = importlib.import_module(f"jobs.{verb}").main
     found = []
 
@@ -51,7 +51,7 @@ def parse(verb, arguments):
     files = [argument for argument in arguments if argument.endswith((".yaml", ".yml"))]
     command = typer.main.get_command(application(kept))
     with command.make_context(f"flowscore {verb}", list(arguments)) as context:
-        if not files:  # an example's file is not there
+        if not files:  # an example's file does not exist
             command.invoke(context)
             assert found
 

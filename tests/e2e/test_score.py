@@ -109,7 +109,7 @@ def test_an_explanation_that_cannot_be_is_refused_before_anything_starts(model, 
 
 
 def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_path):
-    """Three of ten images have regions, in any process the same; what the scores and maps are does not change."""
+    """Three of ten images have regions, the same in any process; scores and maps do not change."""
     prepared = prepare(settings(model, uninterrupted / "in", tmp_path / "out"))
     store = open_store(prepared.scoring.source.input_uri)
     assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
@@ -154,15 +154,15 @@ def test_form_and_place_do_not_change_scores(form, where, uninterrupted, model, 
 
 def test_the_second_run_reads_no_image_and_changes_no_table(uninterrupted, model, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
-    run_score(model, folder / "in", folder / "out")  # another URI, so a run of its own
+    run_score(model, folder / "in", folder / "out")  # another URI makes another run
     before = {name: tree_hash(folder / "out" / name) for name in ("scores", "maps", "errors", "runs")}
     commits = tree_hash(folder / "out" / "_flowscore" / "runs")
     for name in list(IMAGES)[:25]:
-        (folder / "in" / name).unlink()  # what is not read cannot be missed
+        (folder / "in" / name).unlink()  # a second run that reads no image does not miss them
     result = run_score(model, folder / "in", folder / "out")
     assert result.published == {} and result.open == {}
     assert before == {name: tree_hash(folder / "out" / name) for name in before}
-    assert commits != tree_hash(folder / "out" / "_flowscore" / "runs")  # the lease's next epoch, nothing else
+    assert commits != tree_hash(folder / "out" / "_flowscore" / "runs")  # only the lease's epoch has changed
     assert len(list(RunState(str(folder / "out"), result.run_id).commits(0))) == -(-len(IMAGES) // 8)
 
 

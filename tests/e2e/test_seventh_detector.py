@@ -1,4 +1,4 @@
-"""A new detector is one file: a toy one, dropped into models/detectors, trains, scores and is evaluated by the commands."""
+"""A new detector is one file: the commands train, score and evaluate a toy one that is dropped into models/detectors."""
 
 import io
 import json

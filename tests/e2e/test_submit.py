@@ -1,4 +1,4 @@
-"""The scoring job submitted to a Ray head over its job API: the same entry point as on one machine."""
+"""The scoring job is submitted to a Ray head over its job API, with the same entry point as on one machine."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ ENVIRONMENT = {
 
 
 def free_ports(count):
-    """Ports that nothing listens on, all different."""
+    """Different ports on which nothing listens."""
     held = [socket.socket() for _ in range(count)]
     for each in held:
         each.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ def free_ports(count):
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """Address of a Ray head of this test's own, which ends with its process."""
+    """Address of a Ray head that is started for this test and ends with its process."""
     gcs, dashboard, client, agent = free_ports(4)
     folder = tmp_path_factory.mktemp("ray")
     with (folder / "head.log").open("w") as log:
@@ -57,7 +57,7 @@ def head(tmp_path_factory):
         yield f"http://127.0.0.1:{dashboard}"
     finally:
         family = [process, *psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()  # SIGINT would be ignored where the tests run in a shell's background
+        process.terminate()  # SIGINT would be ignored if the tests run in a shell's background
         for left in psutil.wait_procs(family[1:], timeout=20)[1]:
             left.kill()
         process.wait(timeout=60)
@@ -69,7 +69,7 @@ def answers(port):
 
 
 def submit(head, submission_id, *arguments):
-    """`ray job submit` as docs/operating.md shows it; again while the head is still starting its job agent."""
+    """Runs `ray job submit` as docs/operating.md shows it, and repeats it while the head is still starting its job agent."""
     command = [
         *(BIN / "ray", "job", "submit", "--address", head, "--submission-id", submission_id),
         *("--runtime-env", "deploy/runtime_env.yaml", "--", "python", "-m", "jobs.score", *map(str, arguments)),

@@ -1,4 +1,4 @@
-"""Images of different sizes, scored by tiles through the commands, and what the tables then hold of them."""
+"""The commands score images of different sizes by tiles, and the tables hold the right rows for them."""
 
 import io
 
@@ -30,7 +30,7 @@ def with_a_hole(size, box):
 
 @pytest.fixture(scope="module")
 def tile_model(tmp_path_factory):
-    """Trained on the tiles of images of several sizes."""
+    """A model trained on the tiles of images of several sizes."""
     folder = tmp_path_factory.mktemp("model")
     (folder / "train.yaml").write_text("tiles_per_image: 6\nhyperparameters: {hidden: 8, whiten_dims: 16}\n")
     goods = {f"{i:03d}.png": png(7 * i + 1, ((64, 64), (130, 100))[i % 2]) for i in range(24)}

@@ -1,4 +1,4 @@
-"""Small valid files of every format and mode that the decoder takes, and where their structure lies."""
+"""Small valid files of every format and mode that the decoder takes, and the offsets of their structure."""
 
 import io
 import re
@@ -54,7 +54,7 @@ def pngs() -> list[bytes]:
 
 
 def interlaced() -> bytes:
-    """Adam7, 3 x 3 grey pixels, which Pillow reads and does not write."""
+    """3 x 3 grey pixels in Adam7 order, which Pillow reads but does not write."""
     lines = b"\0\x10\0\x20\0\x30\x40\0\x50\0\x60\0\x70\x80\x90"
     header = b"\0\0\0\3\0\0\0\3\x08\0\0\0\1"
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
@@ -78,7 +78,7 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_offsets(content: bytes) -> list[int]:
-    """Where chunks begin, as far as their lengths lead."""
+    """The offsets at which chunks begin, as far as their lengths lead."""
     starts, start = [], len(PNG_START)
     while start + 12 <= len(content):
         starts.append(start)
@@ -87,7 +87,7 @@ def png_offsets(content: bytes) -> list[int]:
 
 
 def with_checksums(content: bytes) -> bytes:
-    """A PNG with right checksums, so that damage inside its chunks is met."""
+    """The PNG with correct checksums, so that the decoder reaches the damage inside its chunks."""
     mended = bytearray(content)
     for start in png_offsets(content):
         end = start + 8 + int.from_bytes(content[start : start + 4], "big")
@@ -100,14 +100,14 @@ def png_marks(content: bytes) -> list[int]:
 
 
 def jpeg_marks(content: bytes) -> list[int]:
-    """Markers, their lengths and first bytes, and the EXIF that one may hold."""
+    """The offsets of markers, their lengths and first bytes, and of the EXIF that one may hold."""
     found = [match.start() for match in re.finditer(rb"\xff[\xc0-\xfe]", content)]
     tags = [at + offset for at in (content.find(b"Exif\0\0"),) if at >= 0 for offset in range(6, 120)]
     return [mark for start in found for mark in range(start, start + 12)] + tags
 
 
 def tiff_marks(content: bytes) -> list[int]:
-    """The header and the entries of the first directory."""
+    """The offsets of the header and of the first directory's entries."""
     at = int.from_bytes(content[4:8], "little")
     return [*range(8), *range(at, min(at + 2 + 12 * 20, len(content)))]
 
@@ -120,4 +120,4 @@ FORMATS: list[tuple[list[bytes], Callable[[bytes], list[int]], Callable[[bytes],
     (bmps(), lambda content: list(range(58)), bytes),
     (tiffs(), tiff_marks, bytes),
 ]
-"""Files, the offsets of their structure, and what is done to them after they were damaged."""
+"""Files, the offsets of their structure, and the repair after the damage."""

@@ -1,4 +1,4 @@
-"""One object in memory as a store, which counts what is asked of it: a bound on a reader's work that needs no clock."""
+"""A store of one object in memory that counts its requests: it bounds a reader's work without a clock."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from pipeline.storage.objects import Object
 
 
 class MemoryStore:
-    """piece_bytes: of a streamed read.  requests, fetched: how many there were, and of how many bytes."""
+    """piece_bytes: the size of a streamed read's pieces.  requests, fetched: the number of requests, and of their bytes."""
 
     uri = "s3://bucket/input"
 

@@ -1,6 +1,6 @@
-"""Damage done to valid files: what a fuzz test starts from is valid, so that its examples get deep into a parser.
+"""Damages valid files: a fuzz test starts from a valid file, so that its examples get deep into a parser.
 
-`make test` runs a bounded number of the same examples each time, `make fuzz` (FUZZ_EXAMPLES) other ones in each round.
+`make test` runs a bounded number of the same examples each time; `make fuzz` (FUZZ_EXAMPLES) runs others in each round.
 """
 
 import os
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-SECONDS_AN_EXAMPLE = 20  # far beyond what any needs: an example above it did unbounded work
+SECONDS_AN_EXAMPLE = 20  # far more than any needs; a longer example did unbounded work
 NUMBERS = [0, 1, 2, 3, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 2**63 - 1, 2**64 - 1]
 FORMS = ["<B", "<H", ">H", "<I", ">I", "<Q", ">Q"]
 TEXTS = [
@@ -54,9 +54,9 @@ def mutated(
     most: int = 5,
     marks: Callable[[bytes], list[int]] = no_marks,
 ) -> bytes:
-    """One of the files with 1 to `most` faults; pieces of the others may come into it.
+    """One of the files with 1 to `most` faults; a fault may insert pieces of the other files.
 
-    marks: offsets in a file where its structure lies (fields, chunks, lengths): half of the faults are there.
+    marks: offsets of a file's structure (fields, chunks, lengths); half of the faults are there.
     """
     content = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(1, most))):

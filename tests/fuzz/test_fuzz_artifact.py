@@ -1,4 +1,4 @@
-"""A damaged artifact is never loaded: one error that names the file. Also where its digests were made anew over the damage."""
+"""A damaged artifact is never loaded: one error names the file, even if its digests were made anew over the damage."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A settings file of any text: settings, or one sentence that ends the job with exit code 2."""
+"""Any text in a settings file gives settings, or one sentence that ends the job with exit code 2."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""A damaged image is pixels or an error of a known kind, whatever it does to the decoder's process; the others are decoded."""
+"""A damaged image gives pixels or a known error, whatever it does to the decoder's process; other images are decoded."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from pipeline.input.encoded_rows import EncodedRows
 
 PIXELS = 1 << 20
 TIMEOUT_S = 15.0
-MEMORY_KIB = 600 << 10  # of the decoder's process: its libraries, and a multiple of what PIXELS need
+MEMORY_KIB = 600 << 10  # enough for the decoder's libraries and a multiple of what PIXELS need
 CONFIGS = [DecodeConfig(height=24, width=32, resize=resize, max_image_pixels=PIXELS) for resize in ("squash", "pad")]
 TILES = DecodeConfig(height=24, width=32, resize="tile", scale=0.7, max_image_pixels=PIXELS)
 ERRORS = {
@@ -48,7 +48,7 @@ def check(row: dict) -> None:
         assert all(math.isfinite(row[name]) and row[name] >= 0 for name in ("brightness", "contrast", "sharpness"))
         return
     assert row["error"] in ERRORS and row["stage"] == "decode", row
-    if row["error"] == "decoder_crashed":  # by a native library; an exception of Python's is a fault of ours
+    if row["error"] == "decoder_crashed":  # only a native library may; a Python exception is our fault
         assert "(SIG" in row["message"], row["message"]
 
 

@@ -1,4 +1,4 @@
-"""Key patterns and names: whatever they are, an answer at once or the one documented error."""
+"""Any key pattern and name gives an answer at once, or the one documented error."""
 
 import re
 
@@ -76,7 +76,7 @@ def test_a_key_made_from_a_pattern_is_read_back(pattern, data):
 @fuzz(300)
 @given(patterns.filter(compiled), texts)
 def test_fields_are_the_shortest_that_fit(pattern, key):
-    """What the class promises, tried out: of all ways to read a key, that of the shortest first field, then second ..."""
+    """Tries all ways to read a key: the class promises the one with the shortest first field, then second, and so on."""
 
     def readings(pieces: list[str], rest: str) -> list[tuple[str, ...]]:
         if not rest.startswith(pieces[0]):

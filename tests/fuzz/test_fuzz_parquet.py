@@ -1,4 +1,4 @@
-"""A damaged Parquet shard gives its planned rows, each with an image or with what is wrong, or one row for the shard."""
+"""A damaged Parquet shard gives its planned rows, each with an image or an error, or one row for the shard."""
 
 import io
 import os
@@ -21,7 +21,7 @@ TAIL = 8  # length of the footer, and the mark
 
 
 class Shard(NamedTuple):
-    """A valid shard, its images, and of each row group where its bytes end and how many rows are up to there."""
+    """A valid shard and its images. groups: the end of each row group's bytes, and the number of rows up to there."""
 
     content: bytes
     images: list[bytes | None]
@@ -72,7 +72,7 @@ def marks(content: bytes) -> list[int]:
 
 
 def rows_of(content: bytes, **options: object) -> tuple[list[dict], list[dict], MemoryStore]:
-    """Plan rows and image rows; what is done must not depend on what damaged numbers say."""
+    """Plan rows and image rows; damaged numbers must not change the amount of work."""
     store = MemoryStore("a/s.parquet", content)
     config = SourceConfig(input_uri=store.uri, max_member_bytes=LIMIT, **options)
     units = list(parquet.plan(iter([store.object]), config, store))

@@ -1,4 +1,4 @@
-"""A damaged plan slice or commit is never read as another one: what was written, or one error that names the object."""
+"""A damaged plan slice or commit is never read as another one: it gives what was written, or one error that names it."""
 
 import pytest
 from fake_run import RUN, failed, scored, write_slice
@@ -52,7 +52,7 @@ def footer_start(content: bytes) -> int:
 
 
 def read_damaged(state: RunState, files: dict[str, bytes], key: str, content: bytes) -> list[object] | None:
-    """What is read with the object replaced; None when it is refused."""
+    """What is read after the object is replaced; None if it is refused."""
     try:
         state.store.put(key, content)
         return read_all(state)
@@ -76,7 +76,7 @@ def test_damaged_pages_are_refused(state, files, wanted, data):
 @fuzz(150)
 @given(st.data())
 def test_a_damaged_object_is_one_error_or_read(state, files, data):
-    """Read, since nothing guards a footer; what it says of rows is checked against them."""
+    """It may be read, since nothing guards a footer; the rows are checked against what the footer says of them."""
     key = data.draw(st.sampled_from(sorted(files)))
     content = data.draw(mutated([files[key]], marks=lambda content: list(range(max(0, footer_start(content)), len(content)))))
     read_damaged(state, files, key, content)

@@ -1,4 +1,4 @@
-"""A damaged tar gives the members before the damage as they were, and says where it ends; it is never silently shorter."""
+"""A damaged tar gives the members before the damage unchanged, and says where it ends; it is never silently shorter."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 
 
 class Archive(NamedTuple):
-    """A valid tar, what is in it and where the content of each member ends."""
+    """A valid tar, its members, and the end of each member's content."""
 
     content: bytes
     images: list[tuple[str, bytes]]
@@ -36,7 +36,7 @@ class Archive(NamedTuple):
 
 
 def archive(form: str, sizes: list[int], gaps: bool) -> Archive:
-    """gaps: with members that are no images between the images."""
+    """gaps: put members that are not images between the images."""
     sink, images, ends = io.BytesIO(), [], []
     with tarfile.open(fileobj=sink, mode="w", format=FORMATS[form]) as out:
 
@@ -66,7 +66,7 @@ ARCHIVES = [
     for sizes, gaps in (([700, 0, 1, 512, 1300], False), ([3, 600, 2000, 40], True), ([900], False))
 ]
 CONTENTS = [each.content for each in ARCHIVES]
-FIELDS = (0, 100, 124, 124, 124, 148, 156, 156, 257, 345, 482, 512, 536, 540)  # of a header, and into the block after it
+FIELDS = (0, 100, 124, 124, 124, 148, 156, 156, 257, 345, 482, 512, 536, 540)  # offsets in a header and in the block after it
 
 
 def marks(content: bytes) -> list[int]:
@@ -81,7 +81,7 @@ shards = st.sampled_from(ARCHIVES).flatmap(
 
 
 def repaired(content: bytes) -> bytes:
-    """The tar with right checksums in all blocks that look like headers, so that damage of other fields is met."""
+    """The tar with correct checksums in all blocks that look like headers, so that the reader reaches damage elsewhere."""
     blocks = bytearray(content)
     for start in range(0, len(blocks) - BLOCK + 1, BLOCK):
         if blocks[start + 257 : start + 262] == b"ustar":
@@ -97,7 +97,7 @@ def read_members(content: bytes, gz: bool = False, piece_bytes: int = 1 << 20) -
 
 
 def check(found: list[Member], content: bytes) -> None:
-    """What holds of the members of any bytes."""
+    """Check what must hold for the members of any bytes."""
     end = 0
     for number, member in enumerate(found):
         last = number == len(found) - 1
@@ -113,7 +113,7 @@ def check(found: list[Member], content: bytes) -> None:
             assert member.content.byte_offset is not None and 0 <= member.content.byte_offset <= len(content)
             assert last or member.content.error not in ENDS_EARLY
             end = member.offset + BLOCK
-    if not (found and ends_early(found[-1])):  # nothing is left unread but zeros
+    if not (found and ends_early(found[-1])):  # only zeros are left unread
         assert content[end:].rstrip(b"\0") != content[end:] and len(content) - len(content.rstrip(b"\0")) >= BLOCK
 
 
@@ -168,7 +168,7 @@ def test_members_of_a_damaged_tar_gz(whole, data):
 
 
 def inflated(content: bytes) -> tuple[bytes, bool]:
-    """As much as can be decompressed, a byte at a time, and whether that is all."""
+    """All that can be decompressed, byte by byte, and whether that is the whole content."""
     body, inflate = bytearray(), zlib.decompressobj(31)
     try:
         for at in range(len(content)):
@@ -217,7 +217,7 @@ headers = st.tuples(st.sampled_from(VALUES), st.sampled_from(SIZES), st.sampled_
 
 
 def written(name: str, size: bytes, kind: bytes, records: list[tuple[str, str]], blocks: int) -> bytes:
-    """A header with a right checksum, its pax header before it, and some blocks of content behind it."""
+    """A header with a correct checksum, after its pax header and before some blocks of content."""
     extended = b"".join(pax_record(*record) for record in records)
     if extended:
         size_of = b"%o" % len(extended)
