@@ -34,18 +34,18 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
     killed = 0
     with _lock:
         while pending:
-            part = pending.pop()
-            if not part:
+            indices = pending.pop()
+            if not indices:
                 continue
-            images = [table["encoded"][index].as_buffer() for index in part]
-            answer = _decoder(decode, config.max_decode_bytes).decode(images, config, timeout_s, pixels, part)
+            images = [table["encoded"][index].as_buffer() for index in indices]
+            answer = _decoder(decode, config.max_decode_bytes).decode(images, config, timeout_s, pixels, indices)
             if not isinstance(answer, Lost):
-                for index, row in zip(part, answer, strict=True):
+                for index, row in zip(indices, answer, strict=True):
                     rows[index] = row
                 continue
-            before, suspect, after = part[: answer.at], part[answer.at : answer.at + 1], part[answer.at + 1 :]
-            killed = killed + 1 if answer.by_kill and len(part) == 1 else 0
-            if answer.by_timeout or (len(part) == 1 and killed in (0, KILLED_TRIES)):
+            before, suspect, after = indices[: answer.at], indices[answer.at : answer.at + 1], indices[answer.at + 1 :]
+            killed = killed + 1 if answer.by_kill and len(indices) == 1 else 0
+            if answer.by_timeout or (len(indices) == 1 and killed in (0, KILLED_TRIES)):
                 error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
                 rows[suspect[0]] = {"stage": "decode", "error": error, "message": answer.message}
                 suspect, killed = [], 0

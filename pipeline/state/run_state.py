@@ -101,8 +101,8 @@ def _number_and_part(key: str) -> tuple[int, int]:
 
 
 def drop_commits(state: RunState) -> int:
-    """Delete the commits of published slices; returns how many. Their rows are in the tables, and nothing asks for them
-    again: the plan and the mark of publication stay."""
+    """Delete the commits of published slices; returns how many. Their rows are in the tables, and nothing reads the
+    commits again; the plan and the mark of publication stay."""
     deleted = 0
     with ThreadPoolExecutor(DELETE_THREADS) as pool:
         for slice_number in sorted(state.published()):
