@@ -28,7 +28,7 @@ from pipeline.storage.ahead import in_order
 
 
 class Explain(NamedTuple):
-    """of: turns a batch of images (n, H, W, 3) uint8 and its results into maps (h, w) float32 by position of those explained."""
+    """of: turns a batch of images (n, H, W, 3) uint8 and its results into maps (h, w) float32 by position in the batch."""
 
     method: Method
     of: Callable[[Tensor, Scored], dict[int, np.ndarray]]
