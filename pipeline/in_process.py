@@ -1,4 +1,4 @@
-"""Images of any source read, decoded and scored in this process, without Ray: for training, evaluation and measurements."""
+"""Reads, decodes and scores images of any source in this process, without Ray: for training, evaluation and measurements."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -19,7 +19,7 @@ from schemas.plan import UnitContent
 class EncodedUnits:
     """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py; no unit is empty.
 
-    ignored: how many objects, and members of shards, were met that are no images or are not asked for; whole at the end.
+    ignored: objects and shard members seen so far that are not images or not asked for; final after the last unit.
     """
 
     def __init__(self, source: SourceConfig) -> None:
@@ -40,7 +40,7 @@ class EncodedUnits:
 
 
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
-    """The tables of EncodedUnits, for those who do not ask what was ignored."""
+    """The tables of EncodedUnits, without the count of what was ignored."""
     return iter(EncodedUnits(source))
 
 
@@ -55,7 +55,7 @@ def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> 
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:
-    """Score at least one row of schemas/encoded.py; gives the `pipeline.decode.unit.SCHEMA` rows too."""
+    """Score at least one row of schemas/encoded.py; also returns the `pipeline.decode.unit.SCHEMA` rows."""
     if scorer.tiling is None:
         decoded = decode_unit(encoded, config)
         return decoded.table, scorer(decoded.pixels)

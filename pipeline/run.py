@@ -1,4 +1,4 @@
-"""A scoring run: finish the open slices, plan what is new, score it, publish it. Repeating it goes on where it stopped."""
+"""A scoring run: finish the open slices, plan what is new, score it, publish it. A repeated run goes on where it stopped."""
 
 import contextlib
 import logging
@@ -32,15 +32,15 @@ ASK_AGAIN_S = 5.0
 
 
 class RunLimits(BaseModel):
-    """Limits of a run that its scores do not depend on."""
+    """Limits of a run; none of them changes a score."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_error_share: float = Field(0.05, ge=0, le=1, description="share of errors above which nothing is published (exit 3)")
-    window_units: int = Field(20_000, gt=0, description="work units that the engine is given at once")
-    decode_timeout_s: float = Field(60.0, gt=0, description="seconds after which decoding one image is given up")
+    window_units: int = Field(20_000, gt=0, description="work units given to the engine at once")
+    decode_timeout_s: float = Field(60.0, gt=0, description="seconds after which decoding of one image is abandoned")
     outage_s: float = Field(600.0, ge=0, description="seconds to wait for storage that does not answer at all")
-    accept_errors: bool = Field(False, description="publish whatever the share of errors")
+    accept_errors: bool = Field(False, description="publish whatever the error share is")
 
 
 class EmptyInput(ValueError):
@@ -71,7 +71,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What became of the command: the slices it published, and the units that stay open, each with its reason."""
+    """The outcome of the command: the slices it published, and the units that stay open, each with its reason."""
 
     run_id: str
     published: dict[int, Counts]
@@ -83,7 +83,7 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """What moves work items through the stages and maps finalize's jobs; RayEngine of pipeline/stages is the one of a run."""
+    """Moves work items through the stages and maps finalize's jobs; a run uses RayEngine of pipeline/stages."""
 
     def start(self) -> object: ...
     def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
@@ -95,7 +95,7 @@ OnProgress = Callable[[RunProgress], None]
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run whose settings are checked. artifact: the model's config, which the runs table keeps."""
+    """A scoring run with checked settings. artifact: the model's config, which the runs table keeps."""
 
     state: RunState
     scoring: ScoringConfig
@@ -108,7 +108,7 @@ class ScoringRun:
 
 
 def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lambda progress: None) -> RunResult:
-    """Score what the input holds and publish it; Ray is started when there is something to score.
+    """Score what the input holds and publish it; start Ray only when there is something to score.
 
     Raises:
         LeaseHeld, LeaseLost: another driver has the run.
@@ -179,7 +179,7 @@ def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) ->
 def _score_slice(
     config: StageConfig, engine: Engine, limits: RunLimits, lease: Lease, input_store: Store, on_progress: OnProgress
 ) -> RunProgress:
-    """Score what is open of a slice; what storage would not give is tried once more at the end."""
+    """Score what is open in a slice; try once more at the end what storage did not give."""
     counts = plan.slice_counts(config.state, config.slice)
     progress = RunProgress(planned=counts.images, streams=counts.streams, size=counts.size)
     progress.done = counts.images
@@ -206,7 +206,7 @@ def _score_slice(
 
 
 def _items(config: StageConfig, first: int, end: int, progress: RunProgress | None = None) -> list[WorkItem]:
-    """What is open of the units first <= number < end; takes their images out of `progress.done`."""
+    """What is open of the units first <= number < end; subtracts their images from `progress.done`."""
     units = list(plan.outlines(config.state, config.slice, first, end))
     items = list(pending(config.state, config.slice, units))
     if progress is not None:
@@ -237,9 +237,9 @@ def _score_window(
 
 
 def wait_for_storage(ask: Callable[[], object], outage_s: float) -> None:
-    """Back when storage answers, if with a refusal. A unit was left open, for a reason of its own or of all.
+    """Returns once storage answers, even with a refusal. A unit was left open, for its own reason or one that all share.
 
-    Raises Unreachable when `outage_s` seconds have passed: units that are left open one after the other take days.
+    Raises Unreachable when `outage_s` seconds have passed: waiting for each unit in turn would take days.
     """
     until = time.monotonic() + outage_s
     said = False

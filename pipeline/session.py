@@ -1,4 +1,4 @@
-"""A trained model in this process, for whoever works in Python: images as they come in, scores and explanations out."""
+"""A trained model in this process, for use from Python: takes images, returns scores and explanations."""
 
 import io
 import os
@@ -34,11 +34,11 @@ Images = OneImage | Sequence[OneImage]
 
 
 class ImagesError(ValueError):
-    """What was given is no image, or holds none."""
+    """The argument is not an image, or holds none."""
 
 
 class ImageScores(NamedTuple):
-    """Results of N images in their order; of a folder in that of the names.
+    """Results of N images in their order; for a folder, in the order of names.
 
     name: path, place in the list, or path below the folder.  score: (N,) float32, raw, higher is more anomalous; NaN where
     there is an error.  anomaly_map: N of (h, w) float32, empty where there is an error.  error: why an image has no score.
@@ -54,7 +54,7 @@ class Explanation(NamedTuple):
     """Where an image's score comes from.
 
     relevance: (H, W) float32 of the model's input size, higher is more relevant; empty where there is an error.
-    left, top: of the tile that it shows, px, where the model scores by tiles, else 0.  error: why there is none.
+    left, top: corner of the tile that it shows, px, when the model scores by tiles, else 0.  error: why there is none.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Explanation(NamedTuple):
 class Model:
     """A trained model, loaded once. Files on the same device get the scores of `flowscore score`, bit for bit.
 
-    An array is a PNG of these pixels: a large JPEG, which is reduced while it is decoded, differs a little from its array.
+    An array is scored as a PNG of its pixels: a large JPEG, which is reduced while decoding, scores a little differently.
     """
 
     def __init__(self, uri: str | os.PathLike[str], device: str = "auto") -> None:
         """Args:
         uri: folder or s3:// of the model.  device: auto, cpu or cuda.
         Raises:
-            ArtifactError: there is no model, or it is damaged.  StorageError: storage refuses it.
+            ArtifactError: the model is missing or damaged.  StorageError: storage refuses it.
         """
         self.directory = local_copy(uri, CACHE.expanduser())
         self.device = resolve_device(device)
@@ -83,7 +83,7 @@ class Model:
         self._decode = DecodeConfig.of(self.artifact.config.input)
 
     def score(self, images: Images) -> ImageScores:
-        """Scores and anomaly maps; an image that cannot be read has an error in place of a score."""
+        """Scores and anomaly maps; an unreadable image has an error instead of a score."""
         found = ImageScores([], np.zeros(0, np.float32), [], [])
         scores: list[float] = []
         for unit in encoded_images(images):
@@ -99,11 +99,11 @@ class Model:
         return found._replace(score=np.array(scores, np.float32))
 
     def explain(self, images: Images, method: Method = "gradient", layer: str | None = None) -> list[Explanation]:
-        """How much every pixel matters for its image's score, computed in float32; see models/explain/explainer.py.
+        """How much every pixel contributes to its image's score, computed in float32; see models/explain/explainer.py.
 
         Raises ExplanationError: the method or the layer is not defined for this model.
         """
-        from models.explain.explainer import Explainer  # captum takes seconds that scoring need not wait
+        from models.explain.explainer import Explainer  # captum takes seconds to import, and scoring does not need it
 
         detector = artifact.load(artifact.in_float32(self.artifact), self.device)
         explainer, tiles, found = Explainer(detector, layer), Tiles(detector, self.device), []
@@ -118,7 +118,7 @@ class Model:
         return found
 
     def _worst_tile(self, content: bytes, tiles: Tiles) -> tuple[Tile | None, str | None]:
-        """What an image's score comes from, or why there is none."""
+        """The explanation of one image's score, or why there is none."""
         try:
             return tiles.worst(np.array(decode_image(content, self._decode).pixels)), None
         except Undecodable as fault:
@@ -126,7 +126,7 @@ class Model:
 
 
 def encoded_images(images: Images) -> Iterator[pa.Table]:
-    """Rows of schemas/encoded.py, in units. Pixels become PNG files in memory, so that arrays and files take one way.
+    """Rows of schemas/encoded.py, in units. Pixels become PNG files in memory, so that arrays and files take the same path.
 
     Raises ImagesError.
     """
@@ -137,7 +137,7 @@ def encoded_images(images: Images) -> Iterator[pa.Table]:
             empty = False
             yield unit
         if empty:
-            raise ImagesError(f"images must be there; {images} holds none. Check the path.")
+            raise ImagesError(f"images must hold at least one image; got {images}, which holds none. Check the path.")
         return
     rows = EncodedRows("memory://images", SourceConfig(input_uri="memory://images"))
     for number, image in enumerate(given):
@@ -164,7 +164,7 @@ def as_list(images: Images) -> list[OneImage] | None:
 
 
 def encoded_image(image: OneImage, number: int) -> tuple[str, bytes | Fault]:
-    """Name and encoded bytes of an image; of a file that cannot be read the fault. Raises ImagesError."""
+    """Name and encoded bytes of an image, or the fault of an unreadable file. Raises ImagesError."""
     if isinstance(image, str | os.PathLike):
         name = os.fspath(image)
         try:

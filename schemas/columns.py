@@ -1,10 +1,10 @@
-"""Columns that several files and tables have: each is defined once and means the same wherever it stands."""
+"""Columns that several files and tables share: each is defined once and has one meaning everywhere."""
 
 import pyarrow as pa
 
 from schemas.field import field
 
-# Which image a row is of.
+# These name the image of a row.
 IMAGE_ID = field("image_id", pa.string(), "stable identity of the image: 32 hex digits", nullable=False)
 URI = field("uri", pa.string(), "canonical URI of the object that holds the image", nullable=False)
 MEMBER = field("member", pa.string(), "tar member name or Parquet row id within the object; null for a loose file")
@@ -14,7 +14,7 @@ CONTENT_HASH = field(
 )
 BYTES = field("bytes", pa.int64(), "encoded size", "bytes")
 
-# What decoding says of it.
+# Decoding fills these.
 CAPTURED = [
     field("width", pa.int32(), "width of the stored image after EXIF orientation", "px"),
     field("height", pa.int32(), "height of the stored image after EXIF orientation", "px"),
@@ -26,7 +26,7 @@ LOOK = [
     field("sharpness", pa.float32(), "variance of the 4-neighbour Laplacian of the resized grey image"),
 ]
 
-# What the model says of it.
+# The model fills these.
 MAP = [
     field("map", pa.binary(), "anomaly map, row-major uint8; value = map_offset + map_scale * byte"),
     field("map_height", pa.int16(), "rows of the map", "cells"),
@@ -36,7 +36,7 @@ MAP = [
     field("embedding", pa.binary(), "32 float16, little-endian: pooled whitened features"),
 ]
 
-# Where a row comes from.
+# These say where a row comes from.
 MODEL = field("model", pa.string(), "stable name of the model, not a version", nullable=False)
 MODEL_DIGEST = field("model_digest", pa.string(), "scoring digest of the model", nullable=False)
 CALIBRATION_DIGEST = field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated")
@@ -47,11 +47,11 @@ DEVICE = field("device", pa.string(), "device and precision that scored, for exa
 
 
 def fault(always: bool) -> list[pa.Field]:
-    """What is wrong with an image. always: every row has a fault; otherwise null means that nothing failed."""
+    """Columns of an image's fault. always: every row has one; otherwise null means that nothing failed."""
     unless = "" if always else "; null when nothing failed"
     return [
         field("stage", pa.string(), f"stage that failed: read, decode or score{unless}", nullable=not always),
         field("error", pa.string(), f"short reason code, for example truncated, gone, changed{unless}", nullable=not always),
         field("message", pa.string(), f"one sentence for a person{unless}"),
-        field("byte_offset", pa.int64(), "offset within the object at which the fault was met, where there is one", "bytes"),
+        field("byte_offset", pa.int64(), "offset of the fault within the object, where it has one", "bytes"),
     ]

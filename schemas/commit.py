@@ -1,6 +1,6 @@
 """The rows of one commit: every image of one unit, scored or with its error, in unit order.
 
-What the whole unit shares stands in the file's footer (schemas/footer.py), not in columns.
+Values that a whole unit shares are in the file's footer (schemas/footer.py), not in columns.
 """
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ REGION = pa.struct(
         field("y0", pa.int32(), "top edge of the box, original pixels", "px"),
         field("x1", pa.int32(), "right edge (exclusive), original pixels", "px"),
         field("y1", pa.int32(), "bottom edge (exclusive), original pixels", "px"),
-        field("area_px", pa.float32(), "area of its map cells as far as they show the image, original pixels", "px^2"),
+        field("area_px", pa.float32(), "area of the parts of its map cells that show the image, original pixels", "px^2"),
         field("peak", pa.float32(), "largest map value of the region"),
         field("mass", pa.float32(), "sum of the map values of its map cells, each counted once"),
         field("centroid_x", pa.float32(), f"centroid {WEIGHTED}, from the left edge, original pixels", "px"),
@@ -37,8 +37,10 @@ SCHEMA = pa.schema(
         field("score", pa.float32(), "raw anomaly score; higher is more anomalous; null with an error"),
         *MAP,
         *EXPLANATION,
-        field("regions", pa.list_(REGION), "the up to 64 regions of the highest peaks, highest first; null when not computed"),
-        field("region_count", pa.int32(), "all connected areas of the map above threshold; null when not computed", "regions"),
+        field("regions", pa.list_(REGION), "up to 64 regions with the highest peaks, highest first; null when not computed"),
+        field(
+            "region_count", pa.int32(), "all connected areas of the map above the threshold; null when not computed", "regions"
+        ),
         *FAILURE,
     ]
 )

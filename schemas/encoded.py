@@ -1,4 +1,4 @@
-"""What a source hands on: the encoded images of exactly one unit, in unit order."""
+"""The rows that a source returns: the encoded images of exactly one unit, in unit order."""
 
 import pyarrow as pa
 

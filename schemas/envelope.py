@@ -1,7 +1,7 @@
-"""What crosses from stage to stage of a scoring run, each a typed row that Ray carries as a table of one row.
+"""Typed rows that pass between the stages of a scoring run; Ray carries each as a table of one row.
 
-Ray Data may split, merge or reorder rows of a block; it never splits a row. So a unit travels as one row whose images,
-pixels and maps are packed in binary columns, and is exactly itself at the other end. Buffers are not copied on either side.
+Ray Data may split, merge or reorder rows of a block; it never splits a row. So a unit travels as one row that packs its
+images, pixels and maps in binary columns, and arrives unchanged. Neither side copies buffers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,13 +15,13 @@ from schemas.footer import StageSeconds
 UNIT = [
     field("number", pa.int32(), "number of the unit or stream within its slice", nullable=False),
     field("part", pa.int32(), "running number of the part within its stream; 0 for a unit", nullable=False),
-    field("unit_id", pa.string(), "the unit, or what is cut from the stream", nullable=False),
+    field("unit_id", pa.string(), "id of the unit, or of the unit cut from the stream", nullable=False),
     field("date", pa.string(), "table partition", nullable=False),
     field("next_offset", pa.int64(), "where the stream goes on, as its source counts; null where nothing is left"),
     field("bytes_read", pa.int64(), "encoded bytes fetched for the unit", "bytes", nullable=False),
-    field("ignored", pa.int64(), "members of the shard that are no images or were not asked for", nullable=False),
-    field("seconds", pa.struct([(name, pa.float64()) for name in StageSeconds._fields]), "what it took so far", nullable=False),
-    field("rows", pa.large_binary(), "a row an image, as an Arrow IPC stream", nullable=False),
+    field("ignored", pa.int64(), "members of the shard that are not images or were not asked for", nullable=False),
+    field("seconds", pa.struct([(name, pa.float64()) for name in StageSeconds._fields]), "time taken so far", nullable=False),
+    field("rows", pa.large_binary(), "one row per image, as an Arrow IPC stream", nullable=False),
 ]
 
 DECODED = pa.schema(
@@ -36,20 +36,20 @@ SCORED = pa.schema(
         *UNIT,
         field("device", pa.string(), "device and precision that scored", nullable=False),
         field("map_threshold", pa.float64(), "map value above which the model sees a region; null when it has none"),
-        field("scores", pa.large_binary(), "(N,) float32; null, as what follows, when the unit has no images"),
-        field("finite", pa.large_binary(), "(N,) bool: score and map are finite numbers"),
+        field("scores", pa.large_binary(), "(N,) float32; null, like the columns below, when the unit has no images"),
+        field("finite", pa.large_binary(), "(N,) bool: whether score and map are finite numbers"),
         field("embeddings", pa.large_binary(), "(N, 32) float16"),
         field("maps", pa.large_binary(), "N maps (h, w) float32, one after the other"),
         field("map_sides", pa.list_(pa.int32()), "h and w of each map", "cells"),
         field("explained", pa.large_binary(), "(M,) int64: positions of the explained images; null when none was asked for"),
-        field("explanations", pa.large_binary(), "M maps (h, w) float32 of the sizes of those images' maps"),
-        field("explanation_method", pa.string(), "how they were explained"),
+        field("explanations", pa.large_binary(), "M maps (h, w) float32, each of its image's map size"),
+        field("explanation_method", pa.string(), "method of the explanations"),
     ]
 )
 
 
 class WorkItem(NamedTuple):
-    """A unit to score, or a stream to go on with: where in the shard (as its source counts) and with which part."""
+    """A unit to score, or a stream to continue: from which offset in the shard (as its source counts) and part."""
 
     number: int
     offset: int = 0
@@ -69,7 +69,7 @@ class UnitLabel(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What the model says of N > 0 images, packed; see `SCORED`. The last three are None when no explanation was asked for."""
+    """The model's results for N > 0 images, packed; see `SCORED`. The last three are None when no explanation was asked for."""
 
     scores: pa.Buffer
     finite: pa.Buffer
@@ -82,7 +82,7 @@ class Results(NamedTuple):
 
 
 class DecodedUnit(NamedTuple):
-    """From reading to scoring. rows: of pipeline/decode/unit.py, or of schemas/encoded.py where there are no pixels."""
+    """Goes from reading to scoring. rows: of pipeline/decode/unit.py, or of schemas/encoded.py where there are no pixels."""
 
     label: UnitLabel
     seconds: StageSeconds
@@ -98,7 +98,7 @@ class DecodedUnit(NamedTuple):
 
 
 class ScoredUnit(NamedTuple):
-    """From scoring to the commit. rows: of pipeline/decode/unit.py.  results: None when there are no images."""
+    """Goes from scoring to the commit. rows: of pipeline/decode/unit.py.  results: None when there are no images."""
 
     label: UnitLabel
     seconds: StageSeconds
@@ -120,7 +120,7 @@ class ScoredUnit(NamedTuple):
 
 
 def item_table(items: Iterable[WorkItem]) -> pa.Table:
-    """A row an item."""
+    """A table with one row per item."""
     return pa.Table.from_pylist([item._asdict() for item in items])
 
 
@@ -138,7 +138,7 @@ def _unit(label: UnitLabel, seconds: StageSeconds, rows: pa.Table) -> dict[str, 
 
 
 def _unit_in(table: pa.Table) -> tuple[UnitLabel, StageSeconds, pa.Table]:
-    """What `_unit` was given; the rows are read in place."""
+    """The arguments of `_unit`; the rows are read in place."""
     label = UnitLabel(**{name: _cell(table, name) for name in UnitLabel._fields})
     return label, StageSeconds(**_cell(table, "seconds")), pa.ipc.open_stream(_cell(table, "rows")).read_all()
 
@@ -156,7 +156,7 @@ def _array(cell: object, dtype: pa.DataType) -> pa.Array:
 
 
 def _cell(table: pa.Table, name: str) -> Any:
-    """The cell of a table of one row; of a binary one its buffer, in place (a scalar would have a copy)."""
+    """The cell of a table of one row; for a binary cell its buffer, in place (a scalar would copy it)."""
     assert table.num_rows == 1, f"{table.num_rows} units in one envelope"
     (array,) = (chunk for chunk in table[name].chunks if len(chunk))
     if not pa.types.is_large_binary(array.type) or not array.is_valid()[0].as_py():

@@ -1,4 +1,4 @@
-"""Columns of the map that says what in an image its score comes from, in commits and in the table maps."""
+"""Columns of the map that explains an image's score, in commits and in the table maps."""
 
 import pyarrow as pa
 

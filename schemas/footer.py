@@ -1,4 +1,4 @@
-"""What a commit says of its unit as a whole: texts in the file's key-value metadata, one type in the code."""
+"""The footer of a commit describes its whole unit: texts in the file's key-value metadata, one type in the code."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ END = "end"
 
 
 class StageSeconds(NamedTuple):
-    """Seconds that a unit took, by stage. load, wait, host: its device was idle, see pipeline/scoring/idle.py."""
+    """Seconds that a unit took, by stage. load, wait, host: idle seconds of its device, see pipeline/scoring/idle.py."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -30,9 +30,9 @@ class StageSeconds(NamedTuple):
 class Footer:
     """version: of schemas/commit.py.  slice: number of the plan slice.  number: of the unit or stream within the slice.
     part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
-    next_offset: where the stream goes on, as its source counts; None where nothing is left.
+    next_offset: where the stream continues, as its source counts; None where nothing is left.
     device: device and precision that scored, for example `cpu-bf16`.  bytes_read: encoded bytes fetched for the unit.
-    ignored: members of the shard that are no images or were not asked for.
+    ignored: members of the shard that are not images or were not asked for.
     """
 
     version: int = VERSION

@@ -1,4 +1,4 @@
-"""What became of a unit: the last that a scoring run hears of it."""
+"""The outcome of a unit: the last thing that a scoring run learns of it."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ SCHEMA = pa.schema(
         field("part", pa.int32(), "running number of the part within its stream; 0 for a unit", nullable=False),
         field("scored", pa.int32(), "images of the commit with a score; 0 when there is none", "images", nullable=False),
         field("errors", pa.int32(), "images of the commit with an error; 0 when there is none", "images", nullable=False),
-        field("new", pa.bool_(), "the commit was written by this run; false when it was there already", nullable=False),
+        field("new", pa.bool_(), "whether this run wrote the commit; false when it existed already", nullable=False),
         field("bytes_read", pa.int64(), "encoded bytes fetched for a new commit", "bytes", nullable=False),
         field("message", pa.string(), "why the unit stays open, one sentence; null when it is committed"),
     ]
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 
 
 class Outcome(NamedTuple):
-    """A row of `SCHEMA`. Units of which nothing is left to score travel through the stages as this."""
+    """A row of `SCHEMA`. A unit with nothing left to score travels through the stages as its outcome."""
 
     number: int
     part: int
@@ -42,5 +42,5 @@ class Outcome(NamedTuple):
 
     @classmethod
     def all_in(cls, table: pa.Table) -> Iterator["Outcome"]:
-        """The outcomes that tables of one row each were put together from."""
+        """The outcomes in a table, one per row."""
         return (cls(**row) for row in table.to_pylist())

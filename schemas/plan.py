@@ -21,19 +21,19 @@ OBJECT = pa.struct(
 ROW_RANGE = pa.struct(
     [
         field("start", pa.int64(), "first row, counted from the beginning of the object", nullable=False),
-        field("length", pa.int64(), "rows from there on", nullable=False),
+        field("length", pa.int64(), "number of rows from there", nullable=False),
     ]
 )
 
 SCHEMA = pa.schema(
     [
         field("number", pa.int32(), "number of the unit or stream within its slice, from 0", nullable=False),
-        field("unit_id", pa.string(), "hash (32 hex digits) of what is in the unit and how it is scored", nullable=False),
+        field("unit_id", pa.string(), "hash (32 hex digits) of the unit's contents and how they are scored", nullable=False),
         field("source", pa.string(), "name of the module in pipeline/sources that reads it", nullable=False),
-        field("date", pa.string(), "production day: the table partition that the rows go to", nullable=False),
+        field("date", pa.string(), "production day: the table partition of the rows", nullable=False),
         field("objects", pa.list_(OBJECT), "the objects in order; one for a shard", nullable=False),
-        field("rows", ROW_RANGE, "the rows of the shard that belong to the unit; null when all of its objects do"),
-        field("images", pa.int64(), "images planned; null for a stream, whose count is known at its end"),
+        field("rows", ROW_RANGE, "rows of the shard that belong to the unit; null for whole objects"),
+        field("images", pa.int64(), "images planned; null for a stream, whose count is only known at its end"),
         field("size", pa.int64(), "encoded bytes to read, as listed", "bytes", nullable=False),
     ]
 )
@@ -75,7 +75,7 @@ class Unit(UnitContent):
 
 
 class UnitOutline(NamedTuple):
-    """The columns of a unit that say what is left of it and where its rows go. images: None for a stream."""
+    """The columns of a unit that tell what is left of it and where its rows go. images: None for a stream."""
 
     number: int
     date: str
@@ -102,7 +102,7 @@ def units_in(table: pa.Table) -> Iterator[Unit]:
 
 
 def outlines_in(table: pa.Table) -> Iterator[UnitOutline]:
-    """The same of a table that holds at least the columns of `UnitOutline`."""
+    """The outlines in a table that holds at least the columns of `UnitOutline`."""
     return (UnitOutline(**row) for row in table.select(UnitOutline._fields).to_pylist())
 
 

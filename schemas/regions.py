@@ -1,5 +1,5 @@
 """The `regions` table: one row per connected area of an anomaly map above the model's map threshold, from the unquantised
-map, cells that touch at a corner included; an image has at most 64 here, those of the highest peaks."""
+map; cells that touch at a corner are connected. An image has at most 64 rows, its highest peaks."""
 
 import pyarrow as pa
 
@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
         UNIT_ID,
         MODEL,
         DATE,
-        field("region", pa.int32(), "number of the region within its image, from 0 by falling peak", nullable=False),
+        field("region", pa.int32(), "number of the region within its image, from 0 by descending peak", nullable=False),
         *(REGION.field(i) for i in range(REGION.num_fields)),
     ]
 )

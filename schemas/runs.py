@@ -22,11 +22,11 @@ SCHEMA = pa.schema(
         field("code_version", pa.string(), "version of flowscore that finalized the slice", nullable=False),
         field("planned", pa.int64(), "images planned; equals scored + quarantined", "images", nullable=False),
         field(
-            "ignored", pa.int64(), "listed objects, and members of shards, that are no images or were not asked for", "objects"
+            "ignored", pa.int64(), "listed objects and members of shards that are not images or were not asked for", "objects"
         ),
         field("scored", pa.int64(), "images with a score", "images", nullable=False),
         field("quarantined", pa.int64(), "images with an error", "images", nullable=False),
-        field("duplicates", pa.int64(), "images left out of the tables since another has their image_id", "images"),
+        field("duplicates", pa.int64(), "images left out of the tables because another has the same image_id", "images"),
         field("attempts", pa.int32(), "drivers that have worked on the run so far"),
         field(
             "stage_seconds",

@@ -1,15 +1,15 @@
-"""The decoder's own process: reads jobs from a pipe, images from shared memory, and writes pixels there.
+"""The decoder's own process: reads requests from a pipe, images from shared memory, and writes pixels there.
 
-An image that is scored by tiles stays here as it is decoded; what goes back is tiles, some at a time, as they are asked for.
+An image that is scored by tiles stays here after decoding; its tiles go back some at a time, as the parent asks for them.
 
-It is started by pipeline/decode/handle.py and imports no ray. Before it imports this file it gives up everything that decoding
-does not need (pipeline/decode/sandbox.py); its first line says what this machine does not let it give up. It imports torch
-with the first picture that pipeline/decode/resize.py gives to torch; it says so, IMPORTING, and then READY, since that time
-and memory are no picture's.
+pipeline/decode/handle.py starts the process, which imports no ray. Before it imports this file it gives up everything that
+decoding does not need (pipeline/decode/sandbox.py); its first line names what this machine does not let it give up. It imports
+torch with the first picture that pipeline/decode/resize.py gives to torch; it says IMPORTING before and READY after, since no
+picture is charged for that time and memory.
 
-It ends when the pipe of its parent closes. When it hangs, a watchdog ends it even if the parent is gone, by the clock or by
-processor time. It may hold `max_decode_bytes` of memory of its own (what it shares with the parent is not counted): an image
-that takes more gets an error, and nothing is killed.
+It ends when the pipe of its parent closes. When it hangs, a watchdog ends it by the clock or by processor time, even if the
+parent is gone. It may hold `max_decode_bytes` of private memory (memory shared with the parent is not counted): an image that
+takes more gets an error, and nothing is killed.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
 
 
 def serve(sealed: sandbox.Sealed, request_fd: int, response_fd: int, memory_fd: int, decoder: str) -> None:
-    """Answer every job, a line of JSON, with a line of JSON: the columns or the fault of each image. The line before the first
-    answer lists what could not be taken away.
+    """Answer every request, a line of JSON, with a line of JSON: the columns or the fault of each image. The line before the
+    first answer lists the rights that could not be taken away.
 
-    A job with `origins` asks for tiles of the first image of the job before it, and is answered with an empty list.
+    A request with `origins` asks for tiles of the first image of the request before it; its answer is an empty list.
 
     Args:
         memory_fd: shared file: the mark, then the pixels or tiles, then the encoded images.
@@ -59,23 +59,23 @@ def serve(sealed: sandbox.Sealed, request_fd: int, response_fd: int, memory_fd: 
         resize.around_import = lambda: _announced(responses, limit)
         kept: list[np.ndarray | None] = []
         for line in requests:
-            job = json.loads(line)
-            config = DecodeConfig(**job["config"])
+            request = json.loads(line)
+            config = DecodeConfig(**request["config"])
             limit.set(config.max_decode_bytes)
-            sandbox.limit_cpu(job["timeout_s"] + GRACE_S)
-            memory = mmap.mmap(memory_fd, job["size"])
-            shape = (job["places"], config.height, config.width, 3)
+            sandbox.limit_cpu(request["timeout_s"] + GRACE_S)
+            memory = mmap.mmap(memory_fd, request["size"])
+            shape = (request["places"], config.height, config.width, 3)
             pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
             rows: list[dict[str, Any]] = []
-            if "origins" in job:
+            if "origins" in request:
                 image = kept[0]
                 assert image is not None
-                cut_tiles(image, job["origins"], (config.height, config.width), pixels)
+                cut_tiles(image, request["origins"], (config.height, config.width), pixels)
                 del image
-                kept = [] if job["last"] else kept
+                kept = [] if request["last"] else kept
             else:
-                images = _images(memory, MARK_BYTES + pixels.nbytes, job["lengths"], job["timeout_s"])
-                kept = [None] * len(job["lengths"]) if config.resize == "tile" else []
+                images = _images(memory, MARK_BYTES + pixels.nbytes, request["lengths"], request["timeout_s"])
+                kept = [None] * len(request["lengths"]) if config.resize == "tile" else []
                 rows = list(decode_rows(images, kept or pixels, config, decode))
                 faulthandler.cancel_dump_traceback_later()
                 del images
@@ -85,8 +85,8 @@ def serve(sealed: sandbox.Sealed, request_fd: int, response_fd: int, memory_fd: 
 
 
 class MemoryLimit:
-    """On the private memory of this process, on Linux: a larger allocation fails. What torch takes when it is imported is added
-    to it."""
+    """Limits the private memory of this process, on Linux: a larger allocation fails. The import of torch raises the limit by
+    what it takes."""
 
     def __init__(self, status: BinaryIO | None) -> None:
         self._max_bytes = self._of_torch = 0
@@ -125,7 +125,7 @@ def _announced(responses: TextIO, limit: MemoryLimit) -> Iterator[None]:
 
 
 def _arm(seconds: float) -> None:
-    """The watchdog: this process ends after so many seconds, of the clock or of processor time."""
+    """The watchdog: ends this process after so many seconds, of the clock or of processor time."""
     faulthandler.dump_traceback_later(seconds, exit=True)
     sandbox.limit_cpu(seconds)
 
@@ -136,7 +136,7 @@ def _say(responses: TextIO, line: str) -> None:
 
 
 def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[memoryview]:
-    """The images where they lie: a copy may be more than the memory that there is, which is then a fault of the image."""
+    """The images in place, not copied: a copy that exceeds the memory would count as a fault of the image."""
     armed = -REARM_S
     for index, length in enumerate(lengths):
         memory[:MARK_BYTES] = index.to_bytes(MARK_BYTES, "little")

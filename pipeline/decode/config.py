@@ -9,7 +9,7 @@ from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig
 
 
 def known_zone(name: str) -> str:
-    """The name of a time zone as it is; raises ValueError for any other text."""
+    """The name of a time zone, unchanged; raises ValueError for any other text."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, or an endless one
@@ -20,9 +20,9 @@ def known_zone(name: str) -> str:
 class DecodeConfig(BaseModel):
     """resize: `squash` fits both sides; `pad` keeps the aspect and repeats the edge pixels; `tile` only magnifies by `scale`.
     white_level: value of a 16-bit grey sample that becomes 255 (4095 for a 12-bit camera); a file that names fewer bits is
-        scaled by those.
-    timezone: of EXIF times without an offset.
-    max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), of which it needs 0.1 GB itself; RGBA and
+        scaled by them.
+    timezone: the zone of EXIF times without an offset.
+    max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), which itself needs 0.1 GB; RGBA and
         16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
     """
 
@@ -39,7 +39,7 @@ class DecodeConfig(BaseModel):
 
     @classmethod
     def of(cls, input: InputConfig, **more: Any) -> Self:
-        """How images are brought to a model's input; `more` are settings of this class, and stand before the model's."""
+        """How images are brought to a model's input; `more` are settings of this class and override the model's."""
         shared = {name: getattr(input, name) for name in InputConfig.model_fields if name in cls.model_fields}
         return cls(**{**shared, **more})
 

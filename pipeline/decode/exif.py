@@ -1,4 +1,4 @@
-"""What EXIF says of an image: how it is turned and when it was taken."""
+"""What EXIF says about an image: how it is turned and when it was taken."""
 
 import re
 import struct
@@ -25,7 +25,7 @@ BROKEN = (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError
 
 def orientation(image: Image.Image) -> int:
     """EXIF orientation still to be applied, 1 to 8; 1 when there is none or it cannot be read."""
-    if image.format == "TIFF":  # Pillow turns these itself when it loads them, and gives their size turned
+    if image.format == "TIFF":  # Pillow turns these when it loads them, and reports the turned size
         return UPRIGHT
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
@@ -35,7 +35,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def captured_at(image: Image.Image, zone: str) -> datetime | None:
-    """DateTimeOriginal in UTC; read in its own offset tag, else in the time zone `zone`. None when unknown or broken."""
+    """DateTimeOriginal in UTC; its own offset tag counts, else the time zone `zone`. None when unknown or broken."""
     try:
         tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
         time = TIME.fullmatch(_text(tags.get(ExifTags.Base.DateTimeOriginal)))

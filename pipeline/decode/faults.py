@@ -1,20 +1,20 @@
-"""What an image that cannot be scored raises, and what a library's error means for it."""
+"""The exception for an image that cannot be scored, and what a library's error means for it."""
 
 import struct
 import zlib
 
 from PIL import UnidentifiedImageError
 
-MESSAGE_LENGTH = 300  # of a library's message; some quote the file
+MESSAGE_LENGTH = 300  # limit for a library's message; some quote the file
 FAULTS = (  # what Pillow's plugins raise for damaged files, found by damaging files
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
     *(RuntimeError, ZeroDivisionError, MemoryError, AssertionError, struct.error, zlib.error),
 )
-NO_MEMORY = ("insufficient memory", "out of memory", "decoder error -9")  # libjpeg's, Pillow's and, for TIFF, Pillow's words
+NO_MEMORY = ("insufficient memory", "out of memory", "decoder error -9")  # words of libjpeg, of Pillow, and of Pillow for TIFF
 
 
 class DecodeError(Exception):
-    """What the room decode raises: an image that cannot be scored, or no decoder."""
+    """The root of what the room decode raises: an image cannot be scored, or there is no decoder."""
 
 
 class Undecodable(DecodeError):
@@ -35,7 +35,7 @@ def damaged(name: str, error: BaseException) -> Undecodable:
     reason = str(error)[:MESSAGE_LENGTH] or type(error).__name__
     if isinstance(error, MemoryError) or any(words in reason.lower() for words in NO_MEMORY):
         return Undecodable("too_much_memory", f"decoding the {name} takes more memory than the decoder may have")
-    if isinstance(error, UnidentifiedImageError):  # its own message holds a memory address
+    if isinstance(error, UnidentifiedImageError):  # the message of this error holds a memory address
         reason = "its header cannot be read"
     cut = any(word in reason.lower() for word in ("truncated", "premature end of jpeg", "eof"))
     return Undecodable("truncated" if cut or isinstance(error, EOFError) else "corrupt", f"the {name} is damaged: {reason}")

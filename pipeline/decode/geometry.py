@@ -10,7 +10,7 @@ from pipeline.decode.config import DecodeConfig
 
 
 class Box(NamedTuple):
-    """A part of the model's input, px; right and bottom are the first column and row behind it."""
+    """A part of the model's input, px; right and bottom are the first column and row outside."""
 
     left: int
     top: int
@@ -27,8 +27,8 @@ class Box(NamedTuple):
 
 
 def content_box(stored: tuple[int, int], config: DecodeConfig) -> Box:
-    """Where the model's input, and so a map, shows an image of `stored` (width, height) px: everywhere, unless the image is
-    padded to the input, which has it in its middle."""
+    """The part of the model's input, and so of a map, that shows an image of `stored` (width, height) px: all of it, or the
+    middle when the image is padded."""
     if config.resize != "pad":
         return Box(0, 0, config.width, config.height)
     scale = min(config.width / stored[0], config.height / stored[1])
@@ -47,8 +47,7 @@ def tiled_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]
 def cut_tiles(pixels: np.ndarray, origins: Iterable[tuple[int, int]], size: tuple[int, int], into: np.ndarray) -> None:
     """Copy the tiles of (height, width) `size` at `origins` (top, left) to `into` (n, height, width, 3).
 
-    What lies beyond the image is the image mirrored at its edge: repeated edge pixels would be streaks that no training
-    tile shows.
+    Beyond its edge the image is mirrored: repeated edge pixels would be streaks that no training tile shows.
     """
     for index, (top, left) in enumerate(origins):
         tile = pixels[top : top + size[0], left : left + size[1]]
@@ -57,6 +56,6 @@ def cut_tiles(pixels: np.ndarray, origins: Iterable[tuple[int, int]], size: tupl
 
 
 def placement(stored: tuple[int, int], config: DecodeConfig) -> Placement:
-    """The part of the input that shows an image of `stored` (width, height) px: all of it, or what is left of padding."""
+    """The part of the input that shows an image of `stored` (width, height) px: all of it, or what padding leaves."""
     box = content_box(stored, config)
     return Placement(Side(config.width, box.left, box.width, stored[0]), Side(config.height, box.top, box.height, stored[1]))

@@ -31,32 +31,32 @@ START = (
 POLL_S = 0.5
 ENDING_S = 5.0
 PIPE_BYTES = 1 << 16
-# glibc would give every picture's memory back and fault it in again: a third of the decoder's time for small images
+# glibc would return every picture's memory and fault it in again: a third of the decoder's time for small images
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-# and would keep a large picture for ever, below its limit for the next: Pillow's pieces of one are 16 MiB unless told
+# it would keep a large picture for ever and leave less of the limit to the next: Pillow's pieces are 16 MiB by default
 RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
-# and the two BLAS threads of numpy wait for each other by spinning: a decoder is one of many and has one core
+# the two BLAS threads of numpy wait for each other by spinning, but a decoder is one of many and has one core
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-NO_PROGRAMS = {"PATH": ""}  # it may start none, and what imports torch then looks for none
+NO_PROGRAMS = {"PATH": ""}  # it may start no program, and then the import of torch looks for none
 ENVIRONMENT = KEEP_MEMORY | RETURN_LARGE | ONE_THREAD | NO_PROGRAMS
 INHERITED = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "PYTHONHOME",
     "PYTHONTZPATH",
-)  # by which Python finds its own files, and no secret
-TAIL_BYTES = 2000  # of the child's standard error
+)  # Python finds its own files by these; none is a secret
+TAIL_BYTES = 2000  # kept of the child's standard error
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
 class DecoderUnavailable(DecodeError, RuntimeError):
-    """The decoder's process does not start: a matter of this machine, not of an image."""
+    """The decoder's process does not start: the fault of this machine, not of an image."""
 
 
 class Lost(NamedTuple):
-    """The process was lost at image `at` of a call; by_kill: by SIGKILL, which no decoder sends itself."""
+    """The process was lost at image `at` of a call; by_kill: SIGKILL ended it, which comes from outside."""
 
     at: int
     message: str
@@ -65,16 +65,16 @@ class Lost(NamedTuple):
 
 
 class Decoder:
-    """One decoder process, its pipes and the memory shared with it; the system frees that when both are gone.
+    """One decoder process, its pipes and the memory shared with it; the system frees that memory when both processes are gone.
 
-    max_decode_bytes: the most that a config may say which it is given.
+    max_decode_bytes: the most that any config given to it may ask for.
     """
 
     def __init__(self, decode: str, max_decode_bytes: int):
         self.owner, self.max_decode_bytes = os.getpid(), max_decode_bytes
         self._memory = os.memfd_create("flowscore-decode") if hasattr(os, "memfd_create") else _unlinked_file()
-        self._log = tempfile.TemporaryFile()  # standard error: libtiff writes much there, a crash its reason
-        fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)  # it is emptied for each job
+        self._log = tempfile.TemporaryFile()  # standard error: libtiff writes a lot there, a crash its reason
+        fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)  # each request empties it
         request_read, request_write = os.pipe()
         response_read, response_write = os.pipe()
         given = (request_read, response_write, self._memory)
@@ -99,7 +99,7 @@ class Decoder:
             log.warning("the decoder's process is not limited in %s: a hostile image might use that", what)
 
     def usable(self) -> bool:
-        """Whether it runs and belongs to this process (not to one that this was forked from)."""
+        """Whether it runs and belongs to this process (not to the one that this was forked from)."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def decode(
@@ -119,8 +119,8 @@ class Decoder:
     def tiles(self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool) -> np.ndarray | Lost:
         """Tiles of the opened image, (n, H, W, 3) uint8, at (top, left) px. last: the image is no longer needed."""
         tiles = np.empty((len(origins), config.height, config.width, 3), np.uint8)
-        job = {"origins": origins, "last": last}
-        answer = self._ask([], config, timeout_s, job, len(origins), lambda cut: np.copyto(tiles, cut))
+        request = {"origins": origins, "last": last}
+        answer = self._ask([], config, timeout_s, request, len(origins), lambda cut: np.copyto(tiles, cut))
         return answer if isinstance(answer, Lost) else tiles
 
     def _ask(
@@ -128,24 +128,24 @@ class Decoder:
         images: list[pa.Buffer],
         config: DecodeConfig,
         timeout_s: float,
-        job: dict[str, Any],
+        request: dict[str, Any],
         places: int,
         take: Callable[[np.ndarray], None] | None = None,
     ) -> list[dict[str, Any]] | Lost:
-        """Hand over a job with shared memory for `places` pictures of the input's size; `take` gets them, (n, H, W, 3)."""
+        """Send a request with shared memory for `places` pictures of the input's size; `take` gets them, (n, H, W, 3)."""
         shape = (places, config.height, config.width, 3)
         start = MARK_BYTES + int(np.prod(shape))
         size = start + sum(image.size for image in images)
         lengths = [image.size for image in images]
-        job = job | {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
+        request |= {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
         os.ftruncate(self._log.fileno(), 0)
         os.ftruncate(self._memory, size)  # grown from 0: all zeros
         with mmap.mmap(self._memory, size) as memory:
             for image in images:
                 memory[start : start + image.size] = image
                 start += image.size
-            with contextlib.suppress(BrokenPipeError):  # it died just now, the missing answer says so
-                self._requests.write(json.dumps(job) + "\n")
+            with contextlib.suppress(BrokenPipeError):  # it just died; the missing answer says so
+                self._requests.write(json.dumps(request) + "\n")
                 self._requests.flush()
             answer = self._answer(timeout_s, lambda: _mark(memory, len(images)))
             if not answer:
@@ -158,19 +158,19 @@ class Decoder:
         return [_with_time(row) for row in json.loads(answer)]
 
     def died(self) -> str:
-        """How it ended, of its own accord if it is about to: its pipe is closed before it is gone."""
+        """How it ended. Waits if it is about to end: its pipe closes before it is gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(ENDING_S)
         return self.end()
 
     def end(self) -> str:
-        """End the process and everything of it; returns how it ended."""
+        """End the process and close its files; returns how it ended."""
         self._process.kill()
         status = self._process.wait()
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         for file in (self._requests, self._responses, self._log):
-            with contextlib.suppress(BrokenPipeError):  # a job that it never read
+            with contextlib.suppress(BrokenPipeError):  # a request that it never read
                 file.close()
         with contextlib.suppress(OSError):  # closed already
             os.close(self._memory)
@@ -179,7 +179,7 @@ class Decoder:
         return f"exit code {status}: {next((line for line in reversed(lines) if line.strip()), '')}"
 
     def _answer(self, timeout_s: float, mark: Callable[[], int]) -> str | None:
-        """The next line; "" when the process died; None when the mark stood still for `timeout_s`."""
+        """The next line; "" when the process died; None when the mark did not move for `timeout_s`."""
         last, since = mark(), time.monotonic()
         while (line := self._line(min(POLL_S, timeout_s))) in (None, IMPORTING):
             if line == IMPORTING and self._answer(START_TIMEOUT_S, lambda: 0) != READY:
@@ -214,12 +214,12 @@ class Decoder:
 
 
 def _mark(memory: mmap.mmap, images: int) -> int:
-    """The index of the image that the child says it is at; it may say anything."""
+    """The index of the image that the child claims to be at; it may claim anything."""
     return max(0, min(int.from_bytes(memory[:MARK_BYTES], "little"), images - 1))
 
 
 def _search_path() -> list[str]:
-    """sys.path for a process with another working directory; an entry that is no path stands for an import hook."""
+    """sys.path for a process with another working directory; an entry that is not a path belongs to an import hook."""
     return [os.path.abspath(entry) if not entry or os.path.exists(entry) else entry for entry in sys.path]
 
 

@@ -1,5 +1,5 @@
-"""Encoded images to uint8 pixels of the model's input size, or to be cut into tiles of it. Training and scoring both decode
-here."""
+"""Decodes images to uint8 pixels of the model's input size, or of their own size to cut tiles from. Training and scoring both
+decode here."""
 
 import warnings
 from datetime import datetime
@@ -15,12 +15,12 @@ from pipeline.decode.geometry import Box, content_box, tiled_size
 from pipeline.decode.image_file import load_8bit, open_image
 from pipeline.decode.resize import resized
 
-STRIP_PIXELS = 1 << 22  # of a large image that are looked at together
+STRIP_PIXELS = 1 << 22  # of a large image, measured together
 DCT_MARGIN = 3  # a JPEG is reduced while decoding to no less than 3 times the input: 0.4 levels of difference on average
 
 
 class Picture(NamedTuple):
-    """pixels: (H, W, 3) uint8 RGB, of the input's size, for `tile` of the image's own.
+    """pixels: (H, W, 3) uint8 RGB, of the input's size, or for `tile` of the image's own.
     width, height: of the stored image after EXIF orientation, px.
     """
 
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 def decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
     """One image turned upright, reduced to 8-bit RGB and resized. Raises Undecodable, and MemoryError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what becomes a fault or does not matter
+        warnings.simplefilter("ignore")  # a warning of Pillow becomes a fault here or does not matter
         return _decode_image(encoded, config)
 
 
@@ -69,7 +69,7 @@ def grey_statistics(grey: np.ndarray) -> tuple[float, float, float]:
     rows = max(1, STRIP_PIXELS // grey.shape[1])
     counts, sums = [0, 0], [[0, 0], [0, 0]]
     for top in range(0, len(grey), rows):
-        levels = grey[max(0, top - 1) : top + rows + 1].astype(np.int16)  # a row of the neighbours on each side
+        levels = grey[max(0, top - 1) : top + rows + 1].astype(np.int16)  # with one neighbouring row on each side
         edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
         for i, values in enumerate((grey[top : top + rows], edges)):
             numbers = values.ravel().astype(np.float64)

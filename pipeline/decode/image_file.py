@@ -1,4 +1,4 @@
-"""Encoded bytes to a grey or colour picture of 8 bits a sample, or the reason why not. Trusts nothing in the bytes."""
+"""Turns encoded bytes into a grey or colour picture of 8 bits a sample, or a reason why not. Trusts nothing in the bytes."""
 
 from io import BytesIO
 
@@ -16,11 +16,11 @@ SIXTEEN_BIT = {"I;16", "I;16L", "I;16B"}
 MIN_IS_WHITE, BITS_PER_SAMPLE, PHOTOMETRIC, EXTRA_SAMPLES = 0, 258, 262, 338
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on; half an image must not be scored
-Image.MAX_IMAGE_PIXELS = None  # our own limit stands instead, before any pixel is decoded
+Image.MAX_IMAGE_PIXELS = None  # our own limit applies instead, before any pixel is decoded
 
 
 def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image.Image:
-    """The image: checked and loaded, a JPEG by its header only (`load_8bit` may reduce it while it decodes it).
+    """The image, checked and loaded; a JPEG only up to its header (`load_8bit` may reduce it while decoding).
 
     Raises:
         Undecodable: empty, not_an_image, unsupported_format, truncated, corrupt, too_many_pixels, too_much_memory,
@@ -40,7 +40,7 @@ def open_image(encoded: bytes, max_image_pixels: int, white_level: int) -> Image
             raise Undecodable("unsupported_mode", f"16 bits of mode {image.mode} are not scaled to white_level {white_level}")
         if name == "PNG":
             png.check(encoded)
-        if name != "JPEG":  # before anything asks for EXIF: a PNG's may stand behind the pixels
+        if name != "JPEG":  # before anything asks for EXIF, which may stand behind the pixels of a PNG
             image.load()
     except FAULTS as error:
         raise damaged(name, error) from error
@@ -51,8 +51,8 @@ def load_8bit(image: Image.Image, encoded: bytes, min_size: tuple[int, int], whi
     """The pixels, (H, W) of grey or (H, W, 3) RGB, uint8.
 
     Alpha and transparent colours are composed over black. Grey of 16 bits is scaled linearly, 0 to 0 and `white_level`
-    to 255; a file that names fewer bits is scaled by those. Colour of 16 bits keeps its high byte. CMYK is converted as
-    Pillow does, Adobe's inverted one included.
+    to 255; a file that names fewer bits is scaled by them. Colour of 16 bits keeps its high byte. CMYK is converted as
+    in Pillow, including Adobe's inverted form.
 
     Args:
         min_size: (width, height) that a JPEG may be reduced to while it is decoded, to 4, 3, 2 or 1 eighths in the DCT.
@@ -119,7 +119,7 @@ def _over_black(image: Image.Image) -> np.ndarray:
 
 
 def _alpha_may_be_unused(image: Image.Image) -> bool:
-    """Whether the file may hold a fourth channel that means nothing: a BMP's bit fields often name one that nobody filled,
+    """Whether the file may hold a fourth channel without meaning: a BMP's bit fields often name one that was never filled,
     and a TIFF must say what its fourth sample is."""
     return image.format == "BMP" or (isinstance(image, TiffImageFile) and not image.tag_v2.get(EXTRA_SAMPLES))
 
@@ -144,7 +144,7 @@ def _grey_16bit(image: Image.Image, encoded: bytes, white_level: int) -> np.ndar
 
 
 def _colour_16bit_matters(image: Image.Image, encoded: bytes) -> bool:
-    """Whether the low bytes of a PNG of RGB say more than rounding: which colour is transparent, or that all is in them."""
+    """Whether the low bytes of an RGB PNG matter beyond rounding: they tell the transparent colour, or hold all levels."""
     deep = encoded[png.DEPTH_AT] == 16
     return deep and ("transparency" in image.info or png.significant_bits(encoded) is not None)
 

@@ -1,4 +1,4 @@
-"""`decode_unit` in a child process, so that an image which crashes or hangs the decoder costs one row, not the job."""
+"""`decode_unit` in a child process, so that an image which crashes or hangs the decoder costs one row, not the run."""
 
 import atexit
 import threading
@@ -12,7 +12,7 @@ from pipeline.decode.handle import Decoder, Lost
 from pipeline.decode.unit import Decoded, decoded_table
 
 DECODE = "pipeline.decode.image:decode_image"
-KILLED_TRIES = 3  # SIGKILL comes from outside, mostly for want of memory: tried again before an image is blamed
+KILLED_TRIES = 3  # SIGKILL comes from outside, mostly when memory runs out: try again before blaming an image
 
 _lock = threading.Lock()
 _decoders: dict[str, Decoder] = {}
@@ -22,8 +22,8 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
     """As `decode_unit`; an image that ends the decoder's process becomes a row with `decoder_crashed`, one that takes
     longer than `timeout_s` seconds a row with `decoder_timeout`.
 
-    The child says which image it is at. When it dies, the images before are decoded again, that one alone and the ones
-    after it on their own, each time in a fresh child: an image is blamed for a crash only when it was alone. The child
+    The child says which image it is at. When it dies, fresh children decode the images before that one, that one alone,
+    and the images after it: an image is blamed for a crash only when it was alone. The child
     stays for the next unit and ends with this process. `decode` (`module:function`) is for tests.
 
     Raises DecoderUnavailable when no child can be started.
@@ -34,18 +34,18 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
     killed = 0
     with _lock:
         while pending:
-            part = pending.pop()
-            if not part:
+            indices = pending.pop()
+            if not indices:
                 continue
-            images = [table["encoded"][index].as_buffer() for index in part]
-            answer = _decoder(decode, config.max_decode_bytes).decode(images, config, timeout_s, pixels, part)
+            images = [table["encoded"][index].as_buffer() for index in indices]
+            answer = _decoder(decode, config.max_decode_bytes).decode(images, config, timeout_s, pixels, indices)
             if not isinstance(answer, Lost):
-                for index, row in zip(part, answer, strict=True):
+                for index, row in zip(indices, answer, strict=True):
                     rows[index] = row
                 continue
-            before, suspect, after = part[: answer.at], part[answer.at : answer.at + 1], part[answer.at + 1 :]
-            killed = killed + 1 if answer.by_kill and len(part) == 1 else 0
-            if answer.by_timeout or (len(part) == 1 and killed in (0, KILLED_TRIES)):
+            before, suspect, after = indices[: answer.at], indices[answer.at : answer.at + 1], indices[answer.at + 1 :]
+            killed = killed + 1 if answer.by_kill and len(indices) == 1 else 0
+            if answer.by_timeout or (len(indices) == 1 and killed in (0, KILLED_TRIES)):
                 error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
                 rows[suspect[0]] = {"stage": "decode", "error": error, "message": answer.message}
                 suspect, killed = [], 0

@@ -1,7 +1,7 @@
-"""Pixels to another size: a triangle as wide as the reduction (antialiased bilinear), in fixed-point arithmetic.
+"""Resizes pixels with a triangle filter as wide as the reduction (antialiased bilinear), in fixed-point arithmetic.
 
-Which library does it depends on the picture alone, so a picture gets the same pixels on every machine. Large colour pictures
-go to torch, whose kernel takes a quarter of Pillow's time for them; grey and small ones to Pillow, where torch gains nothing
+The picture alone decides which library resizes it, so it gets the same pixels on every machine. Large colour pictures
+go to torch, whose kernel takes a quarter of Pillow's time for them; grey and small ones go to Pillow, where torch gains nothing
 and its import would cost seconds. The two differ by at most one level.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 FILTER = Image.Resampling.BILINEAR
-LARGE_PIXELS = 1 << 19  # of a colour picture: Pillow then takes 3 ms or more
+LARGE_PIXELS = 1 << 19  # for a colour picture of this size Pillow takes 3 ms or more
 NO_MEMORY = "can't allocate memory"  # torch's words
 
 around_import: Callable[[], AbstractContextManager[object]] = nullcontext
-"""Entered while torch is imported, which takes seconds and memory that are no picture's; pipeline/decode/child.py sets it."""
+"""Entered while torch is imported: no picture is charged for that time and memory; pipeline/decode/child.py sets it."""
 
 
 def resized(levels: np.ndarray, width: int, height: int) -> np.ndarray:

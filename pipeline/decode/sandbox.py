@@ -1,11 +1,11 @@
-"""What the decoder's process may do: decode. Whoever makes a picture that its libraries fall for can do no more.
+"""Limits the decoder's process to decoding, so that a picture which exploits its libraries can do no more.
 
 It seals itself before it imports anything else. It keeps the pipes and files that it was given and may read the Python
 installation, from which torch and parts of Pillow are imported when a picture first needs them. It cannot read or write other
-files, open a socket, start a process, signal or trace another one, or take back what it gave up. docs/operating.md says what
-of it needs which kernel.
+files, open a socket, start a process, signal or trace another one, or take back what it gave up. docs/operating.md says
+which kernel each limit needs.
 
-RLIMIT_NPROC is left alone: it counts threads, of the user and not of the process, and does not hold for root.
+RLIMIT_NPROC stays unset: it counts the threads of the user, not of the process, and does not hold for root.
 """
 
 import ctypes
@@ -24,32 +24,32 @@ from typing import BinaryIO, NamedTuple
 
 from pipeline.decode import landlock, seccomp
 
-IMPORT_BYTES = 4 << 30  # what torch may take when it is imported, beyond what pictures may
-OPEN_FILES = 64  # an import has a few open at once
-LOG_BYTES = 1 << 20  # of a file, and the only one is standard error; the shared memory is written through its mapping
+IMPORT_BYTES = 4 << 30  # what the import of torch may take beyond what pictures may
+OPEN_FILES = 64  # an import opens a few at once
+LOG_BYTES = 1 << 20  # limit of a file; the only one is standard error, as the shared memory is written through its mapping
 NAME = b"flowscore-pict"  # 15 characters at most
 NO_NEW_PRIVILEGES, SET_NAME = 38, 15  # PR_SET_NO_NEW_PRIVS, PR_SET_NAME
 CAPSET = {"x86_64": 126, "aarch64": 91}
 CAPABILITIES_VERSION = 0x20080522
 OURS = ("pipeline", "models", "schemas")
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/etc/ld.so.cache")
-DEVICES = ("/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom")  # torch asks the first two which instructions there are
+DEVICES = ("/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom")  # torch reads the first two to learn the instruction set
 
 
 class Sealed(NamedTuple):
-    """missing: what this kernel cannot take away, in words.  status: of this process, on Linux; it could not be opened now."""
+    """missing: what this kernel cannot take away, in words.  status: file of this process, on Linux; cannot be opened later."""
 
     missing: list[str]
     status: BinaryIO | None
 
 
 def seal(max_decode_bytes: int, decoder: str) -> Sealed:
-    """Give up, for good, what decoding does not need. No other thread may run: Landlock would not be for that one.
+    """Give up, for good, what decoding does not need. No other thread may run: Landlock would not bind it.
 
     Args:
-        max_decode_bytes: the most that a picture may take, of all the pictures that this process will get.
-        decoder: `module:function` that is going to be imported.
-    Raises OSError when the kernel refuses what it should know.
+        max_decode_bytes: the most memory that any picture of this process may take.
+        decoder: `module:function` that will be imported.
+    Raises OSError when the kernel refuses what it should support.
     """
     for limit, hard in (
         (resource.RLIMIT_DATA, max_decode_bytes + IMPORT_BYTES),
@@ -68,7 +68,7 @@ def seal(max_decode_bytes: int, decoder: str) -> Sealed:
         raise OSError(ctypes.get_errno(), "the kernel refuses no_new_privs")
     missing = []
     if platform.machine() in CAPSET:
-        header, none = struct.pack("=Ii", CAPABILITIES_VERSION, 0), bytes(24)  # of root; others have none
+        header, none = struct.pack("=Ii", CAPABILITIES_VERSION, 0), bytes(24)  # root has capabilities, others have none
         if libc.syscall(CAPSET[platform.machine()], header, none):
             raise OSError(ctypes.get_errno(), "the kernel refuses to take capabilities away")
     if landlock.version():
@@ -85,7 +85,7 @@ def seal(max_decode_bytes: int, decoder: str) -> Sealed:
 
 
 def limit_cpu(seconds: float) -> None:
-    """End this process by SIGXCPU when it has used so many seconds more of processor time."""
+    """End this process by SIGXCPU once it has used this many more seconds of processor time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(used.ru_utime + used.ru_stime + seconds)
@@ -93,10 +93,10 @@ def limit_cpu(seconds: float) -> None:
 
 
 def readable(decoder: str) -> list[Path]:
-    """Files and folders of Python, its packages and libraries, of this program's code and the decoder's, and time zones."""
+    """Files and folders of Python, its packages and libraries, this program's code, the decoder's code, and time zones."""
     module = importlib.util.find_spec(decoder.partition(":")[0])
     packages = [Path(module.origin)] if module is not None and module.origin is not None else []
-    # imported here, since the folder that they are in cannot be listed later: it may be a user's
+    # imported now: their folder, which may be a user's, cannot be listed later
     packages += [Path(folder) for name in OURS for folder in importlib.import_module(name).__path__]
     torch = importlib.util.find_spec("torch")
     if torch is not None and torch.origin is not None:

@@ -1,7 +1,7 @@
-"""A seccomp filter for the decoder's process: it may use memory, threads of its own, and files that it only reads.
+"""A seccomp filter limits the decoder's process to memory, threads of its own, and reading files.
 
 The filter is a list of what is allowed. Everything else (sockets, other processes, signals to them, whatever a later kernel
-adds) fails with ENOSYS, for which the C library has another way where there is one. A call that is allowed in some forms only
+adds) fails with ENOSYS, upon which the C library takes another way if it has one. A call that is allowed only in some forms
 fails with EPERM in the others.
 
 Sources: Linux's Documentation/userspace-api/seccomp_filter.rst; numbers from its arch/x86/entry/syscalls/syscall_64.tbl and
@@ -44,7 +44,7 @@ WORD = 0xFFFFFFFF
 
 
 class Form(NamedTuple):
-    """A call is allowed when the low half of its argument, of what the mask leaves of it, has this value."""
+    """A call is allowed when the low half of its argument, masked, has this value."""
 
     argument: int
     mask: int
@@ -52,14 +52,14 @@ class Form(NamedTuple):
 
 
 def supported() -> bool:
-    """Whether there is a filter for this system; the kernel may refuse it nevertheless."""
+    """Whether there is a filter for this system; the kernel may still refuse it."""
     return sys.platform == "linux" and platform.machine() in PROCESSORS and sys.maxsize > 1 << 32
 
 
 def forms(pid: int) -> dict[str, list[Form]]:
     """The forms in which the conditional calls are allowed, for the process `pid`."""
     written = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
-    shared, anonymous = 0x01, 0x20  # both at once would be memory that RLIMIT_DATA does not count
+    shared, anonymous = 0x01, 0x20  # both at once would give memory that RLIMIT_DATA does not count
     thread, isatty, set_name = 0x10000, 0x5401, 15  # CLONE_THREAD, TCGETS, PR_SET_NAME
     get_or_set_flags, duplicate = 0x03, 1030  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL; F_DUPFD_CLOEXEC
     return {
@@ -77,7 +77,7 @@ def forms(pid: int) -> dict[str, list[Form]]:
 
 
 def program(machine: str, pid: int) -> bytes:
-    """The filter as the kernel reads it, instructions of struct sock_filter, for `platform.machine()` and this process."""
+    """The filter for `platform.machine()` and this process, as instructions of struct sock_filter."""
     processor, column = PROCESSORS[machine]
     plain, conditional = _numbers(ALLOWED, column), _numbers(CONDITIONAL, column)
     found = [_do(LOAD, PROCESSOR_AT), _do(EQUAL, processor, 1, 0), _do(RETURN, FAIL | errno.ENOSYS), _do(LOAD, NUMBER_AT)]

@@ -1,7 +1,7 @@
-"""The images of a unit, one after the other, as batches of tiles: nobody but the decoder ever holds a whole picture.
+"""Gives the images of a unit, one after the other, as batches of tiles: only the decoder ever holds a whole picture.
 
-A picture stays where it was decoded. Tiles are copied out of it some at a time, so what crosses to the scorer is bounded by
-the batch, whatever the size of the image.
+A picture stays where it was decoded. Tiles are copied out of it some at a time, so the batch, not the size of the image,
+bounds what crosses to the scorer.
 """
 
 import time
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 class TileBatch(NamedTuple):
     """Consecutive tiles of one image, at most a batch, in the order of its grid.
 
-    position: of the image in its unit.  pixels: (n, H, W, 3) uint8.
+    position: position of the image in its unit.  pixels: (n, H, W, 3) uint8.
     """
 
     position: int
@@ -40,7 +40,7 @@ class TileDecoder(Protocol):
         """The columns of the image, or its fault, as `decode_rows` gives them."""
 
     def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | Row:
-        """Tiles (n, H, W, 3) uint8 at (top, left) px, or the fault that ended the image. last: there come no more."""
+        """Tiles (n, H, W, 3) uint8 at (top, left) px, or the fault that ended the image. last: no more will be asked for."""
 
 
 class InProcess:
@@ -70,9 +70,9 @@ class InProcess:
 
 
 class InChild:
-    """Decodes in a child process, which ends with this one; an image that ends the child or hangs is that image's fault.
+    """Decodes in a child process, which ends with this one; an image that kills or hangs the child gets a fault.
 
-    A child killed from outside, mostly for want of memory, is replaced and decodes the image again. `decode`
+    A child killed from outside, mostly when memory runs out, is replaced, and the new one decodes the image again. `decode`
     (`module:function`) is for tests.
     """
 
@@ -125,9 +125,9 @@ class TiledUnit:
 
     Args:
         table: schemas/encoded.py.
-        batch: tiles a batch at most; one never holds tiles of two images, so that an image's arithmetic does not depend on
-            the images before it.
-        chosen: of an image at this position with this grid, the numbers of the tiles to take, ascending; all by default.
+        batch: most tiles in a batch; a batch never holds tiles of two images, so that an image's arithmetic does not
+            depend on the images before it.
+        chosen: gives the numbers of the tiles to take, ascending, for an image at this position with this grid; default all.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class TiledUnit:
         self.decode_s = 0.0
 
     def batches(self) -> Iterator[TileBatch]:
-        """The tiles of every image that can be decoded; those of one that fails half way end early."""
+        """The tiles of every image that can be decoded; an image that fails half way ends early."""
         for position, cell in enumerate(self._table["encoded"]):
             if cell.is_valid:
                 yield from self._image(position, cell.as_buffer())

@@ -1,4 +1,4 @@
-"""All images of a unit decoded in this process: pixels, and a row an image."""
+"""Decodes all images of a unit in this process: pixels, and a row for each image."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Decoded(NamedTuple):
 def decode_unit(table: pa.Table, config: DecodeConfig) -> Decoded:
     """Decode every row of schemas/encoded.py that holds an image; a bad image becomes a row with `stage=decode`.
 
-    Not for `tile`, where pixels.shape differs from image to image: see pipeline/decode/tiles.py.
+    It does not do `tile`, where pixels.shape differs from image to image: see pipeline/decode/tiles.py.
     """
     assert config.resize != "tile"
     pixels = np.zeros((table.num_rows, config.height, config.width, 3), np.uint8)
@@ -39,15 +39,15 @@ def decode_rows(
     config: DecodeConfig,
     decode: Callable[[bytes, DecodeConfig], Picture] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps them as they are; gives the columns of
-    each, or its fault, or {} for None."""
+    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps each in its own size; yields the columns
+    of each, or its fault, or {} for None."""
     for index, content in enumerate(encoded):
         if content is None:
             yield {}
             continue
         try:
             picture = (decode or decode_image)(bytes(content), config)
-        except Undecodable as fault:  # not kept: with it, its traceback keeps `pixels`, which may be shared memory
+        except Undecodable as fault:  # not kept: its traceback would keep `pixels`, which may be shared memory
             yield _failed(fault)
             continue
         except MemoryError as error:
@@ -62,7 +62,7 @@ def _failed(fault: Undecodable) -> dict[str, Any]:
 
 
 def decoded_table(table: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
-    """`SCHEMA` rows: those of the encoded table with what `decode_rows` says; faults of reading stay."""
+    """`SCHEMA` rows: rows of the encoded table with what `decode_rows` says; faults of the read stage stay."""
     columns = []
     for column in SCHEMA:
         cells = [row.get(column.name) for row in rows]

@@ -1,4 +1,4 @@
-"""What every source is told: where the input is, how it is cut into units and how its images are named."""
+"""Settings of every source: where the input is, how it is cut into units and how its images are named."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from pipeline.input.names import NameFilter, name_filter
 
 NO_DATE = "none"
 MAX_DATE_BYTES = 64
-"""Of a production day: it becomes the name of a folder, percent-encoded, and such names have at most 255 bytes."""
+"""Limit of a production day: percent-encoded it names a folder, and such a name has at most 255 bytes."""
 MIB = 1 << 20
 
 
@@ -23,16 +23,16 @@ class SourceOptions(BaseModel):
     key_pattern: str | None = Field(None, description="key columns in the path: {line}/{date}/{lot}/{name}")
     date: str | None = Field(None, description="production day of images whose path has none")
     image_id: Mode = Field("uri", description="what names an image")
-    unit_images: int = Field(128, ge=1, le=1000, description="images of a work unit at most")
-    unit_bytes: int = Field(64 * MIB, ge=1, description="bytes of a work unit at most, unless one image is larger")
+    unit_images: int = Field(128, ge=1, le=1000, description="maximum images in a work unit")
+    unit_bytes: int = Field(64 * MIB, ge=1, description="maximum bytes in a work unit, unless one image is larger")
     image_column: str | None = Field(None, description="Parquet column that holds the images; default: the only binary one")
     id_column: str | None = Field(None, description="Parquet column that names the images; default: the row's number")
-    max_member_bytes: int = Field(256 * MIB, ge=1, description="bytes of one image at most; larger ones are in `errors`")
-    read_threads: int = Field(16, ge=1, le=256, description="requests that a read task has under way at once")
+    max_member_bytes: int = Field(256 * MIB, ge=1, description="maximum bytes of one image; larger ones go to `errors`")
+    read_threads: int = Field(16, ge=1, le=256, description="requests that a read task makes at once")
     members: str | None = Field(
         None, description="names of the images to read, such as '*.jpg' or '*.jpg,*.jpeg': loose files and members of tars"
     )
-    follow_links: bool = Field(False, description="read what symbolic links lead to, also outside the input's folder")
+    follow_links: bool = Field(False, description="follow symbolic links, also out of the input's folder")
 
     def at(self, input_uri: str) -> "SourceConfig":
         """The same options for an input."""
@@ -58,17 +58,17 @@ class SourceOptions(BaseModel):
         if date is not None and len(date.encode()) > MAX_DATE_BYTES:
             raise ValueError(f"date must have at most {MAX_DATE_BYTES} bytes; got {date!r}. Shorten it.")
         if date is not None and is_null(date):
-            raise ValueError(f"date must be a day; got {date!r}, which stands for none. Leave it out.")
+            raise ValueError(f"date must be a day; got {date!r}, which means none. Leave it out.")
         return date
 
     def object_date(self, key: str) -> str:
-        """Production day of a loose image: the pattern's `{date}`, else (also when that is no day: longer than
-        MAX_DATE_BYTES, or Hive's null) the configured date, else `none`."""
+        """Production day of a loose image: the pattern's `{date}`, else the configured date, else `none`. A `{date}` longer
+        than MAX_DATE_BYTES, or Hive's null, does not count."""
         found = key_pattern(self.key_pattern).match(key) if self.key_pattern else None
         return self._date((found or {}).get("date"))
 
     def shard_date(self, key: str) -> str:
-        """Production day of a shard: as for a loose image, from the shard's own path only."""
+        """Production day of a shard: as for a loose image, but only from the shard's own path."""
         found = key_pattern(self.key_pattern).shard_date(key) if self.key_pattern else None
         return self._date(found)
 
@@ -77,9 +77,9 @@ class SourceOptions(BaseModel):
         return found if found and is_day else self.date or NO_DATE
 
     def keys(self, key: str, member: str | None = None) -> dict[str, str]:
-        """Fields of the pattern by name: read from the key, in a shard from `key/member`, else from the key alone.
+        """Fields of the pattern by name: read from the key; in a shard from `key/member`, else from the key alone.
 
-        Empty when nothing fits; without those whose value is Hive's null.
+        Empty when nothing fits; leaves out fields whose value is Hive's null.
         """
         if self.key_pattern is None:
             return {}
@@ -94,17 +94,17 @@ class SourceOptions(BaseModel):
 
 
 class SourceConfig(SourceOptions):
-    """An input with the options that it is read with."""
+    """An input with its reading options."""
 
     input_uri: str
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where to go on in a stream.
+    """Where to continue in a stream.
 
-    offset: as given by the last finished part (`next_offset`).  part: number of the part that comes next.
-    seen: how often each member name came in the parts before.
+    offset: `next_offset` of the last finished part.  part: number of the next part.
+    seen: how often each member name occurred in earlier parts.
     """
 
     offset: int = 0
@@ -117,7 +117,7 @@ class Part:
     """The images of exactly one unit.
 
     table: schemas/encoded.py.  next_offset: where the next part starts; None at the end.  bytes_read: fetched for it.
-    ignored: how many members were met that are no images or that `members` does not take.
+    ignored: number of members that are not images or that `members` does not select.
     """
 
     table: pa.Table

@@ -1,7 +1,7 @@
-"""The transaction log of a Delta table: which files its newest version consists of.
+"""Reads the transaction log of a Delta table to find the files of its newest version.
 
-It is read without a Delta library: only the names of the files are needed, and a table with a feature that would need more is
-refused by the feature's name. Source: the Delta transaction log protocol, reader versions 1 to 3.
+It needs no Delta library: only the names of the files matter, and a table with a feature that needs more is refused by the
+feature's name. Source: the Delta transaction log protocol, reader versions 1 to 3.
 """
 
 import json
@@ -23,18 +23,18 @@ CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet
 ACTIONS = ("protocol", "metaData", "add", "remove", "sidecar")
 STATISTICS = {"stats", "stats_parsed", "partitionValues", "partitionValues_parsed", "tags"}
 READ = {"timestampNtz", "vacuumProtocolCheck", "typeWidening", "columnMapping", "deletionVectors", "v2Checkpoint"}
-"""Reader features that a table may name: those that do not concern images, and those of which the use is looked for."""
+"""Reader features that a table may name: they do not concern images, or their use is checked."""
 
 
 class UnreadableTable(InputError, ValueError):
-    """A Delta table that cannot be read as its newest version; the message says why."""
+    """The newest version of a Delta table cannot be read; the message says why."""
 
 
 def live_files(store: Store, folder: str) -> set[str]:
     """Keys of the data files of the table's newest version.
 
     Args:
-        folder: of the table, with a slash behind it; empty for the input itself.
+        folder: folder of the table, with a slash at the end; empty for the input itself.
     Raises:
         UnreadableTable: the log is damaged, or the table uses deletion vectors, column mapping, files elsewhere or a feature
             that is not known here.
@@ -55,7 +55,7 @@ def live_files(store: Store, folder: str) -> set[str]:
 
 
 class _Snapshot:
-    """What the actions so far come to."""
+    """The state of the table after the actions so far."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class _Snapshot:
         self._configuration: dict[str, str] = {}
 
     def apply(self, actions: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        """One commit or a part of a checkpoint. A file may be removed and added again, with another deletion vector."""
+        """Apply one commit or part of a checkpoint. It may remove a file and add it again with another deletion vector."""
         added: dict[str, Any] = {}
         for name, action in actions:
             if name == "add":
@@ -126,7 +126,7 @@ def _commit(store: Store, key: str, snapshot: _Snapshot) -> list[tuple[str, dict
 
 
 def _checkpoint(store: Store, key: str, snapshot: _Snapshot) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The actions of one file of a checkpoint; `remove` there only names files that are gone already."""
+    """The actions of one file of a checkpoint; its `remove` only names files that are already gone."""
     try:
         with open_ranged(store, key) as file:
             parquet = pq.ParquetFile(file)
@@ -139,12 +139,12 @@ def _checkpoint(store: Store, key: str, snapshot: _Snapshot) -> Iterator[tuple[s
 
 
 def _leaves(field: pa.Field) -> list[str]:
-    """The parts of an action that say which files there are and how they are read; statistics are most of a checkpoint."""
+    """The parts of an action that name files and how to read them; statistics, most of a checkpoint, are left out."""
     return [f"{field.name}.{inner.name}" for inner in field.type if inner.name not in STATISTICS]
 
 
 def _checked(name: str, action: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The action as a plain dictionary; a map column of Parquet comes as pairs."""
+    """The action as a plain dictionary; a Parquet map column arrives as pairs."""
     if name in ("add", "remove") and not isinstance(action["path"], str):
         raise TypeError(f"the path of a file is {action['path']!r}")
     return name, dict(action)

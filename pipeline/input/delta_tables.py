@@ -1,17 +1,17 @@
-"""Delta tables within an input: of their Parquet files only those are read that their newest version holds."""
+"""Delta tables within an input: only the Parquet files of their newest version are read."""
 
 from pipeline.input.delta_log import LOG, UnreadableTable, live_files
 from pipeline.storage.store import Store
 
 
 class DeltaTables:
-    """Is told every key of a listing, in order. A table's log stands in the listing before the files whose names sort after
-    `_delta_log/`; for the others storage is asked, once a folder.
+    """Receives every key of a listing, in order. A table's log is listed before files whose names sort after `_delta_log/`;
+    for the others it asks storage, once per folder.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._is_table: dict[str, bool] = {}  # folders around the key that was seen last
+        self._is_table: dict[str, bool] = {}  # folders around the last key
         self._folder: str | None = None  # the table that is being listed
         self._unseen: set[str] = set()  # its files that have not been listed yet
         self._live: set[str] = set()
@@ -29,13 +29,13 @@ class DeltaTables:
         return key in self._live
 
     def pass_by(self, key: str) -> None:
-        """An object that is no image: a table's log is noticed here."""
+        """Takes an object that is not an image, to notice a table's log."""
         folder, log, _ = key.rpartition(LOG)
         if log and (not folder or folder.endswith("/")):
             self._is_table[folder] = True
 
     def finish(self) -> None:
-        """All keys of the table have been seen. Raises UnreadableTable when a file of it is not there."""
+        """All keys of the table have been seen. Raises UnreadableTable when one of its files is missing."""
         if self._unseen:
             place = (self._folder or "").rstrip("/") or "."
             raise UnreadableTable(

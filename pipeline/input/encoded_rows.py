@@ -1,4 +1,4 @@
-"""Rows of schemas/encoded.py, as every source hands them on."""
+"""Builds the rows of schemas/encoded.py that every source returns."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from pipeline.input.config import SourceConfig
 from pipeline.input.identity import canonical_uri, content_hash, identify
 from schemas import encoded as schema
 
-COLUMNS_OF_THEIR_OWN = ("date", "lot")  # fields of the key pattern that are no key columns
+COLUMNS_OF_THEIR_OWN = ("date", "lot")  # fields of the key pattern that are not key columns
 
 
 class Fault(NamedTuple):
@@ -20,7 +20,7 @@ class Fault(NamedTuple):
 
 
 class EncodedRows:
-    """Collects the rows of one unit; `table` gives them and starts the next unit.
+    """Collects the rows of one unit; `table` returns them and starts the next unit.
 
     count: rows collected.  encoded_bytes: sum of their encoded sizes, bytes.
     """
@@ -35,7 +35,7 @@ class EncodedRows:
         return len(self._rows)
 
     def full_before(self, content: bytes | Fault) -> bool:
-        """Whether the unit has to end before this image; an empty one never has."""
+        """Whether the unit must end before this image; an empty unit never must."""
         more = 0 if isinstance(content, Fault) else len(content)
         full = self.count == self._config.unit_images or self.encoded_bytes + more > self._config.unit_bytes
         return self.count > 0 and full
@@ -45,7 +45,7 @@ class EncodedRows:
 
         Args:
             key: object key below the input.
-            size: encoded size in bytes, also of an unread image when it is known.
+            size: encoded size in bytes; for an unread image too, when known.
             member, ordinal: see `identity.image_id`.
         """
         fault, encoded = (content, None) if isinstance(content, Fault) else (None, content)

@@ -2,4 +2,4 @@
 
 
 class InputError(Exception):
-    """What is wrong with an input as a whole, or with a shard of it."""
+    """An input as a whole, or one of its shards, is wrong."""

@@ -17,8 +17,8 @@ def image_id(uri: str, member: str | None = None, ordinal: int = 0) -> str:
     Args:
         uri: canonical URI of the object, or its key below the input in mode `key`.
         member: name within the shard; None for a loose file.
-        ordinal: how many members of equal name came before.
-    Every part is preceded by its length in bytes and a colon, so that no two lists of parts read the same.
+        ordinal: number of earlier members with the same name.
+    Each text is preceded by its length in bytes and a colon, so that no two lists give the same hash input.
     """
     parts = [uri] if member is None else [uri, member, str(ordinal)]
     encoded = [part.encode() for part in parts]
@@ -34,8 +34,8 @@ def identify(mode: Mode, base: str, key: str, member: str | None, ordinal: int, 
     """The `image_id` of one image by the configured mode.
 
     `uri` (default) follows the object's full URI; `key` the path below the input, for mounts and buckets that move;
-    `content` the bytes (`content` is their `content_hash`), so that equal pictures are one image. An image that could
-    not be read has no content and goes by its URI.
+    `content` the bytes (their `content_hash`), so that equal pictures are one image. An image that could
+    not be read has no content and is named by its URI.
     """
     if mode == "content" and content is not None:
         return content

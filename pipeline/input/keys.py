@@ -1,4 +1,4 @@
-"""What a path says about an image: key columns by a pattern, and names that are never images."""
+"""Reads a path: key columns by a pattern, and names that are never images."""
 
 import functools
 import re
@@ -13,7 +13,7 @@ SIDECARS = (
     "json txt cls csv xml yaml yml npy idx md jsn jsonl ndjson tsv text transcript cls2 index inx id "
     "npz pyd pickle pkl pth ten mp msg cbor"
 )
-PACKED = "gz bz2 xz zst"  # behind the suffix of a sidecar
+PACKED = "gz bz2 xz zst"  # may follow the suffix of a sidecar
 LITTER = "_success _metadata _common_metadata thumbs.db ehthumbs.db desktop.ini"
 LITTER_FOLDERS = "@eadir @__thumb @recycle #recycle $recycle.bin __macosx lost+found"
 OWN = "_flowscore _delta_log"
@@ -24,8 +24,8 @@ def _one_of(names: str) -> str:
     return "|".join(map(re.escape, names.split()))
 
 
-# A key in lower case that is a directory marker, a sidecar or litter, or has a part that is ours, is litter's folder, or begins
-# with a dot and is not . or ..
+# Matches a key in lower case that is a directory marker, a sidecar or litter, or has a segment that is ours, names litter's
+# folder, or begins with a dot and is not . or ..
 IGNORED = re.compile(
     rf"/\Z|\.(?:{_one_of(SIDECARS)})(?:\.(?:{_one_of(PACKED)}))?\Z"
     rf"|(?:\A|/)(?:(?:{_one_of(LITTER)})\Z|(?:{_one_of(OWN)}|{_one_of(LITTER_FOLDERS)})(?:/|\Z)|\.(?!\.?(?:/|\Z)))"
@@ -35,8 +35,8 @@ IGNORED = re.compile(
 class KeyPattern:
     """A pattern such as `{line}/{date}/{lot}/{name}` or `{product}-{lot}/{name}.jpg`, matched against a whole key.
 
-    A field takes at least one character, no slash and as little as it can; `{name}` may hold slashes. Everything else
-    is literal text.
+    A field takes at least one character, no slash and as few as it can; `{name}` may hold slashes. The rest is literal
+    text.
     """
 
     def __init__(self, pattern: str):
@@ -53,7 +53,7 @@ class KeyPattern:
         return match.groupdict() if match else None
 
     def shard_date(self, key: str) -> str | None:
-        """The date as far as the path of a shard says it, whatever is in the shard; None when it does not."""
+        """The date by the path of a shard, whatever the shard holds; None when the path has none."""
         match = self._upto_date.match(key) if self._upto_date else None
         return match["date"] if match else None
 
@@ -79,7 +79,7 @@ class KeyPattern:
 
 @functools.lru_cache(maxsize=16)
 def key_pattern(pattern: str) -> KeyPattern:
-    """The compiled pattern; raises ValueError that says what is wrong with it."""
+    """The compiled pattern. Raises ValueError, which says what is wrong."""
     return KeyPattern(pattern)
 
 
@@ -90,13 +90,13 @@ def ignored(key: str) -> bool:
 
 
 def is_null(value: str) -> bool:
-    """Whether a value that a path gives says that there is none, as Hive writes it, with or without `key=` before it."""
+    """Whether a value of a path is null as Hive writes it, with or without `key=` before it."""
     return value == HIVE_NULL or value.endswith(f"={HIVE_NULL}")
 
 
 def _regex(pieces: list[str]) -> str:
-    """A field and the text behind it match at the first place or not at all (`(?>`): a field that took more would leave less
-    to those after it, and trying it takes the key's length to the power of the number of fields."""
+    """A field and the text behind it match at the first place or not at all (`(?>`): a longer match would leave less to
+    later fields, and trying it takes time of the key's length to the power of the number of fields."""
     regex = re.escape(pieces[0])
     for index in range(1, len(pieces), 2):
         field, literal = pieces[index], re.escape(pieces[index + 1])
@@ -109,7 +109,7 @@ def _regex(pieces: list[str]) -> str:
 
 
 def _regex_upto_date(pieces: list[str]) -> str:
-    """The pattern up to the end of the path segment that holds the date, where a shard's key may end or go on."""
+    """The pattern up to the end of the path segment that holds the date; a shard's key may end there or continue."""
     index = 2 * pieces[1::2].index("date") + 1
     while "/" not in pieces[index + 1]:
         index += 2

@@ -1,4 +1,4 @@
-"""The objects of an input that are read, in key order: what every planner and every job in this process starts from."""
+"""Lists the objects of an input that are read, in key order: every planner and every command without Ray starts here."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from pipeline.storage.store import Store, open_store
 
 
 def open_input(config: SourceConfig) -> Store:
-    """The store that the images are read from, as the config says how. Raises BadUri."""
+    """The store of the images, opened by the config. Raises BadUri."""
     return open_store(config.input_uri, config.follow_links)
 
 
 class Listing:
     """The objects of the input that some source reads, in key order; counts the others.
 
-    Left out are hidden names, sidecars and litter, loose files that `members` does not take, and files of Delta tables that
-    are not of their newest version. Raises UnreadableTable for a table that cannot be read as such.
+    It leaves out hidden names, sidecars and litter, loose files that `members` does not select, and files of Delta tables
+    outside the newest version. Raises UnreadableTable for a table that cannot be read.
     """
 
     def __init__(self, config: SourceConfig, store: Store) -> None:
@@ -39,5 +39,5 @@ class Listing:
         tables.finish()
 
     def _takes(self, key: str, source: str) -> bool:
-        """Shards and archives are taken whatever their name: `members` is about the images in them."""
+        """Shards and archives pass by any name: `members` selects the images in them."""
         return source != "files" or self._config.wants(key) or archive_kind(key) is not None

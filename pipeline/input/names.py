@@ -1,4 +1,4 @@
-"""Which names of images a person asks for: the setting `members`."""
+"""The setting `members`: patterns for the names of images to read."""
 
 import fnmatch
 import functools
@@ -6,10 +6,10 @@ import re
 
 
 class NameFilter:
-    """Patterns such as `*.jpg` or `*.jpg,photos/*.png`, any of which may fit; upper and lower case are the same.
+    """Patterns such as `*.jpg` or `*.jpg,photos/*.png`, of which one must fit; case does not matter.
 
-    `*`, `?` and `[abc]` stand for characters as in a shell. A pattern without a slash is held against the last part of a name,
-    one with a slash against all of it, where `*` takes slashes too.
+    `*`, `?` and `[abc]` mean the same as in a shell. A pattern without a slash is compared with the last segment of a name, one
+    with a slash with the whole name, where `*` also matches slashes.
     """
 
     def __init__(self, patterns: str) -> None:
@@ -32,6 +32,6 @@ def name_filter(patterns: str) -> NameFilter:
 
 
 def dataset_key(name: str) -> str:
-    """What WebDataset takes for one sample's key: the path up to the first dot of its last part."""
+    """WebDataset's key of a sample: the path up to the first dot of its last segment."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + last.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Which columns of a Parquet shard hold the encoded images and their ids."""
+"""Finds the columns of a Parquet shard that hold the encoded images and their ids."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ IDS = (types.is_integer, types.is_string, types.is_large_string, types.is_string
 
 
 class NoSuchColumn(InputError, ValueError):
-    """A Parquet file whose columns do not go with the config; the message names the file, the setting and the fix."""
+    """The columns of a Parquet file do not fit the config; the message names the file, the setting and the fix."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Dotted paths of the leaf columns, as the Parquet footer writes them; id is None when rows go by their number."""
+    """Dotted paths of the leaf columns, as the Parquet footer writes them; id is None when row numbers name the images."""
 
     image: str
     id: str | None
@@ -30,18 +30,18 @@ class Columns:
         return [self.image] if self.id is None else [self.image, self.id]
 
     def cells(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, str | None]]:
-        """(encoded image, id) of every row; None where the cell is null, and for the id where none is configured."""
+        """(encoded image, id) of every row; None for a null cell, and for the id when none is configured."""
         for image, row_id in zip(_leaf(batch, self.image), self.ids(batch), strict=True):
             yield image.as_py(), row_id
 
     def ids(self, batch: pa.RecordBatch) -> Iterator[str | None]:
-        """As `cells`, of a batch that may lack the images."""
+        """The ids as in `cells`; the batch may lack the images."""
         row_ids = _leaf(batch, self.id) if self.id else [None] * len(batch)
         return (None if row_id is None or not row_id.is_valid else id_text(row_id) for row_id in row_ids)
 
 
 def row_name(row: int, config: SourceConfig) -> str:
-    """Member name of a row without an id, which goes by its number in the file."""
+    """Member name of a row that is named by its number in the file."""
     return str(row) if config.id_column is None else f"row {row}"
 
 
@@ -55,7 +55,7 @@ def id_text(row_id: pa.Scalar) -> str:
 def find_columns(key: str, schema: pa.Schema, config: SourceConfig) -> Columns:
     """The columns that the config names, or the only one that can hold images.
 
-    Raises NoSuchColumn when a named one is missing or of another type, or when none or several could be meant.
+    Raises NoSuchColumn when a named one is missing or of another type, or when none or several qualify.
     """
     return Columns(_image_column(key, schema, config.image_column), _id_column(key, schema, config.id_column))
 
@@ -96,7 +96,7 @@ def _images_in(path: str, dtype: pa.DataType | None) -> str | None:
 
 
 def _plain(dtype: pa.DataType | None) -> pa.DataType | None:
-    """The type of the values of a dictionary column; any other type is itself."""
+    """The value type of a dictionary column; any other type unchanged."""
     return dtype.value_type if dtype is not None and types.is_dictionary(dtype) else dtype
 
 
@@ -120,7 +120,7 @@ def _leaf(batch: pa.RecordBatch, path: str) -> pa.Array:
 
 
 def _check_indices(column: pa.DictionaryArray) -> None:
-    """Raises ArrowInvalid where a damaged file's indices are not within its dictionary: nothing else looks."""
+    """Raises ArrowInvalid when a damaged file's indices are outside its dictionary: nothing else checks."""
     found = pc.min_max(column.indices).as_py()
     if found["min"] is not None and not 0 <= found["min"] <= found["max"] < len(column.dictionary):
         raise pa.ArrowInvalid(f"the indices {found} are not within a dictionary of {len(column.dictionary)}")

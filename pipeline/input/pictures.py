@@ -1,9 +1,9 @@
-"""What is a picture, by its name and by its first bytes, whether or not the decoder reads its kind."""
+"""Tells pictures by name or first bytes, whether or not the decoder reads their kind."""
 
 import re
 
 FIRST_BYTES = 512
-"""So many bytes of a file decide."""
+"""Number of bytes of a file that decide."""
 
 SUFFIXES = frozenset(
     (
@@ -25,13 +25,13 @@ OTHER = re.compile(
 
 
 def named_as_picture(name: str) -> bool:
-    """Whether the name's last suffix is one of pictures, in any case."""
+    """Whether the name's last suffix is that of a picture, in any case."""
     _, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return bool(dot) and suffix.lower() in SUFFIXES
 
 
 def is_picture(name: str, encoded: bytes | None) -> bool:
-    """Whether a file is one by its name or by its bytes, as far as they are known; what could not be read may be one."""
+    """Whether a file is a picture by its name or known bytes; an unread file may be one."""
     return named_as_picture(name) or encoded is None or begins_as_picture(encoded[:FIRST_BYTES])
 
 

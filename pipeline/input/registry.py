@@ -1,4 +1,4 @@
-"""The sources there are: every module of pipeline/sources with the functions `claims`, `plan` and `read`."""
+"""Lists the sources: every module of pipeline/sources, with the functions `claims`, `plan` and `read`."""
 
 import functools
 import importlib
@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pipeline.sources
 
-LAST = "files"  # loose images: what no shard source claims
+LAST = "files"  # loose images, which no shard source claims
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def source(name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.sources.{name}")
 
 
-@functools.lru_cache(maxsize=64)  # planning asks for every object twice, one after the other
+@functools.lru_cache(maxsize=64)  # planning asks twice in a row for every object
 def claiming(key: str) -> str | None:
     """The name of the source that reads an object of this key; None for hidden names and sidecars."""
     for name, claims in _claims():

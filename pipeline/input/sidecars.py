@@ -1,4 +1,4 @@
-"""Parquet files that describe images instead of holding them: metadata beside the images that it is about."""
+"""Parquet files that describe images beside them instead of holding images."""
 
 from itertools import islice
 
@@ -6,12 +6,12 @@ from pipeline.input import registry
 from pipeline.input.archives import TARS
 from pipeline.storage.store import Store
 
-IMAGE_FOLDER = "metadata.parquet"  # beside loose images, as Hugging Face's image folders have it
+IMAGE_FOLDER = "metadata.parquet"  # beside loose images in Hugging Face's image folders
 LOOKED_AT = 1000  # objects of such a folder: one request
 
 
 def describes_others(key: str, store: Store) -> bool:
-    """Whether a Parquet file without images stands beside what it is about: a tar or a folder of the same name
+    """Whether a Parquet file without images is beside what it describes: a tar or a folder of the same name
     (`00000.parquet` of `00000.tar`, as img2dataset writes them), or the images of a folder. At most three requests.
     """
     stem = key[: key.rindex(".")]

@@ -1,7 +1,7 @@
-"""The members of a tar stream, each with its content or with what is wrong with it; nothing ends in silence.
+"""Reads the members of a tar stream, each with its content or a fault; nothing is lost silently.
 
-Headers are parsed by the standard library's tarfile. Its reader is not used: it takes a corrupt or cut header for the
-end of the archive. A header that cannot be read is the end here too, since sizes chain the members, but it is reported.
+The standard library's tarfile parses headers. Its reader is not used: it takes a corrupt or cut header for the
+end of the archive. An unreadable header is the end here too, since sizes chain the members, but it is reported.
 Members may be tars themselves, so headers are never searched for.
 """
 
@@ -22,10 +22,10 @@ from pipeline.storage.forward import ForwardReader
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
-MAX_EXTENDED_BYTES = 1 << 20  # of one extended header (long name, pax records)
+MAX_EXTENDED_BYTES = 1 << 20  # limit of one extended header (long name, pax records)
 MAX_NAME_BYTES = 4096  # the longest path that Linux opens; rows hold a name four times
-NAME_ENDS = 200  # characters that are kept of each end of a longer one
-MAX_SIZE = (1 << 63) - 1  # what a column of sizes holds
+NAME_ENDS = 200  # characters kept of each end of a longer name
+MAX_SIZE = (1 << 63) - 1  # the most that a column of sizes holds
 PAX_SIZE = re.compile(r"[0-9]{1,30}")
 SCAN_BYTES = 1 << 20
 PAX = {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
@@ -35,7 +35,7 @@ VOLUME_LABEL = b"V"
 
 
 class Member(NamedTuple):
-    """offset: of the member's first header block.  name: None when the fault is the shard's.  size: None when unknown.
+    """offset: of the member's first header block.  name: None for a fault of the shard.  size: None when unknown.
     content: None for a member that is left out."""
 
     offset: int
@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
 
 class Unreadable(InputError):
-    """The stream cannot be followed beyond this header."""
+    """The stream cannot be read beyond this header."""
 
     def __init__(self, error: str, why: str):
         super().__init__(why)
@@ -65,10 +65,10 @@ def members(
 ) -> Iterator[Member]:
     """Members from byte `start` on, the offset of a header; the reader stands at 0.
 
-    Left out are sidecars, hidden names, names that are not `wanted`, and members that are pictures neither by name nor by their
-    first bytes. Of the others, links, devices and sparse files, archives, members over `max_member_bytes` (which are not read
-    into memory) and those with an endless name (whose middle becomes its hash) come with a fault. What ends the stream early
-    is the last member: with a name where one is cut, else without. Directories are no members.
+    It leaves out sidecars, hidden names, names that are not `wanted`, and members that neither name nor first bytes show to be
+    pictures. Links, devices and sparse files, archives, members over `max_member_bytes` (which are not read into memory) and
+    overlong names (whose middle becomes its hash) get a fault. A fault that ends the stream early is the last member: with a
+    name when a member is cut, else without. Directories are not members.
     """
     offset, header = start, None
     try:
@@ -87,7 +87,7 @@ def members(
 def _content(
     reader: ForwardReader, header: Header, offset: int, max_member_bytes: int, wanted: Callable[[str], bool]
 ) -> bytes | Fault | None:
-    """The member's bytes, its fault, or None to leave it out. Leaves the reader at the next header."""
+    """The member's bytes, its fault, or None to leave it out. Moves the reader to the next header."""
     size = 0 if header.type in NO_CONTENT else header.size
     plain = header.type in tarfile.REGULAR_TYPES and header.type not in NO_CONTENT and not header.sparse
     left_out, first = ignored(header.name) or not wanted(header.name), b""
@@ -102,13 +102,13 @@ def _content(
         there = len(content)
     if there < size:
         raise Unreadable("truncated", f"the shard ends {size - there} bytes before the end of member {header.name!r}")
-    with contextlib.suppress(CorruptStream):  # the member is whole; reading on meets the damage again
+    with contextlib.suppress(CorruptStream):  # the member is whole; the next read meets the damage again
         reader.skip(-size % BLOCK)
     return None if left_out else fault or content
 
 
 def _fault(header: Header, size: int, offset: int, plain: bool, max_member_bytes: int) -> Fault | None:
-    """Why a member that is to be read cannot be."""
+    """Why a wanted member cannot be read."""
     if not plain:
         return Fault("unsupported", "the member is a link, device or sparse file, not a plain file", offset)
     if kind := archive_kind(header.name):
@@ -202,7 +202,7 @@ def _skip_sparse_map(reader: ForwardReader, header: bytes) -> None:
 
 
 def _after_end(reader: ForwardReader, offset: int) -> Iterator[Member]:
-    """A fault when anything but zeros follows the zero block at `offset`.
+    """A fault if anything but zeros follows the zero block at `offset`.
 
     One zero block at the very end passes: it cannot begin a member, so none is missing.
     """

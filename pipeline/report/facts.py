@@ -1,4 +1,4 @@
-"""What a report says of one scoring run: counts, distribution and worst images, all computed in SQL over the tables."""
+"""Facts for the report of one scoring run: counts, distribution and worst images, computed in SQL over the tables."""
 
 import json
 from collections import Counter
@@ -20,14 +20,14 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 class NoSuchRun(ValueError):
-    """No finished scoring run fits what was asked for."""
+    """No finished scoring run fits the request."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run's rows of the runs table, its slices added up. spent_s is None when some attempt's time is not known.
+    """A run's rows of the runs table, summed over its slices. spent_s is None when the time of an attempt is not known.
 
-    idle_seconds: of the devices, by cause; empty for a run before these were counted.
+    idle_seconds: idle seconds of the devices, by cause; empty for a run from before they were counted.
     """
 
     run_id: str
@@ -58,7 +58,7 @@ class RunFacts:
 
     @property
     def device_shares(self) -> dict[str, float]:
-        """Of the time from a device's start to its last image: computing, and idle by cause, the largest first; sum 1."""
+        """Shares of the time from a device's start to its last image: computing, and idle by cause, largest first; sum 1."""
         seconds = {"computing": self.stage_seconds.get("score", 0.0)} | self.idle_seconds
         total = sum(seconds.values())
         idle = sorted(self.idle_seconds, key=lambda cause: -seconds[cause])
@@ -67,7 +67,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of scores in bins of equal width from `low` to `high`, and some quantiles by their share."""
+    """Counts of scores in equal bins from `low` to `high`, and some quantiles by share."""
 
     low: float
     high: float
@@ -79,7 +79,7 @@ class Histogram:
 class WorstImage:
     """One row of scores with its map; keys are the values of the key columns.
 
-    regions: how many there are; None when they were not computed.  boxes: of those in the tables, highest peak first.
+    regions: their number; None when they were not computed.  boxes: those of regions in the tables, highest peak first.
     """
 
     image_id: str
@@ -120,10 +120,10 @@ class Day:
 
 
 def choose_run(connection: duckdb.DuckDBPyConnection, run_id: str | None = None, model: str | None = None) -> str:
-    """The id of the run asked for, or of the one that finished last.
+    """The id of the requested run, or of the one that finished last.
 
     Raises:
-        NoSuchRun: naming the runs there are.
+        NoSuchRun: names the existing runs.
     """
     found = connection.execute(
         "select run_id from runs where run_id = coalesce($run_id, run_id) and model = coalesce($model, model) "
@@ -135,12 +135,12 @@ def choose_run(connection: duckdb.DuckDBPyConnection, run_id: str | None = None,
     known = connection.execute("select distinct run_id, model from runs order by all limit 20").fetchall()
     listed = "; ".join(f"{each} of model {of_model}" for each, of_model in known) or "none is finished"
     raise NoSuchRun(
-        f"scoring run must be one that is finished; got run {run_id or 'any'} of model {model or 'any'}. There are: {listed}"
+        f"scoring run must be a finished one; got run {run_id or 'any'} of model {model or 'any'}. There are: {listed}"
     )
 
 
 def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunFacts:
-    """Facts of a finished run, its slices added up."""
+    """Facts of a finished run, summed over its slices."""
     slices = _rows(connection, "select * from runs where run_id = $run_id order by slice", run_id=run_id)
     last = slices[-1]
     seconds: Counter[str] = Counter(dict.fromkeys(STAGES, 0.0))
@@ -184,7 +184,7 @@ def histogram(connection: duckdb.DuckDBPyConnection, run_id: str) -> Histogram |
 
 
 def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int) -> list[WorstImage]:
-    """The run's images of the highest scores, highest first."""
+    """The run's images with the highest scores, highest first."""
     rows = _rows(
         connection,
         "select * from scores where run_id = $run_id order by score desc, image_id limit $count",

@@ -1,4 +1,4 @@
-"""Pictures of scored images and their heat maps, for reports: always on one colour scale per model, never per image."""
+"""Draws scored images and their heat maps for reports, always on one colour scale per model, never per image."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pipeline.decode.image import decode_image
 SAMPLED_MAPS = 2_000
 LOW_PERCENTILE, HIGH_PERCENTILE = 50.0, 99.9
 DIMMED = 0.62
-"""Brightness that is left of the picture under a heat map, so that the colours show on bright and dark surfaces alike."""
+"""Share of the brightness that a picture keeps under a heat map, so that colours show on bright and dark surfaces alike."""
 
 # Black-body colours of rising lightness, from violet to pale yellow: (share of the scale, red, green, blue).
 ANCHORS = (
@@ -48,7 +48,7 @@ class ColourScale:
 
 
 class Box(NamedTuple):
-    """Of a region, in pixels of the stored image; x1 and y1 exclusive."""
+    """The box of a region, in pixels of the stored image; x1 and y1 exclusive."""
 
     x0: int
     y0: int
@@ -72,7 +72,7 @@ class StoredMap:
 
 
 def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str) -> ColourScale | None:
-    """The scale from percentiles of a run's map values, as long as there is no calibration; None without maps.
+    """The scale from percentiles of a run's map values, used until there is a calibration; None without maps.
 
     Args:
         connection: with the views of pipeline/tables/query.py.
@@ -103,9 +103,9 @@ def picture(encoded: bytes, size: tuple[int, int], config: DecodeConfig, longest
 
     Args:
         size: (width, height) of the stored image, px.
-        config: of the scoring run; its size and resize are replaced.
+        config: config of the scoring run; its size and resize are replaced.
     Raises:
-        Undecodable: the bytes are no image.
+        Undecodable: the bytes are not an image.
     """
     scale = min(longest_px / max(size), 2.0)
     width, height = (max(1, round(side * scale)) for side in size)
@@ -116,10 +116,10 @@ def picture(encoded: bytes, size: tuple[int, int], config: DecodeConfig, longest
 def heat_map(
     background: Image.Image, stored: StoredMap, size: tuple[int, int], config: DecodeConfig, scale: ColourScale
 ) -> Image.Image:
-    """The picture in dimmed grey under the map's colours, of the same size; what is low on the scale lets it through.
+    """The picture in dimmed grey under the map's colours, in the same size; low values on the scale let it show through.
 
     Args:
-        size: (width, height) of the stored image, px: says which part of a padded input it took.
+        size: (width, height) of the stored image, px: tells which part of a padded input shows it.
     """
     shown = content_box(size, config)
     across, down = stored.map_width / config.width, stored.map_height / config.height
@@ -133,7 +133,7 @@ def heat_map(
 
 
 def outlined(shown: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) -> Image.Image:
-    """A copy of the picture with lines around the first `BOXES_DRAWN` boxes, just outside of them: they hide nothing inside.
+    """A copy of the picture with lines just outside the first `BOXES_DRAWN` boxes, so that they hide nothing inside.
 
     Args:
         size: (width, height) of the stored image, px.
@@ -144,7 +144,7 @@ def outlined(shown: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) ->
     for box in reversed(boxes[:BOXES_DRAWN]):
         left, top = math.floor(box.x0 * across), math.floor(box.y0 * down)
         right, bottom = math.ceil(box.x1 * across) - 1, math.ceil(box.y1 * down) - 1
-        for outside, colour in ((3, BOX_EDGE), (2, BOX), (1, BOX)):  # px from the box, as far as the picture goes
+        for outside, colour in ((3, BOX_EDGE), (2, BOX), (1, BOX)):  # px from the box, within the picture
             corners = (max(left - outside, 0), max(top - outside, 0))
             opposite = (min(right + outside, shown.width - 1), min(bottom + outside, shown.height - 1))
             draw.rectangle((*corners, *opposite), outline=colour)
@@ -153,7 +153,7 @@ def outlined(shown: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) ->
 
 @dataclass(frozen=True)
 class Shown:
-    """One image of a report: its pictures, or the sentence that says why there are none."""
+    """One image of a report: its pictures, or a sentence why there are none."""
 
     rank: int
     score: float
@@ -164,7 +164,7 @@ class Shown:
 
 
 def contact_sheet(images: list[Shown], title: str, subtitle: str, columns: int = 4, side_px: int = 200) -> Image.Image:
-    """One picture of all: each image beside its heat map, rank, score and caption below, worst first."""
+    """Draws all in one picture: each image beside its heat map, with rank, score and caption below, worst first."""
     gap, text_px, head_px = 18, 40, 76
     cell_width, cell_height = 2 * side_px + 4, side_px + text_px
     columns = max(1, min(columns, len(images)))
@@ -192,7 +192,7 @@ def contact_sheet(images: list[Shown], title: str, subtitle: str, columns: int =
 
 
 def _cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width_px: int) -> str:
-    """The text, its start left out where it is too wide."""
+    """The text, without its start where it is too wide."""
     if font.getlength(text) <= width_px:
         return text
     while text and font.getlength("..." + text) > width_px:

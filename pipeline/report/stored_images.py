@@ -1,4 +1,4 @@
-"""Fetches the stored images behind rows of `scores`, to be looked at; says why where one cannot be had any more."""
+"""Fetches the stored images of rows of `scores` for display; says why when one is no longer available."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ CHANGED = "the stored object was changed after it was scored"
 
 
 class Wanted(NamedTuple):
-    """One row of scores: what names the image, and the hash that it is known by."""
+    """One row of scores: the columns that name the image, and its hash."""
 
     image_id: str
     uri: str
@@ -32,12 +32,12 @@ class Wanted(NamedTuple):
 
 
 def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
-    """The encoded bytes of each image by image_id, or a sentence that says why it cannot be shown.
+    """The encoded bytes of each image by image_id, or a sentence why it cannot be shown.
 
-    A tar shard is read from its start until its last wanted member; of a Parquet shard the row groups that are needed.
+    A tar shard is read from its start to its last wanted member, a Parquet shard only in the row groups needed.
 
     Args:
-        config: where the run's images come from.
+        config: tells where the run's images come from.
     """
     store = open_input(config)
     base = canonical_uri(store.uri, "")
@@ -50,7 +50,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
         except Gone:
             here = {image.image_id: GONE for image in images}
         except StorageError as error:
-            here = {image.image_id: f"the storage did not give it: {error}" for image in images}
+            here = {image.image_id: f"storage did not deliver it: {error}" for image in images}
         except (pa.ArrowException, OSError, UnicodeDecodeError, NoSuchColumn) as error:
             here = {image.image_id: f"the shard cannot be read: {error}" for image in images}
         found |= {image.image_id: here.get(image.image_id, CHANGED) for image in images}
@@ -58,7 +58,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
 
 
 def _read(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
-    """(image_id, bytes) of those that are still what was scored."""
+    """(image_id, bytes) of images that have not changed since they were scored."""
     if images[0].member is None:
         encoded = store.get(key)
         yield from ((image.image_id, encoded) for image in images if image.content_hash == content_hash(encoded))

@@ -1,7 +1,7 @@
-"""A computation on batches of one shape as a CUDA graph: hundreds of kernels start as one, without the host's part in each.
+"""Runs a computation on batches of one shape as a CUDA graph: hundreds of kernels start as one, without host work in each.
 
-The kernels are those of an ordinary call, so the results are the same bit for bit. Capturing takes about the time of one
-call more, at every start of an actor; there is nothing that a cache would save.
+The kernels are those of an ordinary call, so the results are the same bit for bit. Capturing takes about as long as one
+more call, at every start of an actor; a cache would save nothing.
 """
 
 import logging
@@ -14,18 +14,18 @@ from models.detector import Scored
 
 log = logging.getLogger(__name__)
 
-WARM_UP_CALLS = 2  # before capture, so that libraries choose their kernels and take their memory outside it
+WARM_UP_CALLS = 2  # so that libraries choose their kernels and take their memory before the capture
 
 
 class Captured:
-    """The computation, replayed where it can be captured and called as it is elsewhere (a CPU, or with a line that says why).
+    """The computation, replayed where it can be captured, called directly elsewhere (on a CPU, or with a line that says why).
 
-    It must be a function of its argument's values alone: it may ask for no value (no `.item()`) and copy nothing from the host.
+    Only its argument's values may determine the result: it may read no value (no `.item()`) and copy nothing from the host.
     tests/models/detectors/test_detectors.py holds every detector to that. Calls come from one thread at a time, on one stream.
     """
 
     def __init__(self, compute: Callable[[Tensor], Scored], shape: tuple[int, ...], device: str):
-        """shape: of the argument, uint8."""
+        """shape: shape of the argument, uint8."""
         self._compute = compute
         self._graph: torch.cuda.CUDAGraph | None = None
         if not device.startswith("cuda"):
@@ -35,12 +35,12 @@ class Captured:
             compute(self._images)
         graph = torch.cuda.CUDAGraph()
         try:
-            # thread_local: other threads may take pinned memory meanwhile
+            # thread_local: other threads may allocate pinned memory meanwhile
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._results = compute(self._images)
         except RuntimeError as error:
             torch.cuda.synchronize(device)
-            log.warning("the model does not run as a CUDA graph, its kernels are started one by one: %s", error)
+            log.warning("the model does not run as a CUDA graph; its kernels start one by one: %s", error)
             return
         self._graph = graph
 

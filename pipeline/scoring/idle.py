@@ -1,4 +1,4 @@
-"""How long a device did nothing, and for want of what."""
+"""Measures how long a device was idle, and why."""
 
 import contextlib
 import threading
@@ -9,12 +9,12 @@ CAUSES = ("load", "wait", "host")
 
 
 class IdleClock:
-    """Seconds of idleness of one device since it was made, by cause.
+    """Idle seconds of one device since this clock was made, by cause.
 
-    load: its model was being loaded. wait: there was room for a unit in its process and none was there, so whatever comes
-    before (storage, decoding, Ray) was too slow. host: its process had as many units as it takes and was unpacking or
+    load: its model was loading. wait: its process had room for a unit and none was there, so something
+    before it (storage, decoding, Ray) was too slow. host: its process had as many units as it takes and was unpacking or
     packing them.
-    With busy seconds they add up to the time from the clock's making to the last unit's end.
+    Together with the busy seconds they add up to the time from the clock's creation to the last unit's end.
 
     Args:
         units: how many units the process takes at once.
@@ -30,14 +30,14 @@ class IdleClock:
         self._lock = threading.Lock()
 
     def set_capacity(self, batches: int) -> None:
-        """How many batches the device computes at once: the threads of a CPU; 1, the default, of a GPU."""
+        """Set how many batches the device computes at once: the threads of a CPU; 1, the default, for a GPU."""
         with self._lock:
             self._pass()
             self._capacity = batches
 
     @contextlib.contextmanager
     def unit(self) -> Iterator[dict[str, float]]:
-        """A unit is in the process. The dict is filled at the block's end: the seconds by cause that nobody was given yet."""
+        """A unit is in the process. The block's end fills the dict with the idle seconds by cause since the last end."""
         taken: dict[str, float] = {}
         self._change("_inside", 1)
         try:
@@ -71,7 +71,7 @@ class IdleClock:
             setattr(self, count, getattr(self, count) + by)
 
     def _pass(self) -> None:
-        """Give the time since the last change to its cause."""
+        """Add the time since the last change to its cause."""
         now = self._now()
         share = max(0, self._capacity - self._busy) / self._capacity
         cause = "load" if self._loading else "wait" if self._inside < self._units else "host"

@@ -1,4 +1,4 @@
-"""Batches on their way through the device, several at once, each in a lane of its own.
+"""Moves several batches through the device at once, each in its own lane.
 
 On a CPU a lane is a thread that computes its batch alone. On a CUDA device the lanes share the device in turn: while it
 computes the batch of one lane, the next lane's pixels are copied to it from pinned memory on a stream of that lane, and the
@@ -23,12 +23,12 @@ from pipeline.scoring.idle import IdleClock
 
 Result = TypeVar("Result")
 
-LANES_IN_TURN = 3  # one that computes, one whose pixels come, one whose results go
+LANES_IN_TURN = 3  # one computes, one receives pixels, one returns results
 
 
 class BatchScores(NamedTuple):
-    """Of n images: score (n,), anomaly_map (n, h, w) float32, embedding (n, 32) float16; and seconds: of the device for the
-    computation (on a CPU, of this thread), and of copying pixels and results."""
+    """Results of n images: score (n,), anomaly_map (n, h, w) float32, embedding (n, 32) float16. Seconds that the device
+    (on a CPU, this thread) computed, and seconds of copying pixels and results."""
 
     score: np.ndarray
     anomaly_map: np.ndarray
@@ -38,13 +38,13 @@ class BatchScores(NamedTuple):
 
 
 class ClockEvent:
-    """What torch.cuda.Event is on a CUDA device: a moment."""
+    """A point in time, like torch.cuda.Event on a CUDA device."""
 
     def record(self, stream: object) -> None:
         self._at = time.perf_counter()
 
     def synchronize(self) -> None:
-        """What was recorded has happened."""
+        """The recorded work is already done."""
 
     def elapsed_time(self, later: "ClockEvent") -> float:
         """Milliseconds."""
@@ -52,7 +52,7 @@ class ClockEvent:
 
 
 class Lanes:
-    """Lanes of one device and one computation, with a thread each; batches may come from several threads."""
+    """Lanes of one device and one computation, one thread per lane; several threads may hand in batches."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Lanes:
         """Args:
         compute: (B, H, W, 3) uint8 on the device to results.
         shape: (B, H, W, 3), fixed.
-        count: of lanes.
-        in_turn: they share the device one after the other, as a GPU wants it; else each computes with one thread of a CPU.
+        count: number of lanes.
+        in_turn: lanes use the device one after the other, best for a GPU; else each computes on one CPU thread.
         """
         turn = threading.Lock() if in_turn else None
         stream = torch.get_device_module(device).Stream()
@@ -79,7 +79,7 @@ class Lanes:
         self._pool = ThreadPoolExecutor(count, "scorer", **one_each)
 
     def submit(self, pixels: np.ndarray, then: Callable[[np.ndarray, BatchScores], Result]) -> Future[Result]:
-        """What `then` makes of at most a batch of pixels, (n, H, W, 3) uint8, and its scores. The pixels must stay as they are
+        """The result of `then` for at most one batch of pixels, (n, H, W, 3) uint8, and its scores. The pixels must not change
         until it is done."""
         return self._pool.submit(lambda: then(pixels, self._run(pixels)))
 
@@ -92,7 +92,7 @@ class Lanes:
 
 
 class _Lane:
-    """One batch at a time: memory to stage its pixels and its results in, and its part of the device's time."""
+    """One batch at a time: memory for its pixels and its results, and its share of the device's time."""
 
     def __init__(
         self,
@@ -103,8 +103,8 @@ class _Lane:
         turn: contextlib.AbstractContextManager | None,
         idle: IdleClock,
     ):
-        """stream: that the device computes on. turn: held by the lane whose batch is given to the device; None: no turns, and
-        pixels and results stay where they are."""
+        """stream: the stream that the device computes on. turn: held by the lane that hands its batch to the device; None: no
+        turns, and pixels and results stay in place."""
         cuda = device.startswith("cuda")
         self._compute, self._stream, self._turn, self._idle = compute, stream, turn, idle
         self._on = torch.get_device_module(device)

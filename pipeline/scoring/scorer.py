@@ -1,4 +1,4 @@
-"""Scores the pixels of one unit, in fixed batch slots, in whatever process owns the device."""
+"""Scores the pixels of one unit, in fixed batch slots, in the process that owns the device."""
 
 import re
 import threading
@@ -30,7 +30,7 @@ from pipeline.storage.ahead import in_order
 
 
 class Explain(NamedTuple):
-    """of: from images of a batch (n, H, W, 3) uint8 and their results to maps (h, w) float32 by position of those explained."""
+    """of: turns a batch of images (n, H, W, 3) uint8 and its results into maps (h, w) float32 by position in the batch."""
 
     method: Method
     of: Callable[[Tensor, Scored], dict[int, np.ndarray]]
@@ -38,11 +38,11 @@ class Explain(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitScores:
-    """What the detector says of a unit's N images, in unit order; rows of images without pixels are undefined.
+    """The detector's results for a unit's N images, in unit order; rows of images without pixels are undefined.
 
     score: (N,) float32.  anomaly_map: N of (h, w) float32, all of one size unless scored by tiles.
-    embedding: (N, 32) float16.  explanations: by position, of the images that have one, (h, w) float32 on the map's cells.
-    device_s: seconds that the device computed for the unit; of a CPU, those of all threads divided by their number.
+    embedding: (N, 32) float16.  explanations: (h, w) float32 on the map's cells, by position of the images that have one.
+    device_s: seconds that the device computed for the unit; on a CPU, those of all threads divided by their number.
     copy_s: seconds of copying pixels to the device and results back, likewise.
     """
 
@@ -64,11 +64,11 @@ class _Done(NamedTuple):
 class Scorer:
     """A detector on its device.
 
-    Every batch has the artifact's batch size: a bad image leaves its slot blank and the last batch is filled up with
-    blanks, so that an image's arithmetic depends on its slot only, never on what else could be read.
+    Every batch has the artifact's batch size: a bad image leaves its slot blank and blanks fill up the last
+    batch, so that an image's arithmetic depends only on its slot, never on which other images could be read.
 
-    On a CPU every thread works on a batch of its own. Threads that share a batch wait for each other, by spinning, in every
-    layer: beside one other busy process, two took 2.5 times as long (docs/benchmarks/throughput). Calls may come from several
+    On a CPU every thread works on its own batch. Threads that share a batch spin in every layer while they wait for each
+    other: beside one other busy process, two took 2.5 times as long (docs/benchmarks/throughput). Calls may come from several
     threads; their batches take turns.
     """
 
@@ -83,7 +83,7 @@ class Scorer:
         """Args:
         detector: frozen, on the device.
         device: cpu or cuda.
-        threads: of a CPU, None: as many as torch has.
+        threads: of a CPU; None: as many as torch has.
         idle: told when the device has work.
         """
         config = detector.config
@@ -107,49 +107,49 @@ class Scorer:
         starts = range(0, len(pixels), self.batch_size)
         futures = [self._submit(pixels[start : start + self.batch_size]) for start in starts]
         done = [future.result() for future in futures]
-        parts = [part.scores for part in done]
+        results = [batch.scores for batch in done]
         explanations = {
             start + position: cells
-            for start, part in zip(starts, done, strict=True)
-            for position, cells in part.explanations.items()
+            for start, batch in zip(starts, done, strict=True)
+            for position, cells in batch.explanations.items()
         }
         return UnitScores(
-            np.concatenate([part.score for part in parts]),
-            list(np.concatenate([part.anomaly_map for part in parts])),
-            np.concatenate([part.embedding for part in parts]),
+            np.concatenate([result.score for result in results]),
+            list(np.concatenate([result.anomaly_map for result in results])),
+            np.concatenate([result.embedding for result in results]),
             explanations,
-            sum(part.compute_s for part in parts) / self._at_once,
-            sum(part.copy_s for part in parts) / self._at_once,
+            sum(result.compute_s for result in results) / self._at_once,
+            sum(result.copy_s for result in results) / self._at_once,
         )
 
     def by_tiles(self, batches: Iterable[TileBatch], count: int) -> UnitScores:
-        """Score the images of a unit of `count` by their tiles; never more than a batch a thread at once.
+        """Score the images of a unit of `count` by their tiles; at most one batch per thread at once.
 
-        Images of which not every tile comes are undefined, their map is empty.
+        An image with a missing tile has an undefined score and an empty map.
         """
         scores = np.zeros(count, np.float32)
         embeddings = np.zeros((count, EMBEDDING_SIZE), np.float16)
         maps = [np.zeros((0, 0), np.float32)] * count
         explanations: dict[int, np.ndarray] = {}
         device_s = copy_s = 0.0
-        for position, parts in groupby(self._scored(batches), key=lambda batch: batch[0].position):
+        for position, scored in groupby(self._scored(batches), key=lambda batch: batch[0].position):
             gathered, explained, any_explained, left = None, None, False, 0
-            for (_, grid, pixels), (part, found) in parts:
+            for (_, grid, pixels), (result, found) in scored:
                 if gathered is None:
                     gathered, left = TileScores(grid), len(grid.origins)
                     explained = Mosaic(grid) if self.explain is not None else None
-                gathered.add(part.score, part.anomaly_map, part.embedding)
+                gathered.add(result.score, result.anomaly_map, result.embedding)
                 left -= len(pixels)
-                device_s += part.compute_s / self._at_once
-                copy_s += part.copy_s / self._at_once
+                device_s += result.compute_s / self._at_once
+                copy_s += result.copy_s / self._at_once
                 if explained is not None:
-                    cells = np.zeros_like(part.anomaly_map)
+                    cells = np.zeros_like(result.anomaly_map)
                     for tile, explanation in found.items():
                         cells[tile], any_explained = explanation, True
                     explained.add(cells)
             if gathered is not None and not left:
                 scores[position], maps[position], embeddings[position] = gathered.result()
-                # What a tile shows at its rim only may be gone once the tiles are blended.
+                # A peak at the rim of a tile may vanish when the tiles are blended.
                 if explained is not None and any_explained and (maps[position] > self.map_threshold).any():
                     explanations[position] = explained.result()
         return UnitScores(scores, maps, embeddings, explanations, device_s, copy_s)
@@ -177,7 +177,7 @@ class Scorer:
         return self._lanes.submit(pixels, self._explained)
 
     def _explained(self, pixels: np.ndarray, scores: BatchScores) -> _Done:
-        """With explanations of the flagged ones, (h, w); those not finite are left out."""
+        """Adds explanations (h, w) of the flagged images; leaves out those that are not finite."""
         if self.explain is None:
             return _Done(scores, {})
         clock = time.perf_counter()
@@ -197,7 +197,7 @@ def open_scorer(
     """The artifact's detector on the device.
 
     explain: also explain the images whose map has a cell above the model's map threshold; each takes a few passes forward
-    and back in float32. Of an image in tiles those tiles are explained that have such a cell; the others count as 0.
+    and back in float32. In an image of tiles, only tiles with such a cell are explained; the others count as 0.
     Without a threshold nothing is explained.
     """
     device = resolve_device(device)
@@ -209,7 +209,7 @@ def open_scorer(
 
 
 def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:
-    from models.explain.explainer import Explainer  # captum takes seconds that most runs need not wait
+    from models.explain.explainer import Explainer  # captum takes seconds to import, and most runs do not need it
     from models.explain.flagged import explain_flagged
 
     explainer, one_at_a_time = Explainer(artifact.load(artifact.in_float32(opened), device)), threading.Lock()
@@ -225,11 +225,11 @@ def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:
 
 
 def tiling(config: ArtifactConfig) -> Tiling | None:
-    """How the model's images are cut; None where they are brought to its input size instead."""
+    """How the model's images are cut into tiles; None when they are resized to its input instead."""
     size = config.input
     if size.resize != "tile":
         return None
-    assert config.map_height is not None and config.map_width is not None  # artifacts hold every default filled in
+    assert config.map_height is not None and config.map_width is not None  # an artifact holds every default
     return Tiling((size.height, size.width), (config.map_height, config.map_width), size.overlap)
 
 

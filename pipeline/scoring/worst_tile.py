@@ -1,4 +1,4 @@
-"""The part of an image that its score comes from: all of it, or the tile with the highest score."""
+"""Finds what an image's score comes from: all of it, or the tile with the highest score."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Tile(NamedTuple):
 
 
 class Tiles:
-    """The tiles of decoded images; images that are brought to the input's size instead are their own only tile."""
+    """The tiles of decoded images; an image that is resized to the input is its own only tile."""
 
     def __init__(self, detector: Detector, device: str) -> None:
         self._detector, self._device = detector, device

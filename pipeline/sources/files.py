@@ -1,4 +1,4 @@
-"""Loose images: objects that are images themselves, a unit being neighbours in the listing."""
+"""Loose images: objects that are images themselves. Neighbours in the listing form a unit."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from schemas.plan import PlannedObject, UnitContent
 
 
 def claims(key: str) -> bool:
-    """Every name that is not hidden or a sidecar; the registry asks the shard sources first."""
+    """Claims every name that is not hidden or a sidecar; the registry asks the shard sources first."""
     return not ignored(key)
 
 
@@ -36,7 +36,7 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
 
 
 def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
-    """The unit as one part: one request an image, `read_threads` at a time, pinned to the planned etags."""
+    """The unit as one part: one request per image, `read_threads` at a time, pinned to the planned etags."""
 
     def fetch(entry: PlannedObject) -> bytes | Fault:
         if kind := archive_kind(entry.key):

@@ -1,8 +1,8 @@
 """Parquet shards with a column of encoded images.
 
-Row groups that fit into a unit are put together up to its limits. A larger one is a stream, cut while it is read as a
-tar is: a column chunk can only be read from its beginning, so units of their own would fetch it again and again. In
-memory is a batch and the pages it comes from (a writer with default settings makes pages of about 1,000 images).
+Row groups are combined into a unit up to its limits. A larger one is a stream, cut while it is read, like a tar: a column
+chunk can only be read from its beginning, so separate units would fetch it again and again. Memory holds a batch and its
+pages (a writer with default settings makes pages of about 1,000 images).
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from pipeline.storage.store import Store
 from schemas.plan import PlannedObject, RowRange, UnitContent
 
 BUFFER_BYTES = 16 << 20  # one request
-MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer says
-DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # from pyarrow for bytes that are no Parquet; not storage's errors
+MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer reaches
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # pyarrow raises these for damaged bytes, storage does not
 
 
 def claims(key: str) -> bool:
@@ -32,9 +32,9 @@ def claims(key: str) -> bool:
 
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
-    """Units by the footers alone; a shard whose footer cannot be read, or has other columns than the shards beside it,
-    is one unit without a range of rows, and one that only describes other images a unit of no images, so that it counts
-    as planned.
+    """Units by the footers alone. A shard with an unreadable footer, or with other columns than the shards beside it, is one
+    unit without a range of rows; one that only describes other images is a unit of no images, so that it counts as
+    planned.
 
     Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
     """
@@ -62,7 +62,7 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
             continue
         any_fits = True
         yield from _cut(whole, groups, config)
-    if misfit and not any_fits:  # a mistake in the config; one stray file among shards is an error of that file
+    if misfit and not any_fits:  # a mistake in the config; a single stray file is its own error
         raise misfit
 
 
@@ -107,7 +107,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     bytes_read = file.bytes_read - fetched if file else 0
     if fault and total is None:
         rows.add(key, fault, None)
-    while fault and done < (total or 0):  # what is lost is listed row by row, so that the planned count stays
+    while fault and done < (total or 0):  # list lost images row by row, to keep the planned count
         if unit.images is None and rows.full_before(fault):
             yield Part(rows.table(), done, bytes_read)
             bytes_read = 0
@@ -117,7 +117,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
 
 
 def _open(file: RangedFile) -> pq.ParquetFile:
-    """The file, whose footer is not believed to hold more rows than bytes: every lost row becomes a row of errors."""
+    """The file. Refuses a footer that claims more rows than bytes, since every lost row becomes a row of errors."""
     parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
     footer = parquet.metadata
     rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
@@ -142,7 +142,7 @@ def _cells(
         first += rows
     batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
     row = 0
-    for group in chosen:  # one by one: a damaged one costs none of the rows before it
+    for group in chosen:  # one by one: a damaged group loses no row before it
         for batch in parquet.iter_batches(batch_rows, [group], columns.projection(), use_threads=False):
             if row + len(batch) > done:
                 yield from columns.cells(batch.slice(max(0, done - row)))
@@ -150,9 +150,9 @@ def _cells(
 
 
 def _group_sizes(parquet: pq.ParquetFile, file_size: int) -> Iterator[tuple[int, int, int]]:
-    """Of every row group: rows, bytes decompressed, and its share of the file's bytes.
+    """For every row group: rows, bytes decompressed, and its share of the file's bytes.
 
-    Not from the column's own metadata: pyarrow aborts the process where that contradicts itself.
+    The column's own metadata is not used: pyarrow aborts the process when it contradicts itself.
     """
     groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
     whole = sum(group.total_byte_size for group in groups)

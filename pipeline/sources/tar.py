@@ -1,4 +1,4 @@
-"""WebDataset tar shards, plain, gzip or zstd: a stream that is cut into units while it is read."""
+"""WebDataset tar shards, plain, gzip or zstd. Each is a stream that is cut into units while it is read."""
 
 import logging
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def claims(key: str) -> bool:
 
 
 def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
-    """One stream a shard; its images are counted when it is read."""
+    """One stream per shard; its images are counted when it is read."""
     for entry in objects:
         date, shard = config.shard_date(entry.key), PlannedObject(*entry)
         yield UnitContent(source="tar", date=date, objects=(shard,), images=None, size=entry.size)
@@ -33,8 +33,8 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
 def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The shard from `start` on, in parts of at most `unit_images` members and `unit_bytes` (one image may be larger).
 
-    Where a part ends depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts
-    as one that read through. Offsets count decompressed bytes in a compressed shard. The last part is empty only for a shard
+    The end of a part depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts
+    as one that started at 0. Offsets count decompressed bytes in a compressed shard. The last part is empty only for a shard
     without images.
     """
     (shard,) = unit.objects
@@ -67,7 +67,7 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
 
 
 def _say_shared(uri: str, key: str, first: str, second: str) -> None:
-    """Say once in a process, of each input, that pictures share a key: one of them is most often a mask."""
+    """Warn once per process and input that pictures share a key: one of them is most often a mask."""
     if uri not in _said:
         _said.add(uri)
         text = "%r holds several pictures of one key, such as %r and %r; all are read. --members '*.jpg' would read one kind"
@@ -75,7 +75,7 @@ def _say_shared(uri: str, key: str, first: str, second: str) -> None:
 
 
 def _members(reader: ForwardReader, start: int, config: SourceConfig) -> Iterator[Member]:
-    """The members; when the shard is deleted or replaced meanwhile, that is the last one's fault."""
+    """The members; if the shard is deleted or replaced meanwhile, the last one has that fault."""
     offset = start
     try:
         for member in members(reader, start, config.max_member_bytes, config.wants):

@@ -1,4 +1,4 @@
-"""Ray itself: this machine by default, an existing cluster when an address says so; and who gets which cores and GPUs."""
+"""Starts Ray on this machine or joins a cluster at an address, and decides who gets which cores and GPUs."""
 
 import logging
 import os
@@ -11,19 +11,19 @@ from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
 
 IDLE_WORKERS_STAY_S = 600
-"""Ray ends workers that are idle for a second, if there are more of them than cores. A stage has a unit every few seconds, and
-its next worker spends two or three seconds of a core on importing what the last one had: on two cores a fifth of a run's time.
-Nodes that Ray is started on by others get the same from cluster.yaml and deploy/."""
+"""Ray ends workers that are idle for a second when there are more workers than cores. A stage has a unit every few seconds, and
+its next worker spends two or three core seconds on the same imports again: on two cores a fifth of a run's time.
+cluster.yaml and deploy/ set the same on nodes where others start Ray."""
 
 
 class DeviceMissing(StagesError):
-    """What is no device, or a GPU on a machine that has none while no cluster could bring one."""
+    """The settings name no device, or ask for a GPU on a machine without one, and no cluster could bring one."""
 
 
 class Resources(BaseModel):
-    """How the stages share the machines; None means: decided from what the cluster has, and said in one line.
+    """How the stages share the machines; None: decided from what the cluster has and reported in one line.
 
-    scorers: may be more than there is place for: so many are asked for, and those score that have found a place.
+    scorers: how many are asked for; those that find a place score, even if others find none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,15 +36,15 @@ class Resources(BaseModel):
     commit_cpus: float | None = Field(None, gt=0)
 
     def want_gpus(self, device: str) -> bool:
-        """Whether the settings ask for GPUs, also where none is yet."""
+        """Whether the settings ask for GPUs, even where there is none yet."""
         return device.startswith("cuda") if self.scorer_gpus is None else self.scorer_gpus > 0
 
     def resolved(self, device: str) -> "Resources":
         """The same with every None filled in for the connected cluster.
 
         A GPU scores for as many cores as its node has; on CPUs alone, one scorer takes up to eight cores and half of what
-        Ray may give away, so that reading, decoding and committing always find a place. GPUs that the settings ask for are
-        asked of the cluster whether it has any yet or not: one, unless the settings say how many.
+        Ray may give away, so that reading, decoding and committing always find a place. The cluster is asked
+        for the GPUs that the settings name, even before it has any: one, unless the settings say how many.
         """
         import ray
 
@@ -64,7 +64,7 @@ class Resources(BaseModel):
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
     def sentence(self) -> str:
-        """What a start says of resources that are resolved, and what it waits for."""
+        """The line that a start prints about resolved resources, and what it waits for."""
         import ray
 
         said = (
@@ -83,7 +83,7 @@ def check_device(resources: Resources, device: str, address: str | None) -> None
         raise DeviceMissing(f"device must be auto, cpu or cuda; got {device!r}. Choose one of them.")
     if not resources.want_gpus(device) or cluster_address(address):
         return
-    import torch  # takes seconds: only to see what the settings ask for
+    import torch  # takes seconds: only when the settings ask for GPUs
 
     if not torch.cuda.is_available():
         asked = f"device={device!r}" if device.startswith("cuda") else f"resources.scorer_gpus={resources.scorer_gpus:g}"
@@ -114,7 +114,7 @@ def start_ray(address: str | None) -> None:
         session = session_folder()
         for line in session.lines:
             print(line, flush=True)
-        # Ray's own default is 15: the run would give way to everything else here, whatever priority it was started with.
+        # Ray's default of 15 would make the run give way to everything else here, whatever priority it was started with.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
@@ -125,7 +125,7 @@ def _join(cluster: str) -> None:
     from ray._private.services import get_ray_address_from_environment
 
     try:
-        if cluster == "auto":  # a file of the last `ray start` says where, perhaps of a head that is gone
+        if cluster == "auto":  # a file of the last `ray start` says where; its head may be gone
             cluster = get_ray_address_from_environment("auto", None)
             check_cluster(cluster)
         ray.init(address=cluster, logging_level=logging.WARNING)

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers at an address: Ray itself waits two minutes for one that is gone, and then ends the process."""
+"""Checks that a Ray cluster answers at an address: Ray waits two minutes for a dead one, and then ends the process."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pipeline.stages.faults import StagesError
 
 ANSWER_S = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
-SETTINGS = 4  # kind of the frame that a server of HTTP/2, which is gRPC's, begins with
+SETTINGS = 4  # kind of the first frame of an HTTP/2 server, and so of gRPC
 FRAME_BYTES = 9
 FORM = re.compile(r"(?:ray://)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})/?")
 FORMS = "host:port of the head (usually 6379), ray://host:port of a Ray client server (usually 10001), auto or local"
@@ -25,8 +25,8 @@ def cluster_address(address: str | None) -> str | None:
 
 
 def check_cluster(address: str | None) -> None:
-    """Raises NoCluster unless something that speaks Ray's protocol listens at the address. Nothing is asked of `auto` and of
-    no address."""
+    """Raises NoCluster unless something that speaks Ray's protocol listens at the address. It skips the check for `auto`
+    and without an address."""
     chosen = cluster_address(address)
     if chosen in (None, "auto"):
         return

@@ -1,4 +1,4 @@
-"""Third stage: scored units in, one commit each out. Runs on CPUs and never imports torch."""
+"""Third stage: turns each scored unit into one commit. Runs on CPUs and never imports torch."""
 
 import time
 
@@ -21,7 +21,7 @@ from schemas.outcome import Outcome
 
 
 def commit(row: pa.Table, config: StageConfig) -> pa.Table:
-    """Write a scored envelope as its commit; gives its outcome."""
+    """Write a scored envelope as its commit; returns its outcome."""
     return row if Outcome.is_in(row) else commit_unit(ScoredUnit.of(row), config).table()
 
 
@@ -48,7 +48,7 @@ def commit_unit(unit: ScoredUnit, config: StageConfig) -> Outcome:
 def commit_rows(unit: ScoredUnit, decode: DecodeConfig) -> pa.Table:
     """schemas/commit.py rows of a scored unit; a score or map that is not finite becomes an error row.
 
-    Regions are those of the map as it was scored, before it is quantised.
+    Regions come from the scored map, before it is quantised.
     """
     rows, results, threshold = unit.rows, unit.results, unit.map_threshold
     count = rows.num_rows

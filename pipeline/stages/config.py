@@ -1,4 +1,4 @@
-"""What every stage of a scoring run needs to know; plain values, sent to workers as they are."""
+"""What every stage of a scoring run needs to know, as plain values for workers."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The three stages as one Ray Data stream: work items in, commits' counts out, one unit a row all the way."""
+"""Runs the three stages as one Ray Data stream from work items to outcomes; a row is always one unit."""
 
 import logging
 import warnings
@@ -19,14 +19,14 @@ from schemas.outcome import Outcome
 ITEMS_PER_TASK = 8
 
 WAITING_BYTES = 4 << 30
-"""In the object store for each scorer: sixteen of the largest units. Ray Data gives about a third of it to decoded ones."""
+"""Object store per scorer: sixteen of the largest units. Ray Data gives about a third of it to decoded units."""
 
 
 def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
-    """Run the items through read, score and commit. Every field of the resources is set.
+    """Run the items through read, score and commit. Every field of the resources must be set.
 
     Yields:
-        One outcome a finished unit, in no order.
+        One outcome per finished unit, in any order.
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
@@ -35,7 +35,7 @@ def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> 
     per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
     blocks = [item_table(items[i : i + per_task]) for i in range(0, len(items), per_task)]
     whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    one = whole | {"batch_size": 1}  # a row, that is, a unit: beside GPUs Ray Data wants a number
+    one = whole | {"batch_size": 1}  # one row, which is one unit: with GPUs Ray Data requires a number
     units = (
         ray.data.from_blocks(blocks)
         .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
@@ -54,13 +54,13 @@ def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> 
 
 
 def scorer_pool(scorers: int) -> ActorPoolStrategy:
-    """All scorers are asked for at once and none is given back before the end.
+    """Asks for all scorers at once and gives none back before the end.
 
-    Those that find no place wait, which is what a cluster's autoscaler acts on, and the others score meanwhile. A pool that
-    Ray Data may shrink loses its loaded models whenever reading is slower for a moment, and one that is to grow does so only
-    within the resources that are there already.
+    Scorers that find no place wait, which makes a cluster's autoscaler act, and the others score meanwhile. A pool that
+    Ray Data may shrink loses its loaded models whenever reading slows down for a moment, and a growing one only
+    uses resources that are there already.
 
-    A scorer has as many units waiting as it works on, so that it never waits for the driver to hand it the next.
+    As many units wait at a scorer as it works on, so that it never waits for the driver to hand it the next.
     """
     return ActorPoolStrategy(
         size=scorers,
@@ -72,15 +72,15 @@ def scorer_pool(scorers: int) -> ActorPoolStrategy:
 
 def _configure(scorers: int) -> None:
     context = DataContext.get_current()
-    context.target_max_block_size = 1  # a block is given on as soon as it holds one row, that is, one unit
+    context.target_max_block_size = 1  # passes a block on as soon as it holds one row, which is one unit
     context.enable_progress_bars = False
-    # Without a limit it is half of all object stores, which on a large machine is far more than keeps a scorer busy.
+    # The default is half of all object stores: on a large machine far more than keeps a scorer busy.
     waiting = ExecutionResources.for_limits(object_store_memory=WAITING_BYTES * scorers)
     context.execution_options = ExecutionOptions(resource_limits=waiting, preserve_order=False)
-    # Half an hour without a finished unit would end the run: a node may take longer to come, as may a unit of hanging images.
+    # By default half an hour without a finished unit ends the run; a new node or a unit of hanging images may take longer.
     context.execution_no_progress_timeout_s = -1
-    # How many units there are is known when tar streams have been read; scorers that get none cost a start.
+    # The number of units is only known after tar streams are read; a scorer that gets none costs just its start.
     warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
-    for handler in logging.getLogger("ray.data").handlers:  # its log file in Ray's session folder keeps everything
+    for handler in logging.getLogger("ray.data").handlers:  # its log file in Ray's session folder still has everything
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What drives the stages of a run: Ray, started when there is something to score."""
+"""Drives the stages of a run with Ray, which starts only when there is something to score."""
 
 import contextlib
 import importlib
@@ -13,23 +13,23 @@ from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
-"""What stages/dataset.py imports that takes long and is not of Ray, whose modules two threads had better not import at once."""
+"""Slow imports of stages/dataset.py outside Ray; two threads should not import modules of Ray at once."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class RayEngine:
-    """Ray when it is needed: a run that finds nothing to score never starts it, and does not wait for its imports."""
+    """Starts Ray when it is needed: a run that finds nothing to score neither starts it nor waits for its imports."""
 
     def __init__(self, address: str | None, resources: Resources, device: str) -> None:
         self._address, self._wanted, self._device = address, resources, device
         self._resources: Resources | None = None
 
     def start(self) -> Resources:
-        """Connect, once, and say in one line how the cluster is shared; returns what every stage gets, every field set."""
+        """Connect once and print in one line how the cluster is shared; returns the resources with all fields set."""
         if self._resources is None:
-            with ThreadPoolExecutor(1) as beside:  # most of a start is waiting for Ray's processes
+            with ThreadPoolExecutor(1) as beside:  # a start mostly waits for Ray's processes
                 imports = beside.submit(lambda: [importlib.import_module(name) for name in SLOW_IMPORTS])
                 start_ray(self._address)
                 imports.result()
@@ -45,8 +45,8 @@ class RayEngine:
         return stream(items, config, resources)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """The function's results, in the jobs' order, each job a Ray task; at most one task a core is under way. Without Ray
-        when it was not needed so far."""
+        """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray
+        when nothing has started it."""
         if self._resources is None:
             yield from map(function, jobs)
             return
@@ -64,7 +64,7 @@ class RayEngine:
 
 @contextlib.contextmanager
 def _own_errors() -> Iterator[None]:
-    """Raises what was raised in a task instead of what Ray makes of it, which is that and two tracebacks in one text."""
+    """Raises a task's own error instead of Ray's, whose text adds two tracebacks."""
     from ray.exceptions import RayTaskError
 
     try:

@@ -1,4 +1,4 @@
-"""What a scorer says of a unit, packed for the way to the commit (schemas/envelope.py) and read there in place."""
+"""Packs a scorer's results of a unit for the commit stage (schemas/envelope.py), which reads them in place."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def maps_in(results: Results) -> list[np.ndarray]:
 
 
 def explanations_in(results: Results, maps: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """The explanations, (h, w) float32, by position; they have the shapes of those images' `maps`."""
+    """The explanations, (h, w) float32, by position; each has the shape of its image's map."""
     if results.explained is None or results.explanations is None:
         return {}
     assert results.explanations is not None

@@ -2,4 +2,4 @@
 
 
 class StagesError(ValueError):
-    """Ray cannot run the stages as it was asked to."""
+    """Ray cannot run the stages as requested."""

@@ -1,4 +1,4 @@
-"""First stage: work items in, decoded units out. Runs on CPUs and never imports torch."""
+"""First stage: turns work items into decoded units. Runs on CPUs and never imports torch."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from schemas.outcome import Outcome
 
 
 class EncodedUnit(NamedTuple):
-    """A unit as it was read. encoded: rows of schemas/encoded.py."""
+    """A unit as read. encoded: rows of schemas/encoded.py."""
 
     label: UnitLabel
     read_s: float
@@ -30,9 +30,9 @@ class EncodedUnit(NamedTuple):
 
 
 def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
-    """Envelopes of decoded units, one a unit; the outcome instead where storage could not be reached or a commit is there.
+    """One envelope per decoded unit; the outcome instead when storage could not be reached or a commit exists.
 
-    While a unit is decoded the next one is read; so a task holds the encoded bytes of two.
+    While one unit is decoded the next one is read, so a task holds the encoded bytes of two.
 
     Args:
         items: work items.
@@ -43,10 +43,10 @@ def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
 
 
 def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Outcome]:
-    """What one work item holds: one unit, or for a stream as many as it is cut into.
+    """The units of one work item: one, or as many as a stream is cut into.
 
-    Those that are committed already come first, as their outcome: as many and in the order of a first try, which Ray needs of
-    a task that it runs again.
+    Committed units come first, as their outcomes: Ray requires that a task it runs again yields as many rows as at first, in
+    the same order.
     """
     state = config.state
     part, offset = item.part, item.offset
@@ -75,8 +75,8 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Out
 
 
 def decoded(unit: EncodedUnit, config: StageConfig) -> DecodedUnit:
-    """The unit with its pixels; one that is scored by tiles with the encoded images, which the scorer decodes: how large they
-    become is not known before, and pixels that cross processes are to be few."""
+    """The unit with its pixels. A unit that is scored by tiles keeps the encoded images for the scorer to decode: their size
+    is not known before, and few pixels should cross processes."""
     seconds = StageSeconds(read=unit.read_s)
     if config.scoring.decode.resize == "tile":
         return DecodedUnit(unit.label, seconds, unit.encoded, None)

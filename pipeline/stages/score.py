@@ -1,6 +1,6 @@
-"""Second stage: decoded units in, scored units out, in the process that owns the device.
+"""Second stage: turns decoded units into scored units, in the process that owns the device.
 
-Units that are scored by tiles come encoded: a large picture is decoded beside the device, and only its tiles are ever copied.
+Units that are scored by tiles arrive encoded: large pictures are decoded beside the device, and only tiles are ever copied.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from pipeline.scoring.scorer import Scorer, UnitScores
 
 AHEAD_BYTES = 32 << 20
-"""Tiles that wait for the scorer: so much is decoded while it computes."""
+"""Tiles that wait for the scorer, decoded while it computes."""
 
 
 class ScoreStage:
-    """The GPU (or CPU) stage: decoded envelopes in, scored envelopes out. One instance an actor.
+    """The GPU (or CPU) stage: turns decoded envelopes into scored ones. One instance per actor.
 
-    It is called from several threads, so that the device works on one unit while another is unpacked or packed, and so that the
-    last batches of a unit leave no core idle. The model is loaded at once, while the first unit is read; torch comes with it,
-    so that the driver, which only names this class, does without.
+    Several threads call it, so that the device works on one unit while another is unpacked or packed, and so that the last
+    batches of a unit leave no core idle. The model loads at once, while the first unit is read; only that imports torch,
+    since the driver, which only names this class, does not need it.
     """
 
     CALLS = 2
@@ -47,7 +47,7 @@ class ScoreStage:
         self._loading, self._tiling = threading.Lock(), threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
-        with contextlib.suppress(StorageError):  # the first unit asks again, and says why it stays open
+        with contextlib.suppress(StorageError):  # the first unit asks again and reports why it stays open
             self._scorer()
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -78,7 +78,7 @@ class ScoreStage:
         return ScoredUnit(unit.label, seconds, rows, scorer.label, scorer.map_threshold, results)
 
     def _scorer(self) -> "Scorer":
-        """When storage does not give the model, the unit that asked stays open and the next asks again."""
+        """When storage does not deliver the model, the unit that asked stays open and the next asks again."""
         with self._loading:
             if self._loaded is None:
                 config = self._config
@@ -90,7 +90,7 @@ class ScoreStage:
             return self._loaded
 
     def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:
-        """A unit that comes encoded, and its scores unless it is empty. One at a time: the decoder has one picture."""
+        """A unit that arrives encoded, and its scores unless it is empty. One at a time: the decoder holds one picture."""
         assert scorer.tiling is not None
         size = scorer.batch_size
         with self._tiling:

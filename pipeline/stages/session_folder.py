@@ -1,4 +1,4 @@
-"""Where Ray keeps its session on this machine: sockets, whose paths must be short, logs, and what does not fit in memory."""
+"""Where Ray keeps its session on this machine: sockets, whose paths must be short, logs, and spilled objects."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ class NoSessionFolder(StagesError):
 
 
 class SessionFolder(NamedTuple):
-    """folder: of Ray's sessions.  spill: where objects go that memory has no room for, None: below the folder.
-    objects: folder of the object store, None: shared memory.  lines: what is worth saying about these choices."""
+    """folder: holds Ray's sessions.  spill: takes objects that do not fit in memory; None: below the folder.
+    objects: folder of the object store; None: shared memory.  lines: remarks on these choices for the user."""
 
     folder: Path
     spill: Path | None
@@ -41,7 +41,7 @@ class SessionFolder(NamedTuple):
 
 
 def session_folder(shared_memory: Path = SHARED_MEMORY) -> SessionFolder:
-    """As Ray chooses it (RAY_TMPDIR, else TMPDIR, else /tmp) where that is short enough, otherwise a short one.
+    """Ray's own choice (RAY_TMPDIR, else TMPDIR, else /tmp) when that is short enough, otherwise a short one.
 
     Raises:
         NoSessionFolder: no short folder can be written, or there is no shared memory.
@@ -86,12 +86,12 @@ def _make(folder: Path) -> None:
 
 
 def _object_store(shared_memory: Path, folder: Path) -> tuple[Path | None, str | None]:
-    """Where Ray's objects are when not in shared memory, and the line that says so."""
+    """The folder of Ray's objects when they are not in shared memory, and the line that says so."""
     if not shared_memory.is_dir():
         if os.uname().sysname != "Linux":
-            return None, None  # Ray does without it there
+            return None, None  # Ray does not use it there
         raise NoSessionFolder(
-            f"{shared_memory} must be there for Ray's objects; got nothing. Mount it: "
+            f"{shared_memory} must exist for Ray's objects; got nothing. Mount it: "
             "mount -t tmpfs tmpfs /dev/shm, or docker run --shm-size=8g"
         )
     free = shutil.disk_usage(shared_memory).free

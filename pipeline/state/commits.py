@@ -1,4 +1,4 @@
-"""Commits: the one object that a finished unit leaves, and the list of what is not finished yet."""
+"""Commits: every finished unit leaves one object. Lists what is not finished yet."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -29,12 +29,12 @@ WRITING = {
 
 
 def write_commit(store: Store, key: str, rows: pa.Table, footer: Footer) -> bool:
-    """Write a unit's rows by one conditional put; whole or not at all.
+    """Write a unit's rows with one conditional PUT, whole or not at all.
 
     Args:
         rows: schemas/commit.py rows in unit order.
     Returns:
-        False when the commit was there already: the unit is done, by whoever did it.
+        False when the commit already exists: another attempt has finished the unit.
     """
     metadata = {f"{FOOTER_PREFIX}{name}": text for name, text in footer.texts().items()}
     sink = io.BytesIO()
@@ -57,10 +57,10 @@ def read_footer(store: Store, key: str) -> Footer:
 
 
 def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) -> Iterator[WorkItem]:
-    """What is left of a slice's units: plan minus commits, a merge of two ordered streams.
+    """What is left of a slice's units: plan minus commits, as a merge of two ordered streams.
 
     Args:
-        units: with ascending, contiguous numbers; a stream is one without a count of images.
+        units: ascending, contiguous numbers; a unit without a count of images is a stream.
     """
     units = list(units)
     if not units:
@@ -96,20 +96,20 @@ def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) ->
 def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[Footer]:
     """Footers of the item's parts that were committed after it was made a work item, in order and without a gap.
 
-    There are some when a process or a node dies and its tasks run again, or when a second driver is at work: what they have
-    committed is not read a second time.
+    They exist when a process or a node dies and its tasks run again, or when a second driver is at work; what was committed
+    is not read again.
     """
     parts = [(part, entry.key) for part, entry in state.parts(slice_number, item.number) if part >= item.part]
     return [read_footer(state.store, key) for _, key in _without_gap(parts, item.part)]
 
 
 def _without_gap(parts: list[tuple[int, str]], first: int = 0) -> list[tuple[int, str]]:
-    """The parts from `first` on up to the first that is missing."""
+    """The parts from `first` up to the first missing one."""
     return [found for expected, found in enumerate(parts, first) if found[0] == expected]
 
 
 def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[str, int]:
-    """How often each member name occurred in the parts of a stream before `item`: the ordinals go on from there."""
+    """How often each member name occurred in the parts of a stream before `item`: ordinals continue from there."""
     seen: dict[str, int] = {}
     for part in range(item.part):
         key = state.commit_key(slice_number, item.number, part)

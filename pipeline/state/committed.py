@@ -34,10 +34,10 @@ class Commit(NamedTuple):
 
 
 def read_commits(state: RunState, slice_number: int, first: int, end: int) -> Iterator[Commit]:
-    """Every commit of the units first <= number < end, each in one GET, a few read ahead.
+    """Every commit of the units first <= number < end, each by one GET, a few read ahead.
 
     Raises:
-        IncompleteSlice: when the first unit is met of which something is missing.
+        IncompleteSlice: at the first unit of which something is missing.
     """
     listed = ((number, entry) for number, _, entry in state.commits(slice_number, first, end))
     store = state.store

@@ -2,4 +2,4 @@
 
 
 class StateError(Exception):
-    """What is wrong with the state of a scoring run on storage, or with who drives it."""
+    """The state of a scoring run on storage is wrong, or another driver has the run."""

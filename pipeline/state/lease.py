@@ -1,8 +1,8 @@
-"""One driver a run, for economy only: two drivers would do the same work twice, never harm.
+"""One driver per run, for economy only: two drivers would do the same work twice, without harm.
 
-An epoch is taken by put-if-absent of `lease/NNNNNN.json`; its holder rewrites a counter beside it. Who finds the counter
-unchanged for `STALE_S` of his own clock, or the holder's process on this host dead, takes the next epoch. A holder that
-sees a higher epoch stops.
+An epoch is taken by put-if-absent of `lease/NNNNNN.json`; its holder rewrites a counter beside it. A driver
+that finds the counter unchanged for `STALE_S` of its own clock, or the holder's process on this host dead, takes the next
+epoch. A holder that sees a higher epoch stops.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Lease:
         self._stop.set()
         assert self._thread is not None
         self._thread.join()
-        with contextlib.suppress(StorageError):  # then the next driver has to wait for `STALE_S`; the run itself has ended
+        with contextlib.suppress(StorageError):  # the next driver then waits for `STALE_S`; the run itself has ended
             self._beat(-1)
 
     def check(self) -> None:
@@ -66,7 +66,7 @@ class Lease:
 
     @property
     def epoch(self) -> int:
-        """How many drivers have held the run, this one included: the attempt's number."""
+        """How many drivers have held the run, including this one: the attempt's number."""
         return self._epoch
 
     def _take(self) -> int:
@@ -120,7 +120,7 @@ class Lease:
             try:
                 self._beat(counter)
             except StorageError:
-                continue  # a beat that fails is a beat missed; the run itself finds out what is wrong
+                continue  # a failed beat counts as missed; the run itself finds out what is wrong
 
     def _key(self, epoch: int, suffix: str) -> str:
         return f"{self._state.prefix}/lease/{epoch:06d}.{suffix}"
@@ -132,7 +132,7 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """What tells a process from a later one with its number; None when there is none. Setting the clock does not change it."""
+    """Tells a process from a later one with the same number; None without a process. Setting the clock does not change it."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -1,7 +1,7 @@
-"""The plan: which units a run consists of, in sealed slices, written before any image byte is read.
+"""The plan lists the units of a run in sealed slices, written before any image byte is read.
 
-The listing and every slice have one order, the UTF-8 bytes of the key. So what is new or changed since the last slice is a
-merge of two streams on (key, etag), and nothing here grows with the archive.
+The listing and every slice have one order, the UTF-8 bytes of the key. So a merge of two streams on
+(key, etag) finds what is new or changed since the last slice, and nothing here grows with the archive.
 """
 
 import heapq
@@ -32,7 +32,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class SliceCounts:
-    """What a sealed slice holds; images is the known part: tar streams are counted when they are read."""
+    """What a sealed slice holds. images: the known part; tar streams are counted when they are read."""
 
     units: int
     images: int
@@ -52,8 +52,8 @@ def plan_slice(state: RunState, config: ScoringConfig, input_store: Store) -> in
     """List the input and seal a slice of what is new or changed since the slices before.
 
     Returns:
-        The number of the slice, or None when nothing is new or changed. When another driver sealed that slice first, its
-        slice is the one that counts.
+        The number of the slice, or None when nothing is new or changed. When another driver sealed that slice first, that
+        one counts.
     """
     earlier = state.slices()
     listing = Listing(config.source, input_store)
@@ -80,7 +80,7 @@ def new_or_changed(listing: Iterator[Object], planned: Iterator[tuple[str, str]]
 
 
 def planned_objects(state: RunState, slices: list[int]) -> Iterator[tuple[str, str]]:
-    """(key, etag) of every object planned so far, in key order; of an object planned twice, the latest etag."""
+    """(key, etag) of every object planned so far, in key order; the latest etag when an object was planned twice."""
     streams = [_objects_of(state, number) for number in slices]
     for key, versions in groupby(heapq.merge(*streams), key=lambda version: version[0]):
         *_, (_, _, etag) = versions
@@ -93,7 +93,7 @@ def _objects_of(state: RunState, slice_number: int) -> Iterator[tuple[bytes, int
 
 
 def cut(objects: Iterator[Object], config: ScoringConfig, store: Store) -> Iterator[Unit]:
-    """Units of the objects, numbered from 0; each source cuts the runs of objects that it claims."""
+    """Units of the objects, numbered from 0; each source cuts the sequences of objects that it claims."""
     number = 0
     for name, group in groupby(objects, key=lambda entry: registry.claiming(entry.key)):
         for content in registry.source(name).plan(group, config.source, store):
@@ -131,7 +131,7 @@ def units(state: RunState, slice_number: int, first: int = 0, end: int | None = 
 
 
 def outlines(state: RunState, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[UnitOutline]:
-    """The same without what is in them, which is not read."""
+    """The same without their contents, which are not read."""
     return _read(state, slice_number, outlines_in, list(UnitOutline._fields), first, end)
 
 

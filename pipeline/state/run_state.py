@@ -22,7 +22,7 @@ DELETE_THREADS, DELETE_BATCH = 16, 1000
 
 
 class RunConflict(StateError, ValueError):
-    """The run id is taken by a run with another config."""
+    """A run with another config has this run id."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RunState:
         return f"{self.prefix}/published/{slice_number:06d}.json"
 
     def claim(self, config: ScoringConfig) -> None:
-        """Store the run's config, or check that the stored one is the same.
+        """Store the run's config, or check that it equals the stored one.
 
         Raises:
             RunConflict: the run id was used with another config.
@@ -89,20 +89,20 @@ class RunState:
             yield number, part, entry
 
     def parts(self, slice_number: int, number: int) -> list[tuple[int, Object]]:
-        """(part, object) of the commits of one unit, ascending; one request, which lists no other unit's."""
+        """(part, object) of the commits of one unit, ascending; one request, which lists no other unit."""
         listed = self.store.list(f"{self.commits_prefix(slice_number)}{number:08d}-")
         return [(_number_and_part(entry.key)[1], entry) for entry in listed]
 
 
 def _number_and_part(key: str) -> tuple[int, int]:
-    """What `commit_key` was given."""
+    """The arguments of `commit_key`."""
     number, part = key.rpartition("/")[2].removesuffix(".parquet").split("-")
     return int(number), int(part)
 
 
 def drop_commits(state: RunState) -> int:
-    """Delete the commits of published slices; how many there were. Their rows are in the tables, and nothing asks for them
-    again: the plan and the mark of publication stay."""
+    """Delete the commits of published slices; returns how many. Their rows are in the tables, and nothing reads the
+    commits again; the plan and the mark of publication stay."""
     deleted = 0
     with ThreadPoolExecutor(DELETE_THREADS) as pool:
         for slice_number in sorted(state.published()):
@@ -130,7 +130,7 @@ def read_config(state: RunState) -> dict:
     """The stored config of a run.
 
     Raises:
-        ValueError: no run of that id has state under the output.
+        ValueError: no run with that id has state under the output.
     """
     try:
         return json.loads(state.store.get(f"{state.prefix}/config.json"))

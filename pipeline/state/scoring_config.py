@@ -1,4 +1,4 @@
-"""What a scoring run is: its input, model and rules. Units and runs are named by hashes of it."""
+"""What defines a scoring run: its input, model and rules. Hashes of it name units and runs."""
 
 import hashlib
 
@@ -11,24 +11,24 @@ from pipeline.input.config import SourceConfig
 from schemas.plan import UnitContent
 
 SCORING_VERSION = 5
-"""Raised by every change of code that changes a score, a map, an embedding or a region; CHANGELOG names it."""
+"""Every change of code that changes a score, a map, an embedding or a region raises it; CHANGELOG names it."""
 
 NOT_IN_ANY_ROW = {"read_threads"}
 """Source settings that change how fast a row is made, never what it holds."""
 
 NOT_NAMED_UNLESS_SET = {"members", "follow_links"}
-"""Source settings that came later: runs without them keep the ids that they had before."""
+"""Source settings that were added later: runs that leave them out keep their old ids."""
 
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
-"""Decode settings that decide whether a machine can make a row, never what a score is; as the decoder's time limit."""
+"""Decode settings that decide whether a machine can make a row, never its score; so does the decoder's time limit."""
 
 
 ALL_ROWS = (0, -1)
-"""What stands for the range of rows in the hash of a unit that has none."""
+"""Stands for the range of rows in the hash of a unit without one."""
 
 
 class ScoringConfig(BaseModel):
-    """Everything that decides which images are scored and what their rows hold. Same config, same run.
+    """Everything that decides which images are scored and what their rows hold. The same config is the same run.
 
     explain: how images with a region are explained; None explains none.
     """
@@ -60,5 +60,5 @@ class ScoringConfig(BaseModel):
 
 
 def part_id(unit_id: str, part: int, first_offset: int) -> str:
-    """32 hex digits: the unit cut from a stream at `first_offset` (bytes); the stream's own id pins the content."""
+    """32 hex digits: id of the unit cut from a stream at `first_offset` (bytes); the stream's id pins the content."""
     return hashlib.sha256(f"{unit_id}:{part}:{first_offset}".encode()).hexdigest()[:32]

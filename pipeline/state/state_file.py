@@ -1,4 +1,4 @@
-"""Plan slices and commits read back: what is damaged is one error that names the object."""
+"""Reads plan slices and commits back: damage raises one error, which names the object."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from pipeline.storage.objects import StorageError
 WRITING = {"write_page_checksum": True}
 READING = {"page_checksum_verification": True}
 DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError)
-"""What pyarrow and the conversion of footers raise for bytes that are not what was written; not storage's errors."""
+"""What pyarrow and the conversion of footers raise for damaged bytes; storage's errors are not among them."""
 
 
 class DamagedState(StateError, StorageError):
-    """An object of a run's state that is no longer what was written."""
+    """An object of a run's state is no longer what was written."""
 
 
 @contextlib.contextmanager
 def intact(key: str) -> Iterator[None]:
-    """Raises DamagedState, which names the object `key`, for whatever its bytes lead to."""
+    """Turns every error that bytes can cause into DamagedState, which names the object `key`."""
     try:
         yield
     except DAMAGED as error:

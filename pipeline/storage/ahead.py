@@ -1,4 +1,4 @@
-"""Work under way ahead of who asks for it, with the results in order: what comes next is made while what is there is used."""
+"""Look-ahead: the next results are made while the current one is used, and they come in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 def in_order(
     begin: Callable[[Item], Begun], items: Iterable[Item], end: Callable[[Begun], Result], count: int
 ) -> Iterator[Result]:
-    """The result of every item, in their order; while one is used, at most `count` of the next are under way.
+    """The result of every item, in order; while one is used, at most `count` of the next are under way.
 
     Args:
         begin: starts the work on an item and does not wait for it.
-        end: waits for what `begin` gave. Its error comes in the item's place.
+        end: waits for what `begin` returned. Its error is raised in the item's place.
     """
     waiting: deque[Begun] = deque()
     for item in items:
@@ -30,7 +30,7 @@ def in_order(
 
 
 def threads_ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
-    """`in_order` with `count` threads. When the iteration is given up, what is under way is waited for and dropped."""
+    """`in_order` with `count` threads. An abandoned iteration waits for what is under way and drops it."""
     with ThreadPoolExecutor(count, "ahead") as pool:
         try:
             yield from in_order(lambda item: pool.submit(work, item), items, Future.result, count)
@@ -39,7 +39,7 @@ def threads_ahead(work: Callable[[Item], Result], items: Iterable[Item], count: 
 
 
 def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
-    """The items in their order, none of them None, made by a thread of its own that is at most `count` of them ahead."""
+    """The items in order, made by a separate thread that is at most `count` items ahead; no item may be None."""
     with ThreadPoolExecutor(1, "ahead") as pool:
         try:
             made = in_order(lambda _: pool.submit(next, items, None), repeat(None), Future.result, count)

@@ -1,4 +1,4 @@
-"""Compressed pieces in, decompressed pieces out, with bounded memory; damage costs nothing that stands before it."""
+"""Decompresses a stream piece by piece, with bounded memory; damage loses nothing that stands before it."""
 
 import zlib
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import pyarrow as pa
 Compression = Literal["gzip", "zstd"]
 
 GZIP = 31  # zlib's window bits for a gzip member
-STEP_BYTES = 16 << 10  # compressed bytes a step: bounds what one step may grow to (zlib: 1,032 times)
-BLOCK_BYTES = 512  # decompressed at once by zstd: a tar's block, so that damage costs none that is whole
+STEP_BYTES = 16 << 10  # compressed bytes per step: bounds the output of one step (zlib: 1,032 times as much)
+BLOCK_BYTES = 512  # zstd decompresses so many at once: a tar's block, so that damage loses no whole block
 
 
 class CorruptStream(Exception):
@@ -18,9 +18,9 @@ class CorruptStream(Exception):
 
 
 def decompressed(pieces: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
-    """The content of one compressed stream: of several gzip members or zstd frames (pzstd, skippable ones) if it has them.
+    """The content of one compressed stream, which may have several gzip members or zstd frames (pzstd, skippable ones).
 
-    Raises CorruptStream after all that could be decompressed; errors of `pieces` come out as they are.
+    Raises CorruptStream after everything that could be decompressed; errors of `pieces` pass through unchanged.
     """
     return _from_gzip(pieces) if compression == "gzip" else _from_zstd(pieces)
 
@@ -43,7 +43,7 @@ def _from_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _inflated(inflate: "zlib._Decompress", step: bytes) -> Iterator[bytes]:
-    """What a step decompresses to; when it is damaged, what its intact beginning does, then CorruptStream."""
+    """The output of one step; of a damaged step the output of its intact beginning, then CorruptStream."""
     before = inflate.copy()
     try:
         body = inflate.decompress(step)
@@ -59,7 +59,7 @@ def _inflated(inflate: "zlib._Decompress", step: bytes) -> Iterator[bytes]:
 
 
 def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """By Arrow's decompressor, which refuses frames that ask for more than 128 MiB of memory."""
+    """Uses Arrow's decompressor, which refuses frames that ask for more than 128 MiB of memory."""
     stream = pa.CompressedInputStream(pa.PythonFile(_Pieces(pieces), mode="r"), "zstd")
     while True:
         try:
@@ -74,7 +74,7 @@ def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Pieces:
-    """Pieces as the file that Arrow reads; only the methods that it calls."""
+    """Shows pieces to Arrow as a file; it has only the methods that Arrow calls."""
 
     closed = False
 

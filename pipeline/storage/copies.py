@@ -1,4 +1,4 @@
-"""Whole directories between storage and this machine: models in, models out."""
+"""Copies whole directories (models) between storage and this machine."""
 
 import hashlib
 import os
@@ -17,8 +17,8 @@ UNFINISHED_COPY = f"{'[0-9a-f]' * 32}.{'[0-9a-f]' * 32}"
 def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -> Path:
     """The directory at `uri` as a local path; a local one is returned as it is.
 
-    The copy's name is a hash of URI, keys and etags, so that a changed directory is copied anew, and it appears under
-    that name only when complete. Raises Gone when there is nothing at `uri`, StorageError for keys that are no file names.
+    The copy's name is a hash of URI, keys and etags, so that a changed directory is copied again, and it appears under
+    that name only when complete. Raises Gone when there is nothing at `uri`, StorageError for keys that are not file names.
     """
     store = open_store(uri)
     if isinstance(store, LocalStore):
@@ -30,7 +30,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     target = Path(cache_dir) / name
     if target.is_dir():
         return target
-    for left in target.parent.glob(UNFINISHED_COPY):  # by a process that was killed
+    for left in target.parent.glob(UNFINISHED_COPY):  # left by a process that was killed
         if left.stat().st_mtime < time.time() - UNFINISHED_S:
             shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{name}.{uuid.uuid4().hex}")

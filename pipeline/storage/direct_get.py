@@ -1,7 +1,7 @@
-"""Whole objects by obstore, for an eighth of botocore's CPU time a request: as much as decoding a small image takes.
+"""Gets whole objects with obstore, in an eighth of botocore's CPU time per request, which decoding a small image also takes.
 
-A shortcut only: keys that obstore may not name, everything but a plain success, and processes that were forked after its
-first use (its threads do not survive that) are left to botocore, which also says what went wrong.
+This is only a shortcut. botocore takes over, and names the fault, for keys that obstore cannot name, for everything but a
+plain success, and in processes that were forked after obstore's first use (its threads do not survive that).
 """
 
 import os
@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as DirectStore
 
-LIFETIME = timedelta(minutes=10)  # of credentials before botocore is asked again; it renews them earlier than that
+LIFETIME = timedelta(minutes=10)  # credentials are asked of botocore again after this; it renews them earlier than that
 CONNECT_TIMEOUT_S = 5
 TIMEOUT_S = 300
 
@@ -49,7 +49,7 @@ def open_direct(bucket: str, credentials: Any, endpoint: str | None, region: str
 
 
 def direct_get(store: DirectStore, key: str, etag: str | None) -> bytes | None:
-    """The object `key` of the bucket, pinned to `etag`, in one request; None when botocore has to be asked."""
+    """The object `key` of the bucket, pinned to `etag`, in one request; None when botocore must do it."""
     global _first_process
     _first_process = _first_process or os.getpid()
     if not _is_plain(key) or _first_process != os.getpid():

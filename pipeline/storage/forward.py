@@ -1,4 +1,4 @@
-"""An object read forward from an offset, plain or compressed, without holding more than a piece of it."""
+"""Reads an object, plain or compressed, forward from an offset; memory holds one piece of it at a time."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,10 @@ from pipeline.storage.store import Store
 
 
 class ForwardReader:
-    """`position` counts bytes of the content (decompressed, for a compressed object); `fetched` those that came from storage.
+    """`position` counts bytes of the content (decompressed, for a compressed object); `fetched` counts bytes from storage.
 
     A plain object is skipped by starting a new range; a compressed one is decompressed from its beginning. Every range is
-    pinned to the etag and is tried again at exactly its offset. Errors of `Store.open_stream` come out of `read` and `skip`.
+    pinned to the etag and is tried again at exactly its offset. `read` and `skip` raise the errors of `Store.open_stream`.
     """
 
     def __init__(self, store: Store, key: str, etag: str, size: int, compression: Compression | None):
@@ -41,7 +41,7 @@ class ForwardReader:
         return body
 
     def skip(self, length: int) -> int:
-        """Go on by `length` bytes; returns by how many it went, fewer only at the end."""
+        """Skip `length` bytes; returns how many were skipped, fewer only at the end."""
         if self.size is not None and length > len(self._buffer):
             skipped = min(length, self.size - self.position)
             self._buffer.clear()

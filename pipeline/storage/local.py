@@ -18,9 +18,9 @@ Result = TypeVar("Result")
 Keys = list[str]
 
 PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
-UNFINISHED_S = 86_400  # no file takes as long to write
+UNFINISHED_S = 86_400  # no write takes longer
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
-ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")  # a byte of a name that its key cannot hold as it is
+ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")  # a byte of a file name that a key cannot hold unchanged
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP, errno.EEXIST}
 
 log = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 class LocalStore:
     """Keys are paths below `root` with `/`; bytes of a file name that are not UTF-8 appear as `\\xNN`, and so does
-    the backslash of a name that reads like that by itself, so that no two names are one key.
+    the backslash of a name that already reads like that, so that no two names share a key.
 
-    Symbolic links to directories are not followed, links to files only where the target lies below the root; the others, and
-    paths too long to be opened, are left out of the listing with a warning. With `follow_links` every link is followed, but
-    for one that leads to a folder which it stands in. The etag is modification time and size:
-    neither inode (unstable on network mounts) nor change time (chmod alters it).
+    Symbolic links to directories are not followed, links to files only where the target lies below the root; the listing
+    leaves out the others, and paths too long to open, with a warning. `follow_links` follows every link except one that
+    leads to a folder that contains it. The etag is modification time and size: the inode is unstable on network mounts,
+    and chmod alters the change time.
     """
 
     def __init__(self, root: str, follow_links: bool = False):
@@ -93,7 +93,7 @@ class LocalStore:
             start += len(piece)
 
     def put(self, key: str, body: bytes) -> None:
-        """Write the object whole, replacing one of that key."""
+        """Write the whole object; replaces one with that key."""
 
         def call() -> None:
             with self._partial(key, iter([body])) as (partial, path):
@@ -102,7 +102,7 @@ class LocalStore:
         retry(call)
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Write the object whole unless the key exists; False when it did. A kill leaves all of it or nothing."""
+        """Write the whole object unless the key exists; False when it did. A kill leaves all of it or nothing."""
         return retry(lambda: self._link_new(key, iter([body])))
 
     def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool:
@@ -120,7 +120,7 @@ class LocalStore:
             self._attempt(key, lambda: os.unlink(self._path(key)))
 
     def _walk(self, directory: bytes, base: str, prefix: str, start_after: str, left_out: Keys) -> Iterator[Object]:
-        """As `list`; keys of links that are not followed are added to `left_out`."""
+        """As `list`; adds keys of links that are not followed to `left_out`."""
         levels = [(base, self._real(directory), iter(self._entries(directory, base)))]  # a stack, not calls
         while levels:
             base, _, entries = levels[-1]
@@ -135,7 +135,7 @@ class LocalStore:
                 if passed or not (below.startswith(prefix) or prefix.startswith(below)):
                     continue
                 real = self._real(entry.path)
-                if real and any(real == above for _, above, _ in levels):  # it would be followed forever
+                if real and any(real == above for _, above, _ in levels):  # following it would never end
                     left_out.append(key)
                     continue
                 levels.append((below, real, iter(self._entries(entry.path, below))))
@@ -148,19 +148,19 @@ class LocalStore:
                     yield Object(key, found.st_size, _etag(found))
 
     def delete_unfinished(self) -> int:
-        """Delete what writers that were killed a day ago or earlier have left; how many files."""
+        """Delete the leftovers of writers that were killed a day ago or earlier; returns how many files."""
         deleted = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = Path(folder, name)
-                with contextlib.suppress(FileNotFoundError):  # its writer has just come to the end
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
                     if name.endswith(PARTIAL) and path.stat().st_mtime < time.time() - UNFINISHED_S:
                         path.unlink()
                         deleted += 1
         return deleted
 
     def _entries(self, directory: bytes, base: str) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
-        """Entries in the order of their keys: a directory counts with its slash (`a.txt` < `a/` < `a0`)."""
+        """Entries in key order: a directory sorts with its slash (`a.txt` < `a/` < `a0`)."""
 
         def call() -> list[tuple[str, os.DirEntry[bytes]]]:
             with os.scandir(directory) as entries:
@@ -180,11 +180,11 @@ class LocalStore:
         return sorted(named, key=lambda pair: pair[0])  # str order is code point order is UTF-8 byte order
 
     def _is_directory(self, entry: os.DirEntry[bytes]) -> bool:
-        """Whether the walk goes into it; a link in a circle is none."""
+        """Whether the walk enters it; a link in a circle is not a directory."""
         return entry.is_dir(follow_symlinks=False) or (self._follow_links and entry.is_symlink() and os.path.isdir(entry.path))
 
     def _real(self, directory: bytes) -> bytes | None:
-        """Where a directory really is, if links may lead to it from several places."""
+        """The real path of a directory, where links may lead to it from several places."""
         return os.path.realpath(directory) if self._follow_links else None
 
     def _is_inside(self, path: bytes) -> bool:
@@ -277,5 +277,5 @@ def _text(name: bytes) -> str:
 
 
 def _no_link_no_wait(path: str | bytes, flags: int) -> int:
-    """Opens what a link was put in place of, or a pipe that nobody writes to, as an error instead of following or waiting."""
+    """An opener that fails on a link put in place of a file, and on a pipe, instead of following or waiting."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

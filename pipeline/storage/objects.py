@@ -1,4 +1,4 @@
-"""What every store speaks of: the listed object, what can go wrong with it, and how often a fault is tried again."""
+"""Terms that all stores share: the listed object, its faults, and how often a fault is tried again."""
 
 import random
 import time
@@ -11,8 +11,8 @@ ATTEMPTS = 7
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 10.0
 RANGE_BYTES = 16 << 20  # one request of a streamed read
-SKEWED = "RequestTimeTooSkewed"  # S3's word for a request signed 15 minutes off; it passes where something sets the clock
-WRONG_CLOCK = "the clock of this machine is not storage's. Set it; NTP keeps it so"
+SKEWED = "RequestTimeTooSkewed"  # S3's code for a request signed 15 minutes off; it passes once something sets the clock
+WRONG_CLOCK = "the clock of this machine differs from storage's. Set it; NTP keeps it right"
 
 
 class Object(NamedTuple):
@@ -40,7 +40,7 @@ class Changed(StorageError):
 
 
 class Denied(StorageError):
-    """The storage refuses: no access, no such bucket, no credentials, read-only or full. Trying again is no use."""
+    """The storage refuses: no access, no such bucket, no credentials, read-only or full. Trying again does not help."""
 
 
 class Unreachable(StorageError):
@@ -52,8 +52,8 @@ class Lists(Protocol):
 
 
 def listed(store: Lists, key: str) -> Object | None:
-    """The object of exactly this key, as a listing has it; None when there is none. One request."""
-    found = next(iter(store.list(key)), None)  # nothing that begins with a key comes before the key itself
+    """The object of exactly this key, as a listing gives it; None when there is none. One request."""
+    found = next(iter(store.list(key)), None)  # a key sorts before every longer key that begins with it
     return found if found is not None and found.key == key else None
 
 

@@ -4,11 +4,11 @@ import io
 
 from pipeline.storage.store import Store
 
-TAIL_BYTES = 64 << 10  # fetched at once: holds the footer of nearly every Parquet file
+TAIL_BYTES = 64 << 10  # fetched first: holds the footer of nearly every Parquet file
 
 
 class RangedFile(io.RawIOBase):
-    """Read-only; every read beyond the tail is one request. Errors of `Store.get` come out of any call."""
+    """Read-only; every read before the tail is one request. Every call may raise the errors of `Store.get`."""
 
     def __init__(self, store: Store, key: str, etag: str | None):
         super().__init__()
@@ -51,5 +51,5 @@ class RangedFile(io.RawIOBase):
 
 
 def open_ranged(store: Store, key: str, etag: str | None = None) -> RangedFile:
-    """The object as a file; with `etag`, every request is pinned to it. Raises Gone, Changed, Denied, Unreachable."""
+    """The object as a file; `etag` pins every request to it. Raises Gone, Changed, Denied, Unreachable."""
     return RangedFile(store, key, etag)

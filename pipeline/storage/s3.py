@@ -1,7 +1,7 @@
 """A bucket, or a prefix of one, on S3 or any endpoint that speaks its protocol.
 
-botocore is the client: it takes every key that S3 knows, and credentials, profile, region and endpoint from where
-every AWS tool takes them. obstore is quicker, but its listing fails as a whole on one key such as `a//b.jpg`, and it
+botocore is the client: it takes every key that S3 allows, and it finds credentials, profile, region and endpoint where
+every AWS tool does. obstore is quicker, but one key such as `a//b.jpg` makes its whole listing fail, and it
 cannot name keys with control characters; so it only fetches whole objects (pipeline/storage/direct_get.py).
 """
 
@@ -53,7 +53,7 @@ TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", 
 
 
 class S3Store:
-    """`s3://bucket/prefix`; keys are relative to the prefix and taken as they are: nothing in them is normalised."""
+    """`s3://bucket/prefix`; keys are relative to the prefix and are not normalised."""
 
     _direct: DirectStore | None
     _direct_works: bool
@@ -91,15 +91,15 @@ class S3Store:
         """The whole object in one request; `size` is what the listing said. Raises Gone, Changed (`etag` given and
         different), Denied, Unreachable.
 
-        An answer's length is never taken for the object's: it is held against `size`, or against the whole size that the
-        answer to a range states.
+        The length of an answer is not trusted: it is compared with `size`, or with the whole size that the answer to a
+        range states.
         """
         if size is None:
             return self._request(key, etag, start=0)[0]
         body = direct_get(self._direct, self._base + key, etag) if self._direct else None
         if body is None or len(body) != size:
             body = self._request(key, etag, size=size)[0]
-            if not self._direct_works:  # an endpoint or a network that only botocore is told how to reach
+            if not self._direct_works:  # only botocore knows how to reach this endpoint or network
                 self._direct = None
         else:
             self._direct_works = True
@@ -124,18 +124,18 @@ class S3Store:
             start += len(piece)
 
     def put(self, key: str, body: bytes) -> None:
-        """Write the object, replacing one of that key."""
+        """Write the object; replaces one with that key."""
         self._call(key, lambda: self._client.put_object(Bucket=self.bucket, Key=self._base + key, Body=body))
 
     def put_new(self, key: str, body: bytes) -> bool:
-        """Write the object unless the key exists; False when it did, also when it is ours and the answer was lost."""
+        """Write the object unless the key exists; False when it did, even if we wrote it and the answer was lost."""
         name = {"Bucket": self.bucket, "Key": self._base + key}
         return self._create(key, lambda: self._client.put_object(**name, Body=body, IfNoneMatch="*"))
 
     def put_new_file(self, key: str, path: str | os.PathLike[str]) -> bool:
         """`put_new` with the content of a local file of at most 5 GB.
 
-        One request, whatever the size: Ceph 16.2 ignores the condition when a multipart upload completes.
+        It is one request at any size: Ceph 16.2 ignores the condition when a multipart upload completes.
         """
         name = {"Bucket": self.bucket, "Key": self._base + key}
 
@@ -151,7 +151,7 @@ class S3Store:
             self._call(key, lambda: self._client.delete_object(Bucket=self.bucket, Key=self._base + key))
 
     def delete_unfinished(self) -> int:
-        """How many unfinished objects were deleted: none, since a PUT is there as a whole or not at all."""
+        """Always 0: a PUT leaves the whole object or nothing."""
         return 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -169,8 +169,8 @@ class S3Store:
     def _request(
         self, key: str, etag: str | None, start: int | None = None, end: int | None = None, size: int = 0
     ) -> tuple[bytes, int]:
-        """Bytes of one GET, and the size of the whole object; at most those from `start` (negative: from the end) to `end`,
-        or the whole object, which has `size` bytes."""
+        """Bytes of one GET, and the size of the whole object: at most the bytes from `start` (negative: from the end) to
+        `end`, or the whole object, which has `size` bytes."""
         options = {} if etag is None else {"IfMatch": f'"{etag}"'}
         if start is not None:
             options["Range"] = f"bytes={start}" if start < 0 else f"bytes={start}-{'' if end is None else end - 1}"
@@ -190,7 +190,7 @@ class S3Store:
             stated = answer.get("ContentRange", "")
             if start is None:
                 first, last, whole = 0, size, size
-            elif (start, end, stated) == (0, None, ""):  # a server without ranges gives the whole object, as it may
+            elif (start, end, stated) == (0, None, ""):  # a server without ranges may send the whole object
                 first, last, whole = 0, len(content), len(content)
             else:
                 first, last, whole = _content_range(stated)
@@ -211,7 +211,7 @@ class S3Store:
     def _page(self, request: dict[str, str]) -> dict[str, Any]:
         try:
             return self._client.list_objects_v2(**request)
-        except ClientError as error:  # there is always a list, if an empty one
+        except ClientError as error:  # a listing always exists, even an empty one
             if _status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
                 raise Unreachable(f"{self.uri}/{request['Prefix']}: the listing was answered with 404") from error
             raise
@@ -225,7 +225,7 @@ class S3Store:
                 raise self._named(what, error) from error
             except NO_ANSWER as error:
                 raise Unreachable(f"{what}: {error}") from error
-            except BotoCoreError as error:  # no or unusable credentials
+            except BotoCoreError as error:  # credentials are missing or unusable
                 raise Denied(f"{what}: {error}") from error
 
         return retry(once, self._attempts)
@@ -248,7 +248,7 @@ class S3Store:
 
 
 def _content_range(header: str) -> tuple[int, int, int]:
-    """First byte, end and whole size of `bytes 0-99/1000`. Raises Unreachable where a range is not answered with one."""
+    """First byte, end and whole size of `bytes 0-99/1000`. Raises Unreachable when the answer states no range."""
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", header)
     if found is None:
         raise Unreachable(f"a request for a range was answered without one: Content-Range {header!r}")

@@ -1,4 +1,4 @@
-"""How to reach S3: endpoint, region and credentials from where every AWS tool takes them."""
+"""How to reach S3: endpoint, region and credentials come from where every AWS tool finds them."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ PATH_STYLE = botocore.config.Config(s3={"addressing_style": "path"})
 class Connection(NamedTuple):
     """A botocore client and what other clients need to reach the same endpoint.
 
-    credentials: botocore's, None where there are none.  unsigned: public buckets are read without any.
+    credentials: botocore's; None without any.  unsigned: public buckets are read without credentials.
     endpoint: None for Amazon's own.  attempts: how often a request is tried.
     """
 
@@ -34,17 +34,17 @@ class Connection(NamedTuple):
 
 
 def current_connection() -> Connection:
-    """By the usual AWS environment; AWS_MAX_ATTEMPTS tries, else 7; `AWS_SKIP_SIGNATURE=true` for public buckets.
+    """Connects by the usual AWS environment; AWS_MAX_ATTEMPTS tries, else 7; `AWS_SKIP_SIGNATURE=true` for public buckets.
 
-    Checksums that older gateways refuse are sent only where S3 requires them. Endpoints that are not Amazon's get the
-    bucket in the path, unless the AWS configuration says how. Raises BadUri.
+    Checksums that older gateways refuse are sent only where S3 requires them. Endpoints other than Amazon's get the
+    bucket in the path, unless the AWS configuration says otherwise. Raises BadUri.
     """
     unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true")
     config = botocore.config.Config(
         max_pool_connections=CONNECTIONS,
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
-        retries={"total_max_attempts": 1},  # `retry` does it, for bodies that break off too
+        retries={"total_max_attempts": 1},  # `retry` repeats requests, also when a body breaks off
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         signature_version=botocore.UNSIGNED if unsigned else None,
@@ -72,5 +72,5 @@ def current_connection() -> Connection:
 
 @functools.cache
 def _loader() -> botocore.loaders.Loader:
-    """Shared by all sessions: reading the description of S3 anew costs a client five times as much."""
+    """All sessions share it: a client that reads the description of S3 again costs five times as much."""
     return botocore.loaders.create_loader()

@@ -36,7 +36,7 @@ def open_store(uri: str | os.PathLike[str], follow_links: bool = False) -> Store
     """The store at a URI. One per process, URI and AWS environment; nothing is requested yet. Raises BadUri.
 
     Args:
-        follow_links: of a local directory: list and read what symbolic links lead to, wherever it lies.
+        follow_links: in a local directory, list and read the targets of symbolic links, wherever they lie.
     """
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     return _open(os.fspath(uri), follow_links, os.getcwd(), environment)
@@ -59,9 +59,9 @@ def _open(uri: str, follow_links: bool, _directory: str, _environment: tuple[tup
 
 
 def check_conditional_put(store: Store, key: str) -> None:
-    """Raises StorageError unless the store refuses to create an object twice; `key` names a probe, removed again.
+    """Raises StorageError unless the store refuses to create an object twice; `key` names a probe, which is deleted again.
 
-    Some gateways accept `If-None-Match` and ignore it; commits and leases rest on it.
+    Some gateways accept `If-None-Match` and ignore it; commits and leases depend on it.
     """
     store.put_new(key, b"1")
     created_again = store.put_new(key, b"2")

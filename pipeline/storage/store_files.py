@@ -1,4 +1,4 @@
-"""The objects of a store as files for DuckDB, read as everything else is: lengths checked, passing faults tried again."""
+"""Shows the objects of a store to DuckDB as files; reads check lengths and try transient faults again, as everywhere."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from pipeline.storage.objects import StorageError, listed
 from pipeline.storage.store import Store
 
 SCHEME = "output"
-BLOCK_BYTES = 4 << 20  # read at once and ahead: DuckDB asks for single column chunks
+BLOCK_BYTES = 4 << 20  # read ahead: DuckDB asks for single column chunks
 
 
 class StoreFiles(AbstractFileSystem):
-    """Read-only. Paths are `output://key`, in which nothing of the store's own address can be mistaken, or the full URI.
+    """Read-only. Paths are `output://key`, which hides the special characters of the store's own address, or the full URI.
 
-    `fault` is the last StorageError: DuckDB raises an error of its own where a file cannot be read.
+    `fault` is the last StorageError: DuckDB raises its own error when it cannot read a file.
     """
 
     protocol = (SCHEME, "s3")
@@ -34,7 +34,7 @@ class StoreFiles(AbstractFileSystem):
         return path.removeprefix(f"{SCHEME}://").removeprefix("s3://")
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """Asked once a file. Raises FileNotFoundError."""
+        """DuckDB asks once per file. Raises FileNotFoundError."""
         name, key = self._strip_protocol(path), self._key(path)
         if name not in self._known:
             with self._remembering():
@@ -45,7 +45,7 @@ class StoreFiles(AbstractFileSystem):
         return self._known[name]
 
     def modified(self, path: str) -> datetime:
-        """One time for all: the files of tables are never written twice."""
+        """The same time for all files: a table's files are never written twice."""
         return datetime.fromtimestamp(0, UTC)
 
     def read_range(self, path: str, start: int, end: int, etag: str) -> bytes:
@@ -70,7 +70,7 @@ class StoreFiles(AbstractFileSystem):
 
 
 class StoreFile(AbstractBufferedFile):
-    """One of them; fsspec keeps the block that was read last."""
+    """One open file; fsspec keeps the block that was read last."""
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self.fs.read_range(self.path, start, end, self.details["ETag"])

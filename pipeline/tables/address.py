@@ -1,4 +1,4 @@
-"""Where an output's tables are, in the form that each library takes.
+"""The address of an output's tables, in the form that each library takes.
 
 Delta takes a URL, in which `%`, `#` and `?` must be quoted. DuckDB takes a path, in which `*`, `?` and `[` stand for other
 characters and `name=value` stands for a column; such outputs reach it through our store (pipeline/storage/store_files.py).
@@ -19,10 +19,10 @@ MEANS_MORE = re.compile(r"[*?\[\]{}=]")  # to DuckDB, in a local path
 
 
 def delta_address(output_uri: str, name: str) -> str:
-    """The table's address as deltalake takes it: a plain path on this machine, or s3://... with its characters quoted.
+    """The table's address for deltalake: a plain path on this machine, or s3://... with its characters quoted.
 
     Raises:
-        BadUri: the Delta library would put the table and its log at two places.
+        BadUri: the Delta library would put the table and its log in two places.
     """
     check_output(output_uri)
     store = open_store(output_uri)
@@ -56,7 +56,7 @@ def check_output(output_uri: str) -> None:
 
 
 def duckdb_address(output_uri: str, name: str) -> str:
-    """The table's address as a connection of pipeline/tables/sql.py to this output takes it."""
+    """The table's address for a connection of pipeline/tables/sql.py to this output."""
     store = open_store(output_uri)
     if isinstance(store, LocalStore) and not MEANS_MORE.search(store.root):
         return f"{store.root.rstrip('/')}/{name}"
@@ -64,7 +64,7 @@ def duckdb_address(output_uri: str, name: str) -> str:
 
 
 def duckdb_files(output_uri: str) -> StoreFiles | None:
-    """The files that `duckdb_address` names, where DuckDB cannot open them by itself."""
+    """The files that `duckdb_address` names, when DuckDB cannot open them itself."""
     store = open_store(output_uri)
     return StoreFiles(store) if isinstance(store, S3Store) or MEANS_MORE.search(store.uri) else None
 

@@ -1,4 +1,4 @@
-"""Changes of a table: one commit of explicit removes and adds on exactly the version that was read."""
+"""Changes a table by one commit of explicit removes and adds on exactly the version that was read."""
 
 import time
 
@@ -21,12 +21,12 @@ def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bo
 def replace_files(
     name: str, table: DeltaTable, store: Store, run_id: str, slice_number: int, added: list[DataFile], removed: list[DataFile]
 ) -> None:
-    """Take `removed` out of the table and put `added` in, in one commit on exactly the version that `table` has loaded.
+    """Remove `removed` from the table and add `added`, in one commit on exactly the version that `table` has loaded.
 
     Raises:
-        CommitFailedError: another commit was first; load the table and look again.
-        Denied, Unreachable: perhaps committed; load the table and look.
-        StorageError: an added file is not there with its size.
+        CommitFailedError: another commit was first; load the table and check again.
+        Denied, Unreachable: perhaps committed; load the table and check.
+        StorageError: an added file is missing or has another size.
     """
     for file in added:
         key = f"{name}/{file.path}"
@@ -53,7 +53,7 @@ def replace_files(
 
 
 def clean(output_uri: str) -> dict[str, int]:
-    """Delete the files that no version of the last `RETENTION_DAYS` days needs; how many, by table."""
+    """Delete the files that no version of the last `RETENTION_DAYS` days needs; returns how many by table."""
     deleted = {}
     for name in TABLES:
         table = open_table(output_uri, name)

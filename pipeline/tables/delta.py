@@ -1,7 +1,7 @@
 """The Delta tables under an output: how they are made, opened, checked and changed.
 
-A change of a table is one commit of explicit removes and adds on exactly the version that was read; when another writer was
-first, it fails and the caller reads again. Nothing is ever overwritten, so old files stay for `RETENTION_DAYS`.
+A table changes by one commit of explicit removes and adds on exactly the version that was read; when another writer was
+first, the commit fails and the caller reads again. Nothing is ever overwritten, so old files stay for `RETENTION_DAYS`.
 """
 
 import os
@@ -38,7 +38,7 @@ VERSION_PROPERTY = "flowscore.schema_version"
 
 
 class TableConflict(TablesError, ValueError):
-    """A table that exists does not fit what is to be written to it."""
+    """An existing table does not fit the rows to write."""
 
 
 class PartitionConflict(TableConflict):
@@ -57,7 +57,7 @@ class DataFile:
 
 @retried
 def open_table(output_uri: str, name: str) -> DeltaTable | None:
-    """The table's newest version, or None when nothing was published to it yet. Raises Denied, Unreachable."""
+    """The table's newest version, or None when nothing is published to it yet. Raises Denied, Unreachable."""
     try:
         return DeltaTable(delta_address(output_uri, name), storage_options=storage_options(output_uri))
     except TableNotFoundError:
@@ -65,11 +65,11 @@ def open_table(output_uri: str, name: str) -> DeltaTable | None:
 
 
 def open_or_create(output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
-    """The table, made or widened so that it has every column of `schema`; columns are never taken away.
+    """The table, created or widened to have every column of `schema`; no column is ever removed.
 
     Raises:
         TableConflict: the table has other partitions, another type for a column, or a newer schema version.
-        Denied, Unreachable: repeat it.
+        Denied, Unreachable: call it again.
     """
     table = open_table(output_uri, name)
     with named():
@@ -106,7 +106,7 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
 
 
 def check_fits(table: DeltaTable, name: str, schema: pa.Schema) -> None:
-    """Raises TableConflict unless the table's partitions, version and column types go with `schema`."""
+    """Raises TableConflict unless the table's partitions, version and column types fit `schema`."""
     module = TABLES[name]
     metadata = table.metadata()
     if metadata.partition_columns != module.PARTITION_BY:
@@ -137,7 +137,7 @@ def arrow_schema(table: DeltaTable) -> pa.Schema:
 def score_schema(key_columns: Iterable[str]) -> pa.Schema:
     """The scores table's columns for a run whose key pattern has these fields.
 
-    `date` and `lot` are columns already, and `name` is what remains of the path: `uri` and `member` hold it.
+    `date` and `lot` are columns already; `uri` and `member` hold `name`, the rest of the path.
 
     Raises:
         TableConflict: a key has the name of a fixed column.
@@ -172,7 +172,7 @@ def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> 
 
 @retried
 def _actions(table: DeltaTable) -> pa.Table:
-    """A row a current file: path, size, partition, statistics."""
+    """One row per current file: path, size, partition, statistics."""
     return pa.table(table.get_add_actions(flatten=True))
 
 
@@ -184,7 +184,7 @@ def table_files(table: DeltaTable | None) -> list[str]:
 
 @retried
 def lacks_columns(table: DeltaTable) -> bool:
-    """Whether some file may be without some column: it was written before that was added, or by another program."""
+    """Whether a file may lack a column: it was written before the column was added, or by another program."""
     actions = pa.table(table.get_add_actions(flatten=True))
     counted = [column.name for column in arrow_schema(table) if not pa.types.is_binary(column.type)]
     inside = [name for name in counted if name not in table.metadata().partition_columns]
@@ -196,7 +196,7 @@ def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iter
     """Check that no touched partition of `scores` holds another scoring digest.
 
     Raises:
-        PartitionConflict: naming the first such partition.
+        PartitionConflict: names the first such partition.
     """
     table = open_table(output_uri, "scores")
     if table is None:
@@ -225,13 +225,13 @@ def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iter
 
 
 DELTA_RETRIES = "3"
-"""Of a request of the Delta library, within a second; what lasts longer is tried again as every other request is."""
+"""Retries of a request within the Delta library, for a second; after that our own retries take over."""
 
 
 def storage_options(uri: str | os.PathLike[str]) -> dict[str, str]:
     """`storage_options` for deltalake, from the same environment; empty for local paths.
 
-    Credentials are those of this moment: ask again for every transaction.
+    The credentials may expire: call it again for every transaction.
     """
     if isinstance(open_store(uri), LocalStore):
         return {}

@@ -1,4 +1,4 @@
-"""When a slice is published: not while too many of its images failed, or while nobody knows how many did."""
+"""A slice is not published while too many of its images failed, or while the number that failed is unknown."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ def check_error_share(quarantined: int, planned: int, archives: Sequence[str], l
     """Raises TooManyErrors.
 
     Args:
-        archives: keys of those that are not read: they hold any number of images, so the share is not known.
+        archives: keys of archives that are not read: they hold any number of images, so the share is unknown.
         limit: the highest share of quarantined images among the planned ones.
-        accept: the command that publishes whatever the share.
+        accept: the command that publishes at any share.
     """
     what_then = f"Nothing was published. If that is acceptable: {accept}"
     if archives:

@@ -1,4 +1,4 @@
-"""What the Delta library says when storage fails, in the words of the stores, so that a run treats both alike."""
+"""Turns storage faults of the Delta library into those of the stores, so that a run treats both alike."""
 
 import contextlib
 import functools
@@ -19,14 +19,14 @@ COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class TablesError(Exception):
-    """What the room tables raises of its own: tables that do not fit, queries that are none, a slice with too many errors."""
+    """The root of what the room tables raises: tables that do not fit, invalid queries, a slice with too many errors."""
 
 
 @contextlib.contextmanager
 def named() -> Iterator[None]:
-    """Raises Denied and Unreachable for faults of the storage; what the library says of the table itself stays as it is.
+    """Raises Denied and Unreachable for storage faults; errors about the table itself pass through unchanged.
 
-    After one of them a write may have been done or not: load the table and look.
+    Either leaves it open whether a write was done: load the table and check.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def named() -> Iterator[None]:
 
 
 def retried(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The same function, its storage faults named, and called again after those that pass. It must not write."""
+    """The same function; it names storage faults and is called again after transient ones. It must not write."""
 
     @functools.wraps(function)
     def asked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:

@@ -1,8 +1,8 @@
-"""Turns the commits of a finished plan slice into rows of the tables. Repeatable at any point after any kill.
+"""Turns the commits of a finished plan slice into rows of the tables. It can be repeated after a kill at any point.
 
 The files of all partitions are written first. Then each table gets one commit, in the order maps, regions, errors,
-`scores`, `runs`: an image is visible when its row of scores is. A table whose transaction log already has the run's slice is
-left as it is. Atomic per table, not across tables.
+`scores`, `runs`: an image is visible once its row of scores is. A table whose transaction log already has the run's slice stays
+unchanged. The change is atomic per table, not across tables.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,14 +30,14 @@ MapFunction = Callable[[Callable[[PartitionJob], PartitionFiles], Iterable[Parti
 
 
 def finalize_slice(output_uri: str, run: RunInfo, map_fn: MapFunction = map) -> Counts:
-    """Publish one slice of which every unit is committed; a slice that is published already is left as it is.
+    """Publish one slice whose units are all committed; an already published slice stays unchanged.
 
     Args:
-        map_fn: applies a function to partition jobs; by default here, one after another. Ray tasks do it as well.
+        map_fn: applies a function to partition jobs, by default in this process, one after another; Ray tasks can do it too.
     Raises:
         IncompleteSlice: a unit of the slice is not committed whole, or an earlier slice is not published.
-        TooManyErrors: and nothing is published.
-        PartitionConflict, TableConflict: a table does not go with the run.
+        TooManyErrors: nothing is published.
+        PartitionConflict, TableConflict: a table does not fit the run.
     """
     state = RunState(output_uri, run.run_id)
     published = read_published(state, run.slice)
@@ -71,7 +71,7 @@ def _check_earlier(state: RunState, slice_number: int) -> None:
 
 
 def _publish_images(state: RunState, run: RunInfo, map_fn: MapFunction) -> Counts:
-    """Write and commit maps, regions, errors and scores, whichever are not committed yet."""
+    """Write and commit those of maps, regions, errors and scores that are not committed yet."""
     units = _units_by_date(state, run.slice)
     written: dict[str, PartitionFiles] = {}
     now = datetime.now(UTC)
@@ -111,9 +111,9 @@ def _commit(
     written: dict[str, PartitionFiles],
     rewrite: Callable[[list[str]], None],
 ) -> None:
-    """Commit one table; what another writer has changed in the meantime is written anew first.
+    """Commit one table; first write again what another writer has changed in the meantime.
 
-    Repeatable: a commit whose answer was lost is found in the table's log, however often this is called.
+    It can be repeated any number of times: it finds a commit whose answer was lost in the table's log.
     """
     while True:
         added = [file for files in written.values() for file in files.added[name]]
@@ -133,11 +133,11 @@ def _commit(
             replace_files(name, table, state.store, run.run_id, run.slice, added, removed)
             return
         except CommitFailedError:
-            continue  # another writer was first: look again
+            continue  # another writer was first: check again
 
 
 def _newer(earlier: PartitionFiles, later: PartitionFiles) -> PartitionFiles:
-    """The files of a partition after some of its tables were written anew."""
+    """The files of a partition after some of its tables were written again."""
     existing = {**earlier.existing, **{name: later.existing[name] for name in later.added}}
     return PartitionFiles(
         earlier.date,

@@ -1,7 +1,7 @@
-"""One table partition of a plan slice: the commits' rows in, the files that hold them together with earlier rows out.
+"""Writes one table partition of a plan slice: merges the commits' rows with earlier rows into new files.
 
-Every image of the slice takes the place of earlier rows of the same image, and of earlier rows of the same object: what a
-changed shard no longer holds goes with it. Nothing here is visible to readers; finalize commits the files.
+Every image of the slice replaces earlier rows of the same image, and earlier rows of the same object: images that a changed
+shard no longer holds disappear. Nothing here is visible to readers; finalize commits the files.
 """
 
 import tempfile
@@ -28,17 +28,17 @@ from pipeline.tables.writer import PartitionWriter, RowSpool, UnitOrder, file_sc
 from schemas.footer import StageSeconds
 
 SPOOLED = ("scores", "errors")
-"""Tables that are sorted as a whole when they are written; maps and regions are written as the commits come."""
+"""Tables that are sorted as a whole before they are written; maps and regions are written as the commits come."""
 
 
 @dataclass(frozen=True)
 class PartitionJob:
-    """What to write of one partition; plain values, can be sent to a Ray task.
+    """What to write of one partition; plain values that can be sent to a Ray task.
 
     units: the slice's units of this partition as ranges of unit numbers (first, end).
     tables: the tables to write.  score_schema: columns of the scores table.
-    same: values of the columns that are alike in every row of the slice.
-    existing: the partition's current files by table; those of scores and errors are always given.
+    same: values of the columns that are equal in every row of the slice.
+    existing: the partition's current files by table; files of scores and errors are always given.
     """
 
     state: RunState
@@ -56,7 +56,7 @@ class PartitionJob:
 
 
 class PartitionCounts(NamedTuple):
-    """Images of a slice in a partition, of which duplicates are among the others; what was ignored beside them in its shards;
+    """Images of a slice in a partition (duplicates are also counted among the others), members of its shards that were ignored,
     and the encoded bytes fetched."""
 
     scored: int = 0
@@ -73,7 +73,7 @@ class PartitionCounts(NamedTuple):
 class PartitionFiles:
     """Files to add to and remove from each table, computed from `existing`.
 
-    stage_seconds: added up over all workers.  archives: keys of those that are not read.
+    stage_seconds: added up over all workers.  archives: keys of archives that are not read.
     """
 
     date: str
@@ -120,7 +120,7 @@ def discard(state: RunState, files: dict[str, list[DataFile]]) -> None:
 def _read(
     job: PartitionJob, scratch: Path, skip: np.ndarray, archives: list[str]
 ) -> tuple[dict[str, list[DataFile]], PartitionCounts, StageSeconds]:
-    """Read the commits once: maps and regions become files, the rows of scores and errors wait in `scratch`.
+    """Read the commits once: write maps and regions to files, and rows of scores and errors to `scratch`.
 
     Args:
         skip: ordinals of rows to leave out, (n,) int64.
@@ -160,7 +160,7 @@ def _counts(commit: Commit) -> PartitionCounts:
 
 
 def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndarray:
-    """Ordinals of the rows whose image_id another row of the slice has too: a score wins, then the first in the plan."""
+    """Ordinals of rows to drop, as another row of the slice has their image_id: a score wins, then the first in the plan."""
     connection.execute(
         "create view spooled as "
         f"select ordinal, image_id, uri, true as scored from read_parquet({sql.literal(str(_spool(scratch, 'scores')))}) "
@@ -177,7 +177,7 @@ def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndar
 
 
 def _find_replaced(connection: duckdb.DuckDBPyConnection, job: PartitionJob, scratch: Path) -> None:
-    """Make `replaced`: ids of the slice's images, and of earlier rows that came from the same objects."""
+    """Create `replaced`: ids of the slice's images, and of earlier rows that came from the same objects."""
     earlier = [uri for table in SPOOLED for uri in _uris(job, table, job.existing[table])]
     same_object = (
         f" union select image_id from read_parquet({sql.file_list(earlier)}, hive_partitioning = false, "
@@ -191,7 +191,7 @@ def _find_replaced(connection: duckdb.DuckDBPyConnection, job: PartitionJob, scr
 def _merge(
     connection: duckdb.DuckDBPyConnection, job: PartitionJob, table: str, scratch: Path
 ) -> tuple[list[DataFile], list[DataFile]]:
-    """The partition's rows, spooled and kept, as files in the table's order; all its earlier files go."""
+    """Write the partition's rows, spooled and kept, to files in the table's order; all its earlier files go."""
     existing = job.existing[table]
     fresh = pq.read_metadata(_spool(scratch, table)).num_rows
     if not fresh and not _holding_replaced(connection, job, table):
@@ -207,7 +207,7 @@ def _merge(
 def _prune(
     connection: duckdb.DuckDBPyConnection, job: PartitionJob, table: str, scratch: Path
 ) -> tuple[list[DataFile], list[DataFile]]:
-    """The earlier files that hold a replaced image, written again without it, in their own order."""
+    """Write the earlier files that hold a replaced image again without it, in their own order."""
     holding = _holding_replaced(connection, job, table)
     empty = scratch / f"{table}-empty.parquet"
     pq.write_table(file_schema(job.schema(table), table).empty_table(), empty)

@@ -1,6 +1,6 @@
-"""The tables as SQL views in DuckDB, no server and no extension needed.
+"""Shows the tables as SQL views in DuckDB, without a server or an extension.
 
-`maps` and `regions` show an image only when `scores` has its row of the same work unit, so that nothing half published shows.
+`maps` and `regions` show an image only when `scores` has its row of the same work unit, which hides half-published images.
 SQL sees these views and nothing else, unless files are allowed.
 """
 
@@ -43,7 +43,7 @@ Answer = duckdb.DuckDBPyRelation
 
 @dataclass(frozen=True)
 class Tables:
-    """A DuckDB connection with a view for every table, a sentence for each that has no rows, and whether SQL may reach more."""
+    """A DuckDB connection with a view for every table, a sentence for each empty one, and whether SQL may reach more."""
 
     connection: duckdb.DuckDBPyConnection
     empty: dict[str, str]
@@ -57,7 +57,7 @@ class Tables:
 
     @contextmanager
     def answer(self, query: str) -> Iterator[Answer | None]:
-        """The answer, to be read while this is entered; None of a statement without rows. Raises NotAnswered, NotAQuestion."""
+        """The answer, readable inside the block; None for a statement without rows. Raises NotAnswered, NotAQuestion."""
         try:
             if not self.allow_files:
                 check_question(self.connection, query)
@@ -76,10 +76,10 @@ class Tables:
 def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
     """Views scores, maps, regions, errors, lots and runs over the tables' newest versions.
 
-    A table that nothing was published to is there with its columns and without rows.
+    A table without published rows is present, with its columns.
 
     Args:
-        scratch: directory for queries that need more memory than there is.
+        scratch: directory for queries that exceed the memory.
         allow_files: SQL may read and write whatever this process may, and change DuckDB's settings.
     Raises:
         NoTables: nothing was ever published under the output.
@@ -98,7 +98,7 @@ def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool 
     for name, table in sorted(opened.items(), key=lambda pair: pair[0] != "scores"):
         source = _rows(table, files[name])
         if source is None:
-            empty[name] = f"{name} has no rows yet: it gets its first when {WRITTEN_WHEN[name]}"
+            empty[name] = f"{name} has no rows yet: it gets its first once {WRITTEN_WHEN[name]}"
             columns = TABLES[name].SCHEMA if table is None else arrow_schema(table)
             connection.register(f"empty_{name}", pa.Table.from_batches([], columns))
             source = f"select * from empty_{name}"

@@ -1,4 +1,4 @@
-"""Which SQL is a question: it reads tables and writes no file, not even one that its connection may open."""
+"""Tells which SQL is a question: it reads tables and writes no file, not even one that its connection may open."""
 
 import re
 
@@ -13,7 +13,7 @@ EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+|\([^()]*\)\s*)?", re.IGNORECAS
 
 
 class NotAQuestion(TablesError, ValueError):
-    """SQL that does something instead of asking."""
+    """The SQL does something instead of asking."""
 
 
 def check_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -33,7 +33,7 @@ def _asks(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) ->
         return all(
             _kind(inner) in ALLOWED for inner in connection.extract_statements(EXPLAIN.sub("", statement.query, count=1))
         )
-    if kind == duckdb.StatementType.MULTI:  # a pivot, perhaps within a copy; only a question stands in brackets
+    if kind == duckdb.StatementType.MULTI:  # a pivot, perhaps within a copy; brackets accept only a question
         try:
             return len(connection.extract_statements(f"select * from (\n{statement.query.strip().rstrip(';')}\n)")) == 1
         except duckdb.ParserException:

@@ -1,4 +1,4 @@
-"""Turns a commit's rows into rows of the tables. What only finalize knows (run, model, time) comes in as `same`."""
+"""Turns a commit's rows into rows of the tables. `same` brings what only finalize knows (run, model, time)."""
 
 from datetime import datetime
 
@@ -17,8 +17,8 @@ def score_rows(rows: pa.Table, schema: pa.Schema, same: dict[str, str | datetime
 
     Args:
         rows: schemas/commit.py rows with `ordinal`.
-        schema: columns of the table; those that neither commit nor `same` has are key columns.
-        same: values of the columns that are alike in every row; what calibration fills is null and `not_judged`.
+        schema: columns of the table; a column in neither the commit nor `same` is a key column.
+        same: values of the columns that are equal in every row; what calibration fills is null, the verdict `not_judged`.
     """
     scored = rows.filter(pc.is_valid(rows["score"]))
     assert pc.all(pc.is_finite(scored["score"])).as_py() in (True, None), "a commit holds a score that is not finite"

@@ -1,4 +1,4 @@
-"""The row of the table runs that says what became of a plan slice: written last, and read back when a driver was killed."""
+"""The row of the table runs that sums up a plan slice: written last, and read back after a driver was killed."""
 
 import json
 from dataclasses import dataclass, fields
@@ -26,7 +26,7 @@ class RunInfo:
     """What finalize must know of a run and cannot read from its commits.
 
     key_columns: fields of the key pattern.  config, artifact: JSON-serialisable.  attempts: drivers so far.
-    started_at, spent_s: when this driver took the slice up, and the wall time of all drivers on it; None when not known.
+    started_at, spent_s: when this driver took up the slice, and the wall time of all drivers on it; None when not known.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a slice: planned = scored + quarantined; duplicates are among those but not in the tables."""
+    """Counts of a slice: planned = scored + quarantined; these include duplicates, which are not in the tables."""
 
     planned: int
     scored: int
@@ -87,7 +87,7 @@ def publish_run(state: RunState, run: RunInfo, counts: Counts) -> None:
 
 
 def _commit_run(state: RunState, run: RunInfo, files: list[DataFile]) -> None:
-    """Add the slice's row to the runs table; repeatable: a commit whose answer was lost is found in the table's log."""
+    """Add the slice's row to the runs table. It can be repeated: it finds a commit whose answer was lost in the table's log."""
     while True:
         try:
             table = open_or_create(state.output_uri, "runs", runs.SCHEMA)
@@ -96,7 +96,7 @@ def _commit_run(state: RunState, run: RunInfo, files: list[DataFile]) -> None:
             replace_files("runs", table, state.store, run.run_id, run.slice, files, [])
             return
         except CommitFailedError:
-            continue  # another writer was first: look again
+            continue  # another writer was first: check again
 
 
 def recorded(output_uri: str, run: RunInfo) -> Counts:

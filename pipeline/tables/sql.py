@@ -1,4 +1,4 @@
-"""DuckDB over Parquet files of the output, on this machine or on S3, with bounded memory; locked for a user's SQL."""
+"""Runs DuckDB over Parquet files of the output, on this machine or on S3, in bounded memory; locks it for a user's SQL."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from pipeline.storage.store_files import StoreFiles
 from pipeline.tables.address import duckdb_files
 
 LATE_ROWS = 10_000
-"""Of `order by ... limit N` up to this N, the other columns are read of the N rows only. DuckDB's own limit is 50: the worst
+"""`order by ... limit N` reads the other columns of only the N rows, up to this N. DuckDB's own limit is 50: the worst
 1,000 of 100 million images then took twice the time."""
 
 
@@ -23,14 +23,14 @@ def open_database(
     Args:
         scratch: directory for what does not fit in memory; without one a query that needs more fails.
         memory_mb: limit of DuckDB's memory, MiB.
-        threads: None takes one a core.
+        threads: None: one per core.
     """
     return _connect(duckdb_files(uri), scratch, memory_mb, threads)
 
 
 @contextlib.contextmanager
 def connected(uri: str, scratch: Path, memory_mb: int = 1024) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The same while the block lasts. Raises what the storage of `uri` raised, where a query failed for it."""
+    """The same while the block lasts. Raises the storage's own error when that made a query fail."""
     files = duckdb_files(uri)
     with _connect(files, scratch, memory_mb, None) as connection:
         try:
@@ -46,7 +46,7 @@ def _connect(files: StoreFiles | None, scratch: Path | None, memory_mb: int, thr
         "memory_limit": f"{memory_mb}MiB",
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
-        "python_enable_replacements": False,  # a table's name never means a variable of this program
+        "python_enable_replacements": False,  # a table's name never refers to a variable of this program
         "temp_directory": "" if scratch is None else str(scratch),
     }
     if threads is not None:

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 
 
 def statistics(metadata: pq.FileMetaData) -> str:
-    """Delta statistics (JSON) of a Parquet file: row count, and min, max and null count of every column but binary ones.
+    """Delta statistics (JSON) of a Parquet file: row count; min, max and null count of every column that is not binary.
 
-    A column with values but without min and max would read as `null` beside others that have them, and filters on it would
-    find nothing; such a file gets its row count only.
+    If a column with values had no min and max, they would read as `null` beside others that have them, and filters on
+    it would find nothing; such a file gets only its row count.
     """
     lowest: dict[str, object] = {}
     highest: dict[str, object] = {}

@@ -16,7 +16,7 @@ FILE_BYTES = 256 << 20
 """A file is closed by the row group that takes it past this size: files stay between 128 MB and 1 GB."""
 
 CHUNK_BYTES = 256 << 20
-"""Rows that are put in order in memory, and then make one file; measured before compression."""
+"""Rows that are sorted in memory and then make one file; measured before compression."""
 
 SPOOL_ROWS = 50_000
 
@@ -25,7 +25,7 @@ BINARY_LEVEL = 6
 
 
 def file_schema(schema: pa.Schema, table: str) -> pa.Schema:
-    """The columns that a data file holds: those of the table without the partition columns, which are in its path."""
+    """The columns of a data file: those of the table except the partition columns, which are in its path."""
     return pa.schema([column for column in schema if column.name not in TABLES[table].PARTITION_BY])
 
 
@@ -62,13 +62,13 @@ class PartitionWriter:
     def write(self, rows: pa.Table) -> None:
         """Add rows; whole row groups go to the file at once."""
         self._waiting.append(rows.select(self.schema.names).cast(self.schema))
-        waiting = sum(part.num_rows for part in self._waiting)
+        waiting = sum(chunk.num_rows for chunk in self._waiting)
         if waiting >= self._row_group_rows:
             self._write_groups(waiting - waiting % self._row_group_rows)
 
     def end_file(self) -> None:
-        """Finish the file that is being written, if there is one; what follows goes to another."""
-        self._write_groups(sum(part.num_rows for part in self._waiting))
+        """Finish the open file, if there is one; later rows go to another."""
+        self._write_groups(sum(chunk.num_rows for chunk in self._waiting))
         self._put()
 
     def _write_groups(self, count: int) -> None:
@@ -108,7 +108,7 @@ class PartitionWriter:
 
 
 class UnitOrder:
-    """Hands rows that come unit by unit on to a writer in the order of unit ids, chunk by chunk, a file each."""
+    """Sorts rows by unit id in chunks and passes them to a writer, one file per chunk."""
 
     def __init__(self, writer: PartitionWriter) -> None:
         self._writer = writer
@@ -132,7 +132,7 @@ class UnitOrder:
 
 
 class RowSpool:
-    """A local Parquet file of rows in the order in which they come; a context manager, complete after it."""
+    """A local Parquet file of rows in their order of arrival; a context manager, complete after it."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema
@@ -148,7 +148,7 @@ class RowSpool:
 
     def write(self, rows: pa.Table) -> None:
         self._waiting.append(rows)
-        if sum(part.num_rows for part in self._waiting) >= SPOOL_ROWS:
+        if sum(chunk.num_rows for chunk in self._waiting) >= SPOOL_ROWS:
             self._flush()
 
     def _flush(self) -> None:

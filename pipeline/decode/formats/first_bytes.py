@@ -1,4 +1,4 @@
-"""Which format a file is of, by its first bytes. Nothing but the four that are read is ever handed to a decoder."""
+"""The format of a file, by its first bytes. A decoder only ever gets files of the four formats that are read."""
 
 import re
 
@@ -10,7 +10,7 @@ READ = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
-OTHERS = {  # first bytes of whole pictures and documents that are named to the user
+OTHERS = {  # first bytes of pictures and documents whose format the error names
     b"GIF8": "GIF",
     b"%PDF": "PDF",
     b"%!PS": "PostScript",

@@ -9,22 +9,22 @@ import simplejpeg
 
 from pipeline.decode.faults import damaged, unsupported
 
-LEAST_REDUCTION = 2  # of a JPEG while it is decoded: 5/8 to 7/8 take longer than all of it, and blur for it
+LEAST_REDUCTION = 2  # while a JPEG is decoded: 5/8 to 7/8 take longer than the full size, and blur
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers that start a frame; 0xF7 is JPEG-LS
 JPEG_LS, HIERARCHICAL = 0xF7, 0xDE
-LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # libjpeg-turbo decodes one of them, and crashes when it is to reduce it
+LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # libjpeg-turbo decodes one of them, and crashes when it reduces it
 DIFFERENTIAL = {0xC5, 0xC6, 0xCD, 0xCE}
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, not a restart
 LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-MOST_PADDING = 16  # bytes: cameras are known that leave 8 to 11 of them before the end marker
+MOST_PADDING = 16  # bytes: some cameras leave 8 to 11 of them before the end marker
 PADDING = b"\0\xff"
 NO_DAMAGE = ("Could not determine subsampling", "Unsupported color conversion")  # libjpeg-turbo's words for what libtiff reads
 
 
 class Segment(NamedTuple):
-    """marker: its second byte.  start: of the marker or the fill bytes before it.  body: of what follows its length."""
+    """marker: its second byte.  start: offset of the marker or the fill bytes before it.  body: offset behind its length."""
 
     marker: int
     start: int
@@ -32,7 +32,7 @@ class Segment(NamedTuple):
 
 
 def check_kind(encoded: bytes) -> None:
-    """Raises Undecodable (unsupported_format) for a JPEG of a kind that is not read; what it cannot make out passes."""
+    """Raises Undecodable (unsupported_format) for a JPEG of a kind that is not read; passes a JPEG that it cannot parse."""
     for segment in _segments(encoded):
         if segment.marker == HIERARCHICAL or segment.marker in DIFFERENTIAL:
             raise unsupported("a hierarchical JPEG")
@@ -50,15 +50,15 @@ def check_kind(encoded: bytes) -> None:
 
 
 def load(encoded: bytes, mode: str, min_size: tuple[int, int]) -> np.ndarray | None:
-    """(H, W) of mode L, (H, W, 3) of RGB, uint8, by libjpeg-turbo in strict mode: Pillow passes over what libjpeg warns of.
-    None: Pillow may decide, which it does for CMYK and for a few bytes of padding before the end marker.
+    """(H, W) of mode L, (H, W, 3) of RGB, uint8, by libjpeg-turbo in strict mode: Pillow ignores what libjpeg warns of.
+    None leaves it to Pillow: for CMYK and for a few bytes of padding before the end marker.
 
     Damage that leaves the codes valid cannot be noticed: a JPEG has no checksum.
 
     Raises:
         Undecodable: truncated, corrupt, too_much_memory.
     """
-    if mode == "CMYK":  # looked at in strict mode at an eighth of its size
+    if mode == "CMYK":  # strict mode checks it at an eighth of its size
         _strict(encoded, "CMYK", (1, 1))
         return None
     pixels = _strict(encoded, "GRAY" if mode == "L" else "RGB", min_size)
@@ -66,7 +66,7 @@ def load(encoded: bytes, mode: str, min_size: tuple[int, int]) -> np.ndarray | N
 
 
 def check_stream(encoded: bytes) -> None:
-    """Raises Undecodable for a JPEG stream within another file that is of a kind that is not read, or that libjpeg warns of."""
+    """Raises Undecodable for a JPEG stream within another file when its kind is not read or libjpeg warns of it."""
     check_kind(encoded)
     try:
         _decoded(encoded, "GRAY", (1, 1))
@@ -90,7 +90,7 @@ def _decoded(encoded: bytes, colorspace: str, min_size: tuple[int, int]) -> np.n
 
 
 def _only_padding(encoded: bytes, warning: str) -> bool:
-    """Whether libjpeg warns of nothing but a few bytes of padding before the end: anything else was to become pixels."""
+    """Whether libjpeg warns only of a few bytes of padding before the end: any other bytes were meant to be pixels."""
     found = LEFT_OVER.search(warning)
     if found is None or int(found[1]) > MOST_PADDING:
         return False
@@ -99,7 +99,7 @@ def _only_padding(encoded: bytes, warning: str) -> bool:
 
 
 def _segments(encoded: bytes) -> Iterator[Segment]:
-    """The segments of the first picture, up to its end or to bytes that are no segment."""
+    """The segments of the first picture, up to its end or to bytes that are not a segment."""
     at = 2
     while at + 2 <= len(encoded) and encoded[at] == 0xFF:
         start = at

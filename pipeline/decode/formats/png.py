@@ -1,4 +1,4 @@
-"""PNG: checksums, the significant bits that a file names, and colour of 16 bits exactly."""
+"""PNG: checksums, the significant bits that a file names, and exact 16-bit colour."""
 
 import zlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from PIL import Image
 from models.config import FULL_16_BIT
 from pipeline.decode.faults import Undecodable, unsupported
 
-DEPTH_AT = 24  # of the bits a sample in the file
+DEPTH_AT = 24  # offset of the bits per sample
 SIGNIFICANT_BITS, TRANSPARENT = b"sBIT", b"tRNS"
-HIGH, LOW = "RGB;16B", "RGB;16L"  # how Pillow is told which byte of two to keep
+HIGH, LOW = "RGB;16B", "RGB;16L"  # tell Pillow which of two bytes to keep
 
 
 class Chunk(NamedTuple):
@@ -22,7 +22,7 @@ class Chunk(NamedTuple):
 
 
 def check(encoded: bytes) -> None:
-    """Checksums of the chunks that pixels depend on; Pillow leaves out those of the pixel data. Raises Undecodable."""
+    """Checks the checksums of the chunks that pixels depend on; Pillow skips those of the pixel data. Raises Undecodable."""
     start = 8
     while start < len(encoded):
         length, kind = int.from_bytes(encoded[start : start + 4], "big"), encoded[start + 4 : start + 8]
@@ -45,25 +45,25 @@ def white(levels: np.ndarray, encoded: bytes, white_level: int) -> int:
 
     Args:
         levels: the samples, uint16.
-        white_level: what a file without `sBIT` is taken to reach.
+        white_level: the white of a file without `sBIT`.
     """
     bits = significant_bits(encoded)
     if bits is None:
         return white_level
     top = (1 << bits) - 1
-    below = (1 << (16 - bits)) - 1  # bits that repeat the high ones, or are 0, where the samples fill the 16 bits
+    below = (1 << (16 - bits)) - 1  # where samples fill the 16 bits, these repeat the high bits or are 0
     in_low_bits = levels.max(initial=0) <= top and bool((levels & below).any())
     return min(top, white_level) if in_low_bits else FULL_16_BIT
 
 
 def significant_bits(encoded: bytes) -> int | None:
-    """The most that `sBIT` names of a channel of 16 bits; None without it, and where all of them are significant."""
+    """The most bits that `sBIT` names for a 16-bit channel; None without it, and where all bits are significant."""
     named = [max(chunk.body[:3]) for chunk in _chunks(encoded) if chunk.kind == SIGNIFICANT_BITS and len(chunk.body)]
     return named[0] if named and 0 < named[0] < 16 else None
 
 
 def colour_16bit(encoded: bytes) -> np.ndarray:
-    """(H, W, 3) uint16 of a PNG of RGB with 16 bits: Pillow gives the high bytes or, told that they are swapped, the low."""
+    """(H, W, 3) uint16 of a 16-bit RGB PNG: Pillow gives the high bytes or, told that bytes are swapped, the low ones."""
     high, low = (_bytes_of(encoded, order).astype(np.uint16) for order in (HIGH, LOW))
     return high << 8 | low
 

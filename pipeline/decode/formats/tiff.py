@@ -1,4 +1,4 @@
-"""TIFF: which of its directories is the picture, and which kinds of picture are read."""
+"""TIFF: which directory is the picture, and which kinds of picture are read."""
 
 import threading
 from io import BytesIO
@@ -59,7 +59,7 @@ def picture(encoded: bytes) -> Picture:
         main += found if directory.reduced else [directory, *found]
         if len(main) > 1:
             break
-    if not main and len(directories) == 1:  # there is nothing else that it could be a thumbnail of
+    if not main and len(directories) == 1:  # it cannot be a thumbnail of anything else
         main = directories
     if len(main) != 1:
         count = f"{len(main) or len(directories)} or more"
@@ -82,7 +82,7 @@ def opened(found: Picture) -> Image.Image:
     try:
         if not planes:
             return Image.open(BytesIO(found.content), formats=["TIFF"])
-        # Pillow's own reader takes samples of 16 bits in planes for samples of 8; libtiff reads them right.
+        # Pillow's own reader takes 16-bit samples in planes for 8-bit ones; libtiff reads them correctly.
         with _by_libtiff:
             TiffImagePlugin.READ_LIBTIFF = True
             try:
@@ -95,14 +95,14 @@ def opened(found: Picture) -> Image.Image:
 
 def _check_kind(directory: Directory) -> None:
     packing, meaning = directory.number("compression"), directory.number("photometric")
-    if directory.header.big and directory.big_endian:  # Pillow takes it for a small one
+    if directory.header.big and directory.big_endian:  # Pillow takes it for a classic TIFF
         raise unsupported("a big-endian BigTIFF")
     depths, formats = directory.depths, directory.formats
     if meaning in MEANINGS_NOT_READ:
         raise unsupported(f"a TIFF of {MEANINGS_NOT_READ[meaning]}")
     if packing not in READ:
         raise unsupported(f"a TIFF packed by {NOT_READ.get(packing, f'compression {packing}')}")
-    if meaning not in MEANINGS and packing != OLD_JPEG:  # which is always YCbCr
+    if meaning not in MEANINGS and packing != OLD_JPEG:  # old JPEG is always YCbCr
         raise unsupported("a TIFF that does not say what its samples mean, or says it by an unknown number")
     if formats != {UNSIGNED}:
         number = next((NUMBERS[one] for one in formats if one in NUMBERS), "samples of an unknown kind")

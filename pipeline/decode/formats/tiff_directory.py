@@ -1,4 +1,4 @@
-"""The directories of a TIFF file, as far as they say which picture is where and of what kind."""
+"""The directories of a TIFF file: which picture is where, and of what kind."""
 
 import struct
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pipeline.decode.faults import Undecodable
 
 MOST_DIRECTORIES = 4096
 REDUCED, OLD_REDUCED = 1, 2  # bit of NewSubfileType, value of SubfileType
-TAGS = {  # of which the first number is asked for, with their defaults
+TAGS = {  # tags whose first number is used, with their defaults
     "width": (256, 0),
     "height": (257, 0),
     "compression": (259, 1),
@@ -28,7 +28,7 @@ ALPHA = {1, 2}
 
 
 class Header(NamedTuple):
-    """order: as struct names it.  big: whether it is a BigTIFF.  start: the file's bytes before the first offset."""
+    """order: as struct writes it.  big: whether it is a BigTIFF.  start: the file's bytes before the first offset."""
 
     order: str
     big: bool
@@ -66,7 +66,7 @@ class Directory(NamedTuple):
 
     @property
     def reduced(self) -> bool:
-        """Whether it says that its picture is a smaller copy of another one in the file."""
+        """Whether the directory says that its picture is a smaller copy of another one in the file."""
         return bool(self.number("new_subfile") & REDUCED) or self.number("old_subfile") == OLD_REDUCED
 
     @property
@@ -86,7 +86,7 @@ class Directory(NamedTuple):
         return self.values.get(SUBSAMPLING, (2, 2))
 
     def jpeg_streams(self, encoded: bytes) -> Iterator[bytes]:
-        """The JPEGs that its strips or tiles are, each with the tables that they share."""
+        """The JPEGs of its strips or tiles, each with the tables that they share."""
         tables = bytes(self.values.get(JPEG_TABLES, ()))
         for starts, lengths in zip(STARTS, LENGTHS, strict=True):
             for start, length in zip(self.values.get(starts, ()), self.values.get(lengths, ()), strict=False):
@@ -96,7 +96,7 @@ class Directory(NamedTuple):
 
 
 def chain(encoded: bytes) -> Iterator[Directory]:
-    """The directories that follow each other. Raises Undecodable (corrupt) where one of them cannot be."""
+    """The chain of directories. Raises Undecodable (corrupt) when one of them cannot be read."""
     order = "<" if encoded[:1] == b"I" else ">"
     big = struct.unpack_from(order + "H", encoded, 2)[0] == 43
     header = Header(order, big, encoded[: 8 if big else 4])
@@ -123,7 +123,7 @@ def inner(encoded: bytes, of: Directory) -> Iterator[Directory]:
 
 
 def _directory(encoded: bytes, offset: int, header: Header) -> Directory | None:
-    """None where the file has no picture's directory at the offset."""
+    """None where the file has no directory of a picture at the offset."""
     order, big = header.order, header.big
     counting, entry = struct.Struct(order + ("Q" if big else "H")), struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
     if offset + counting.size > len(encoded):

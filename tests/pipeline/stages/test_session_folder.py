@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written(monkeypatch, surroundings, tmp_path):
 
 def test_no_shared_memory_says_how_to_mount_it(monkeypatch, surroundings, tmp_path):
     temporary(monkeypatch, surroundings / "t")
-    with pytest.raises(NoSessionFolder, match="shm must be there for Ray's objects; got nothing. .*--shm-size=8g"):
+    with pytest.raises(NoSessionFolder, match="shm must exist for Ray's objects; got nothing. .*--shm-size=8g"):
         session_folder(tmp_path / "shm")
 
 
