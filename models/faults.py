@@ -3,3 +3,7 @@
 
 class ModelError(ValueError):
     """A fault in `models` that its user can mend; the message is a sentence."""
+
+
+class NoSuchDevice(ModelError):
+    """A device that this machine does not have, or that is none."""
