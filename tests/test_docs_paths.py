@@ -15,9 +15,3 @@ MADE = {"card.md", "prices.yaml"}  # by train beside the weights, and by the rea
 def test_paths_in_backticks_exist(page):
     named = set(PATH.findall(page.read_text(encoding="utf-8"))) - MADE
     assert not {path for path in named if "<" not in path and not any(ROOT.glob(path))}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert not {target for target in targets if "://" not in target and not (page.parent / target).exists()}

@@ -130,5 +130,5 @@ def test_an_output_that_holds_something_is_not_written_into(ask, tmp_path):
     (tmp_path / "tables" / "kept.txt").write_text("of somebody else")
     places = {"input": str(tmp_path), "output": str(tmp_path / "tables")}
     shown = ask("--case", "tiny", "--measure", "end-to-end", code=2, **places)
-    assert "--output must be a place that is empty" in shown.err and "kept.txt" in shown.err
+    assert "--output must be an empty place" in shown.err and "kept.txt" in shown.err
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["kept.txt"]
