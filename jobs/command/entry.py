@@ -50,7 +50,7 @@ def application(main: Callable[..., None]) -> typer.Typer:
 
 
 def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
-    """A function for typer with one parameter for each flag. A flag wins over the file of --config, which wins over defaults."""
+    """A function for typer with one parameter a flag. A flag wins over the file of --config, which wins over defaults."""
     kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
     if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
         return main
