@@ -56,9 +56,7 @@ class LabelledSet:
         if self.empty_types:
             lines.append(f"folders without images, left out: {', '.join(f'test/{name}' for name in self.empty_types)}")
         if self.loose:
-            lines.append(
-                f"files directly in test/, left out since they have no type: {len(self.loose)}, such as {self.loose[0]}"
-            )
+            lines.append(f"files directly in test/, of no type and left out: {len(self.loose)}, such as {self.loose[0]}")
         return lines + self.mask_files.lines()
 
 
