@@ -71,11 +71,7 @@ class MaskCounts:
             ("JPEG masks", lossy, f"pixels of at least half of the largest value count as defect{near}"),
             ("areas of grey masks below 128 throughout", self.faint_areas, "they count as background"),
             ("masks on the stored pixels of images that EXIF turns", self.turned, "they were turned with their images"),
-            (
-                "masks that fit both the stored and the turned image",
-                self.either_way,
-                "they were read as masks of the turned one",
-            ),
+            ("masks that fit both the stored and the turned image", self.either_way, "they were read as upright"),
             ("good images with a mask that marks a defect", self.of_good, "they count as good"),
         ]
         return [f"{what}: {count} ({meaning})" for what, count, meaning in said if count]
