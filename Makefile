@@ -14,7 +14,7 @@ export FLOWSCORE_ASSETS ?= $(abspath ../shared)
 endif
 export RAY_DATA_DISABLE_PROGRESS_BARS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
-# Tests compute little; threads of one process that wait for each other on busy cores cost more than they give.
+# Tests compute little; on busy cores, threads of one process that wait for each other cost more time than they save.
 test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -23,49 +23,49 @@ test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-# Our own $(VENV) follows the pins; one that you name (make test VENV=...) is set up once and then left as it is.
+# Our own $(VENV) follows the pins; one that you name (make test VENV=...) is set up once and then left alone.
 ifeq ($(origin VENV),file)
 $(STAMP): requirements.lock pyproject.toml
 endif
 $(STAMP):
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"PYTHON must be 3.11 to 3.13; got {v[0]}.{v[1]}. Say which one to use: make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"PYTHON must be 3.11 to 3.13; got {v[0]}.{v[1]}. Name one: make PYTHON=python3.12")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: $(STAMP) ## the whole path on made-up inspection images: train, score, look at the worst
+demo: $(STAMP) ## train on made-up inspection images, score an archive of them, show the worst
 	$(RUN) -m jobs.demo
 
-test: $(STAMP) ## all tests that take seconds
+test: $(STAMP) ## run the tests that take seconds
 	$(RUN) -m pytest -m "not slow" $(TESTS)
 
-test-slow: $(STAMP) ## the tests that take minutes
+test-slow: $(STAMP) ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(TESTS)
 
-fuzz: $(STAMP) ## damaged files for every parser of outside bytes, other ones each round, for MINUTES=60 or until one fails
+fuzz: $(STAMP) ## give every parser of outside bytes new damaged files each round, for MINUTES=60 or until one fails
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
 		FUZZ_EXAMPLES=1000 $(RUN) -m pytest tests/fuzz --timeout 7200 $(TESTS) || exit 1; done
 
-chaos: $(STAMP) ## POINTS=1000 faults in scoring runs, those of SEED=0: kills, storage, disk, nodes; a line each in chaos-report.csv
+chaos: $(STAMP) ## put POINTS=1000 faults of SEED=0 into scoring runs (kills, storage, disk, nodes), a line each in chaos-report.csv
 	$(RUN) -m pytest -m slow tests/chaos --chaos-points $(POINTS) --chaos-seed $(SEED) --chaos-report chaos-report.csv $(TESTS)
 
-bench: $(STAMP) ## images per second from an S3 server on this machine to tables, and what limits it; BENCH='--images 4000'
+bench: $(STAMP) ## measure images per second from an S3 server here to tables, and what limits them; BENCH='--images 4000'
 	bash docs/benchmarks/throughput/bench.sh $(abspath $(RUN)) $(BENCH)
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## run ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-tables: $(STAMP) ## write docs/tables.md from the schemas, docs/formats.md from what the decoder does with every kind of picture
+tables: $(STAMP) ## write docs/tables.md from the schemas and docs/formats.md from what the decoder does with each kind of picture
 	PYTHONPATH=. $(RUN) docs/make_tables.py
 	PYTHONPATH=. $(RUN) docs/make_formats.py
 
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
 
-clean: ## remove what the other targets made
+clean: ## remove everything that the other targets made
 	rm -rf .venv demo-output bench-output chaos-report.csv *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

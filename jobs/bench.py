@@ -1,4 +1,4 @@
-"""Measure a model alone, decoding alone and the scoring run, and say what a run over many images would take."""
+"""Measure a model alone, decoding alone and the scoring run, and estimate a run over many images."""
 
 import re
 import time
@@ -22,7 +22,7 @@ from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
 MEASURES = (IN_MEMORY, DECODE_ONLY, END_TO_END)
-DECODED_SIZE = (1600, 1200)  # (width, height) of images that are only decoded, unless told
+DECODED_SIZE = (1600, 1200)  # (width, height), the default for images that are only decoded
 MAX_SIDE_PX = 30_000
 
 
@@ -53,12 +53,12 @@ def main(settings: BenchSettings) -> None:
 
 
 def _subjects(settings: BenchSettings, known: dict[str, Case], folder: Path) -> list[Subject]:
-    """The trained model, or the untrained ones of the cases, which are made in the folder."""
+    """The trained model, or an untrained one for each case, made in the folder."""
     if not settings.model:
         found = chosen(settings.case, known, settings.precision, settings.image_size)
         return [of_case(name, one, folder) for name, one in found.items()]
     if settings.case or settings.precision or settings.image_size:
-        fix = "A trained model has its own size and precision."
+        fix = "Remove those: a trained model has its own size and precision."
         raise UsageError("--model", "given without --case, --precision and --image-size", settings.model, fix)
     return [of_model(settings.model, settings.cache_dir.expanduser())]
 
@@ -75,7 +75,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _measures(settings: BenchSettings) -> list[str]:
-    """What to measure: what was asked; else the whole run, and of named cases all that needs no place that is missing."""
+    """The measures that are asked for. Default: the whole run; for named cases, all that the given places allow."""
     asked, named = settings.measure, bool(settings.case)
     placed = bool(settings.store or (settings.input and settings.output))
     for name in asked:
@@ -92,7 +92,7 @@ def _measures(settings: BenchSettings) -> list[str]:
 
 
 def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int]) -> Measured:
-    """One of the measures that need no storage."""
+    """Takes one of the measures that need no storage."""
     decode = decode_config(subject.config)
     if name == DECODE_ONLY:
         if decode.resize == "tile":
@@ -118,16 +118,16 @@ def _plan(images: int, subject: Subject, settings: BenchSettings, device: str, s
 
 
 def _places(settings: BenchSettings, stored: tuple[int, int] | None, name: str) -> tuple[tuple[str, str], str]:
-    """Input, filled where the images are made up, and output of one run; the stored size, blank for the user's own images.
+    """Input and output of one run, and the stored size, blank for the user's own images. Made-up images are put into the input.
 
-    name: of the case where one output is for several.
+    name: the case, where several share one output; blank otherwise.
     """
     if not settings.store:
         assert settings.input and settings.output
         output = f"{settings.output.rstrip('/')}/{name}" if name else settings.output
         if held := next(iter(open_store(output).list()), None):
-            fix = "Choose another place: a measured run would write into tables that are there already."
-            raise UsageError("--output", "a place that is empty", f"{output} with {held.key}", fix)
+            fix = "Choose another place: a measured run would add to the tables there."
+            raise UsageError("--output", "an empty place", f"{output} with {held.key}", fix)
         return (settings.input, output), ""
     width, height = stored or (SIZE_PX, SIZE_PX)
     shown = f"{width}x{height}"

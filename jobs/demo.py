@@ -1,4 +1,4 @@
-"""See the whole path on made-up inspection images: a bucket, training, scoring, tables, a report. Needs no network."""
+"""Show everything on made-up inspection images: a bucket, training, scoring, tables, a report. Needs no network."""
 
 import csv
 import logging
@@ -46,7 +46,7 @@ def main(settings: DemoSettings) -> None:
     for name in ("model", "tables"):
         shutil.rmtree(directory / name, ignore_errors=True)
     with s3_server() as endpoint:
-        say(f"An S3 server of this demo's own listens at {endpoint}.")
+        say(f"The demo runs its own S3 server at {endpoint}.")
         fill_bucket(directory, images, seed)
         model, tables = directory / "model", directory / "tables"
         flowscore(
@@ -62,16 +62,16 @@ def main(settings: DemoSettings) -> None:
         show_accuracy(tables, directory / "truth.csv")
         page, sheet = directory / "report.html", directory / "worst.png"
         flowscore("report", "--output", str(tables), "--html", str(page), "--png", str(sheet))
-    say(f"\nDone in {duration(time.monotonic() - started)}. Open {page} and {sheet}; ask the tables more with")
+    say(f"\nDone in {duration(time.monotonic() - started)}. Open {page} and {sheet}; query the tables with")
     say(f'flowscore query --output {tables} "select ..."')
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """moto's S3 server in a thread of this process, with the environment that points clients at it.
+    """Runs moto's S3 server in a thread of this process, and sets the environment that points clients at it.
 
     Yields:
-        its endpoint.
+        the server's endpoint.
     """
     try:
         import boto3
@@ -102,7 +102,7 @@ def s3_server() -> Iterator[str]:
 
 
 def fill_bucket(directory: Path, images: int, seed: int) -> None:
-    """Draw the shards and put them into the bucket; the truth about them goes beside, into the directory."""
+    """Draw the shards and put them into the bucket; write the truth about them to the directory."""
     from pipeline.storage.store import open_store
 
     started = time.monotonic()
@@ -121,13 +121,13 @@ def fill_bucket(directory: Path, images: int, seed: int) -> None:
 
 
 def training_config() -> Path:
-    """The settings for the best backbone weights that are at hand without a network."""
+    """The settings for the best backbone weights that are available without a network."""
     assets = os.environ.get("FLOWSCORE_ASSETS")
     if assets and (Path(assets) / PRETRAINED).is_file():
         return CONFIGS / "demo_pretrained.yaml"
     say(
-        "\nNOTE: no pretrained backbone weights here (FLOWSCORE_ASSETS names no folder that holds them), so the demo takes\n"
-        "random ones. That does for its simple textures. For a product, let `flowscore train` download some: --weights hub."
+        "\nNOTE: there are no pretrained backbone weights here (FLOWSCORE_ASSETS names no folder with them), so the demo uses\n"
+        "random ones. They suit its simple textures. For a product, let `flowscore train` download some: --weights hub."
     )
     return CONFIGS / "demo_random.yaml"
 
@@ -136,7 +136,7 @@ def flowscore(verb: str, *arguments: str) -> None:
     """Show a command as a user would type it, and run it.
 
     Raises:
-        typer.Exit: it failed; with its exit code.
+        typer.Exit: with the command's exit code, if it failed.
     """
     say(f"\n$ flowscore {verb} {shlex.join(arguments)}")
     ended = subprocess.run([sys.executable, "-m", f"jobs.{verb}", *arguments], check=False)
@@ -145,7 +145,7 @@ def flowscore(verb: str, *arguments: str) -> None:
 
 
 def show_accuracy(tables: Path, truth: Path) -> None:
-    """Print how well the scores rank the defects, which only the demo can know."""
+    """Print how well the scores rank the defects; only the demo knows the truth."""
     from sklearn.metrics import roc_auc_score
 
     from pipeline.tables.query import open_tables
@@ -164,7 +164,7 @@ def show_accuracy(tables: Path, truth: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print at once, so that lines keep their order among those of the commands."""
+    """Print at once, so that lines stay in order with those of the commands."""
     print(text, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Check this machine, the storage, a model and the tables, and say what to do about what is wrong."""
+"""Check this machine, the storage, a model and the tables, and say how to mend what is wrong."""
 
 import json
 import os
@@ -35,7 +35,7 @@ LEAST_DISK = 10 * GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `fix` is there unless all is well."""
+    """One line of the report; `fix` is empty if all is well."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 class DoctorSettings(BaseModel):
-    """Settings of `flowscore doctor`; what is not named is not checked."""
+    """Settings of `flowscore doctor`; it checks only the places that are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,14 +75,14 @@ def main(settings: DoctorSettings) -> None:
 
 
 def python() -> Iterator[Finding]:
-    """The interpreter that runs this."""
+    """Checks the version of the interpreter that runs this."""
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
     fix = "" if supported else "flowscore needs Python 3.11, 3.12 or 3.13."
     yield Finding("ok" if supported else "fail", "python", f"{platform.python_version()} at {sys.executable}", fix)
 
 
 def libraries() -> Iterator[Finding]:
-    """Installed versions against what the distribution asks for."""
+    """Compares installed versions with those that the distribution requires."""
     try:
         wanted = [Requirement(line) for line in requires("flowscore") or []]
     except PackageNotFoundError:
@@ -104,15 +104,15 @@ def libraries() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """Cores, memory, shared memory and disk of this machine."""
+    """Checks cores, memory, shared memory and disk of this machine."""
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
     fix = "" if cores and cores > 1 else "Reading, decoding and scoring take turns on one core; two or more are better."
     yield Finding("warn" if fix else "ok", "cores", f"{cores}", fix)
     free = psutil.virtual_memory().available
-    fix = "" if free >= LEAST_MEMORY else "Ray, a model and its workers want 4 GiB: stop something or use a larger machine."
+    fix = "" if free >= LEAST_MEMORY else "Ray, a model and its workers need 4 GiB: stop something or use a larger machine."
     yield Finding("warn" if fix else "ok", "memory", f"{free / GIB:.1f} GiB available", fix)
     for subject, path, least, advice in (
-        ("shm", Path("/dev/shm"), LEAST_SHARED_MEMORY, "Ray then keeps its objects on disk; docker run --shm-size=8g."),
+        ("shm", Path("/dev/shm"), LEAST_SHARED_MEMORY, "Ray may keep objects on disk instead: docker run --shm-size=8g."),
         ("disk", Path("/tmp"), LEAST_DISK, "Ray keeps sessions and spilled objects there: free some space."),
     ):
         if path.is_dir():
@@ -122,7 +122,7 @@ def machine() -> Iterator[Finding]:
 
 
 def gpu() -> Iterator[Finding]:
-    """What torch can compute on."""
+    """Names the devices that torch can use."""
     import torch
 
     if torch.cuda.is_available():
@@ -131,13 +131,13 @@ def gpu() -> Iterator[Finding]:
             yield Finding("ok", "gpu", f"{device.name}, {device.total_memory / GIB:.0f} GiB")
     elif shutil.which("nvidia-smi"):
         fix = "Run nvidia-smi: the driver must be as new as the CUDA version that torch was built for."
-        yield Finding("warn", "gpu", f"torch {torch.__version__} finds none, although nvidia-smi is there", fix)
+        yield Finding("warn", "gpu", f"torch {torch.__version__} finds none, although nvidia-smi is installed", fix)
     else:
         yield Finding("ok", "gpu", "none; models run on the CPU")
 
 
 def ray() -> Iterator[Finding]:
-    """Whether Ray loads, and which cluster a job would join."""
+    """Checks that Ray loads, and names the cluster that a job would join."""
     try:
         import ray.data
     except ImportError as error:
@@ -153,7 +153,7 @@ def ray() -> Iterator[Finding]:
 
 
 def readable(uri: str) -> Iterator[Finding]:
-    """One listing request of the input."""
+    """Lists the input once."""
     started = time.monotonic()
     try:
         store = open_store(uri)
@@ -163,27 +163,27 @@ def readable(uri: str) -> Iterator[Finding]:
         yield Finding("fail", "input", str(error), "Check the address, AWS_ENDPOINT_URL, AWS_PROFILE and the bucket policy.")
         return
     if links:
-        fix = "Add --follow-links to train and score, or copy what they lead to."
+        fix = "Give train and score --follow-links, or copy the files that they lead to."
         yield Finding("warn", "input", f"{uri} holds only links that are not followed, {links:,} of them", fix)
         return
     if first is None:
-        yield Finding("warn", "input", f"{uri} holds no objects", "Check the prefix: it must be there and not be empty.")
+        yield Finding("warn", "input", f"{uri} holds no objects", "Check the prefix: it must exist and hold files.")
         return
     yield Finding("ok", "input", f"{uri}: first object {first.key}, after {time.monotonic() - started:.2f} s")
 
 
 def writable(uri: str) -> Iterator[Finding]:
-    """Two conditional puts and a delete under the output."""
+    """Makes two conditional puts and a delete under the output."""
     try:
         check_conditional_put(open_store(uri), f"_flowscore/doctor/{uuid.uuid4().hex}")
     except StorageError as error:
         yield Finding("fail", "output", str(error), "Jobs must list, get, put and delete there, with If-None-Match.")
         return
-    yield Finding("ok", "output", f"{uri}: takes conditional puts")
+    yield Finding("ok", "output", f"{uri}: supports conditional puts")
 
 
 def tables(uri: str) -> Iterator[Finding]:
-    """Protocol and retention of the Delta tables under the output."""
+    """Checks protocol and retention of the Delta tables under the output."""
     from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
 
     wanted = f"interval {RETENTION_DAYS} days"
@@ -199,7 +199,7 @@ def tables(uri: str) -> Iterator[Finding]:
         text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}"
         kept = {properties.get(f"delta.{key}Duration") for key in ("logRetention", "deletedFileRetention")}
         if protocol.min_reader_version > 1:
-            fix = "Some readers cannot open it. Another program raised its protocol; find it in the table's history."
+            fix = "Some readers cannot open it. Another program raised its protocol; the table's history names it."
             yield Finding("fail", "tables", text, fix)
         elif kept != {wanted}:
             fix = f"Rollback needs {RETENTION_DAYS} days: set both retention properties back to '{wanted}'."
@@ -209,7 +209,7 @@ def tables(uri: str) -> Iterator[Finding]:
 
 
 def runs(uri: str) -> Iterator[Finding]:
-    """Scoring runs with slices that are not published yet, and who drove them last."""
+    """Lists scoring runs, their slices that are not published yet, and their last driver."""
     try:
         for run_id in run_ids(uri):
             state = RunState(uri, run_id)
@@ -233,13 +233,13 @@ def _driver(state: RunState) -> str:
 
 
 def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
-    """The model's digests, recomputed over its bytes."""
+    """Recomputes the model's digests over its bytes."""
     from models.artifact import ArtifactError, read
 
     try:
         opened = read(local_copy(uri, cache_dir))
     except (ArtifactError, StorageError) as error:
-        yield Finding("fail", "model", str(error), "Copy the model directory anew, or train again.")
+        yield Finding("fail", "model", str(error), "Copy the model directory again, or train again.")
         return
     config = opened.config
     size = f"{config.input.height}x{config.input.width}"

@@ -56,13 +56,13 @@ class EvaluateSettings(BaseModel):
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     draws: int = Field(1000, ge=100, description="draws of the bootstrap")
     pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")
-    seed: int = Field(0, description="of the bootstrap")
+    seed: int = Field(0, description="seed of the bootstrap")
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image of the labelled set: its path below the input, folder name, raw score and group."""
+    """One scored image of the labelled set. path: below the input.  defect_type: its folder.  score: raw."""
 
     path: str
     defect_type: str
@@ -101,7 +101,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                     evidence[image.defect_type].add(shown, mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
     if groups.unused():
-        print(f"--groups: {groups.unused():,} rows of {settings.groups} name no image that was scored")
+        print(f"--groups: {groups.unused():,} rows of {settings.groups} name no scored image")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
     counts = Counter(image.defect_type for image in scored)
     check_both_scored(dict(counts), str(root))
@@ -115,8 +115,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "masks": asdict(truth.counts),
         "notes": [*labelled.lines(), *truth.counts.lines()],
         "interval": "95 %, bootstrap by " + (f"group of {settings.groups.name}" if settings.groups else "image"),
-        "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, of grey "
-        "edges what is at least 128; AUPRO to a rate of 0.3",
+        "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
+        "edges are from 128 on; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
         "figures": {name: _figures(name, scored, evidence, settings) for name in [ALL, *labelled.types] if name != GOOD},
         "scores": [asdict(image) for image in scored],
@@ -126,7 +126,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _at_mask(
     anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
 ) -> NDArray[np.float32]:
-    """(h, w) map at the mask's (H, W). Of a padded image, the part of the map that shows the image."""
+    """The (h, w) map enlarged to the mask's (H, W); the padding of a padded image is cut off."""
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
     if decode.resize == "pad":
         box = content_box((row["width"], row["height"]), decode)
@@ -137,7 +137,7 @@ def _at_mask(
 def _figures(
     name: str, scored: list[ImageScore], evidence: dict[str, PixelEvidence], settings: EvaluateSettings
 ) -> dict[str, dict[str, float | None]]:
-    """Every figure with its interval, for one defect type against all good images or for all images."""
+    """Every figure with its interval: one defect type against all good images, or all images."""
     chosen = [image for image in scored if name == ALL or image.defect_type in (GOOD, name)]
     scores = np.array([image.score for image in chosen], np.float32)
     labels = np.array([image.defect_type != GOOD for image in chosen])

@@ -1,4 +1,4 @@
-"""Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
+"""Show by gradients which places of an image its score comes from, and test how faithful each map is."""
 
 import json
 import os
@@ -32,8 +32,8 @@ from pipeline.scoring.scorer import resolve_device
 from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
 
-ANOMALY_MAP = "anomaly_map"  # the detector's own, in the same pictures and the same test
-GOODS = 8  # of an image that is scored by tiles, the middle one
+ANOMALY_MAP = "anomaly_map"  # the detector's own map gets the same pictures and the same test
+GOODS = 8  # good images at most; an image that is scored by tiles gives its middle tile
 JSON_NAME = "explanations.json"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
 
@@ -47,10 +47,10 @@ class ExplainSettings(BaseModel):
     input: Flag[Path] = Field(description="an image, or a folder of them")
     output: Flag[Path] = Field(description="folder for the pictures and explanations.json")
     method: Flag[Literal[Method, "all"]] = Field("all", description="how places are found")
-    layer: Flag[str | None] = Field(None, description="layer of the backbone for Grad-CAM; default the deepest tap")
-    limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
+    layer: Flag[str | None] = Field(None, description="layer of the backbone for Grad-CAM; default: the deepest tap")
+    limit: Flag[int] = Field(16, ge=1, description="images of a folder at most, the first by name")
     good: Flag[Path | None] = Field(
-        None, description=f"good image, or folder of them (the first {GOODS}): fills deleted places in the test"
+        None, description=f"good image, or folder of them (the first {GOODS}), that fills deleted places in the test"
     )
     device: Flag[str] = Field("auto", description="auto, cpu or cuda")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
@@ -59,8 +59,8 @@ class ExplainSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Explained:
-    """One map of one image, as explanations.json lists it. deletion_auc: lower is more faithful; random_auc: what deleting
-    in random order gets; null where the test says nothing. low, high: map values of the first and the last colour."""
+    """One map of one image, as explanations.json lists it. deletion_auc: lower is more faithful.  random_auc: the same for a
+    random order; both are null if the test says nothing.  low, high: map values of the first and the last colour."""
 
     method: str
     layer: str | None
@@ -72,9 +72,9 @@ class Explained:
 
 
 def explain(settings: ExplainSettings) -> dict[str, Any]:
-    """Explain every image, print a line a map, write the pictures and the JSON, and return what that holds.
+    """Explain every image, print a line for each map, write the pictures and the JSON, and return the JSON's content.
 
-    Of an image that the model scores by tiles the worst tile is explained: the image's score is that tile's.
+    If the model scores by tiles, an image's worst tile is explained, since the image's score is that tile's.
     """
     check_folder("--output", settings.output)
     paths, good_paths = _images("--input", settings.input), _images("--good", settings.good) if settings.good else []
@@ -103,11 +103,11 @@ class _Work:
     """The loaded detector with the methods that are defined for it."""
 
     def __init__(self, opened: Artifact, settings: ExplainSettings, good: list[np.ndarray]):
-        # captum and matplotlib behind it are worth loading only once the input is known to be sound.
+        # captum and matplotlib are slow to load, so the input is checked first.
         from models.explain.explainer import Explainer, ExplanationError
 
         if opened.config.precision != "float32":
-            print(f"the model scores in {opened.config.precision}; its explanations and their scores are computed in float32")
+            print(f"the model scores in {opened.config.precision}; explanations and their scores are computed in float32")
             opened = artifact.in_float32(opened)
         self.settings, self.device = settings, resolve_device(settings.device)
         self.detector: Detector = artifact.load(opened, self.device)
@@ -125,7 +125,7 @@ class _Work:
             print(f"{method} left out: {fault}")
 
     def image(self, number: int, name: str, pixels: np.ndarray) -> dict[str, Any]:
-        """Explain one image, (H, W, 3) uint8, or the worst of its tiles: its entry in the JSON."""
+        """Explain one image, (H, W, 3) uint8, or its worst tile; returns its entry in the JSON."""
         pixels, left, top = self.tiles.worst(pixels)
         tiled = self.tiles.tiling is not None
         about = {"image": name, "tile": [left, top] if tiled else None}
@@ -170,7 +170,7 @@ class _Work:
 def _figures(found: Deletion | None, random: Deletion | None, with_good: bool) -> str:
     if found is None or random is None:
         advice = "" if with_good else "; good images (--good) make a better filling"
-        return f"no deletion test, since no filling scores below the image{advice}"
+        return f"no deletion test, because no filling scores below the image{advice}"
     return f"deletion AUC {found.auc:.3f} (random order {random.auc:.3f}; lower is more faithful)"
 
 
@@ -190,8 +190,10 @@ def _images(flag: str, root: Path) -> list[Path]:
 def _decoded(
     flag: str, paths: list[Path], decode: DecodeConfig, root: Path
 ) -> tuple[list[tuple[str, np.ndarray]], dict[str, str]]:
-    """Names below the root with (H, W, 3) uint8 pixels, of the input's size unless it is a tile's; and why the other images
-    could not be read."""
+    """Names below the root with pixels, (H, W, 3) uint8, and the fault of each image that could not be read.
+
+    The pixels have the input's size, or the image's own if it is scored by tiles.
+    """
     images, unreadable = [], {}
     for path in paths:
         name = path.name if path == root else path.relative_to(root).as_posix()
@@ -207,7 +209,7 @@ def _decoded(
 
 
 def main(settings: ExplainSettings) -> None:
-    """Show which places of an image its score comes from, by gradients, and test how faithful each map is."""
+    """Show by gradients which places of an image its score comes from, and test how faithful each map is."""
     explain(settings)
 
 

@@ -1,4 +1,4 @@
-"""Publish finished slices that are not in the tables yet, for example those held back for their share of errors."""
+"""Publish finished slices that are not in the tables yet, such as those held back for too many errors."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,17 +25,17 @@ class FinalizeSettings(BaseModel):
 
     output: Flag[str] = Field(description="where `flowscore score` has put its results: s3://... or a directory")
     run_id: Flag[str | None] = Field(None, description="scoring run; default: every run under the output")
-    max_error_share: Flag[float] = Field(0.05, ge=0, le=1, description="above it nothing is published (exit 3)")
-    accept_errors: Flag[bool] = Field(False, description="publish whatever the share of errors")
-    clean: Flag[bool] = Field(False, description="also delete what is not needed any more, as said above")
+    max_error_share: Flag[float] = Field(0.05, ge=0, le=1, description="share of errors that stops publishing (exit 3)")
+    accept_errors: Flag[bool] = Field(False, description="publish at any share of errors")
+    clean: Flag[bool] = Field(False, description="also delete what is no longer needed, as described above")
 
 
 def main(settings: FinalizeSettings) -> None:
-    """Publish slices whose work units are all scored. What is published already stays as it is.
+    """Publish slices whose work units are all scored. Published slices stay as they are.
 
-    --clean deletes the commits of published slices, whose rows are in the tables, of all runs under the output; and of the
-    tables the files that no version of the last 90 days needs, those among them that a killed run has left; in a directory also
-    what was never written to its end.
+    --clean deletes, for all runs under the output, the commits of published slices, whose rows are in the tables. It deletes
+    table files that no version of the last 90 days needs, including those that killed runs have left. In a directory it also
+    deletes files that were never written to their end.
     """
     output, run_id = settings.output, settings.run_id
     output_uri = open_store(output).uri
@@ -49,7 +49,7 @@ def main(settings: FinalizeSettings) -> None:
             print(f"run {each}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
             published += 1
     if not published:
-        print("nothing to publish: every slice is in the tables already")
+        print("nothing to publish: every slice is already in the tables")
     if settings.clean:
         for each in known:
             print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
@@ -60,10 +60,11 @@ def main(settings: FinalizeSettings) -> None:
 
 
 def publish(state: RunState, max_error_share: float, accept_errors: bool) -> dict[int, Counts]:
-    """Finalize every slice of a run that is scored and not published, in order.
+    """Finalize every scored slice of a run that is not published, in order.
 
     Raises:
-        ErrorShareError: exit 3.  PartialRunError: a slice is not scored whole, or another driver has the run; exit 5.
+        ErrorShareError: exit 3.
+        PartialRunError: a slice is not wholly scored, or another driver has the run; exit 5.
     """
     published: dict[int, Counts] = {}
     done = state.published()

@@ -1,4 +1,4 @@
-"""Ask the tables a question in SQL: scores, maps, regions, errors, lots, runs."""
+"""Query the tables in SQL: scores, maps, regions, errors, lots, runs."""
 
 import json
 import re
@@ -33,15 +33,15 @@ class QuerySettings(BaseModel):
     output: Flag[str] = Field(description="where `flowscore score` has put the tables: s3://... or a directory")
     csv: Flag[bool] = Field(False, description="print CSV")
     json_lines: Annotated[bool, Named("--json")] = Field(False, description="print one JSON object a line")
-    parquet: Flag[Path | None] = Field(None, description="write the result to this file instead")
-    rows: Flag[int] = Field(100, ge=1, description="rows that a printed table shows at most")
+    parquet: Flag[Path | None] = Field(None, description="write the result to this file and print nothing")
+    rows: Flag[int] = Field(100, ge=1, description="most rows that a printed table shows")
     allow_files: Flag[bool] = Field(False, description="let the SQL also read and write other files of this machine")
 
 
 def main(settings: QuerySettings) -> None:
-    """Ask the tables a question in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
+    """Query the tables in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
     if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
-        raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give one.")
+        raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give only one.")
     if settings.parquet is not None:
         check_file("--parquet", settings.parquet)
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:

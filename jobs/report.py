@@ -50,12 +50,12 @@ class ReportSettings(BaseModel):
     html: Flag[Path | None] = Field(None, description="the page to write")
     png: Flag[Path | None] = Field(None, description="also write a contact sheet of the worst images with heat maps")
     run_id: Flag[str | None] = Field(None, description="scoring run; default: the one that finished last")
-    model: Flag[str | None] = Field(None, description="name of the model whose last run is meant")
-    worst: Flag[int] = Field(24, ge=1, le=500, description="how many images to show")
+    model: Flag[str | None] = Field(None, description="report on the last run of the model with this name")
+    worst: Flag[int] = Field(24, ge=1, le=500, description="how many of the highest scores to show")
 
 
 def main(settings: ReportSettings) -> None:
-    """Write one self-contained HTML page about a scoring run, and a contact sheet if wanted."""
+    """Write one self-contained HTML page about a scoring run, a contact sheet, or both."""
     html, png = settings.html, settings.png
     if html is None and png is None:
         raise UsageError("--html", "the file to write", None, "Add --html report.html, --png worst.png, or both.")
@@ -82,7 +82,7 @@ def main(settings: ReportSettings) -> None:
 
 
 def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -> list[Shown]:
-    """Fetch the stored images and draw them with their heat maps."""
+    """Fetches the stored images and draws them with their heat maps."""
     wanted = [Wanted(image.image_id, image.uri, image.member, image.content_hash) for image in images]
     stored = fetch(wanted, SourceConfig.model_validate(facts.config["source"]))
     config = DecodeConfig.model_validate(facts.config["decode"])
@@ -114,7 +114,7 @@ def page(
     scale: ColourScale | None,
     output: str,
 ) -> str:
-    """The whole page; nothing in it is loaded from elsewhere."""
+    """The whole page; it loads nothing from elsewhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
@@ -148,7 +148,7 @@ def _legend() -> Image.Image:
 
 
 def _embedded(image: Image.Image) -> str:
-    """A data URI: PNG for what is tiny, JPEG otherwise."""
+    """A data URI of the image: PNG if it is tiny, JPEG otherwise."""
     sink = io.BytesIO()
     kind = "PNG" if min(image.size) < 16 else "JPEG"
     image.save(sink, kind, quality=88)

@@ -48,7 +48,7 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
 
 
 def prepare(settings: ScoreSettings) -> ScoringRun:
-    """Open the model and the storage of both ends; every fault a user can mend is found here."""
+    """Open the model, the input and the output; this finds every fault that a user can mend."""
     check_device(settings.resources, settings.device, settings.address)
     check_cluster(settings.address)
     check_output(settings.output)
@@ -66,7 +66,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     )
     output_uri = open_store(settings.output).uri
     if f"{output_uri}/".startswith(f"{scoring.source.input_uri}/"):
-        fix = "Tables there would be listed as shards: choose a place beside the input."
+        fix = "Choose a place beside the input: tables inside it would be listed as shards."
         raise UsageError("--output", f"outside the input {scoring.source.input_uri}", output_uri, fix)
     state = RunState(output_uri, settings.run_id or scoring.run_id())
     next(iter(open_input(scoring.source).list()), None)
@@ -84,11 +84,11 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
 
 
 def _check_explanation(opened: Artifact, method: Method) -> None:
-    """Raises UsageError for a model without regions, ExplanationError where the method is not defined for it."""
+    """Raises UsageError for a model without regions, and ExplanationError if the method is not defined for it."""
     if opened.config.map_threshold is None:
         fix = "Leave it out, or train with a selection share, which sets the threshold."
         raise UsageError("--explain", "left out for a model without a map threshold, which finds no regions", method, fix)
-    import torch  # it and captum take seconds that most runs need not wait
+    import torch  # it and captum take seconds to load, which most runs save
 
     from models.explain.explainer import Explainer, ExplanationError
 
@@ -99,7 +99,7 @@ def _check_explanation(opened: Artifact, method: Method) -> None:
 
 
 class ScoringProgress(Progress):
-    """Progress of a run; while tar streams are open their image count is unknown, so their bytes stand for it."""
+    """Progress of a run. The image count of an open tar stream is unknown, so the share is that of the bytes read."""
 
     def __init__(self) -> None:
         super().__init__("scoring", total=None)
@@ -114,10 +114,10 @@ class ScoringProgress(Progress):
 
 
 def report(result: RunResult) -> None:
-    """Print what became of the run.
+    """Print the outcome of the run.
 
     Raises:
-        PartialRunError: units stay open.
+        PartialRunError: units are still open.
     """
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
@@ -125,11 +125,11 @@ def report(result: RunResult) -> None:
     if result.open:
         number, reason = next(iter(result.open.items()))
         raise PartialRunError(
-            f"partial: {len(result.open):,} work unit(s) stay open, the first (number {number}) because: {reason}. "
+            f"partial: {len(result.open):,} work unit(s) are still open, the first (number {number}) because: {reason}. "
             "Repeat the same command to go on"
         )
     if not result.published:
-        print(f"run {result.run_id}: nothing new; every image is scored and published already")
+        print(f"run {result.run_id}: nothing new; every image is already scored and published")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             upload_directory(target, settings.model_out)
     print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
     if settings.calibration_share == 0:
-        print("not calibrated: no good image was kept for it (--calibration-share 0), so scores come without verdicts")
+        print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
 
 
@@ -88,7 +88,7 @@ def _local_place(model_out: str) -> Path | None:
 
 
 def _build(config: ArtifactConfig) -> Detector:
-    """The untrained detector; whatever the settings ask for that cannot be built is one sentence."""
+    """The untrained detector. Raises UsageError or ConfigError for settings that cannot be built."""
     try:
         detector = registry.build(config)
         tiling(detector.config)
@@ -100,7 +100,7 @@ def _build(config: ArtifactConfig) -> Detector:
 
 
 def _training(detector: Detector, settings: dict[str, Any]) -> BaseModel:
-    """The detector's own settings of fit, its defaults filled in."""
+    """The detector's own settings of fit, with its defaults filled in."""
     try:
         return detector.Training.model_validate(settings)
     except ValidationError as error:
@@ -119,7 +119,7 @@ def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None =
 
 
 def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
-    """bf16 where the device multiplies it natively, and one line that says so."""
+    """The precision of convolutions, printed in one line; `auto` is bf16 if the device multiplies it natively."""
     native = torch.cuda.is_bf16_supported() if device == "cuda" else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     chosen: Literal["float32", "bf16"] = "bf16" if wanted == "bf16" or (wanted == "auto" and native) else "float32"
     print(f"device {device}, convolutions in {chosen}{'' if native else ' (no native bf16 here)'}, the rest in float32")
@@ -127,7 +127,7 @@ def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
 
 
 def _name(settings: TrainSettings, detector: Detector) -> str:
-    """As given, else by detector and backbone, where it has one."""
+    """The name that is given, else one made of the detector and its backbone, if it has one."""
     backbone = detector.config.backbone
     return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
 
@@ -142,7 +142,7 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
             weights=settings.weights,
             seed=settings.seed,
         )
-    except ValidationError as error:  # of a name or an argument that timm does not have
+    except ValidationError as error:  # timm does not know the name or an argument
         fault = error.errors()[0]
         raise ConfigError(str(fault.get("ctx", {}).get("error", fault["msg"]))) from None
     return ArtifactConfig(
@@ -191,9 +191,9 @@ def _fit(
 
 
 def _map_threshold(maxima: np.ndarray, share: float) -> float | None:
-    """Set from maps of held-out good images; without any there is none, and one line says so."""
+    """The map's threshold, from maps of held-out good images; None without such images. Prints one line about it."""
     if not len(maxima):
-        print("no regions: no good image was held out to set the threshold of the map (--selection-share 0)")
+        print("no regions: no good images were held out to set the threshold of the map (--selection-share 0)")
         return None
     threshold = threshold_of(maxima, share)
     print(f"map threshold {threshold:.4g}: at most {share:.0%} of {len(maxima)} held-out good images exceed it")
@@ -203,7 +203,7 @@ def _map_threshold(maxima: np.ndarray, share: float) -> float | None:
 def _trained(
     run: FitRun, read: GoodSet, groups: Groups, sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: Fitted
 ) -> dict[str, Any]:
-    """What the artifact keeps of its making: nothing that changes from one run of the same command to the next."""
+    """The record of the training in the artifact. A repeated command writes the same one."""
     calibration, selection, fitting = sets
     hashes = np.array(read.hashes)
     families = fitted.chosen.families if fitted.chosen else {}
@@ -225,7 +225,7 @@ def _trained(
         "synthetic_severity": fitted.severities,
         "device": run.device,
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
-        # 32 hex digits an image, sorted and joined: calibrate refuses an image found here.
+        # 32 hex digits for each image, sorted and joined: calibrate refuses an image that it finds here.
         "content_hashes": {
             "fit": "".join(sorted(hashes[fitting].tolist())),
             "selection": "".join(sorted(hashes[selection].tolist())),

@@ -1,4 +1,4 @@
-"""Two measures of `flowscore bench` that need neither storage nor Ray: the model alone, and decoding alone."""
+"""The two measures of `flowscore bench` that need neither storage nor Ray: the model alone, and decoding alone."""
 
 from functools import cache
 from pathlib import Path
@@ -22,19 +22,19 @@ from pipeline.input.config import SourceConfig
 from pipeline.scoring.scorer import Scorer, open_scorer, resolve_device
 
 IN_MEMORY, DECODE_ONLY = "in-memory", "decode-only"
-DECODED, COPIES = 16, 4  # distinct images of decode-only, and how often each is in what is decoded at once
-TURNS = 3  # of ours and Pillow's, so that another process on the machine slows both
+DECODED, COPIES = 16, 4  # distinct images of decode-only, and copies of each that are decoded at once
+TURNS = 3  # ours and Pillow's alternate, so that another process on the machine slows both
 
 
 @cache
 def ceilings_of(device: str, threads: int) -> Ceilings:
-    """Measured once a command, with so many threads."""
+    """The device's ceilings with this many threads, measured once in a command."""
     torch.set_num_threads(threads)
     return ceilings.measure(resolve_device(device))
 
 
 def in_memory(case: str, model: Path, decode: DecodeConfig, device: str, threads: int, seconds: float) -> Measured:
-    """The model alone on pixels that are in memory already, beside what the device can do."""
+    """Measures the model alone on pixels in memory, beside the device's ceilings."""
     best = ceilings_of(device, threads)
     scorer = open_scorer(model, device, threads)
     figures, roofline = alone(scorer, decode, best, threads, seconds)
@@ -42,8 +42,8 @@ def in_memory(case: str, model: Path, decode: DecodeConfig, device: str, threads
 
 
 def alone(scorer: Scorer, decode: DecodeConfig, best: Ceilings, threads: int, seconds: float) -> tuple[list[Figure], Roofline]:
-    """Figures of the model alone: its rate with all threads, what an image takes, ceilings and shares. Of a model that scores
-    by tiles an image here is a tile."""
+    """Figures of the model alone: its rate with all threads, operations and bytes of an image, ceilings and shares. If the
+    model scores by tiles, a tile counts as an image."""
     batches = 2 * threads if scorer.device == "cpu" else 4
     shape = (scorer.batch_size * batches, decode.height, decode.width, 3)
     rate = model_alone(np.random.default_rng(0).integers(0, 255, shape, np.uint8), scorer, seconds)
@@ -63,7 +63,7 @@ def alone(scorer: Scorer, decode: DecodeConfig, best: Ceilings, threads: int, se
 
 
 def decode_only(case: str, size: tuple[int, int], decode: DecodeConfig, seconds: float) -> Measured:
-    """One core decoding made-up JPEGs of (width, height) px to the model's input, for so many seconds, and Pillow as long."""
+    """Measures one core that decodes made-up JPEGs of (width, height) px to the model's input, and Pillow, `seconds` each."""
     contents = list(jpegs(*size, DECODED))
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         for number, content in enumerate(contents):
@@ -90,5 +90,5 @@ def decode_only(case: str, size: tuple[int, int], decode: DecodeConfig, seconds:
 
 
 def decode_config(config: ArtifactConfig) -> DecodeConfig:
-    """How images are brought to a model's input, with default limits."""
+    """The config that decodes images to a model's input, with default limits."""
     return DecodeConfig.of(config.input)

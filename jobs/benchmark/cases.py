@@ -1,4 +1,4 @@
-"""The named cases of `flowscore bench`: which detector on which backbone at which input size."""
+"""The named cases of `flowscore bench`: a detector on a backbone at an input size."""
 
 import difflib
 from collections.abc import Callable
@@ -23,8 +23,8 @@ DEFAULT = "csflow-mobilenetv1-256"
 
 
 class Case(BaseModel):
-    """about: one line for --list. backbone: timm's name, with random weights; None where the detector has none. size_px: side
-    of the input."""
+    """A case. about: one line for --list.  backbone: timm's name, with random weights; None if the detector has none.
+    size_px: side of the input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class Case(BaseModel):
         return name
 
     def config(self, name: str) -> ArtifactConfig:
-        """Of the untrained model that is measured."""
+        """The config of the untrained model that is measured."""
         return ArtifactConfig(
             name=name,
             detector=self.detector,
@@ -62,20 +62,20 @@ class Case(BaseModel):
 
 
 def cases(further: dict[str, Case]) -> dict[str, Case]:
-    """Those of the file and the further ones, which may take the place of a case of the file."""
+    """The cases of the file and the further ones; a further one replaces a case with its name."""
     known = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return {name: Case.model_validate(case) for name, case in known.items()} | further
 
 
 def chosen(names: list[str], known: dict[str, Case], precision: str | None, image_size: int | None) -> dict[str, Case]:
-    """The named ones in their order; without names the default one in float32, which alone may have another `image_size`, px.
+    """The named cases in their order; without names, the default one in float32. Only that may have another `image_size`, px.
 
-    Raises UsageError for a name that no case has, and for a precision or size that cannot be.
+    Raises UsageError for a name that no case has, and for a precision or size that cannot work.
     """
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            fix = f"Did you mean {near[0]!r}?" if near else "`flowscore bench --list` says what each is."
+            fix = f"Did you mean {near[0]!r}?" if near else "`flowscore bench --list` describes each."
             raise UsageError("--case", f"one of {', '.join(known)}", name, fix)
     if names and image_size:
         raise UsageError("--image-size", "left out with --case", image_size, "A case has its own size; see --list.")
@@ -95,7 +95,7 @@ def chosen(names: list[str], known: dict[str, Case], precision: str | None, imag
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is measured under its name. make: gives its directory or URI; an untrained one is made when asked for."""
+    """A model to measure, and its name. make: returns its directory or URI; it makes an untrained model first."""
 
     name: str
     config: ArtifactConfig
@@ -103,12 +103,12 @@ class Subject:
 
 
 def of_case(name: str, case: Case, folder: Path) -> Subject:
-    """An untrained model, made in the folder once."""
+    """An untrained model, which is made in the folder once."""
     config = case.config(name)
     return Subject(name, config, cache(lambda: str(untrained(folder / name, config))))
 
 
 def of_model(uri: str, cache_dir: Path) -> Subject:
-    """A model that is there, under its own name."""
+    """A trained model, under its own name."""
     config = artifact.read(local_copy(uri, cache_dir)).config
     return Subject(config.name, config, lambda: uri)

@@ -1,4 +1,4 @@
-"""What a device can do at best, measured: products of large matrices, and copying memory."""
+"""Measures the best that a device can do: products of large matrices, and copying memory."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,20 +14,20 @@ SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Ceilings:
-    """flops_per_s: by type of the operands ("bfloat16"), a multiplication and an addition being two.
-    bytes_per_s: read and written, of a copy that no cache holds."""
+    """A device's limits. flops_per_s: by type of the operands ("bfloat16"); a multiplication and an addition are two.
+    bytes_per_s: bytes read and written by a copy that no cache holds."""
 
     flops_per_s: dict[str, float]
     bytes_per_s: float
 
     def least_seconds(self, flops: Mapping[str, float], bytes: float) -> float:
-        """The roofline: no computation of so many operations and bytes takes less time, if it reads the bytes from memory.
+        """The roofline: a computation of these operations and bytes takes at least so long, if it reads the bytes from memory.
         Source: Williams et al. 2009, Roofline, doi:10.1145/1498765.1498785."""
         return max(sum(count / self.flops_per_s[kind] for kind, count in flops.items()), bytes / self.bytes_per_s)
 
 
 def measure(device: str, seconds: float = SECONDS) -> Ceilings:
-    """The best of as many tries as fit into `seconds` for each ceiling, with the threads that torch has now."""
+    """The best try within `seconds` for each ceiling, with the threads that torch has now."""
     kind = device.partition(":")[0]
     side = SIDE[kind]
     flops = {}

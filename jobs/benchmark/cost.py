@@ -1,14 +1,14 @@
-"""How long a scoring run takes and what it costs, from what an image was measured to take.
+"""Estimates how long a scoring run takes and what it costs, from the measured seconds of an image.
 
-For N images on k nodes of c cores and g GPUs each, with seconds an image of decoding, of the model, and of reading and
+For N images on k nodes of c cores and g GPUs each, with an image's seconds of decoding, of the model, and of reading and
 committing (other):
 
     seconds = once + N / (k * node rate) + N * finalize
     node rate with GPUs = min((c - g) / (decode + other), g / model)      a scorer on a GPU holds a core
     node rate without   = c / (decode + other + model)                    the same cores do everything
 
-Decoding grows with the size that images are stored in, so it has to be measured at that size. More nodes shorten neither the
-start nor finalize, and are taken to be as fast together as each is alone: storage that all of them read from is in no term.
+Decoding grows with the stored size of the images, so measure it at that size. More nodes shorten neither the start nor
+finalize. Each node is assumed to be as fast beside others as alone: no term stands for the storage that all of them share.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from jobs.command.errors import CommandError
 
 
 class CostError(CommandError, ValueError):
-    """Nodes that cannot run what is to be estimated."""
+    """The estimated run cannot work on these nodes."""
 
 
 @dataclass(frozen=True)
 class Rates:
     """Seconds an image.
 
-    decode_s, other_s: of one core; other is reading and committing.  model_s: of one GPU where on_gpu, else of one core.
-    finalize_s: of the run, after the last image is committed.  once_s: not an image's, but the run's: until its first images
-    are scored, and what of finalize does not grow with the images.
+    decode_s, other_s: of one core; other is reading and committing.  model_s: of one GPU if on_gpu, else of one core.
+    finalize_s: of the run, after the last image is committed.  once_s: seconds of the run, not of an image: the time until its
+    first images are scored, and the part of finalize that does not grow with the images.
     """
 
     on_gpu: bool
@@ -40,7 +40,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Node:
-    """usd_per_h: None where no price is known."""
+    """One machine. usd_per_h: None if no price is known."""
 
     cpus: int
     gpus: int = 0
@@ -49,8 +49,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Estimate:
-    """usd: of all nodes for the whole time; None without a price.  limit: what takes the largest part of the time: start,
-    decode (reading and committing included), model or finalize."""
+    """usd: price of all nodes for the whole time; None without a price.  limit: the part that takes most of the time: start,
+    decode (with reading and committing), model or finalize."""
 
     nodes: int
     seconds: float
@@ -60,7 +60,7 @@ class Estimate:
 
 
 def estimate(images: int, rates: Rates, node: Node, nodes: int = 1) -> Estimate:
-    """The formula above. Raises CostError for nodes that lack a GPU, or a core beside those that their scorers hold."""
+    """Applies the formula above. Raises CostError if nodes lack a GPU, or have no core beside those that scorers hold."""
     beside_model = rates.decode_s + rates.other_s
     if rates.on_gpu:
         if node.gpus < 1 or node.cpus <= node.gpus:
@@ -87,9 +87,9 @@ def estimate(images: int, rates: Rates, node: Node, nodes: int = 1) -> Estimate:
 
 
 def line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Seconds once and seconds an image, of (images, seconds) of runs: least squares, neither below 0.
+    """Fits (seconds once, seconds an image) to the (images, seconds) of runs by least squares; neither is below 0.
 
-    Where all runs have as many images, all seconds are an image's, which is too much for a longer run.
+    If all runs have the same number of images, all seconds count as images', which is too much for a longer run.
     """
     count = len(points)
     x, y = sum(images for images, _ in points) / count, sum(seconds for _, seconds in points) / count

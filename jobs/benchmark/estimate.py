@@ -1,4 +1,4 @@
-"""`flowscore bench --plan`: hours, GPU-hours and money of a run over so many images, from measured rates."""
+"""`flowscore bench --plan`: estimates hours, GPU-hours and money of a run from measured rates."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +13,9 @@ from jobs.benchmark.whole_run import END_TO_END
 
 
 class Prices(BaseModel):
-    """What a node is and what an hour of it costs, USD; the first price where the model runs on CPUs, the second on GPUs.
+    """Size of a node and its price an hour, USD: one price if the model runs on CPUs, another if it runs on GPUs.
 
-    cpus_per_node, gpus_per_node: None: the cores of this machine, and one GPU.
+    cpus_per_node, gpus_per_node: None stands for the cores of this machine, and for one GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,12 +33,12 @@ class Prices(BaseModel):
 def measured_rates(
     book: Book, case: str, device: str, stored_size: str, measure: Callable[[str], Measured]
 ) -> tuple[Rates, list[str]]:
-    """The rates of a case, and a line on where each comes from.
+    """The rates of a case, and a line on the origin of each.
 
     Args:
-        book: whose file holds earlier figures of this hardware; the newest of each measure count.
+        book: its file holds earlier figures of this hardware; the newest of each measure count.
         device: kind and precision, as in that file: "cuda-bf16".
-        measure: called with the name of a measure that the file has no figures of.
+        measure: takes a measure of which the file has no figures, by name.
     """
     rows = [row for row in (read(book.path) if book.path.exists() else []) if row["hardware"] == book.hardware]
     found, lines = {}, []
@@ -61,8 +61,8 @@ def measured_rates(
     runs = [run for run in measures(rows, case=case, measure=END_TO_END, device=device) if "finalize_s" in run]
     if not runs:
         lines.append(
-            f"{END_TO_END}: {book.path} has no run of {case}, so start, reading, committing and finalize are not in the "
-            f"estimate; measure them with --measure {END_TO_END}"
+            f"{END_TO_END}: {book.path} has no run of {case}, so the estimate leaves out start, reading, committing and "
+            f"finalize; measure them with --measure {END_TO_END}"
         )
         return rates, lines
     run = runs[-1]
@@ -73,12 +73,12 @@ def measured_rates(
         + (f"; with runs of {run['images']:,.0f} images only, all of it is taken to grow with the images" if alike else "")
     )
     other_s = (run["read_s"] + run["commit_s"]) / run["images"]
-    model_s = rates.model_s * run.get("slots_per_image", 1.0)  # of runs before it was kept, full batches
+    model_s = rates.model_s * run.get("slots_per_image", 1.0)  # older files lack it: full batches
     return replace(rates, model_s=model_s, other_s=other_s, finalize_s=finalize_s, once_s=run["first_unit_s"] + once_s), lines
 
 
 def table(images: int, rates: Rates, prices: Prices, nodes: int) -> list[str]:
-    """Lines for 1, 2, 4, ... nodes; a last one says how to give prices where they are missing."""
+    """Lines for 1, 2, 4, ... nodes; if prices are missing, a last line says how to give them."""
     node = prices.node(rates.on_gpu)
     kind = "GPU" if rates.on_gpu else "core"
     lines = [
@@ -93,5 +93,5 @@ def table(images: int, rates: Rates, prices: Prices, nodes: int) -> list[str]:
         lines.append(f"{count:>6}{found.seconds / 3600:>12,.3f}{found.gpu_hours:>12,.3f}{usd:>12}  {found.limit}")
     if node.usd_per_h is None:
         key = "gpu_node_usd_per_h" if rates.on_gpu else "cpu_node_usd_per_h"
-        lines.append(f"no price, no money: give one in the file of --config: `prices: {{{key}: ...}}`, USD an hour of a node")
+        lines.append(f"USD needs a price: give `prices: {{{key}: ...}}`, USD an hour of a node, in the file of --config")
     return lines

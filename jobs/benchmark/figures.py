@@ -1,4 +1,4 @@
-"""The figures of `flowscore bench` in a CSV file: one figure a row, so that all cases and measures have the same columns."""
+"""Keeps the figures of `flowscore bench` in a CSV file: one figure a row, so that all cases and measures share the columns."""
 
 import csv
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ COLUMNS = ["date", "version", "hardware", "case", "measure", "device", "stored_s
 
 
 class Figure(NamedTuple):
-    """unit: blank for a count or a share."""
+    """One measured number. unit: blank for a count or a share."""
 
     name: str
     value: float
@@ -24,11 +24,11 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one measure of one case found.
+    """The result of one measure of one case.
 
-    device: kind and precision of the model ("cpu-bf16"), of decoding "cpu". stored_size: of the images ("1600x1200"), blank
-    where none are decoded or they are the user's own. storage: where they were read from ("s3", "file"), blank where from
-    memory. sentences: what the figures come to.
+    device: kind and precision of the model ("cpu-bf16"); "cpu" for decoding.  stored_size: size of the images ("1600x1200");
+    blank if none are decoded or they are the user's own.  storage: the kind that they were read from ("s3", "file"); blank for
+    memory.  sentences: the figures in words.
     """
 
     case: str
@@ -51,9 +51,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Book:
-    """Prints what is measured and, where a file is to be written, appends it.
+    """Prints results and, if it writes, appends them to its file.
 
-    path: file of earlier figures, which need not be there. writes: whether new ones go there too.
+    path: file of earlier figures; it may be missing.  writes: whether new figures go there too.
     """
 
     hardware: str
@@ -68,17 +68,17 @@ class Book:
 
 
 def open_book(hardware: str, csv_file: Path | None, save: bool) -> Book:
-    """The file that is named, else the one that the documents have for this hardware. Raises UsageError."""
+    """The named file, or else the one in docs/ for this hardware. Raises UsageError."""
     if csv_file and save:
-        raise UsageError("--csv", "left out with --save", str(csv_file), "The figures go to one file: choose.")
+        raise UsageError("--csv", "left out with --save", str(csv_file), "Choose one: the figures go to one file.")
     if save and not FOLDER.is_dir():
         fix = "Name a file of your own: --csv FILE"
-        raise UsageError("--save", "used in a checkout of flowscore, which has the documents", str(FOLDER), fix)
+        raise UsageError("--save", "used in a checkout of flowscore, which has that folder", str(FOLDER), fix)
     return Book(hardware, csv_file or FOLDER / f"{hardware}.csv", bool(csv_file or save))
 
 
 def append(path: Path, hardware: str, measured: Measured) -> None:
-    """Add the figures, all with the present time, to a file that is new or has these columns. Raises UsageError for another."""
+    """Add the figures, with the present time, to a new file or one with these columns. Raises UsageError for other files."""
     rows = read(path) if path.exists() else None
     path.parent.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -91,7 +91,7 @@ def append(path: Path, hardware: str, measured: Measured) -> None:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """All rows. Raises UsageError for a file that `flowscore bench` did not write."""
+    """All rows of the file. Raises UsageError if `flowscore bench` did not write it."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != COLUMNS:
@@ -101,7 +101,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def measures(rows: Iterable[dict[str, str]], **wanted: str) -> list[dict[str, float]]:
-    """The figures by name of every measure whose columns are as wanted, the newest last."""
+    """The figures, by name, of every measure whose columns match `wanted`, the newest last."""
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for row in rows:
         if all(row[column] == value for column, value in wanted.items()):

@@ -1,4 +1,4 @@
-"""What this machine is called in tables of figures, and what its processor can do."""
+"""Names this machine for tables of figures, and describes its processor."""
 
 import os
 import re
@@ -11,12 +11,12 @@ NOT_NAMES = re.compile(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", re.IGNORECASE)
 
 
 def cores() -> int:
-    """That this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware_name(device: str, cpuinfo: Path = CPUINFO) -> str:
-    """A file's name: the processor's model and the cores ("amd-epyc-2-cores"), on CUDA the GPU's model before the cores."""
+    """A name for files: the processor's model, or the GPU's on CUDA, and the cores ("amd-epyc-2-cores")."""
     if device.startswith("cuda"):
         model = torch.cuda.get_device_name(device)
     else:
@@ -26,7 +26,7 @@ def hardware_name(device: str, cpuinfo: Path = CPUINFO) -> str:
 
 
 def described(device: str, cpuinfo: Path = CPUINFO) -> str:
-    """The device in words; of a CPU with the instructions that bf16 depends on, where the system lists them."""
+    """The device in words; for a CPU, with the instructions that bf16 depends on, if the system lists them."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     flags = (_field(cpuinfo, "flags") or "").split()
@@ -37,7 +37,7 @@ def described(device: str, cpuinfo: Path = CPUINFO) -> str:
 
 
 def _field(cpuinfo: Path, name: str) -> str | None:
-    """The field's first value; None where the file or the field is missing."""
+    """The field's first value; None if the file or the field is missing."""
     if not cpuinfo.is_file():
         return None
     found = re.search(rf"^{name}\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE)

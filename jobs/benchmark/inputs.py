@@ -1,4 +1,4 @@
-"""What `flowscore bench` measures on when it is given nothing: made-up images in tar shards, and untrained models."""
+"""The default inputs of `flowscore bench`: made-up images in tar shards, and untrained models."""
 
 import io
 import tarfile
@@ -19,16 +19,16 @@ from models.features.store import ImageFeatures
 from pipeline.storage.store import Store
 
 DISTINCT = 480
-IMAGES = 8  # that a model is fitted to
+IMAGES = 8  # to fit a model to
 SHARD_IMAGES = 40
 JPEG_QUALITY = 90
 
 
 def fill(store: Store, images: int, size: tuple[int, int] | None = None, seed: int = 0) -> int:
-    """Put shards of at least `images` pictures into the store: a few distinct ones, again and again under new keys.
+    """Put shards of at least `images` pictures into the store: copies of a few distinct ones under new keys.
 
     Args:
-        size: (width, height) of the pictures, px; None: demo pictures, 480 distinct ones.
+        size: (width, height) of the pictures, px; None for 480 distinct demo pictures.
     Returns:
         the number of images put there.
     """
@@ -72,9 +72,9 @@ def jpegs(width: int, height: int, count: int, seed: int = 0) -> Iterator[bytes]
 
 
 def untrained(directory: Path, config: ArtifactConfig) -> Path:
-    """An artifact of the config, fitted to a few images of noise in as few steps as it can be: as fast as any other.
+    """An artifact of the config, fitted to a few images of noise in as few steps as possible.
 
-    What decides the speed is that of a trained one: PaDiM's Gaussians have their full rank, and Patch SVDD's bank is filled up.
+    It is as fast as a trained one: PaDiM's Gaussians have their full rank, and Patch SVDD's bank is filled up.
     """
     detector = registry.build(config)
     height, width = config.input.height, config.input.width
@@ -84,6 +84,6 @@ def untrained(directory: Path, config: ArtifactConfig) -> Path:
     with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "noise") as images:
         images.append(torch.randint(0, 256, (IMAGES, height, width, 3), generator=generator, dtype=torch.uint8))
         detector.fit(images, torch.arange(IMAGES), FitRun(training))
-    known = config.model_copy(update={"trained": {"versions": {"timm": version("timm")}}})  # or the driver loads it to find out
+    known = config.model_copy(update={"trained": {"versions": {"timm": version("timm")}}})  # else the driver loads the model
     artifact.save(directory, known, detector, "# Untrained model, for measuring speed only\n")
     return directory

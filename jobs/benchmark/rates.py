@@ -1,4 +1,4 @@
-"""Rates and memory of the parts of a scoring run, for `flowscore bench`: always ratios within one run on one machine."""
+"""Measures rates and memory of the parts of a scoring run; only compare them within one run on one machine."""
 
 import io
 import threading
@@ -27,7 +27,7 @@ DECODE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Rate:
-    """Images in seconds."""
+    """A number of images and the seconds that they took."""
 
     images: int
     seconds: float
@@ -38,7 +38,7 @@ class Rate:
 
 
 def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -> Rate:
-    """Decode and score encoded images that are in memory already, one unit after the other."""
+    """Decode and score encoded images in memory, one unit after the other."""
     clock = time.perf_counter()
     for table in encoded:
         score_encoded(table, decode, scorer)
@@ -46,7 +46,7 @@ def one_process(encoded: list[pa.Table], decode: DecodeConfig, scorer: Scorer) -
 
 
 def model_alone(pixels: np.ndarray, scorer: Scorer, seconds: float) -> Rate:
-    """Score pixels (N, H, W, 3) uint8 again and again for about so many seconds, at least once."""
+    """Score the pixels, (N, H, W, 3) uint8, repeatedly for about `seconds`, at least once."""
     scorer(pixels[: scorer.batch_size])
     images, clock = 0, time.perf_counter()
     while not images or time.perf_counter() - clock < seconds:
@@ -56,8 +56,8 @@ def model_alone(pixels: np.ndarray, scorer: Scorer, seconds: float) -> Rate:
 
 
 def decode_alone(encoded: list[pa.Table], decode: DecodeConfig, seconds: float) -> Rate:
-    """Decode encoded images again and again for about so many seconds, as the read stage does: in a decoder's process, which
-    has one core, this process waiting for it. Not for models that score by tiles."""
+    """Decode the images repeatedly for about `seconds`, as the read stage does: a decoder's process works on one core, and
+    this process waits for it. Not for models that score by tiles."""
     decode_in_child(encoded[0].slice(0, WARM_IMAGES), decode, DECODE_TIMEOUT_S)
     images, clock = 0, time.perf_counter()
     while True:
@@ -69,7 +69,7 @@ def decode_alone(encoded: list[pa.Table], decode: DecodeConfig, seconds: float) 
 
 
 def pillow_alone(encoded: list[bytes], decode: DecodeConfig, seconds: float) -> Rate:
-    """The same by what a user writes first, in this thread: open, convert to RGB, resize."""
+    """The same with the code that a user writes first, in this thread: open, convert to RGB, resize."""
     images, clock = 0, time.perf_counter()
     while True:
         for content in encoded:
@@ -80,7 +80,7 @@ def pillow_alone(encoded: list[bytes], decode: DecodeConfig, seconds: float) -> 
 
 
 def scorer_start_s(artifact_uri: str, cache_dir: Path, device: str, resources: Resources, decode: DecodeConfig) -> float:
-    """Seconds from asking Ray, which runs, for a scorer until it has scored a batch, in a worker that does nothing else."""
+    """Seconds from asking a running Ray for a scorer until it has scored a batch, in a worker that does nothing else."""
     asked = ray.remote(num_cpus=resources.scorer_cpus or 0, num_gpus=resources.scorer_gpus or 0, max_calls=1)(_first_batch)
     clock = time.perf_counter()
     ray.get(asked.remote(artifact_uri, cache_dir, device, resources.threads, (decode.height, decode.width)))
@@ -93,10 +93,10 @@ def _first_batch(artifact_uri: str, cache_dir: Path, device: str, threads: int |
 
 
 class PeakMemory:
-    """Samples memory twice a second while it is entered: this process, and all Ray processes of this machine that it started.
+    """Samples memory twice a second inside its `with`: this process, and the Ray processes that it started on this machine.
 
-    driver: largest resident set, bytes.  workers: largest sum over child processes of what is resident and not shared, bytes.
-    Asking for unique set sizes instead walks every page table: on two cores it took a third of the run's speed.
+    driver: largest resident set, bytes.  workers: largest sum over child processes of resident, unshared memory, bytes.
+    Unique set sizes would be exact, but reading them walks every page table: on two cores it cost a third of the run's speed.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class PeakMemory:
             for child in driver.children(recursive=True):
                 try:
                     memory = child.memory_info()
-                    total += memory.rss - getattr(memory, "shared", 0)  # macOS does not say
+                    total += memory.rss - getattr(memory, "shared", 0)  # macOS does not tell it
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
             self.workers = max(self.workers, total)

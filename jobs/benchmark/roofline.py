@@ -1,4 +1,4 @@
-"""How near a model comes to what its device can do: operations and bytes of an image beside the measured ceilings."""
+"""Compares a model's speed with its device's limits: an image's operations and bytes beside the measured ceilings."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from jobs.benchmark.ceilings import Ceilings
 
 @dataclass(frozen=True)
 class Roofline:
-    """flops: of an image, by type of the operands.  bytes: of an image, as if nothing stayed in a cache and nothing was fused.
-    per_s: images a second that the model alone reaches."""
+    """flops: of an image, by type of the operands.  bytes: of an image, as if no cache held any and nothing were fused.
+    per_s: images a second of the model alone."""
 
     flops: dict[str, float]
     bytes: float
@@ -17,16 +17,16 @@ class Roofline:
 
     @property
     def share_of_arithmetic(self) -> float:
-        """Of the ceilings of the types that the operations are done in."""
+        """The share of the arithmetic ceilings, for the types of the operations."""
         return self.ceilings.least_seconds(self.flops, 0) * self.per_s
 
     @property
     def share_of_memory(self) -> float:
-        """Of the copying ceiling; above 1 where caches hold part of the bytes."""
+        """The share of the copying ceiling; above 1 if caches hold part of the bytes."""
         return self.ceilings.least_seconds({}, self.bytes) * self.per_s
 
     def sentence(self, device: str) -> str:
-        """All of it in one sentence; `device` in words."""
+        """The comparison in one sentence. device: in words."""
         operations = " and ".join(f"{count / 1e9:.3g} GFLOP in {kind}" for kind, count in self.flops.items())
         best = ", ".join(f"{count / 1e9:,.0f} GFLOP/s in {kind}" for kind, count in self.ceilings.flops_per_s.items())
         return (

@@ -1,5 +1,5 @@
 """The end-to-end measure of `flowscore bench`: a scoring run from storage to tables, beside one process, the model alone and
-what the cost model expected."""
+the estimate of the cost model."""
 
 import json
 import statistics
@@ -34,7 +34,7 @@ DECODE_SECONDS = 3.0
 
 @dataclass
 class Watched:
-    """What a run told while it went: seconds until its first unit and until its last one were committed, and the counts."""
+    """Records a run's progress: seconds until its first and its last unit were committed, and the counts."""
 
     began: float
     first_s: float = 0.0
@@ -49,14 +49,14 @@ class Watched:
 
 
 def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: float, stored_size: str) -> Measured:
-    """Measure the parts, then the run, then one process again: the spread of its rates says how quiet the machine was.
+    """Measure the parts, then the run, then one process again: the spread of its rates shows how quiet the machine was.
 
-    estimate_error is of the estimate (jobs/benchmark/cost.py) from the parts, measured before the run, against the run from
-    plan to tables. What finalize takes is not known before a run, so it is missing in that estimate.
+    estimate_error compares the estimate (jobs/benchmark/cost.py), made of the parts before the run, with the run from plan to
+    tables. The time of finalize is not known before a run, so that estimate lacks it.
 
     Args:
-        in_memory: images of the parts that read from memory.
-        seconds: of the model alone.
+        in_memory: number of images for the parts that read from memory.
+        seconds: length of the model's measurement.
     """
     run = prepare(settings)
     engine = RayEngine(settings.address, settings.resources, settings.device)
@@ -108,7 +108,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     ]
     sentences = [roofline.sentence(described(scorer.device)), _limit(whole, watched, stages, resources.scorers or 1)]
     if rates is None:
-        sentences.append("estimate: none for a model that scores by tiles, which are as many as an image is large")
+        sentences.append("estimate: none for a model that scores by tiles, whose number depends on each image's size")
     else:
         expected = estimate(whole.images, rates, _cluster())
         error = expected.seconds / whole.seconds - 1
@@ -119,7 +119,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
 
 
 def _in_memory(run: ScoringRun, images: int) -> tuple[list[pa.Table], Rate]:
-    """The encoded images of the first units, so many or a few more, and how fast this process read them."""
+    """The encoded images of the first units, at least `images` if there are, and the rate at which this process read them."""
     tables, count = [], 0
     store = open_input(run.scoring.source)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
@@ -137,7 +137,7 @@ def _in_memory(run: ScoringRun, images: int) -> tuple[list[pa.Table], Rate]:
 
 
 def slots_per_image(units: list[pa.Table], batch_size: int) -> float:
-    """Slots of batches that an image takes: a unit's last batch is filled up with blanks."""
+    """Batch slots for each image; above 1, since a unit's last batch is filled up with blanks."""
     slots = sum(-(-unit.num_rows // batch_size) * batch_size for unit in units)
     return slots / sum(unit.num_rows for unit in units)
 
@@ -152,13 +152,13 @@ def _whole_run(run: ScoringRun, engine: RayEngine) -> tuple[Rate, Watched, PeakM
 
 
 def _stage_seconds(output: str, run_id: str) -> dict[str, float]:
-    """By the names of the runs table, which may grow."""
+    """Seconds of each stage, by its name in the table runs, which may get more stages."""
     rows = open_tables(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
     return {name: seconds for (stages,) in rows for name, seconds in json.loads(stages).items()}
 
 
 def _cluster() -> Node:
-    """All machines that Ray has, as one node."""
+    """All of Ray's machines, as one node."""
     total = ray.cluster_resources()
     return Node(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
 
@@ -176,7 +176,7 @@ def _limit(whole: Rate, watched: Watched, stages: dict[str, float], scorers: int
     return (
         f"limit: {max(shares, key=lambda name: shares[name])}; of {whole.seconds:.1f} s from plan to tables the scorers were "
         f"busy {shares['the model']:.0%}, reading and decoding took {shares['reading and decoding']:.0%} of {cores} cores, the "
-        f"first unit was there after {shares['the start']:.0%}, and finalize took {shares['finalize']:.0%}"
+        f"first unit was done after {shares['the start']:.0%}, and finalize took {shares['finalize']:.0%}"
     )
 
 

@@ -14,7 +14,7 @@ from jobs.command.errors import CommandError, UsageError
 from jobs.command.flags import flags_of, only_in_the_file
 from jobs.command.text_files import read_text
 
-NOT_YAML = (  # a value that its tag or form does not allow raises whatever the conversion does, deep nesting RecursionError
+NOT_YAML = (  # a value that does not fit its tag raises what its conversion raises; deep nesting raises RecursionError
     *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
 )
 MESSAGE_CHARACTERS = 1000
@@ -23,18 +23,18 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class ConfigError(CommandError, ValueError):
-    """A full sentence about a setting that is missing, or that the settings model's own validator refuses."""
+    """A setting is missing, or the settings model's own validator refuses it; the message is a full sentence."""
 
 
 def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any) -> Settings:
-    """Settings of the file with the flags over them.
+    """The settings of the file, overridden by the flags.
 
     Args:
         model: pydantic model; give it `ConfigDict(frozen=True, extra="forbid")`.
         config_file: YAML mapping from the model's fields to values.
         flags: fields given on the command line; None means not given. A dict reaches into a nested model.
     Raises:
-        UsageError, ConfigError: for the first thing that is wrong.
+        UsageError, ConfigError: for the first fault.
     """
     settings = _merge(_read(config_file) if config_file else {}, flags)
     try:
@@ -91,7 +91,7 @@ def _explain(model: type[BaseModel], error: ErrorDetails, config_file: Path | No
 
 
 def _ways_to_give(model: type[BaseModel], field: str) -> str:
-    """The flag of a field, and the key where there is a file of settings."""
+    """The flag of a field, and its key if the verb takes a file of settings."""
     named = [flag.name or "it to the command line" for flag in flags_of(model) if ".".join(flag.path) == field]
     return ", or ".join([*named, *([f"`{field}:` to the file of --config"] if only_in_the_file(model) else [])])
 

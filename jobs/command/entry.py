@@ -23,9 +23,9 @@ from jobs.command.scratch import check_scratch
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
-    """Parse the arguments (default: sys.argv), call `main`, and exit with the code that errors.py names.
+    """Parse the arguments (default: sys.argv), call `main`, and exit with a code of errors.py.
 
-    An error of errors.py is one line on stderr. Any other exception is a bug and keeps its traceback.
+    An error that has an exit code becomes one line on stderr. Any other exception is a bug and keeps its traceback.
     """
     try:
         check_scratch()
@@ -43,14 +43,14 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
 
 
 def application(main: Callable[..., None]) -> typer.Typer:
-    """The program of a verb, whose parser `typer.main.get_command` gives."""
+    """The program of a verb; `typer.main.get_command` gives its parser."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(_with_flags(main))
     return app
 
 
 def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
-    """A function of typer's with one parameter a flag. A flag wins over the file of --config, and that over the default."""
+    """A function for typer with one parameter a flag. A flag wins over the file of --config, which wins over defaults."""
     kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
     if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
         return main

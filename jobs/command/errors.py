@@ -1,11 +1,11 @@
-"""The errors of the commands, the tree of all our exceptions, and the exit code that each one ends a command with.
+"""The errors of the commands, the tree of all our exceptions, and the exit code of each.
 
 CommandError              jobs
-    UsageError            a setting that cannot work, found before anything is started
+    UsageError            a setting that cannot work, found before anything starts
     ConfigError           a setting that is missing, or that its model refuses
     MaskError             a mask of a labelled set that cannot be read
-    CostError             nodes that cannot run what is to be estimated
-    ErrorShareError       more images failed than the share that is allowed
+    CostError             nodes on which the estimated run cannot work
+    ErrorShareError       more images failed than the allowed share
     PartialRunError       some work units are still open; the same command goes on
 ModelError                models
     ArtifactError         a model's folder that cannot be used
@@ -13,42 +13,42 @@ ModelError                models
     NoSuchDevice          a device that this machine does not have, or that is none
     TrainingError         a training that cannot go on
     ExplanationError      a method or a layer that this detector does not have
-    NotGuided             a network that guided backpropagation is not defined for
+    NotGuided             a network for which guided backpropagation is not defined
 StorageError              pipeline/storage: a request that storage did not fulfil
-    BadUri                an address from which no store can be opened
-    Gone                  an object that does not exist, or no more
+    BadUri                an address that names no store
+    Gone                  an object that does not exist, or no longer exists
     Changed               an object that is no longer the listed one
     Denied                storage refuses; trying again is no use
     Unreachable           no useful answer after all attempts
     DamagedState          an object of a run's state that is not what was written
-CorruptStream             pipeline/storage: compressed bytes that are damaged; the shard's fault, so no StorageError
+CorruptStream             pipeline/storage: compressed bytes are damaged; the shard is at fault, so it is no StorageError
 DecodeError               pipeline/decode
     Undecodable           an image that cannot be scored: a row in `errors`
     DecoderUnavailable    the decoder's process does not start
 InputError                pipeline/input, pipeline/sources
-    NoSuchColumn          a Parquet file whose columns do not go with the config
-    UnreadableTable       a Delta table that cannot be read as its newest version
+    NoSuchColumn          a Parquet file whose columns do not fit the config
+    UnreadableTable       a Delta table whose newest version cannot be read
     Unreadable            a tar that cannot be followed beyond a header: rows in `errors`
 StateError                pipeline/state
-    IncompleteSlice       a work unit that is not committed whole
-    RunConflict           a run id that is taken by a run with another config
+    IncompleteSlice       a work unit that is not wholly committed
+    RunConflict           a run id that a run with another config has taken
     LeaseHeld             another driver has the run
     LeaseLost             another driver has taken the run over
-    DamagedState          as above: also an answer of storage
+    DamagedState          the same class as above, since it is also an answer of storage
 StagesError               pipeline/stages
-    DeviceMissing         what is no device, or a GPU where none can come
+    DeviceMissing         no device, or a GPU where there can be none
     NoCluster             no Ray cluster answers at the address
     NoSessionFolder       no place for Ray's sockets or shared memory
 TablesError               pipeline/tables
-    TableConflict         a table that does not fit what is to be written to it
+    TableConflict         a table that does not fit the rows to be written
         PartitionConflict a partition that holds scores of another model digest
-    TooManyErrors         more images failed than the share that is allowed; nothing is published
+    TooManyErrors         more images failed than the allowed share; nothing is published
     NoTables              nothing was ever published under the output
     NotAnswered           SQL that DuckDB cannot run over the tables
-    NotAQuestion          SQL that does something instead of asking
-NoSuchRun                 pipeline/report: no finished run fits what was asked for
+    NotAQuestion          SQL that changes something instead of asking
+NoSuchRun                 pipeline/report: no finished run matches
 EmptyInput                pipeline/run.py: there is nothing to score
-ImagesError               pipeline/session.py: what was given is no image, or holds none
+ImagesError               pipeline/session.py: the argument is no image, or holds none
 """
 
 import errno
@@ -64,7 +64,7 @@ OUR_PACKAGES = {"jobs", "pipeline", "models", "schemas", "__main__"}
 
 
 class ExitCode(IntEnum):
-    """What scripts may rely on. 1 is left to Python: an error that nobody foresaw, with its traceback."""
+    """Scripts may rely on these. 1 is left to Python: an error that nobody foresaw, with its traceback."""
 
     OK = 0
     USAGE = 2
@@ -74,7 +74,7 @@ class ExitCode(IntEnum):
 
 
 class Shown(reprlib.Repr):
-    """Values as their repr, what is endless of them cut: a few lines of YAML can stand for billions of values."""
+    """The repr of a value, cut short: a few lines of YAML can stand for billions of values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,18 +82,18 @@ class Shown(reprlib.Repr):
 
     def repr_int(self, number: int, level: int) -> str:
         bits = number.bit_length()
-        return repr(number) if bits < 1000 else f"an integer of {bits} bits"  # Python refuses to write long ones
+        return repr(number) if bits < 1000 else f"an integer of {bits} bits"  # Python refuses to print long ones
 
 
 SHOWN = Shown()
 
 
 class CommandError(Exception):
-    """What ends a command, and is none of the rooms' own errors."""
+    """An error that ends a command and belongs to no other room."""
 
 
 class UsageError(CommandError, ValueError):
-    """A setting that cannot work, found before anything was started. Exit code 2."""
+    """A setting cannot work; this is found before anything starts. Exit code 2."""
 
     def __init__(self, field: str, rule: str, value: Any, fix: str) -> None:
         super().__init__(f"{field} must be {rule}; got {SHOWN.repr(value)}. {fix}")
@@ -114,27 +114,27 @@ EXIT_CODES: dict[type[Exception], ExitCode] = {
     Unreachable: ExitCode.PARTIAL,
     StorageError: ExitCode.USAGE,
 }
-"""The first class that fits decides: storage that does not answer may answer the next time, one that refuses will not."""
+"""The first class that fits decides. Storage that does not answer may answer next time; storage that refuses will not."""
 
 
 def is_full_disk(error: Exception) -> bool:
-    """Whether a disk of this machine is full: that of scratch files, since stores have errors of their own."""
+    """Whether this machine's disk for scratch files is full; stores have errors of their own."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sentence(error: Exception) -> str:
-    """What is printed of an error that has an exit code."""
+    """The line that is printed for an error that has an exit code."""
     if is_full_disk(error):
         place = tempfile.gettempdir()
-        return f"scratch files must have room; {place} is full ({error}). Let TMPDIR name a larger disk and repeat the command"
+        return f"scratch files must have room; {place} is full ({error}). Set TMPDIR to a larger disk and repeat the command"
     return str(error)
 
 
 def exit_code(error: Exception) -> ExitCode | None:
-    """The code to end with after printing the error's one line; None: not foreseen, let the traceback through.
+    """The exit code of an error that is printed as one line; None for an unforeseen one, which keeps its traceback.
 
-    A ValueError subclass that one of our own packages defines carries a full sentence about the user's input (an
-    unreadable model, a key pattern that cannot match), so it counts as a usage error. A bare ValueError does not.
+    A ValueError subclass of our own packages carries a full sentence about the user's input (an unreadable model, a key
+    pattern that cannot match), so it counts as a usage error. A bare ValueError does not.
     """
     for kind, code in EXIT_CODES.items():
         if isinstance(error, kind):
@@ -146,7 +146,7 @@ def exit_code(error: Exception) -> ExitCode | None:
 
 
 def check_unreadable(reasons: Counter[str], total: int, limit: float, where: str) -> None:
-    """Raises ErrorShareError when more than the limit, a share of all images, could not be read."""
+    """Raises ErrorShareError if the share of unreadable images is above the limit."""
     failed = sum(reasons.values())
     if total and failed > limit * total:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -1,11 +1,11 @@
-"""The flags of a verb, derived from the fields of its settings model: name, type, help, default and range are written once.
+"""The flags of a verb, derived from its settings model's fields, so that name, type, help, default and range are written once.
 
-A new setting is one line of the model; with plain `int` for `Flag[int]` only the file of --config sets it:
+A new setting is one line of the model. With plain `int` instead of `Flag[int]` only the file of --config sets it:
 
     limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
 
-`Annotated[T, Named("--json")]` gives a flag another name than its field's, `Annotated[T, Argument()]` makes it positional, and
-`source: Annotated[SourceOptions, Flags("date")]` makes `date` of a nested model a flag, from the description that it has there.
+`Annotated[T, Named("--json")]` gives a flag another name than its field's. `Annotated[T, Argument()]` makes it positional.
+`source: Annotated[SourceOptions, Flags("date")]` makes `date` of a nested model a flag, with the description that it has there.
 tests/jobs/command/test_flags.py lists the flags of every verb: add the new one there.
 """
 
@@ -19,25 +19,25 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-PLAIN = (bool, int, float, Path)  # converted by the command line; every other value is text that the model's validators read
-METAVAR_CHARACTERS = 20  # longer choices stand in the help
+PLAIN = (bool, int, float, Path)  # the command line converts these; the model's validators read every other value as text
+METAVAR_CHARACTERS = 20  # the help lists longer choices
 
 
 @dataclass(frozen=True)
 class Named:
-    """Marks a field as a flag; `name` is for a flag that is not called like its field."""
+    """Marks a field as a flag; `name` is set if it differs from the field's."""
 
     name: str | None = None
 
 
 @dataclass(frozen=True)
 class Argument:
-    """Marks a field that is given by its place on the command line."""
+    """Marks a field as a positional argument."""
 
 
 @dataclass(frozen=True, init=False)
 class Flags:
-    """Marks a field that is a nested model: those of its fields that are flags."""
+    """Marks a field that is a nested model, and names those of its fields that are flags."""
 
     fields: tuple[str, ...]
 
@@ -54,8 +54,8 @@ Flag = Annotated[T, Named()]
 class CommandFlag:
     """A flag as the command line shows it.
 
-    path: of its field, from the settings model through the nested ones. name: None for what is given by its place.
-    kind: what the text is converted to; list[str] for a flag that may be repeated. metavar: the choices, where they are few.
+    path: names of the fields that lead to it, from the settings model on.  name: None for a positional argument.
+    kind: the type that the text becomes; list[str] for a flag that may be repeated.  metavar: the choices, if they are few.
     """
 
     path: tuple[str, ...]
@@ -66,18 +66,18 @@ class CommandFlag:
 
 
 def flags_of(model: type[BaseModel]) -> list[CommandFlag]:
-    """The flags of a settings model in the order of its fields, those of the model that it extends last."""
+    """The flags of a settings model in the order of its fields; inherited fields come last."""
     names = [name for kind in model.__mro__ for name in vars(kind).get("__annotations__", {}) if name in model.model_fields]
     return [flag for name in names for flag in _of_field(name, model.model_fields[name])]
 
 
 def only_in_the_file(model: type[BaseModel]) -> list[str]:
-    """The fields that a --config file sets, wholly or in part: a verb without any has no such flag."""
+    """The fields that need a --config file, wholly or in part; a verb without such fields has no --config."""
     return [name for name, field in model.model_fields.items() if not isinstance(_mark(field), Named | Argument)]
 
 
 def nested(flags: list[CommandFlag], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by the last name of their path -> the nested dictionary that the settings model is filled from."""
+    """Turns values by the last name of their path into the nested dictionary that fills the settings model."""
     settings: dict[str, Any] = {}
     for flag in flags:
         place = settings
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 
 
 def _range(field: FieldInfo) -> str:
-    """Such as `0<=x<1` or `x>=1`."""
+    """The range of a field, such as `0<=x<1` or `x>=1`; blank without one."""
     low = next(((m.ge, "=") if isinstance(m, Ge) else (m.gt, "") for m in field.metadata if isinstance(m, Ge | Gt)), None)
     high = next(((m.le, "=") if isinstance(m, Le) else (m.lt, "") for m in field.metadata if isinstance(m, Le | Lt)), None)
     above = f"<{high[1]}{high[0]}" if high else ""

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one plain line every few seconds anywhere else."""
+"""Shows progress of long work: a bar on a terminal, one plain line every few seconds anywhere else."""
 
 import shutil
 import sys
@@ -19,8 +19,8 @@ class Progress:
             progress.update(done=128, errors=1)
 
     Args:
-        label: what is under way.
-        total: how many are planned; None while that is unknown.
+        label: name of the work.
+        total: how many are planned; None while this is unknown.
         unit: plural noun of what is counted.
         every_s: seconds between two plain lines; a bar is redrawn up to five times a second.
     """
@@ -59,11 +59,11 @@ class Progress:
         """Take the counts so far (not increments).
 
         Args:
-            done: counted so far, those of an earlier attempt included; the first call sets where the rate starts.
+            done: count so far, including an earlier attempt's; the rate starts from the first call's.
             errors: how many of them failed.
-            total: replaces the planned number when it has become known or has grown.
-            fraction: share of the work done, where it is known without `total` (bytes read of bytes planned).
-            values: more to show, for example loss=0.12.
+            total: replaces the planned number once it is known or has grown.
+            fraction: share of the work done, if it is known without `total` (bytes read of bytes planned).
+            values: further numbers to show, for example loss=0.12.
         """
         now = self.clock()
         self.total = self.total if total is None else total

@@ -1,4 +1,4 @@
-"""Whether scratch files can be written: every verb needs some, and libraries pass over a TMPDIR that they cannot use."""
+"""Checks that scratch files can be written: every verb needs some, and libraries ignore a TMPDIR that they cannot use."""
 
 import os
 import tempfile

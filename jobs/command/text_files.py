@@ -1,4 +1,4 @@
-"""Lists and tables that people make, as editors and Excel of any system save them: one reader for all of them."""
+"""Reads the lists and tables that people make, as editors and Excel on any system save them."""
 
 import codecs
 import csv
@@ -22,17 +22,17 @@ SAVE = "Save it as UTF-8"
 
 
 class Row(NamedTuple):
-    """One row of a table: its line in the file, counted from 1, and its cells without spaces around them."""
+    """One row of a table. line: its number in the file, from 1.  cells: without spaces around them."""
 
     line: int
     cells: tuple[str, ...]
 
 
 def read_text(flag: str, path: Path, what: str = "text file") -> str:
-    """The file's text: UTF-8, or what a byte order mark at its beginning says; the mark is taken away.
+    """The file's text without its byte order mark, which names the encoding; without a mark it is UTF-8.
 
     Raises:
-        UsageError: the file cannot be read, or is in an encoding without a mark, of which one line and byte is named.
+        UsageError: the file cannot be read, or its bytes do not fit the encoding; the message names the first such byte.
     """
     try:
         body = path.read_bytes()
@@ -45,12 +45,12 @@ def read_text(flag: str, path: Path, what: str = "text file") -> str:
     except UnicodeDecodeError as error:
         raise UsageError(flag, rule, str(path), _undecodable(body, encoding, error)) from error
     if "\0" in text:
-        raise UsageError(flag, rule, str(path), f"It has zero bytes, as UTF-16 without a mark or a binary file has. {SAVE}.")
+        raise UsageError(flag, rule, str(path), f"It has zero bytes, like UTF-16 without a mark or a binary file. {SAVE}.")
     return text
 
 
 def read_lines(flag: str, path: Path) -> list[str]:
-    """The lines without their ends and without spaces around them; empty ones and those that start with # left out."""
+    """The lines without spaces around them; empty ones and those that start with # are left out."""
     lines = [line.strip() for line in LINE_END.split(read_text(flag, path))]
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -58,11 +58,11 @@ def read_lines(flag: str, path: Path) -> list[str]:
 def read_table(flag: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
     """Rows of a CSV file below its header, each with at least as many cells as `columns`; empty rows are left out.
 
-    The separator is a comma, a semicolon (Excel where the comma is decimal) or a tab (Excel's Unicode text), whichever gives
-    the header its columns; a first line `sep=;` is understood.
+    The separator is a comma, a semicolon (Excel, if the comma is decimal) or a tab (Excel's Unicode text): the one that gives
+    the header its columns. A first line `sep=;` is understood.
 
     Args:
-        columns: how the first column must be named in the header, and what the others are called in errors.
+        columns: the first is the name that the header must have; errors call the others by these names.
     """
     text = read_text(flag, path, "CSV file with a header")
     told = re.match("sep=(.)(?:\r\n|\r|\n)", text)

@@ -1,4 +1,4 @@
-"""The demo archive: tar shards of procedural images, laid out as a plant would, with a few damaged files among them."""
+"""The demo archive: tar shards of procedural images, laid out like a plant's, with a few damaged files among them."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ LOTS_PER_DAY = 2
 
 @dataclass(frozen=True)
 class Order:
-    """One shard to make: which product, day and lot, and what every image of it shows."""
+    """One shard to make: its product, day and lot, and what each of its images shows."""
 
     key: str
     product: str
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished tar with the truth about its members, which is not inside it."""
+    """A finished tar, and the truth about its members, which the tar does not hold."""
 
     key: str
     tar: bytes
@@ -42,11 +42,11 @@ class Shard:
 
 
 def orders(images: int, archive: bool, seed: int) -> list[Order]:
-    """What to make: `images` pictures spread over products, days and lots.
+    """The shards to make: `images` pictures spread over products, days and lots.
 
     Args:
-        images: at least this many, rounded up to whole shards.
-        archive: True for the mixed archive with defects and damaged files, False for the good images to train on.
+        images: the least number, rounded up to whole shards.
+        archive: True for the mixed archive with defects and damaged files, False for good training images.
     """
     days = ARCHIVE_DAYS if archive else GOOD_DAYS
     shards = [(p, d, n) for p in range(len(PRODUCTS)) for d in range(len(days)) for n in range(LOTS_PER_DAY)]
@@ -114,7 +114,7 @@ def _box(sample: Sample) -> dict[str, int]:
 
 
 def write_truth(shards: list[Shard], path: Path) -> None:
-    """truth.csv: shard, member, product, defect (`good` or its kind), box of the defect in px (0 0 0 0 for good)."""
+    """Write truth.csv: shard, member, product, defect (`good` or its kind), box of the defect in px (0 0 0 0 for good)."""
     rows = [row for shard in shards for row in shard.truth]
     with path.open("w", newline="") as out:
         writer = csv.DictWriter(out, rows[0])

@@ -1,6 +1,6 @@
-"""Procedural inspection images for the demo: three products, each a surface, and what can be wrong with them.
+"""Procedural inspection images for the demo: three products, each a surface, and their defects.
 
-Everything is drawn from one numpy generator, so the same seed gives the same pixels. Pictures are float32 (H, W, 3) in
+One numpy generator draws everything, so the same seed gives the same pixels. Pictures are float32 (H, W, 3) in
 0..1 until `render` turns them into uint8.
 """
 
@@ -25,7 +25,7 @@ THREAD_PX = 9.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as a camera over the line would deliver it, with what is known about it."""
+    """One image as a camera over the line would deliver it, with the truth about it."""
 
     pixels: NDArray[np.uint8]
     product: str
@@ -57,7 +57,7 @@ def render(product: str, defect: str, size: int, seed: tuple[int, ...]) -> Sampl
 
 
 def field(rng: Generator, size: int, along: float, across: float, angle: float = 0.0) -> Picture:
-    """Gaussian noise (size, size) of unit variance, smooth over `along` px at `angle` (radians), `across` px beside."""
+    """Gaussian noise (size, size) of unit variance, smooth over `along` px at `angle` (radians) and `across` px across it."""
     fy, fx = np.fft.fftfreq(size).astype(np.float32)[:, None], np.fft.rfftfreq(size).astype(np.float32)[None, :]
     u, v = fx * cos(angle) + fy * sin(angle), fy * cos(angle) - fx * sin(angle)
     smooth = np.exp(-2 * pi**2 * ((along * u) ** 2 + (across * v) ** 2))

@@ -1,4 +1,4 @@
-"""Every file below a folder, links followed, and its path as text."""
+"""Walks the files below a folder, following links, and writes their paths as text."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from jobs.command.errors import UsageError
 
 
 def walked(folder: Path, flag: str = "--input") -> Iterator[bytes]:
-    """Paths below the folder of all files in it; a folder is entered once, so that loops of links end.
+    """Paths of all files, relative to the folder. Each folder is entered once, so that loops of links end.
 
-    Raises UsageError for a folder that may not be listed.
+    Raises UsageError for a folder that cannot be listed.
     """
 
     def refuse(error: OSError) -> None:
@@ -30,5 +30,5 @@ def walked(folder: Path, flag: str = "--input") -> Iterator[bytes]:
 
 
 def as_key(path: bytes) -> str:
-    """A relative path as text, with bytes that are not UTF-8 as `\\xNN`."""
+    """A relative path as text; bytes that are not UTF-8 become `\\xNN`."""
     return path.decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The good images that a model is trained on, read once: pixels and features to disk, the rest in memory."""
+"""Reads the good images for training once: pixels and features go to disk, the rest stays in memory."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ QUARTER = 64  # of the 256 levels
 
 
 class Exclusions:
-    """The images that a person has taken out: one key, URI or content hash a line; # starts a comment."""
+    """The images that a person has excluded: one key, URI or content hash a line; # starts a comment."""
 
     def __init__(self, path: Path | None):
         self._lines: dict[str, str] = {}
@@ -56,10 +56,10 @@ class Exclusions:
         return bool(found)
 
     def check_used(self) -> None:
-        """Raises UsageError for lines that fitted none of the images asked for; most often they are misspelt."""
+        """Raises UsageError for lines that matched no image, which mostly are misspelt."""
         unused = [line for line in dict.fromkeys(self._lines.values()) if line not in self._used]
         if unused:
-            rule = "a list of which every line names an image of the input"
+            rule = "a list in which every line names an image of the input"
             fix = f"Correct or remove {meant(unused, self._keys)}."
             raise UsageError(
                 "--exclude", rule, f"{len(unused):,} of {len(set(self._lines.values())):,} lines that name none", fix
@@ -68,9 +68,9 @@ class Exclusions:
 
 @dataclass
 class GoodSet:
-    """The good images, in key order: what training keeps of each beside pixels and features.
+    """What training keeps of the good images beside pixels and features, in key order.
 
-    owners: the image of every sample that was added to the features, (S,) int64: an image is one, or as many as its tiles.
+    owners: the image of every sample in the features, (S,) int64. An image is one sample, or one for each of its tiles.
     """
 
     hashes: list[str]
@@ -81,19 +81,19 @@ class GoodSet:
     owners: np.ndarray
 
     def samples(self, images: np.ndarray) -> np.ndarray:
-        """Positions of the samples of these images, int64, ascending."""
+        """Positions of these images' samples, int64, ascending."""
         return np.flatnonzero(np.isin(self.owners, images))
 
     def maxima(self, values: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """The largest of each image's values, (N,), given one for each of `samples(images)`, or none at all."""
+        """The largest value of each image, (N,). values: one for each of `samples(images)`, or none at all."""
         owners = self.owners[self.samples(images)]
         return np.array([values[owners == image].max() for image in images if len(values)], values.dtype)
 
 
 class Part(NamedTuple):
     """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
-    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out.  deep: (N,) bool, whether its file
-    stores 16 bits a sample."""
+    each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out.  deep: whether each row's file stores
+    16 bits a sample, (N,) bool."""
 
     rows: list[dict]
     pixels: np.ndarray
@@ -111,20 +111,20 @@ def read_good_images(
     tiles_per_image: int = 16,
     seed: int = 0,
 ) -> GoodSet:
-    """Read every image once and add it to `images`; what cannot be read is counted and left out.
+    """Read every image once and add it to `images`; unreadable ones are counted and left out.
 
-    Files that are pictures neither by name nor by content are counted too, but are no unreadable images. Of an image that is
-    scored by tiles, at most `tiles_per_image` of them are added, drawn with the seed.
+    Files that are pictures neither by name nor by content are counted apart from unreadable images. An image that is scored
+    by tiles adds at most `tiles_per_image` of them, drawn with the seed.
 
     Raises:
-        ErrorShareError: more than max_unreadable_share of the images could not be read, or an archive is not read.
+        ErrorShareError: too many images could not be read, or an archive is not read.
         UsageError: too few images, images without the group key, or a line of --exclude that names no image.
     """
     read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
     thumbs: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     total = 0
-    brightest: int | None = None  # level of any image of 16 bits
+    brightest: int | None = None  # level in the images of 16 bits
     units, strays = EncodedUnits(source), Strays()
     archives: list[str] = []
     with Progress("reading and extracting features", total=None) as progress:
@@ -132,7 +132,7 @@ def read_good_images(
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
-                if row in exclusions:  # whether it can be read or not
+                if row in exclusions:  # readable or not
                     read.excluded += 1
                 elif row["error"] == UNSUPPORTED:
                     archives.append(row["key"])
@@ -156,20 +156,20 @@ def read_good_images(
     exclusions.check_used()
     if archives:
         raise ErrorShareError(
-            f"archives in the input must be of a kind that is read, since others hold any number of images; "
+            f"archives in the input must be of a kind that is read, since others may hold any number of images; "
             f"got {archives[0]!r} among {len(archives)} in {source.input_uri}. Unpack it, or name it in the file of --exclude"
         )
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
         links = open_input(source).links_left_out()
-        fix = f"{links} links there are not followed: add --follow-links." if links else "Add good images."
+        fix = f"Add --follow-links: {links} links there are not followed." if links else "Add good images."
         raise UsageError("--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), fix)
     if group_key and None in read.group_keys:
         raise UsageError(
             "--group-key",
             "a field of --key-pattern that every image has",
             group_key,
-            f"{read.group_keys.count(None)} of {total} images lack it: correct --key-pattern or choose another key.",
+            f"Correct --key-pattern or choose another key: {read.group_keys.count(None)} of {total} images lack it.",
         )
     if ignored := units.ignored + strays.count:
         example = f", such as {strays.example}" if strays.example else ""
@@ -186,13 +186,13 @@ def read_good_images(
 
 
 class Strays:
-    """Counts files among the images that are pictures neither by name nor by content: a manual, a table, a note."""
+    """Counts files that are pictures neither by name nor by content, such as a manual, a table or a note."""
 
     def __init__(self) -> None:
         self.count, self.example = 0, ""
 
     def left_out(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Tables of schemas/encoded.py without the rows of such files."""
+        """The tables, of schemas/encoded.py, without the rows of such files."""
         for table in tables:
             names, contents = table["key"].to_pylist(), table["encoded"]
             kept = [is_picture(name, content.as_py()) for name, content in zip(names, contents, strict=True)]
@@ -204,7 +204,7 @@ class Strays:
 
 
 def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
-    """The images unit by unit, or, where they are cut into tiles, one by one."""
+    """The images unit by unit, or one by one if they are cut into tiles."""
     decode = DecodeConfig.of(config.input)
     cut = tiling(config)
     if cut is None:
@@ -226,19 +226,19 @@ def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: 
 
 
 def _deep(table: pa.Table, rows: list[dict]) -> np.ndarray:
-    """(N,) bool: whose file stores 16 bits a sample, of those that could be decoded."""
+    """Whether each row's image was decoded and its file stores 16 bits a sample, (N,) bool."""
     encoded = zip(table["encoded"], rows, strict=True)
     return np.array([row["error"] is None and stores_16bit(cell.as_py()) for cell, row in encoded], bool)
 
 
 def _draw(most: int, seed: int, content_hash: str, position: int, grid: TileGrid) -> np.ndarray:
-    """Numbers of at most so many tiles, ascending: the same for the same image, wherever it stands."""
+    """Numbers of at most `most` tiles, ascending. They depend on the image's content, not on its place."""
     count = len(grid.origins)
     rng = np.random.default_rng([seed, int(content_hash[:16], 16)])
     return np.sort(rng.choice(count, min(most, count), replace=False))
 
 
 def _thinned(image: np.ndarray) -> np.ndarray:
-    """The image with its shorter side at most about 1,000 px: enough for a thumbnail, whatever its size."""
+    """The image with its shorter side thinned to at most about 1,000 px, which is enough for a thumbnail."""
     step = max(1, min(image.shape[:2]) // 512)
     return image[::step, ::step]

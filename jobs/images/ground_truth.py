@@ -1,4 +1,4 @@
-"""The masks of a labelled set, all read once before anything is scored: a fault is found in seconds, not at the last image."""
+"""Reads all masks of a labelled set before anything is scored, so that a fault shows in seconds, not at the last image."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from pipeline.decode.faults import FAULTS, Undecodable
 from pipeline.decode.formats import tiff
 from pipeline.decode.formats.first_bytes import format_of
 
-UNSURE_SHARE = 0.01  # of the defect pixels of JPEG masks; more is worth a line
+UNSURE_SHARE = 0.01  # of the defect pixels of JPEG masks; a larger share is worth a line
 
 
 class Stored(NamedTuple):
@@ -36,14 +36,14 @@ class Stored(NamedTuple):
 
 @dataclass
 class MaskCounts:
-    """What the masks of the defects are. kinds: how their files' values were read.
+    """Counts of the defects' masks. kinds: by how their files' values were read.
 
-    empty, covering: masks without a defect pixel, and with more than half of all pixels.
-    defect_pixels, unsure_pixels: of the JPEG masks, those counted as defect and those near the threshold.
+    empty, covering: masks that mark no pixel, and masks that mark more than half of all pixels.
+    defect_pixels, unsure_pixels: pixels of JPEG masks that count as defect, and those near the threshold.
     faint_areas: areas of grey or JPEG masks that count as background, since none of their pixels reaches the threshold.
-    turned: masks on the stored pixels of an image that EXIF turns, turned with it.
-    either_way: masks of such images that fit both ways, read as upright.
-    of_good: good images with a mask that marks a defect, which is not used.
+    turned: masks drawn on the stored pixels of an image that EXIF turns; they are turned with it.
+    either_way: masks of such images that fit both ways; they are read as upright.
+    of_good: good images with a mask that marks a defect; it is not used.
     """
 
     defects: int = 0
@@ -59,7 +59,7 @@ class MaskCounts:
     of_good: int = 0
 
     def lines(self) -> list[str]:
-        """What a person should know of before trusting the figures, a sentence each."""
+        """Sentences that a person should read before trusting the figures."""
         lossy, unsure = self.kinds.get("lossy", 0), self.unsure_pixels > UNSURE_SHARE * self.defect_pixels
         near = f"; {self.unsure_pixels} pixels are near it, {self.defect_pixels} count as defect" if unsure else ""
         without = f"{self.without_mask} of {self.defects}" if self.without_mask else 0
@@ -68,10 +68,10 @@ class MaskCounts:
             ("masks that mark no pixel", self.empty, "all pixels of their images count as good"),
             ("masks that mark more than half of their image", self.covering, "are black and white swapped?"),
             ("mask files with several values", self.kinds.get("classes", 0), "everything but 0 counts as defect"),
-            ("JPEG masks", lossy, f"a pixel counts as defect from half of the largest value on{near}"),
+            ("JPEG masks", lossy, f"pixels of at least half of the largest value count as defect{near}"),
             ("areas of grey masks below 128 throughout", self.faint_areas, "they count as background"),
-            ("masks on stored pixels of images that EXIF turns", self.turned, "they were turned with their images"),
-            ("masks that fit both the stored and the turned image", self.either_way, "they were read as on the turned one"),
+            ("masks on the stored pixels of images that EXIF turns", self.turned, "they were turned with their images"),
+            ("masks that fit both the stored and the turned image", self.either_way, "they were read as upright"),
             ("good images with a mask that marks a defect", self.of_good, "they count as good"),
         ]
         return [f"{what}: {count} ({meaning})" for what, count, meaning in said if count]
@@ -81,7 +81,7 @@ class GroundTruth:
     """Masks of the set's images on upright pixels.
 
     Raises:
-        MaskError: for the first mask that cannot be read or does not fit its image, with the number of further ones.
+        MaskError: a mask cannot be read or does not fit its image; names the first and counts the others.
     """
 
     def __init__(self, labelled: LabelledSet) -> None:
@@ -113,15 +113,15 @@ class GroundTruth:
         if faults:
             further = f" Further masks with faults: {len(faults) - 1}." if len(faults) > 1 else ""
             raise MaskError(f"{faults[0]}{further}")
-        # Whoever drew the masks did it in one program: what those that fit one way only show holds for the others.
+        # One program drew all masks, so those that fit only one way decide for the others.
         self._stored_pixels = on[True] > 0 and on[False] == 0
         self.counts.turned = on[True] + (len(undecided) if self._stored_pixels else 0)
         self.counts.either_way = 0 if on[True] + on[False] and not (on[True] and on[False]) else len(undecided)
 
     def mask(self, image: LabelledImage, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """(H, W) bool of the upright image's `size` (height, width), all False for a good image; None for a defect without one.
+        """The image's mask, (H, W) bool, all False for a good image; None for a defect without a mask.
 
-        Raises MaskError where the mask does not fit.
+        Raises MaskError if the mask does not fit `size`, the (height, width) of the upright image.
         """
         if image.defect_type == GOOD:
             return np.zeros(size, bool)
@@ -152,17 +152,17 @@ class GroundTruth:
 
 
 def _united(masks: list[Defect], paths: tuple[Path, ...]) -> NDArray[np.bool_]:
-    """(H, W): where any of an image's masks marks a defect."""
+    """The pixels that any of an image's masks marks as defect, (H, W)."""
     first = masks[0]
     for mask, path in zip(masks, paths, strict=True):
         if mask.pixels.shape != first.pixels.shape or mask.upright != first.upright:
             sizes = f"{_size(mask.pixels.shape)} and {_size(first.pixels.shape)}"
-            raise MaskError(f"{path} must be of one size and orientation with {paths[0]}; got {sizes}. Write both alike.")
+            raise MaskError(f"{path} must have the size and orientation of {paths[0]}; got {sizes}. Write both alike.")
     return np.logical_or.reduce([mask.pixels for mask in masks])
 
 
 def _stored(path: Path) -> Stored | None:
-    """From the image's header; None where it cannot be read, which scoring will say."""
+    """Reads the image's header; None if it cannot be read, which scoring will report."""
     try:
         encoded = path.read_bytes()
         if format_of(encoded) != "TIFF":
@@ -174,11 +174,11 @@ def _stored(path: Path) -> Stored | None:
         return None
     turn = picture.directory.number("orientation")
     turn = turn if turn in TURNS else UPRIGHT
-    return Stored(turn, size[::-1] if turn in SIDEWAYS else size)  # Pillow says a TIFF's size turned
+    return Stored(turn, size[::-1] if turn in SIDEWAYS else size)  # Pillow gives a TIFF's size turned
 
 
 def _ways(mask: Defect, image: LabelledImage, stored: Stored) -> Iterator[bool]:
-    """Whether the mask may lie on upright pixels (False) and on stored ones (True); raises MaskError where it fits neither."""
+    """False if the mask fits the upright pixels, True if it fits the stored ones. Raises MaskError if it fits neither."""
     fits_upright = mask.pixels.shape == stored.upright
     fits_stored = stored.turn != UPRIGHT and not mask.upright and mask.pixels.shape == stored.size
     if not fits_upright and not fits_stored:
@@ -191,7 +191,7 @@ def _ways(mask: Defect, image: LabelledImage, stored: Stored) -> Iterator[bool]:
 
 def _other_size(image: LabelledImage, found: tuple[int, ...], size: tuple[int, int]) -> MaskError:
     return MaskError(
-        f"{image.masks[0]} must be of the size of its image; got {_size(found)}, and test/{image.key} has {_size(size)}. "
+        f"{image.masks[0]} must have the size of its image; got {_size(found)}, and test/{image.key} has {_size(size)}. "
         "Draw or scale it to that size, without values in between."
     )
 

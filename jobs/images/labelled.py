@@ -1,6 +1,6 @@
 """Labelled images in the MVTec layout: test/good, test/<defect type>, and the masks of the defects below ground_truth/.
 
-Folders and files may be links, wherever these lead: a data set that is split by links is read as what it shows.
+Folders and files may be links to any place, since people split data sets by links.
 """
 
 import os
@@ -27,7 +27,7 @@ LAYOUT = "Put images into test/good and test/<defect type>, and masks into groun
 
 
 class LabelledImage(NamedTuple):
-    """One image of the set. key: its path below test/.  masks: the files whose union is its mask, perhaps none."""
+    """One image of the set. key: its path below test/.  masks: the files whose union is its mask; may be empty."""
 
     key: str
     defect_type: str
@@ -39,8 +39,8 @@ class LabelledImage(NamedTuple):
 class LabelledSet:
     """Everything below test/, in the order of its keys.
 
-    types: folders with images, `good` among them.  empty_types: folders without any.
-    loose: names directly in test/, which belong to no type.  mask_files: what ground_truth/ holds.
+    types: folders with images, including `good`.  empty_types: folders without images.
+    loose: names directly in test/, which belong to no type.  mask_files: the files below ground_truth/.
     """
 
     root: Path
@@ -51,7 +51,7 @@ class LabelledSet:
     mask_files: MaskFiles
 
     def lines(self) -> list[str]:
-        """What was found and is no part of the figures, a sentence each."""
+        """Sentences about folders and files that are no part of the figures."""
         lines = []
         if self.empty_types:
             lines.append(f"folders without images, left out: {', '.join(f'test/{name}' for name in self.empty_types)}")
@@ -61,10 +61,10 @@ class LabelledSet:
 
 
 def labelled_set(root: Path) -> LabelledSet:
-    """The images below the root's test/ with their mask files; none is opened yet.
+    """The images below the root's test/ with their mask files; opens none of them.
 
     Raises:
-        UsageError: no test/good with an image, no other type with one, archives or masks among the images.
+        UsageError: test/good or all other types have no image, or archives or masks are among the images.
     """
     folders, loose = _entries(root)
     keys = {kind: _image_keys(root, kind) for kind in folders}
@@ -89,7 +89,7 @@ def labelled_set(root: Path) -> LabelledSet:
 
 
 def check_both_scored(images: dict[str, int], where: str) -> None:
-    """Raises UsageError when no good image or no defect was scored: there is nothing to compare."""
+    """Raises UsageError if no good image or no defect was scored, since there is nothing to compare."""
     if not images.get(GOOD) or not sum(count for kind, count in images.items() if kind != GOOD):
         raise UsageError(
             "--input", "a folder with good images and defects that can be read", f"{where} with {images} scored", "Repair them."
@@ -97,7 +97,7 @@ def check_both_scored(images: dict[str, int], where: str) -> None:
 
 
 def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], pa.Table]]:
-    """Some images at a time, and their rows of schemas/encoded.py in the same order."""
+    """Yields some images at a time, with their rows of schemas/encoded.py in the same order."""
     config = SourceConfig(input_uri=str(labelled.root / "test"))
     rows = EncodedRows(Path(os.path.abspath(labelled.root / "test")).as_uri(), config)
     part: list[LabelledImage] = []
@@ -113,7 +113,7 @@ def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], 
 
 
 def _entries(root: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders of types, and of what else lies directly in test/; litter is neither."""
+    """Names of the folders directly in test/, and of the files there; litter is left out of both."""
     test = root / "test"
     if not test.is_dir():
         return [], []
@@ -122,19 +122,22 @@ def _entries(root: Path) -> tuple[list[str], list[str]]:
     loose = [as_key(os.fsencode(entry.name)) for entry in entries if not entry.is_dir() and not ignored(entry.name)]
     if ALL in folders:
         raise UsageError(
-            "--input", "a folder without a type `all`, the name of the figures over all", f"test/{ALL}", "Rename that folder."
+            "--input",
+            "a folder without a type `all`, which names the figures over all types",
+            f"test/{ALL}",
+            "Rename that folder.",
         )
     places = Counter(os.path.realpath(test / kind) for kind in folders)
     twice = [kind for kind in folders if places[os.path.realpath(test / kind)] > 1]
     if twice:
         raise UsageError(
-            "--input", "a folder whose types are different folders", twice, "One is a link to the other: remove it."
+            "--input", "a folder whose types are different folders", twice, "Remove one: it is a link to the other."
         )
     return folders, loose
 
 
 def _image_keys(root: Path, kind: str) -> dict[str, bytes]:
-    """Path below test/ by key, of every image of a type."""
+    """Every image of a type: its path below test/, by key."""
     paths = [os.fsencode(kind) + b"/" + path for path in walked(root / "test" / kind)]
     keys = {key: path for path in paths if not ignored(key := as_key(path))}
     for key in keys:
@@ -154,5 +157,5 @@ def _content(path: Path, max_bytes: int) -> bytes | Fault:
         if size > max_bytes:
             return Fault("too_large", f"the image has {size} bytes; the limit is {max_bytes}")
         return path.read_bytes()
-    except OSError as error:  # a broken link, no right to read it
+    except OSError as error:  # a broken link, or no right to read it
         return Fault("gone", f"the image cannot be read: {error.strerror}")

@@ -1,7 +1,7 @@
-"""Which files below ground_truth/ are the mask of which image, by their names.
+"""Assigns the files below ground_truth/ to images, by their names.
 
-For test/hole/000.png these are, in ground_truth/hole: 000_mask.png or 000.png, with the suffix of any format that is read and
-in upper or lower case, or all files of the folder 000, as MVTec LOCO has them.
+The mask of test/hole/000.png is, in ground_truth/hole, 000_mask.png or 000.png, with the suffix of any format that is read and
+in upper or lower case, or all files of the folder 000, as in MVTec LOCO.
 """
 
 import os
@@ -14,7 +14,7 @@ from pipeline.input.keys import ignored
 
 MASK = "_mask"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-NO_LABELS = {".db", ".ini", ".md"}  # what systems and people leave in folders, and never a mask in another format
+NO_LABELS = {".db", ".ini", ".md"}  # systems and people leave these in folders; they are never masks in another format
 NAMES = "Name it as its image, as that name and _mask, or put it into a folder of that name."
 
 
@@ -24,14 +24,14 @@ def stem_of(key: str) -> str:
 
 
 def mask_of(stem: str) -> str | None:
-    """The stem of the image that a mask of this stem is named after with `_mask`; None for other names."""
+    """The stem without `_mask`, which is the image's; None for other names."""
     return stem[: -len(MASK)] if stem.lower().endswith(MASK) else None
 
 
 class MaskFiles:
     """The files below ground_truth/; each belongs to one image or to none.
 
-    there: whether there is such a folder.  other: how many files are of a format that is not read, by suffix.
+    there: whether the folder exists.  other: counts of files in formats that are not read, by suffix.
     """
 
     def __init__(self, root: Path) -> None:
@@ -46,7 +46,7 @@ class MaskFiles:
             self._add(as_key(path), self.folder / os.fsdecode(path))
 
     def of(self, key: str) -> tuple[Path, ...]:
-        """The mask files of the image whose path below test/ is `key`; raises UsageError where it is not clear which."""
+        """The mask files of the image whose path below test/ is `key`; raises UsageError if several answers are possible."""
         stem = stem_of(key)
         named, inside = self._by_stem[stem], self._by_folder[stem]
         found = named + inside
@@ -60,7 +60,7 @@ class MaskFiles:
         return tuple(self._paths[mask] for mask in found)
 
     def check(self, defect_types: list[str]) -> None:
-        """Raises UsageError for a type with masks none of which is named after an image, once all images were asked for."""
+        """Raises UsageError if no mask of a type is named after an image. Call it after `of` for all images."""
         strangers = self.strangers()
         for kind in defect_types:
             mine = [mask for mask in strangers if mask.startswith(f"{kind}/")]
@@ -74,7 +74,7 @@ class MaskFiles:
         return [mask for mask in self._paths if mask not in self._owner]
 
     def lines(self) -> list[str]:
-        """What was not used, a sentence each."""
+        """Sentences about files that were not used."""
         lines = [] if self.there else ["there is no folder ground_truth/, so no defect has a mask"]
         if strangers := self.strangers():
             lines.append(f"masks that belong to no image: {len(strangers)}, such as ground_truth/{strangers[0]}")

@@ -1,6 +1,6 @@
-"""Which values of a mask are defect: everything that is not background, and background is 0.
+"""Decides which values of a mask are defect: all that are not background, and background is 0.
 
-People write 255, 1, 100, a value for each class, or grey edges; what cannot be told apart is refused, since a mask that is read
+People write 255, 1, 100, a value for each class, or grey edges. An ambiguous mask is refused, since a mask that is read
 wrongly gives a figure that nobody would doubt.
 """
 
@@ -14,10 +14,10 @@ from scipy import ndimage
 from jobs.command.errors import CommandError
 from models.metrics.aupro import EIGHT_CONNECTED, MASK_THRESHOLD, binary_mask
 
-LABELS = 32  # integers below this are numbers of classes, not brightness
+LABELS = 32  # smaller integers are numbers of classes, not brightness
 MOST_CLASSES = 32
-MOST_LOW_CLASSES = 4  # whose values are close to 0; the noise of a JPEG has more
-FLAT_SHARE = 0.05  # of pixels between background and maximum, those within an area of one value
+MOST_LOW_CLASSES = 4  # classes with values close to 0; the noise of a JPEG has more values there
+FLAT_SHARE = 0.05  # of the pixels between background and maximum, the least share in areas of one value
 UNDECIDED_SHARE = 0.1  # of a mask; the real tiles' grey edges are below 0.01, a photograph is mostly in between
 UNSURE_LIMIT = 0.25  # of a JPEG's defect pixels; at quality 50, 99 % of the tiles' masks are below 0.07
 
@@ -25,15 +25,15 @@ Kind = Literal["empty", "binary", "classes", "grey", "lossy"]
 
 
 class MaskError(CommandError, ValueError):
-    """A full sentence about a mask that cannot be read, with its file."""
+    """A mask cannot be read; the message is a full sentence with its file."""
 
 
 @dataclass(frozen=True)
 class Defect:
-    """pixels: (H, W) bool, True where defective.  kind: how its values were read.
+    """A mask as read. pixels: (H, W) bool, True where defective.  kind: how its values were read.
 
     unsure: pixels of a lossy mask between a quarter and three quarters of its maximum.
-    faint: areas of a grey or lossy mask that are below the threshold throughout, and so count as background.
+    faint: areas of a grey or lossy mask that stay below the threshold, and so count as background.
     upright: whether the file's own EXIF orientation has been applied.
     """
 
@@ -45,14 +45,16 @@ class Defect:
 
 
 def defect_of(levels: NDArray[np.integer | np.floating], white: float, lossy: bool) -> Defect:
-    """Args:
+    """The defect pixels of a mask's values.
+
+    Args:
         levels: (H, W), finite, at least 0.
-        white: the value that means full brightness: 255 of 8 bits, 65535 of 16.
-        lossy: whether the values come from a JPEG and so are not what was written.
+        white: the value of full brightness: 255 for 8 bits, 65535 for 16.
+        lossy: whether the values come from a JPEG, which changes them.
     Raises:
-        MaskError: a rule and what was found, to stand behind "must be a mask ".
+        MaskError: the rule and the finding; the caller puts "must be a mask " before it.
     """
-    values = np.unique(levels).astype(np.float64)  # of 8 bits, products would overflow
+    values = np.unique(levels).astype(np.float64)  # products of 8 bits would overflow
     top = float(values[-1])
     if not top:
         return Defect(np.zeros(levels.shape, bool), "empty")
@@ -66,9 +68,9 @@ def defect_of(levels: NDArray[np.integer | np.floating], white: float, lossy: bo
 
 
 def _are_classes(levels: NDArray[np.integer | np.floating], values: NDArray[np.float64], top: float) -> bool:
-    """Whether values other than the largest stand for classes: they fill areas, which those of smooth edges never do.
+    """Whether values other than the largest stand for classes. Classes fill areas; the values of smooth edges do not.
 
-    Raises MaskError where classes have smooth edges, and for many small values: a JPEG's noise may fill the background.
+    Raises MaskError if classes have smooth edges, and for many small values, which may be a JPEG's noise.
     """
     flat = np.equal(ndimage.maximum_filter(levels, 3), ndimage.minimum_filter(levels, 3))  # a pixel and its 8 neighbours
 
@@ -82,7 +84,7 @@ def _are_classes(levels: NDArray[np.integer | np.floating], values: NDArray[np.f
         return True
     if fill_areas(low) and np.count_nonzero(values) > MOST_LOW_CLASSES:
         if np.count_nonzero(low) > np.count_nonzero(levels == 0):
-            return False  # the background itself, which some JPEGs brighten by a level
+            return False  # it is the background itself, which some JPEGs brighten by a level
         raise MaskError(f"without areas that are nearly black; it has {len(values)} values, classes or the noise of a JPEG")
     return fill_areas(low) or bool(values[values > 0].min() >= top * 7 / 8)
 

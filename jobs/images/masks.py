@@ -1,4 +1,4 @@
-"""One mask file to its defect pixels, whatever it was written with, or one sentence that says why not."""
+"""Reads the defect pixels of one mask file of any program, or says in one sentence why it cannot."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -31,7 +31,7 @@ Levels = NDArray[np.integer | np.floating]
 def read_mask(path: Path) -> Defect:
     """The defect pixels of one mask file, turned as its own EXIF orientation says.
 
-    Raises MaskError, a sentence with the path, for a file that is damaged or whose values could mean several things.
+    Raises MaskError, a sentence with the path, if the file is damaged or its values could mean several things.
     """
     try:
         encoded = path.read_bytes()
@@ -56,7 +56,7 @@ def read_mask(path: Path) -> Defect:
 
 
 def _opened(encoded: bytes) -> Image.Image:
-    """The image, loaded unless it is a JPEG; also of numbers that no picture is made of. Raises Undecodable."""
+    """The image, loaded unless it is a JPEG; it may also be an array of numbers. Raises Undecodable."""
     try:
         return open_image(encoded, MAX_MASK_PIXELS, FULL_16_BIT)
     except Undecodable as fault:
@@ -67,7 +67,7 @@ def _opened(encoded: bytes) -> Image.Image:
 
 
 def _of_numbers(encoded: bytes) -> Image.Image | None:
-    """A TIFF of one array of 32-bit integers or floats, as programs write labels; None where it is something else."""
+    """A TIFF of one array of 32-bit integers or floats, as programs write labels; None for anything else."""
     try:
         image = Image.open(BytesIO(encoded), formats=["TIFF"])
         if image.mode not in NUMBERS or image.width * image.height > MAX_MASK_PIXELS or getattr(image, "n_frames", 1) > 1:
@@ -79,12 +79,12 @@ def _of_numbers(encoded: bytes) -> Image.Image | None:
 
 
 def turned(pixels: NDArray[np.bool_], turn: Image.Transpose) -> NDArray[np.bool_]:
-    """(H, W) bool mirrored or rotated, (W, H) where the turn swaps the sides."""
+    """The (H, W) mask mirrored or rotated; (W, H) if the turn swaps the sides."""
     return np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def _check_depth(image: Image.Image, encoded: bytes) -> None:
-    """Pillow reads colour and alpha of 16 bits by their high bytes, in which small values are 0."""
+    """Refuses colour and alpha of 16 bits: Pillow reads their high bytes only, in which small values are 0."""
     deep = False
     if image.format == "PNG":
         deep = encoded[24] == 16 and encoded[25] != 0  # bit depth and colour type of IHDR
@@ -101,7 +101,7 @@ def _jpeg_levels(image: Image.Image, encoded: bytes) -> Levels:
 
 
 def _levels(image: Image.Image) -> tuple[Levels, float]:
-    """(H, W), and the value of white: of colour the largest channel, weighted by alpha where there is one."""
+    """The values, (H, W), and the value of white. Colour counts by its largest channel, weighted by alpha if there is one."""
     if image.mode in DEEP_GREY:
         return _deep_grey(image)
     if image.mode in ALPHA or "transparency" in image.info:
@@ -120,7 +120,7 @@ def _levels(image: Image.Image) -> tuple[Levels, float]:
 
 
 def _raw_bool(image: Image.Image) -> bool:
-    """Whether True is 1 though the file says that 0 is white: tifffile, and so scikit-image, writes bool arrays like this."""
+    """Whether True is 1 although the file says that 0 is white: tifffile and scikit-image write bool arrays like this."""
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(PHOTOMETRIC) != MIN_IS_WHITE:
         return False
     return str(image.tag_v2.get(SOFTWARE, "")).startswith("tifffile")
@@ -128,11 +128,11 @@ def _raw_bool(image: Image.Image) -> bool:
 
 def _deep_grey(image: Image.Image) -> tuple[Levels, float]:
     if "transparency" in image.info:
-        raise MaskError("that is grey without a transparent value; it has 16 bits and one")
+        raise MaskError("that is grey without a transparent value; it has 16 bits and such a value")
     levels: Levels = np.asarray(image)
     levels = levels.astype(np.float32) if image.mode == "F" else levels.astype(np.int64)
     if not np.isfinite(levels).all() or levels.min() < 0:
-        raise MaskError("of numbers from 0 on; it has negative ones or some that are none")
+        raise MaskError("of numbers from 0 on; it has numbers that are negative or not finite")
     if image.mode == "F":
         return levels, 1.0 if levels.max() <= 1 else 255.0
     if image.mode != "I" and isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE:
@@ -141,7 +141,7 @@ def _deep_grey(image: Image.Image) -> tuple[Levels, float]:
 
 
 def _with_alpha(image: Image.Image) -> Levels:
-    """Composed over black, (H, W); refused where colour or alpha alone could be meant."""
+    """The values composed over black, (H, W); refused if colour or alpha alone could be meant."""
     samples = np.asarray(image.convert("RGBA")).astype(np.uint16)  # (H, W, 4)
     colour, alpha = samples[:, :, :3].max(axis=2), samples[:, :, 3]
     if not alpha.any() and np.ptp(samples.reshape(-1, 4), axis=0).any():
@@ -152,13 +152,13 @@ def _with_alpha(image: Image.Image) -> Levels:
 
 
 def _colours(image: Image.Image, pixels: NDArray[np.bool_]) -> int:
-    """How many colours the defect pixels have."""
+    """The number of colours in the defect pixels."""
     samples = np.asarray(image.convert("RGB"))[pixels].astype(np.uint32)  # (N, 3)
     return len(np.unique(samples @ np.array([1 << 16, 1 << 8, 1], np.uint32)))
 
 
 def _one_value(levels: Levels, image: Image.Image, lossy: bool) -> bool:
-    """Whether all pixels are alike, those of a JPEG nearly: such a mask covers its image."""
+    """Whether all pixels are alike (nearly, in a JPEG), so that the mask covers its image."""
     samples = np.asarray(image.convert("RGBA") if image.mode in ALPHA | COLOUR else image)  # (H, W[, 4])
     spread = np.ptp(samples.reshape(samples.shape[0] * samples.shape[1], -1).astype(np.float64), axis=0)
     return bool(spread.max() <= (32 if lossy else 0))

@@ -1,20 +1,20 @@
-"""Names of images as people write them in lists: which spellings mean the same image, and which image one may have meant."""
+"""Compares names of images as people write them in lists, and finds the image that a misspelt name may mean."""
 
 import difflib
 import unicodedata
 from collections.abc import Iterable
 
 MOST_SHOWN = 5
-MOST_COMPARED = 20_000  # a second; beyond it only names with the same end are looked for
+MOST_COMPARED = 20_000  # takes a second; among more names only the same file name is looked for
 
 
 def plain(name: str) -> str:
-    """A name in the form in which names are compared: macOS takes letters and their accents apart, others do not."""
+    """A name in the form for comparing: macOS separates letters from their accents, other systems do not."""
     return unicodedata.normalize("NFC", name)
 
 
 def spellings(line: str) -> set[str]:
-    """What a line of a list may mean: itself, without quotes, with `/` for the `\\` of Windows, without `./`."""
+    """The names that a line may mean: itself, without quotes, with `/` for the `\\` of Windows, without `./`."""
     found = {line}
     if len(line) > 1 and line[0] == line[-1] == '"':
         found.add(line[1:-1].replace('""', '"'))
@@ -24,7 +24,7 @@ def spellings(line: str) -> set[str]:
 
 
 def meant(lines: Iterable[str], known: Iterable[str]) -> str:
-    """Up to five of the lines, each with the nearest of the known names: `a.jpg (did you mean x/a.jpg?), ...`."""
+    """Up to five of the lines, each with its nearest known name: `a.jpg (did you mean x/a.jpg?), ...`."""
     lines, known = list(lines), sorted(known)
     shown = []
     for line in lines[:MOST_SHOWN]:
@@ -35,7 +35,7 @@ def meant(lines: Iterable[str], known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: list[str]) -> str | None:
-    """The known name that ends in the same file name, else the most similar one; None when none is."""
+    """The known name with the same file name, else the most similar one; None if none is similar."""
     name = min(spellings(name), key=len)
     end = name.rpartition("/")[2].casefold()
     same_end = next((other for other in known if plain(other).rpartition("/")[2].casefold() == end), None)

@@ -1,4 +1,4 @@
-"""The table of --groups: which piece each labelled image shows."""
+"""The table of --groups, which says what piece each labelled image shows."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jobs.images.names import nearest, plain, spellings
 
 
 class PieceGroups:
-    """path,group rows: the path below the input, and the piece (second column, whatever its name).
+    """Rows path,group: the path below the input, and the piece (the second column, under any name).
 
     Raises:
         UsageError: the file is no such table, or gives an image two pieces.
@@ -28,7 +28,7 @@ class PieceGroups:
                 self._lines[name] = path
 
     def of(self, path: str) -> str:
-        """The piece that the image shows; the image itself where there is no table. Raises UsageError without a row for it."""
+        """The piece that the image shows; without a table, the image itself. Raises UsageError if the image has no row."""
         if self._table is None:
             return path
         name = plain(path)
@@ -40,5 +40,5 @@ class PieceGroups:
         return self._groups[name]
 
     def unused(self) -> int:
-        """How many rows fitted no image that was asked for."""
+        """The number of rows that named no image."""
         return len(set(self._lines.values()) - self._used)

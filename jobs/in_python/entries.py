@@ -1,4 +1,4 @@
-"""What `import flowscore` offers: the commands' work in this process, with errors that are one sentence."""
+"""The functions of `import flowscore`: the commands' work in this process, with errors that are one sentence."""
 
 import contextlib
 import os
@@ -27,20 +27,20 @@ def load(uri: str | os.PathLike[str], device: str = "auto") -> Model:
 
 
 def fit(detector: str, images: Images, model_out: str | os.PathLike[str] | None = None, **settings: Any) -> Model:
-    """A model fitted to good images; what training says goes to stderr.
+    """A model fitted to good images; training prints to stderr.
 
     Args:
         model_out: folder or s3:// for the model; None keeps it as long as the Model lives.
-        settings: any of `flowscore train`, by the names of its --config file.
+        settings: any setting of `flowscore train`, named as in its --config file.
     Raises:
-        UsageError, ConfigError: a setting that cannot be.  ImagesError.  ErrorShareError: too many images are unreadable.
+        UsageError, ConfigError: a setting cannot work.  ImagesError.  ErrorShareError: too many images are unreadable.
 
     >>> model = fit("padim", "good", backbone="test_resnet", weights="none", image_size=64)
     >>> model.artifact.config.detector
     'padim'
     """
     from jobs.settings.training import TrainSettings
-    from jobs.train import train  # torch and timm take seconds that other entries need not wait
+    from jobs.train import train  # torch and timm take seconds to load, which the other entries save
 
     kept = None
     if model_out is None:
@@ -76,7 +76,7 @@ def explain(model: Model | str | os.PathLike[str], images: Images, method: Metho
 def tables(output: str | os.PathLike[str]) -> Tables:
     """The tables that `flowscore score` has published, by name: scores, maps, regions, errors, lots and runs.
 
-    Each is a DuckDB relation: nothing is read before `.df()` (pandas), `.arrow()`, `.filter("score > 3")` and the like ask.
+    Each is a DuckDB relation, which reads nothing until `.df()` (pandas), `.arrow()` or the like asks for rows.
 
     >>> tables("results")["scores"].filter("line = '3'").aggregate("count(*), max(score) > 0").fetchall()
     [(3, True)]
@@ -90,7 +90,7 @@ def _model(model: Model | str | os.PathLike[str]) -> Model:
 
 @contextlib.contextmanager
 def _folder(images: Images) -> Iterator[str]:
-    """A place that training reads: the folder itself, or a scratch folder of the listed images."""
+    """The place that training reads: the folder itself, or a scratch folder with the listed images."""
     listed = as_list(images)
     if listed is None:
         yield os.fspath(images)  # type: ignore[arg-type]  # as_list says that it is a path

@@ -5,18 +5,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.report.pictures import DIMMED, FAINT, INK, PAPER, ColourScale, colours
 
-HIGH_PERCENTILE = 99.8  # of a map's pixels: one pixel of a gradient may be tenfold the next
+HIGH_PERCENTILE = 99.8  # of a map's pixels: one pixel of a gradient may be ten times the next
 MIN_SIDE_PX = 320
 GAP, HEAD_PX, BAR_PX, NUMBERS_PX = 16, 76, 16, 78
 
 
 def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> tuple[Image.Image, ColourScale]:
-    """One picture with one colour scale of its own, from the map's least value to nearly its greatest.
+    """Draw one picture with its own colour scale, from the map's lowest value to nearly its highest.
 
     Args:
-        pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is set large.
+        pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
     Returns:
-        the picture and the scale that its numbers name.
+        the picture and its scale.
     """
     high = float(np.percentile(relevance, HIGH_PERCENTILE))
     low = float(relevance.min())

@@ -1,4 +1,4 @@
-"""The score histogram as inline SVG: no script, no library, colours from the page's style sheet."""
+"""Draws the score histogram as inline SVG: no script, no library, colours from the page's style sheet."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 14, 44, 44
 
 
 def histogram_svg(histogram: Histogram, logarithmic: bool) -> str:
-    """Bars of image counts over score, quantiles marked; counts linear or on a logarithmic axis."""
+    """The SVG: bars of image counts over score, with quantiles marked; the axis of counts is linear or logarithmic."""
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     top_count = max(histogram.counts)
     height_of = _logarithmic(top_count) if logarithmic else lambda count: count / top_count
@@ -52,7 +52,7 @@ def histogram_svg(histogram: Histogram, logarithmic: bool) -> str:
 
 
 def _marks(histogram: Histogram, x: Callable[[float], float], base: float) -> list[str]:
-    """Lines at the quantiles; a label that would run into the one before goes a line lower."""
+    """Lines at the quantiles; a label that would overlap the previous one moves a line down."""
     parts, taken, low_line = [], [-1e9, -1e9], False
     for share, score in sorted(histogram.quantiles.items()):
         name = "median" if share == 0.5 else f"{100 * share:.4g} %"
@@ -81,7 +81,7 @@ def _powers(top_count: int) -> list[int]:
 
 
 def _ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers, about so many, that cover low to high."""
+    """About `about` round numbers that cover low to high."""
     rough = ((high - low) or 1.0) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)

@@ -1,4 +1,4 @@
-"""What `flowscore bench` is told."""
+"""The settings of `flowscore bench`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,30 +15,30 @@ class BenchSettings(ScoringOptions):
     """Settings of `flowscore bench`, with the options of the scoring runs that it measures."""
 
     case: Flag[list[str]] = Field([], description="a case to measure; repeat for several")
-    list_cases: Annotated[bool, Named("--list")] = Field(False, description="name the cases and end")
+    list_cases: Annotated[bool, Named("--list")] = Field(False, description="list the cases and end")
     measure: Flag[list[str]] = Field([], description="in-memory, decode-only or end-to-end; repeat for several")
-    plan: Flag[int | None] = Field(None, ge=1, description="instead: estimate a run over so many images")
-    nodes: Flag[int] = Field(8, ge=1, description="of --plan: for 1, 2, 4, ... and so many nodes")
-    size: Flag[str | None] = Field(None, description="WIDTHxHEIGHT of the images as they are stored")
+    plan: Flag[int | None] = Field(None, ge=1, description="estimate a run over this many images instead of measuring one")
+    nodes: Flag[int] = Field(8, ge=1, description="--plan estimates for 1, 2, 4, ... and this many nodes")
+    size: Flag[str | None] = Field(None, description="WIDTHxHEIGHT of the stored images")
     store: Flag[str | None] = Field(None, description="place for made-up images and tables: s3://bucket/prefix or a path")
     input: Flag[str | None] = Field(None, description="images of your own instead of made-up ones")
     output: Flag[str | None] = Field(None, description="an empty place for the tables, with --input; not cleaned up")
     model: Flag[str | None] = Field(None, description="directory of the trained model; default: an untrained one")
     images: Flag[int] = Field(2000, ge=1, description="how many images to make up")
     in_memory_images: Annotated[int, Named("--in-memory")] = Field(
-        960, ge=1, description="images of end-to-end's in-memory parts"
+        960, ge=1, description="images in memory for parts of end-to-end"
     )
-    seconds: Flag[float] = Field(10.0, ge=0, lt=86_400, description="of each rate that is measured from memory")
-    precision: Flag[str | None] = Field(None, description="of untrained models: float32 or bf16")
-    image_size: Flag[int | None] = Field(None, description="of the untrained model without --case, pixels")
+    seconds: Flag[float] = Field(10.0, ge=0, lt=86_400, description="length of each measurement from memory")
+    precision: Flag[str | None] = Field(None, description="precision of untrained models: float32 or bf16")
+    image_size: Flag[int | None] = Field(None, description="input size of the untrained model without --case, pixels")
     csv_file: Annotated[Path | None, Named("--csv")] = Field(
         None, description="append the figures to this file; --plan reads it"
     )
-    save: Flag[bool] = Field(False, description="append them to docs/benchmarks/throughput/HARDWARE.csv")
+    save: Flag[bool] = Field(False, description="append the figures to docs/benchmarks/throughput/HARDWARE.csv")
     cases: dict[str, Case] = Field({}, description="further cases by name")
-    prices: Prices = Field(Prices(), description="what a node is and costs, for --plan")
+    prices: Prices = Field(Prices(), description="size and price of a node, for --plan")
 
     def scoring_run(self, model: str, input: str, output: str) -> ScoreSettings:
-        """Settings of one scoring run that is measured."""
+        """The settings of one measured scoring run."""
         options = {name: getattr(self, name) for name in ScoringOptions.model_fields}
         return ScoreSettings(model=model, input=input, output=output, **options)

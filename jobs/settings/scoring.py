@@ -1,4 +1,4 @@
-"""What `flowscore score` is told; its options without model and places are those of `flowscore bench` too."""
+"""The settings of `flowscore score`; `flowscore bench` shares all of them but model and places."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from pipeline.stages.cluster import Resources
 
 
 class ScoringOptions(BaseModel):
-    """How a scoring run reads, computes and publishes, whatever its model and its places are."""
+    """How a scoring run reads, computes and publishes, for any model and any places."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,14 +26,14 @@ class ScoringOptions(BaseModel):
         SourceOptions(), description="how images are found, cut into work units and named"
     )
     device: Flag[str] = Field("auto", description="auto, cpu or cuda")
-    address: Flag[str | None] = Field(None, description="Ray cluster to join; default RAY_ADDRESS, else this machine")
-    # Images are flagged by their regions, since verdicts need a calibration, which may come later.
+    address: Flag[str | None] = Field(None, description="Ray cluster to join; default: RAY_ADDRESS, else this machine")
+    # Regions choose the images, since verdicts need a calibration, which may come later.
     explain: Flag[Method | None] = Field(
-        None, description="method by which images with a region are explained; another method is another run"
+        None, description="method that explains images with a region; another method is another run"
     )
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
-    max_image_pixels: int | None = Field(None, gt=0, description="pixels of one image at most; larger ones are in `errors`")
-    max_decode_bytes: int | None = Field(None, gt=0, description="bytes of memory that the decoder's process may take")
+    max_image_pixels: int | None = Field(None, gt=0, description="most pixels of one image; larger ones go to `errors`")
+    max_decode_bytes: int | None = Field(None, gt=0, description="most bytes of memory that the decoder's process may take")
     timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
     resources: Resources = Field(Resources(), description="how the stages share the machines")
     limits: Annotated[RunLimits, Flags("max_error_share", "accept_errors")] = Field(
@@ -53,13 +53,13 @@ class ScoreSettings(ScoringOptions):
     input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
     white_level: Flag[int | None] = Field(
-        None, ge=255, le=FULL_16_BIT, description="sample of a 16-bit grey image that is white; default: the model's"
+        None, ge=255, le=FULL_16_BIT, description="sample that is white in a 16-bit grey image; default: the model's"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _input_of_the_source(cls, settings: Any) -> Any:
-        """A file may also say `source: {input_uri: ...}`; `input` wins."""
+        """Accepts `source: {input_uri: ...}` too, as a file may have it; `input` wins."""
         source = settings.get("source", {}) if isinstance(settings, dict) else None
         if source is None and isinstance(settings, dict):
             return {**settings, "source": {}}
@@ -69,5 +69,5 @@ class ScoreSettings(ScoringOptions):
         return settings
 
     def source_of_input(self) -> SourceConfig:
-        """The input with the options that it is read with."""
+        """The input with its reading options."""
         return self.source.at(self.input)

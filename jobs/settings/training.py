@@ -1,4 +1,4 @@
-"""What `flowscore train` is told."""
+"""The settings of `flowscore train`."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,7 +11,7 @@ from pipeline.input.config import SourceConfig, SourceOptions
 
 
 class TrainSettings(BaseModel):
-    """Settings of `flowscore train`: its flags, and what only a --config file sets (training, hyperparameters, ...)."""
+    """Settings of `flowscore train`: its flags, and those that only a --config file sets (training, hyperparameters, ...)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,36 +25,36 @@ class TrainSettings(BaseModel):
     )
     backbone: Flag[str] = Field("mobilenetv1_100", description="a timm model")
     taps: tuple[str | int, ...] = Field(
-        (), description="layers of the backbone that are read; default: the deepest of reduction <= 16"
+        (), description="layers of the backbone to read; default: the deepest of reduction <= 16"
     )
     backbone_kwargs: dict[str, Any] = Field({}, description="arguments of the timm model")
     weights: Flag[str] = Field("auto", description="auto, hub, none or a safetensors file")
-    image_size: Flag[tuple[int, int]] = Field((256, 256), description="N or HEIGHTxWIDTH, pixels; a tile's with --aspect tile")
+    image_size: Flag[tuple[int, int]] = Field((256, 256), description="N or HEIGHTxWIDTH, pixels; of a tile with --aspect tile")
     aspect: Flag[Literal["squash", "keep", "tile"]] = Field(
         "squash", description="how images get that size: squash, keep (padded) or tile (cut, at full resolution)"
     )
-    overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour sees too")
+    overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour also covers")
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
-    tiles_per_image: int = Field(16, ge=1, description="tiles of an image that are trained on, at most")
-    epochs: Flag[int | None] = Field(None, description="at most so many epochs; also `epochs` of `training`")
+    tiles_per_image: int = Field(16, ge=1, description="most tiles of an image that are trained on")
+    epochs: Flag[int | None] = Field(None, description="most epochs; also `epochs` of `training`")
     white_level: Flag[int] = Field(
         FULL_16_BIT,
         ge=255,
         le=FULL_16_BIT,
-        description="sample of a 16-bit grey image that is white: 4095 for a 12-bit camera; kept in the model",
+        description="sample that is white in a 16-bit grey image: 4095 for a 12-bit camera; kept in the model",
     )
     seed: Flag[int] = Field(0, ge=0, lt=1 << 63, description="same seed, same machine: same model")
     device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
-    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="of convolutions; auto: bf16 where it is native")
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="type of convolutions; auto: bf16 if native")
     key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
     members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))
     follow_links: Flag[bool] = Field(False, description=str(SourceOptions.model_fields["follow_links"].description))
     group_key: Flag[str | None] = Field(None, description="key column whose images stay on one side; default: the lot")
     calibration_share: Flag[float] = Field(0.2, ge=0, lt=0.9, description="share of good images kept for calibrate, by group")
-    selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that stops the training; 0: fixed epochs")
-    patience: int = Field(4, ge=1, description="epochs in a row that must be clearly worse before the training stops")
+    selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that shows when to stop; 0: fixed epochs")
+    patience: int = Field(4, ge=1, description="clearly worse epochs in a row that stop the training")
     region_share: float = Field(
-        0.05, gt=0, lt=1, description="share of held-out good images that may have a region: sets the map's threshold"
+        0.05, gt=0, lt=1, description="share of held-out good images that may have a region; sets the map's threshold"
     )
     exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line")
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
@@ -92,5 +92,5 @@ class TrainSettings(BaseModel):
         return SourceConfig(input_uri=self.input, **shared)
 
     def fit_settings(self) -> dict[str, Any]:
-        """`training` with the epochs of the flag."""
+        """`training` with the flag's epochs."""
         return self.training if self.epochs is None else {**self.training, "epochs": self.epochs}

@@ -92,7 +92,7 @@ def test_a_plan_from_kept_figures_without_a_price(ask, figures):
         "--case", "tiny", "--plan", 3600, "--size", "64x48", "--csv", figures, "--nodes", 3, prices={"cpus_per_node": 7}
     )
     lines = lines.out.splitlines()
-    assert "start, reading, committing and finalize are not in the estimate" in lines[2]
+    assert "so the estimate leaves out start, reading, committing and finalize" in lines[2]
     # 20 ms to decode and 50 to score on 7 cores: 10 ms an image
     assert [line.split() for line in lines[-5:-1]] == [
         ["nodes", "hours", "GPU-hours", "USD", "limit"],
@@ -133,5 +133,5 @@ def test_an_output_that_holds_something_is_not_written_into(ask, tmp_path):
     (tmp_path / "tables" / "kept.txt").write_text("of somebody else")
     places = {"input": str(tmp_path), "output": str(tmp_path / "tables")}
     shown = ask("--case", "tiny", "--measure", "end-to-end", code=2, **places)
-    assert "--output must be a place that is empty" in shown.err and "kept.txt" in shown.err
+    assert "--output must be an empty place" in shown.err and "kept.txt" in shown.err
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["kept.txt"]

@@ -61,7 +61,7 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
     (place / "bad" / "notes.png").write_text("no image")
     assert explain(place, "bad", tmp_path / "out", "--good", str(place / "good")) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert "the model scores in bf16; its explanations and their scores are computed in float32" in shown
+    assert "the model scores in bf16; explanations and their scores are computed in float32" in shown
     assert any(line.startswith("cam left out: method must suit the detector") for line in shown)
     assert any(line.startswith("notes.png left out: the bytes are no JPEG") for line in shown)
     lines = [line for line in shown if "  score " in line]

@@ -95,7 +95,7 @@ def test_report_and_contact_sheet(where, tmp_path, report, request):
     assert sum(address.startswith("data:image/jpeg") for address in page.addresses) == 4
     assert "20 planned = 18 scored + 2 that could not be scored" in text
     assert "a.tar › 2.jpg" in text and "04.jpg" in text, "the two with a spot"
-    assert "Boxes lie" not in text and "score" in text and "region · score" not in text, "no regions were computed"
+    assert "Boxes mark" not in text and "score" in text and "region · score" not in text, "no regions were computed"
     assert "not calibrated" in text and "image is flagged" in text
     assert "lot L2 · line saw" in text and "truncated" in text and "not_an_image" in text
     assert "<13> & co.jpg" in text and "<13>" not in (tmp_path / "r.html").read_text(), "what comes from outside is escaped"
@@ -110,7 +110,7 @@ def test_regions_are_drawn_and_counted(tmp_path, report):
     report(tmp_path / "out", "--html", tmp_path / "r.html", "--png", tmp_path / "w.png", "--worst", "3")
     _, text = read(tmp_path / "r.html")
     assert text.count("1 region · score") == 2 and text.count("0 regions · score") == 1
-    assert "Boxes lie around regions" in text
+    assert "Boxes mark regions" in text
     with Image.open(tmp_path / "w.png") as sheet:
         assert (np.asarray(sheet) == BOX).all(axis=-1).sum() > 2 * 60
 

@@ -211,7 +211,7 @@ def test_a_linked_data_set_is_trained_from_when_asked(goods: Path, config: Path,
         (tmp_path / "linked" / f"{number}.png").symlink_to(path)
     flags = ("--selection-share", "0", "--epochs", "1")
     assert train(tmp_path / "linked", tmp_path / "model", config, *flags) == 2
-    assert "20 links there are not followed: add --follow-links" in capsys.readouterr().err
+    assert "Add --follow-links: 20 links there are not followed" in capsys.readouterr().err
     assert train(tmp_path / "linked", tmp_path / "model", config, *flags, "--follow-links") == 0
     assert artifact.read(tmp_path / "model").config.trained["images"] == 20
 

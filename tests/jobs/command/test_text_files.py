@@ -54,7 +54,7 @@ def test_the_line_that_excel_reads_its_separator_from(tmp_path):
         ("a.jpg\nB\u00fc.jpg\n".encode("cp1252"), "Line 2 has the byte 0xfc, which is 'ü' in Windows-1252. Save it as UTF-8."),
         (codecs.BOM_UTF8 + "ö\n".encode("cp1252"), "Line 1 has the byte 0xf6, which is 'ö' in Windows-1252"),
         ("5 \u20ac.jpg".encode("cp1252"), "Line 1 has the byte 0x80, which is '€' in Windows-1252"),
-        ("a.jpg\r\n".encode("utf-16-le"), "zero bytes, as UTF-16 without a mark"),
+        ("a.jpg\r\n".encode("utf-16-le"), "zero bytes, like UTF-16 without a mark"),
         (codecs.BOM_UTF16_LE + b"a\0b", "It says UTF-16 and is not"),
         (b"\x89PNG\r\n\x1a\n\0\0", "Line 1 has the byte 0x89"),
     ],

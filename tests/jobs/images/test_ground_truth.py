@@ -41,7 +41,7 @@ def test_masks_of_turned_images(orientation: int, suffix: str, tmp_path: Path) -
     mask = touch(root / "ground_truth/hole/000_mask.png", mark=True)
     expected = upright(tmp_path, orientation)
     assert np.array_equal(first_mask(root, SIZE[::-1]), expected)
-    assert "on stored pixels of images that EXIF turns: 1" in lines(root)
+    assert "on the stored pixels of images that EXIF turns: 1" in lines(root)
     Image.fromarray(expected).save(mask)
     assert np.array_equal(first_mask(root, SIZE[::-1]), expected) and "EXIF" not in lines(root)
 
@@ -81,7 +81,7 @@ def test_a_mask_with_the_orientation_of_its_image(orientation: int, tmp_path: Pa
 def test_another_size_is_refused_before_scoring(size: tuple[int, int], tmp_path: Path) -> None:
     root = tree(tmp_path, "hole/001.png")
     touch(root / "ground_truth/hole/000.png", size=size, mark=True)
-    with pytest.raises(MaskError, match=rf"of the size of its image; got {size[0]} x {size[1]} pixels.*has 40 x 30"):
+    with pytest.raises(MaskError, match=rf"have the size of its image; got {size[0]} x {size[1]} pixels.*has 40 x 30"):
         GroundTruth(labelled_set(root))
 
 
@@ -103,7 +103,7 @@ def test_all_files_of_a_folder_are_united(tmp_path: Path) -> None:
     expected[2:8, 3:9] = True
     assert np.array_equal(first_mask(root), expected)
     touch(root / "ground_truth/hole/000/002.png", size=(41, 30))
-    with pytest.raises(MaskError, match="of one size and orientation"):
+    with pytest.raises(MaskError, match="have the size and orientation of"):
         GroundTruth(labelled_set(root))
 
 
