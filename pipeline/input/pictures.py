@@ -2,6 +2,8 @@
 
 import re
 
+from pipeline.decode.formats.first_bytes import MEDIA, NO_PICTURES, OTHERS, READ, SHORT
+
 FIRST_BYTES = 512
 """Number of bytes of a file that decide."""
 
@@ -12,14 +14,10 @@ SUFFIXES = frozenset(
         "ppm pgm pbm pnm pam pfm exr hdr tga ico svg eps psd dds pcx sgi dcm dicom qoi mng"
     ).split()
 )
-BEGINNINGS = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\x8aMNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF87a", b"GIF89a"),
-    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"8BPS", b"v/1\x01", b"#?RADIANCE", b"qoif"),
-    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"MMOR", b"II\xbc", b"DDS "),
-)
+BEGINNINGS = tuple({start for starts in (*READ.values(), OTHERS) for start in starts} - {*NO_PICTURES, *SHORT})
 OTHER = re.compile(
     rb"RIFF....WEBP|BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-7]\s+[\d#W]"
-    rb"|....ftyp(?:avi[fs]|he[ivm][cxfs]|mif1|msf1|crx )|.{128}DICM|\s*(?:<\?xml[^>]*>\s*)?<svg",
+    rb"|....ftyp(?:" + b"|".join(map(re.escape, MEDIA)) + rb")|.{128}DICM|\s*(?:<\?xml[^>]*>\s*)?<svg",
     re.DOTALL,
 )
 

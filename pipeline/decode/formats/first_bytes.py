@@ -44,13 +44,18 @@ OTHERS = {  # first bytes of pictures and documents whose format the error names
     b"Lerc2 ": "LERC",
     b"CntZImage ": "LERC",
     b"IIU\0": "Panasonic raw (RW2)",
-    b"IIRO": "Olympus raw (ORF)",
+    **dict.fromkeys((b"IIRO", b"IIRS", b"MMOR"), "Olympus raw (ORF)"),
     b"FUJIFILMCCD-RAW": "Fujifilm raw (RAF)",
     b"FOVb": "Sigma raw (X3F)",
     b"AT&TFORM": "DjVu",
     b"\x89HDF\r\n\x1a\n": "HDF5",
     b"\xd7\xcd\xc6\x9a": "Windows metafile (WMF)",
 }
+NO_PICTURES = (b"%PDF", b"%!PS", b"AT&TFORM", b"\x89HDF\r\n\x1a\n")
+"""Of these: documents and data, which stand beside pictures."""
+SHORT = (b"BM", b"BA", b"\x01\xda", b"\0\0\1\0", b"\0\0\2\0", b"<svg")
+"""Beginnings that other files have too: they name a format only where a picture is expected."""
+
 MEDIA = {  # the brand of an ISO media file
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),

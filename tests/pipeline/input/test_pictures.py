@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.decode.formats.first_bytes import READ
+from pipeline.decode.faults import Undecodable
+from pipeline.decode.formats.first_bytes import MEDIA, NO_PICTURES, OTHERS, READ, SHORT, format_of
 from pipeline.input.pictures import FIRST_BYTES, begins_as_picture, is_picture, named_as_picture
 
 GREY = Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
@@ -42,6 +43,18 @@ def test_every_format_that_is_read_begins_as_a_picture():
         for beginning in beginnings:
             header = b"\0" * 12 + b"\x28\0\0\0" if name == "BMP" else b"\0" * 60
             assert begins_as_picture(beginning + header), (name, beginning)
+
+
+def test_what_the_decoder_names_begins_as_a_picture_unless_it_is_none_or_too_short_to_tell():
+    starts = [*OTHERS, *(b"\0\0\0\x20ftyp" + brand for brand in MEDIA)]
+    assert {start for start in starts if not begins_as_picture(start + b"\1" * 300)} == {*NO_PICTURES, *SHORT} - {
+        b"BM",
+        b"<svg",
+    }
+    for start in starts:
+        with pytest.raises(Undecodable) as fault:
+            format_of(start + b"\1" * 300)
+        assert fault.value.error == "unsupported_format"
 
 
 @pytest.mark.parametrize(
