@@ -9,14 +9,13 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.config import BackboneConfig
-from models.faults import ModelError
+from models.backbones.weights import BackboneError, file_metadata, load_weights
 from models.maps.grids import Maps
 
 log = logging.getLogger(__name__)
@@ -24,10 +23,6 @@ log = logging.getLogger(__name__)
 # Arguments of timm's constructors that a weights file may state in its metadata, and how to read them.
 FILE_KWARGS = {"pad_type": str, "bn_eps": float, "act_layer": str}
 KNOWN_FILES = {"mobilenetv1_100": "assets/weights/mobilenetv1_100_imagenet.safetensors"}  # below FLOWSCORE_ASSETS
-
-
-class BackboneError(ModelError):
-    """A backbone that cannot be built as configured; the message says what to change."""
 
 
 class Backbone(nn.Module):
@@ -132,7 +127,7 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
     default = timm.get_pretrained_cfg(config.name)
     mean, std = (default.mean, default.std) if default else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     if weights not in ("hub", "none"):
-        notes = _file_metadata(weights)
+        notes = file_metadata(weights)
         if notes.get("timm_model", config.name) != config.name:
             raise BackboneError(
                 f"backbone must be {notes['timm_model']!r} for the weights file {weights}; got {config.name!r}. "
@@ -180,7 +175,7 @@ def create(config: BackboneConfig, height: int, width: int) -> Backbone:
     _prune(backbone, _check(backbone, probe), probe)
     if config.weights != "none":
         state = _hub_state(config) if config.weights == "hub" else load_file(config.weights)
-        _load(backbone, state, known, config)
+        load_weights(backbone.model, state, known, config)
     if config.fold_batch_norms:
         _fold_batch_norms(backbone, probe)
     return backbone.to(memory_format=torch.channels_last)
@@ -268,36 +263,3 @@ def _hub_state(config: BackboneConfig) -> dict[str, Tensor]:
     except RuntimeError as error:
         raise BackboneError(f"weights must exist on the hub for {config.name!r}; got: {error}. {fix}.") from error
     return model.state_dict()
-
-
-def _file_metadata(path: str) -> dict[str, str]:
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise BackboneError(
-            f"weights must be auto, hub, none or a safetensors file; got {path!r} ({error}). Check the path and format."
-        ) from error
-
-
-def _load(backbone: Backbone, state: dict[str, Tensor], known: dict[str, torch.Size], config: BackboneConfig) -> None:
-    """Load what the taps need. A file may lack layers that were dropped, but may hold no key the network lacks."""
-    needed = backbone.model.state_dict()
-    missing = [key for key in needed if key not in state]
-    unexpected = [key for key in state if key not in known]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
-        for key, shape in known.items()
-        if key in state and state[key].shape != shape
-    ]
-    faults = [
-        f"{title}: {', '.join(found[:6])}{f' and {len(found) - 6} more' if len(found) > 6 else ''}"
-        for title, found in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
-        if found
-    ]
-    if faults:
-        raise BackboneError(
-            f"weights must fit {config.name} up to its taps {list(config.taps)!r}; got {config.weights!r} with "
-            f"{'; '.join(faults)}. Choose the matching backbone and kwargs, or shallower taps."
-        )
-    backbone.model.load_state_dict({key: state[key] for key in needed})
