@@ -130,14 +130,15 @@ def _wholly_transparent() -> Undecodable:
 
 def _grey_16bit(image: Image.Image, encoded: bytes, white_level: int) -> np.ndarray:
     stored = np.asarray(image)
-    levels = stored.astype(np.uint32)
+    inverted = False
     if isinstance(image, TiffImageFile):
-        if image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE:
-            levels = FULL_16_BIT - levels
+        inverted = image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE
         white = min(white_level, (1 << image.tag_v2[BITS_PER_SAMPLE][0]) - 1)
     else:
         white = png.white(stored, encoded, white_level)
-    scaled = ((np.minimum(levels, white) * 255 + white // 2) // white).astype(np.uint8)
+    levels = np.minimum(stored.astype(np.uint32), white)
+    levels = white - levels if inverted else levels  # the range that is inverted is the one that is used
+    scaled = ((levels * 255 + white // 2) // white).astype(np.uint8)
     if "transparency" not in image.info:
         return scaled
     return _without(scaled, stored == image.info["transparency"])

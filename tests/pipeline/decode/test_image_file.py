@@ -94,3 +94,13 @@ def test_the_depth_of_a_file_is_in_its_header() -> None:
         if case.refused is None:
             deep = case.kind.startswith("16-bit") and case.format in ("PNG", "TIFF")
             assert stores_16bit(case.content) == deep, case.name
+
+
+@pytest.mark.parametrize("white_level", [1023, 4095, 16383])
+def test_white_is_zero_is_inverted_within_the_white_level(white_level: int) -> None:
+    """A camera of 10, 12 or 14 bits whose zero is white: inverting all 16 bits would make everything white."""
+    dark = np.linspace(0, white_level, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, dark, photometric="miniswhite")
+    found = decode_image(sink.getvalue(), DecodeConfig(height=HEIGHT, width=WIDTH, white_level=white_level)).pixels[..., 0]
+    assert np.abs(found - 255 * (1 - dark / white_level)).max() <= 0.51
