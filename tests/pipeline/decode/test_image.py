@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from dangerous_decoders import table as table_of
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 from scipy import ndimage
 
@@ -20,8 +21,7 @@ from pipeline.decode.image import decode_image, grey_statistics
 from pipeline.decode.image_file import load_8bit
 from pipeline.decode.resize import FILTER
 from pipeline.decode.unit import SCHEMA, decode_unit
-from pipeline.input.config import SourceConfig
-from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.encoded_rows import Fault
 
 CONFIG = DecodeConfig(height=48, width=64)
 
@@ -50,10 +50,7 @@ def fault(content, config=CONFIG):
 
 
 def table(*contents):
-    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
-    for number, content in enumerate(contents):
-        rows.add(f"{number}.jpg", content, None)
-    return rows.table()
+    return table_of(contents, "jpg")
 
 
 GREY16 = Image.fromarray(np.linspace(0, 65535, 90 * 60).reshape(60, 90).astype(np.uint16))

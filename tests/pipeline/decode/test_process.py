@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from dangerous_decoders import DECODER, installed, table
 from PIL import Image
 
 from pipeline.decode import process as decode_process
@@ -15,35 +16,11 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.decode.handle import DecoderUnavailable
 from pipeline.decode.process import decode_in_child
 from pipeline.decode.unit import decode_unit
-from pipeline.input.config import SourceConfig
-from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.encoded_rows import Fault
 
 ROOT = Path(__file__).parents[3]
+FOLDERS = [str(Path(__file__).parent), str(ROOT / "tests")]  # of this file and of what it imports
 CONFIG = DecodeConfig(height=24, width=32)
-DECODER = """
-import os, signal, time
-from pipeline.decode.image import decode_image
-
-def decode(encoded, config):
-    match encoded.split(b" ")[0]:
-        case b"segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case b"exit":
-            os._exit(3)
-        case b"raise":
-            raise LookupError("odd tag")
-        case b"killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case b"once":
-            _, pid, encoded = encoded.split(b" ", 2)
-            if os.getpid() == int(pid):
-                os.kill(os.getpid(), signal.SIGKILL)
-        case b"hang":
-            time.sleep(1000)
-        case b"slow":
-            time.sleep(0.3)
-    return decode_image(encoded.removeprefix(b"slow "), config)
-"""
 
 
 def picture(seed):
@@ -56,21 +33,12 @@ def picture(seed):
     return sink.getvalue()
 
 
-def table(contents):
-    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
-    for number, content in enumerate(contents):
-        rows.add(f"{number}.png", content, None)
-    return rows.table()
-
-
 @pytest.fixture
 def dangerous(tmp_path, monkeypatch):
     """A decoder that does to its process what the image says; gives `decode_in_child` with it."""
-    name = f"dangerous_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(DECODER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield lambda contents, timeout_s=20.0, config=CONFIG: decode_in_child(table(contents), config, timeout_s, f"{name}:decode")
-    decoder = decode_process._decoders.pop(f"{name}:decode", None)
+    name = installed(tmp_path, f"dangerous_{tmp_path.name}", monkeypatch)
+    yield lambda contents, timeout_s=20.0, config=CONFIG: decode_in_child(table(contents), config, timeout_s, name)
+    decoder = decode_process._decoders.pop(name, None)
     if decoder and decoder.usable():
         decoder.end()
 
@@ -213,7 +181,7 @@ import sys, time
 from pathlib import Path
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode import process as decode_process
-sys.path[:0] = [sys.argv[1]]
+sys.path[:0] = sys.argv[1:]
 import test_process as t
 decode_process.decode_in_child(t.table([t.picture(0)]), t.CONFIG, 20)
 heavy = sorted({"torch", "ray"} & set(sys.modules))
@@ -223,8 +191,7 @@ time.sleep(1000)
 
 
 def test_the_child_ends_with_its_parent_and_imports_nothing_heavy():
-    folder = str(Path(__file__).parent)
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, folder], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *FOLDERS], stdout=subprocess.PIPE, cwd=ROOT, text=True)
     pid, heavy = parent.stdout.readline().split(" ", 1)
     child = psutil.Process(int(pid))
     assert heavy.strip() == "[]" and child.is_running()
@@ -251,6 +218,7 @@ print(decode_in_child(t.table([b"exit"]), t.CONFIG, 20, "last:decode").table["er
 
 def test_a_process_whose_last_image_ended_the_decoder_ends_without_a_word(tmp_path):
     (tmp_path / "last.py").write_text(DECODER)
-    folders = [str(Path(__file__).parent), str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", LAST, *folders], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", LAST, *FOLDERS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("['decoder_crashed']\n", "", 0)

@@ -14,6 +14,7 @@ import hostile_decoder
 import numpy as np
 import psutil
 import pytest
+from dangerous_decoders import table
 from hostile_decoder import DEEDS
 from PIL import Image
 
@@ -23,8 +24,6 @@ from pipeline.decode.child import GRACE_S
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.process import decode_in_child
 from pipeline.decode.unit import decode_unit
-from pipeline.input.config import SourceConfig
-from pipeline.input.encoded_rows import EncodedRows
 
 ROOT = Path(__file__).parents[3]
 CONFIG = DecodeConfig(height=24, width=32, timezone="Asia/Kathmandu")
@@ -35,13 +34,6 @@ BY_EITHER = {"write a file", "append to a file", "make a folder", "rename a file
 SECRET = "AWS_SECRET_ACCESS_KEY"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes rights away from a process")
-
-
-def table(contents):
-    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
-    for number, content in enumerate(contents):
-        rows.add(f"{number}.png", content, None)
-    return rows.table()
 
 
 @pytest.fixture(scope="module")

@@ -5,36 +5,18 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from dangerous_decoders import installed, table
 from PIL import Image
 
 from models.maps.tiling import Tiling
 from pipeline.decode import tiles as decode_tiles
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InChild, InProcess, TiledUnit
-from pipeline.input.config import SourceConfig
-from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.encoded_rows import Fault
 
 CONFIG = DecodeConfig(height=16, width=24, resize="tile")
 TILING = Tiling((16, 24), (4, 6))
 BATCH = 5
-DECODER = """
-import os, signal, time
-from pipeline.decode.image import decode_image
-
-def decode(encoded, config):
-    match encoded.split(b" ")[0]:
-        case b"exit":
-            os._exit(3)
-        case b"hang":
-            time.sleep(1000)
-        case b"killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case b"once":
-            _, pid, encoded = encoded.split(b" ", 2)
-            if os.getpid() == int(pid):
-                os.kill(os.getpid(), signal.SIGKILL)
-    return decode_image(encoded, config)
-"""
 
 
 def picture(seed, size=(61, 40)):
@@ -42,13 +24,6 @@ def picture(seed, size=(61, 40)):
     pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(sink, "PNG")
     return sink.getvalue()
-
-
-def table(contents):
-    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
-    for number, content in enumerate(contents):
-        rows.add(f"{number}.png", content, None)
-    return rows.table()
 
 
 def read(contents, decoder, batch=BATCH, config=CONFIG, **options):
@@ -60,10 +35,7 @@ def read(contents, decoder, batch=BATCH, config=CONFIG, **options):
 @pytest.fixture
 def dangerous(tmp_path, monkeypatch):
     """Makes a child whose decoder does to its process what the image says."""
-    name = f"dangerous_tiles_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(DECODER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    decoder = InChild(CONFIG, 0.6, f"{name}:decode")
+    decoder = InChild(CONFIG, 0.6, installed(tmp_path, f"dangerous_tiles_{tmp_path.name}", monkeypatch))
     yield decoder
     decoder.close()
 
