@@ -21,14 +21,13 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Any, BinaryIO, TextIO
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
 from pipeline.decode import resize, sandbox
-from pipeline.decode.config import DecodeConfig
+from pipeline.decode.exchange import DecodedRow, Request, rows_line
 from pipeline.decode.geometry import cut_tiles
 from pipeline.decode.unit import decode_rows
 
@@ -59,29 +58,29 @@ def serve(sealed: sandbox.Sealed, request_fd: int, response_fd: int, memory_fd: 
         resize.around_import = lambda: _announced(responses, limit)
         kept: list[np.ndarray | None] = []
         for line in requests:
-            request = json.loads(line)
-            config = DecodeConfig(**request["config"])
+            request = Request.of(line)
+            config = request.config
             limit.set(config.max_decode_bytes)
-            sandbox.limit_cpu(request["timeout_s"] + GRACE_S)
-            memory = mmap.mmap(memory_fd, request["size"])
-            shape = (request["places"], config.height, config.width, 3)
+            sandbox.limit_cpu(request.timeout_s + GRACE_S)
+            memory = mmap.mmap(memory_fd, request.size)
+            shape = (request.places, config.height, config.width, 3)
             pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), MARK_BYTES).reshape(shape)  # (N, H, W, 3)
-            rows: list[dict[str, Any]] = []
-            if "origins" in request:
+            rows: list[DecodedRow] = []
+            if request.origins is not None:
                 image = kept[0]
                 assert image is not None
-                cut_tiles(image, request["origins"], (config.height, config.width), pixels)
+                cut_tiles(image, request.origins, (config.height, config.width), pixels)
                 del image
-                kept = [] if request["last"] else kept
+                kept = [] if request.last else kept
             else:
-                images = _images(memory, MARK_BYTES + pixels.nbytes, request["lengths"], request["timeout_s"])
-                kept = [None] * len(request["lengths"]) if config.resize == "tile" else []
+                images = _images(memory, MARK_BYTES + pixels.nbytes, request.lengths, request.timeout_s)
+                kept = [None] * len(request.lengths) if config.resize == "tile" else []
                 rows = list(decode_rows(images, kept or pixels, config, decode))
                 faulthandler.cancel_dump_traceback_later()
                 del images
             del pixels  # a mapping cannot be closed while an array refers to it
             memory.close()
-            _say(responses, json.dumps(rows, default=datetime.isoformat) + "\n")
+            _say(responses, rows_line(rows))
 
 
 class MemoryLimit:
@@ -135,7 +134,7 @@ def _say(responses: TextIO, line: str) -> None:
     responses.flush()
 
 
-def _images(memory: mmap.mmap, start: int, lengths: list[int], timeout_s: float) -> Iterator[memoryview]:
+def _images(memory: mmap.mmap, start: int, lengths: Sequence[int], timeout_s: float) -> Iterator[memoryview]:
     """The images in place, not copied: a copy that exceeds the memory would count as a fault of the image."""
     armed = -REARM_S
     for index, length in enumerate(lengths):

@@ -13,14 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.child import IMPORTING, MARK_BYTES, READY, START_TIMEOUT_S
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.exchange import DecodedRow, Request, rows_of
 from pipeline.decode.faults import DecodeError
 
 START = (
@@ -104,48 +105,47 @@ class Decoder:
 
     def decode(
         self, images: list[pa.Buffer], config: DecodeConfig, timeout_s: float, pixels: np.ndarray, rows: list[int]
-    ) -> list[dict[str, Any]] | Lost:
+    ) -> list[DecodedRow] | Lost:
         """What `decode_rows` gives for the images; the pixels of image i go to `pixels[rows[i]]` (H, W, 3).
 
         After `Lost` the process is gone. `timeout_s` is for one image.
         """
-        return self._ask(images, config, timeout_s, {}, len(images), lambda decoded: pixels.__setitem__(rows, decoded))
+        request = self._request(images, config, timeout_s, len(images))
+        return self._ask(images, request, lambda decoded: pixels.__setitem__(rows, decoded))
 
-    def open(self, image: pa.Buffer, config: DecodeConfig, timeout_s: float) -> dict[str, Any] | Lost:
+    def open(self, image: pa.Buffer, config: DecodeConfig, timeout_s: float) -> DecodedRow | Lost:
         """As `decode` for one image, whose pixels stay with the process for `tiles`. config.resize is `tile`."""
-        answer = self._ask([image], config, timeout_s, {}, 0)
+        answer = self._ask([image], self._request([image], config, timeout_s, 0))
         return answer if isinstance(answer, Lost) else answer[0]
 
     def tiles(self, origins: list[tuple[int, int]], config: DecodeConfig, timeout_s: float, last: bool) -> np.ndarray | Lost:
         """Tiles of the opened image, (n, H, W, 3) uint8, at (top, left) px. last: the image is no longer needed."""
         tiles = np.empty((len(origins), config.height, config.width, 3), np.uint8)
-        request = {"origins": origins, "last": last}
-        answer = self._ask([], config, timeout_s, request, len(origins), lambda cut: np.copyto(tiles, cut))
+        asked = replace(self._request([], config, timeout_s, len(origins)), origins=tuple(origins), last=last)
+        answer = self._ask([], asked, lambda cut: np.copyto(tiles, cut))
         return answer if isinstance(answer, Lost) else tiles
 
+    @staticmethod
+    def _request(images: list[pa.Buffer], config: DecodeConfig, timeout_s: float, places: int) -> Request:
+        """The images, and shared memory for them and for `places` pictures of the input's size."""
+        lengths = tuple(image.size for image in images)
+        size = MARK_BYTES + places * config.height * config.width * 3 + sum(lengths)
+        return Request(config, places, size, timeout_s, lengths)
+
     def _ask(
-        self,
-        images: list[pa.Buffer],
-        config: DecodeConfig,
-        timeout_s: float,
-        request: dict[str, Any],
-        places: int,
-        take: Callable[[np.ndarray], None] | None = None,
-    ) -> list[dict[str, Any]] | Lost:
-        """Send a request with shared memory for `places` pictures of the input's size; `take` gets them, (n, H, W, 3)."""
-        shape = (places, config.height, config.width, 3)
-        start = MARK_BYTES + int(np.prod(shape))
-        size = start + sum(image.size for image in images)
-        lengths = [image.size for image in images]
-        request |= {"config": config.model_dump(), "lengths": lengths, "places": places, "size": size, "timeout_s": timeout_s}
+        self, images: list[pa.Buffer], request: Request, take: Callable[[np.ndarray], None] | None = None
+    ) -> list[DecodedRow] | Lost:
+        """Send a request with its images; `take` gets the pictures, (n, H, W, 3)."""
+        shape = (request.places, request.config.height, request.config.width, 3)
+        start, timeout_s = request.size - sum(request.lengths), request.timeout_s
         os.ftruncate(self._log.fileno(), 0)
-        os.ftruncate(self._memory, size)  # grown from 0: all zeros
-        with mmap.mmap(self._memory, size) as memory:
+        os.ftruncate(self._memory, request.size)  # grown from 0: all zeros
+        with mmap.mmap(self._memory, request.size) as memory:
             for image in images:
                 memory[start : start + image.size] = image
                 start += image.size
             with contextlib.suppress(BrokenPipeError):  # it just died; the missing answer says so
-                self._requests.write(json.dumps(request) + "\n")
+                self._requests.write(request.line())
                 self._requests.flush()
             answer = self._answer(timeout_s, lambda: _mark(memory, len(images)))
             if not answer:
@@ -155,7 +155,7 @@ class Decoder:
                 take(decoded)
                 del decoded  # a mapping cannot be closed while an array refers to it
         os.ftruncate(self._memory, 0)  # an idle decoder holds no memory
-        return [_with_time(row) for row in json.loads(answer)]
+        return rows_of(answer)
 
     def died(self) -> str:
         """How it ended. Waits if it is about to end: its pipe closes before it is gone."""
@@ -221,11 +221,6 @@ def _mark(memory: mmap.mmap, images: int) -> int:
 def _search_path() -> list[str]:
     """sys.path for a process with another working directory; an entry that is not a path belongs to an import hook."""
     return [os.path.abspath(entry) if not entry or os.path.exists(entry) else entry for entry in sys.path]
-
-
-def _with_time(row: dict[str, Any]) -> dict[str, Any]:
-    taken = row.get("captured_at")
-    return row | {"captured_at": datetime.fromisoformat(taken)} if taken else row
 
 
 def _unlinked_file() -> int:

@@ -2,12 +2,12 @@
 
 import atexit
 import threading
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.exchange import DecodedRow
 from pipeline.decode.handle import Decoder, Lost
 from pipeline.decode.unit import Decoded, decoded_table
 
@@ -29,7 +29,7 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
     Raises DecoderUnavailable when no child can be started.
     """
     pixels = np.zeros((table.num_rows, config.height, config.width, 3), np.uint8)
-    rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
+    rows = [DecodedRow()] * table.num_rows
     pending = [[index for index, cell in enumerate(table["encoded"]) if cell.is_valid]]
     killed = 0
     with _lock:
@@ -47,7 +47,7 @@ def decode_in_child(table: pa.Table, config: DecodeConfig, timeout_s: float, dec
             killed = killed + 1 if answer.by_kill and len(indices) == 1 else 0
             if answer.by_timeout or (len(indices) == 1 and killed in (0, KILLED_TRIES)):
                 error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
-                rows[suspect[0]] = {"stage": "decode", "error": error, "message": answer.message}
+                rows[suspect[0]] = DecodedRow.failed(error, answer.message)
                 suspect, killed = [], 0
             pending += [after, suspect, before]
     return Decoded(pixels, decoded_table(table, rows))

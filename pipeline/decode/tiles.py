@@ -6,20 +6,20 @@ bounds what crosses to the scorer.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from models.maps.tiling import TileGrid, Tiling
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.exchange import DecodedRow
 from pipeline.decode.geometry import cut_tiles, tiled_size
 from pipeline.decode.handle import Decoder, Lost
 from pipeline.decode.process import DECODE, KILLED_TRIES
 from pipeline.decode.unit import decode_rows, decoded_table
 
 Answer = TypeVar("Answer")
-Row = dict[str, Any]
 
 
 class TileBatch(NamedTuple):
@@ -36,10 +36,10 @@ class TileBatch(NamedTuple):
 class TileDecoder(Protocol):
     """Decodes one image after the other and cuts tiles of the last one."""
 
-    def open(self, encoded: pa.Buffer) -> Row:
-        """The columns of the image, or its fault, as `decode_rows` gives them."""
+    def open(self, encoded: pa.Buffer) -> DecodedRow:
+        """The row of the image, as `decode_rows` gives it."""
 
-    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | Row:
+    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | DecodedRow:
         """Tiles (n, H, W, 3) uint8 at (top, left) px, or the fault that ended the image. last: no more will be asked for."""
 
 
@@ -57,7 +57,7 @@ class InProcess:
         assert image is not None
         return image
 
-    def open(self, encoded: pa.Buffer) -> Row:
+    def open(self, encoded: pa.Buffer) -> DecodedRow:
         self._kept[0] = None
         (row,) = decode_rows([encoded.to_pybytes()], self._kept, self._config)
         return row
@@ -83,15 +83,15 @@ class InChild:
         self._encoded = pa.py_buffer(b"")
         self._killed = 0
 
-    def open(self, encoded: pa.Buffer) -> Row:
+    def open(self, encoded: pa.Buffer) -> DecodedRow:
         self._encoded, self._holder, self._killed = encoded, None, 0
         return self._tried(self._open)
 
-    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | Row:
-        def cut(decoder: Decoder) -> np.ndarray | Row | Lost:
+    def tiles(self, origins: list[tuple[int, int]], last: bool) -> np.ndarray | DecodedRow:
+        def cut(decoder: Decoder) -> np.ndarray | DecodedRow | Lost:
             if decoder is not self._holder:
                 row = self._open(decoder)
-                if isinstance(row, Lost) or "error" in row:
+                if isinstance(row, Lost) or row.error is not None:
                     return row
             return decoder.tiles(origins, self._config, self._timeout_s, last)
 
@@ -102,12 +102,12 @@ class InChild:
         if self._decoder is not None and self._decoder.usable():
             self._decoder.end()
 
-    def _open(self, decoder: Decoder) -> Row | Lost:
+    def _open(self, decoder: Decoder) -> DecodedRow | Lost:
         row = decoder.open(self._encoded, self._config, self._timeout_s)
         self._holder = decoder
         return row
 
-    def _tried(self, ask: Callable[[Decoder], Answer | Lost]) -> Answer | Row:
+    def _tried(self, ask: Callable[[Decoder], Answer | Lost]) -> Answer | DecodedRow:
         while True:
             if self._decoder is None or not self._decoder.usable():
                 self._decoder = Decoder(self._decode, self._config.max_decode_bytes)
@@ -117,7 +117,7 @@ class InChild:
             self._killed += answer.by_kill
             if not answer.by_kill or self._killed == KILLED_TRIES:
                 error = "decoder_timeout" if answer.by_timeout else "decoder_crashed"
-                return {"stage": "decode", "error": error, "message": answer.message}
+                return DecodedRow.failed(error, answer.message)
 
 
 class TiledUnit:
@@ -141,7 +141,7 @@ class TiledUnit:
     ) -> None:
         self._table, self._config, self._tiling, self._batch, self._decoder = table, config, tiling, batch, decoder
         self._chosen = chosen
-        self._rows: list[Row] = [{} for _ in range(table.num_rows)]
+        self._rows = [DecodedRow()] * table.num_rows
         self.count = table.num_rows
         self.decode_s = 0.0
 
@@ -159,16 +159,17 @@ class TiledUnit:
         clock = time.perf_counter()
         row = self._rows[position] = self._decoder.open(encoded)
         self.decode_s += time.perf_counter() - clock
-        if "error" in row:
+        if row.error is not None:
             return
-        width, height = tiled_size((row["width"], row["height"]), self._config)
+        assert row.width is not None and row.height is not None
+        width, height = tiled_size((row.width, row.height), self._config)
         grid = self._tiling.grid((height, width))
         origins = grid.origins[self._chosen(position, grid)].tolist()
         for first in range(0, len(origins), self._batch):
             clock = time.perf_counter()
             tiles = self._decoder.tiles(origins[first : first + self._batch], first + self._batch >= len(origins))
             self.decode_s += time.perf_counter() - clock
-            if isinstance(tiles, dict):
+            if isinstance(tiles, DecodedRow):
                 self._rows[position] = tiles
                 return
             yield TileBatch(position, grid, tiles)

@@ -1,12 +1,13 @@
 """Decodes all images of a unit in this process: pixels, and a row for each image."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.exchange import DecodedRow
 from pipeline.decode.faults import Undecodable, damaged
 from pipeline.decode.image import Picture, decode_image
 from schemas.commit import DECODED
@@ -38,34 +39,30 @@ def decode_rows(
     pixels: np.ndarray | list[np.ndarray | None],
     config: DecodeConfig,
     decode: Callable[[bytes, DecodeConfig], Picture] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps each in its own size; yields the columns
-    of each, or its fault, or {} for None."""
+) -> Iterator[DecodedRow]:
+    """Decode images one by one into `pixels`, (N, H, W, 3) or a list of N that keeps each in its own size; yields the row of
+    each, an empty one for None."""
     for index, content in enumerate(encoded):
         if content is None:
-            yield {}
+            yield DecodedRow()
             continue
         try:
             picture = (decode or decode_image)(bytes(content), config)
         except Undecodable as fault:  # not kept: its traceback would keep `pixels`, which may be shared memory
-            yield _failed(fault)
+            yield DecodedRow.undecodable(fault)
             continue
         except MemoryError as error:
-            yield _failed(damaged("image", error))
+            yield DecodedRow.undecodable(damaged("image", error))
             continue
         pixels[index] = picture.pixels
-        yield {field.name: getattr(picture, field.name) for field in DECODED}
+        yield DecodedRow.of(picture)
 
 
-def _failed(fault: Undecodable) -> dict[str, Any]:
-    return {"stage": "decode", "error": fault.error, "message": str(fault)}
-
-
-def decoded_table(table: pa.Table, rows: list[dict[str, Any]]) -> pa.Table:
+def decoded_table(table: pa.Table, rows: list[DecodedRow]) -> pa.Table:
     """`SCHEMA` rows: rows of the encoded table with what `decode_rows` says; faults of the read stage stay."""
     columns = []
     for column in SCHEMA:
-        cells = [row.get(column.name) for row in rows]
+        cells = [getattr(row, column.name, None) for row in rows]
         if column.name in table.column_names:
             earlier = table[column.name]
             cells = [new if new is not None else old.as_py() for new, old in zip(cells, earlier, strict=True)]
