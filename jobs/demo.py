@@ -43,6 +43,7 @@ def main(settings: DemoSettings) -> None:
     started = time.monotonic()
     directory, images, seed = settings.directory, settings.images, settings.seed
     check_folder("--directory", directory)
+    directory.mkdir(parents=True, exist_ok=True)
     for name in ("model", "tables"):
         shutil.rmtree(directory / name, ignore_errors=True)
     with s3_server() as endpoint:

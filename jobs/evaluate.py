@@ -184,6 +184,7 @@ def main(settings: EvaluateSettings) -> None:
         check_file("--json", settings.json_file)
     report = evaluate(settings)
     if settings.json_file is not None:
+        settings.json_file.parent.mkdir(parents=True, exist_ok=True)
         settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(table(report))
     for note in report["notes"]:

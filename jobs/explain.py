@@ -85,6 +85,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
     work = _Work(opened, settings, [pixels for _, pixels in good])
+    settings.output.mkdir(parents=True, exist_ok=True)
     report = {
         "model": opened.config.name,
         "model_digest": opened.model_digest,

@@ -64,6 +64,7 @@ def main(settings: QuerySettings) -> None:
 
 def _write_parquet(answer: Answer, path: Path) -> None:
     reader = answer.to_arrow_reader(BATCH_ROWS)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)

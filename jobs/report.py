@@ -72,11 +72,13 @@ def main(settings: ReportSettings) -> None:
         scale = colour_scale(connection, facts.model, facts.run_id)
         shown = show(images, facts, scale)
         if html is not None:
+            html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(page(tables, facts, images, shown, scale, settings.output), encoding="utf-8")
             print(f"report: {html}")
     if png is not None:
         title = f"{facts.model}: the {len(shown)} highest scores of {facts.scored:,}"
         subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC; heat maps on one colour scale"
+        png.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(shown, title, subtitle).save(png)
         print(f"worst images: {png}")
 

@@ -47,6 +47,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         artifact.check_place(place)
     if settings.workspace is not None:
         check_folder("workspace", settings.workspace)
+        settings.workspace.mkdir(parents=True, exist_ok=True)
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)

@@ -1,5 +1,6 @@
 """Whether what a verb is to write can be written, asked before the work whose result would be lost."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -8,7 +9,7 @@ from jobs.command.errors import UsageError
 
 
 def check_file(flag: str, path: Path) -> None:
-    """Makes the file's folder. Raises UsageError where no file can be written at the path."""
+    """Raises UsageError where no file can be written at the path. Leaves nothing behind."""
     if os.path.isdir(path):
         raise UsageError(flag, "a file that can be written", str(path), "It is a folder: add a file's name.")
     if not os.path.exists(path):
@@ -18,7 +19,8 @@ def check_file(flag: str, path: Path) -> None:
 
 
 def check_folder(flag: str, folder: Path) -> None:
-    """Makes the folder. Raises UsageError where no file can be written in it."""
+    """Raises UsageError where the folder cannot be made, or no file can be written in it. Leaves nothing behind."""
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -26,3 +28,7 @@ def check_folder(flag: str, folder: Path) -> None:
     except OSError as error:
         fix = f"{error.strerror}. Choose another place."
         raise UsageError(flag, "in a folder that can be written", str(folder), fix) from error
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):  # it was not made, or somebody has put something in it
+                each.rmdir()

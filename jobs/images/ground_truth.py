@@ -157,7 +157,7 @@ def _united(masks: list[Defect], paths: tuple[Path, ...]) -> NDArray[np.bool_]:
     for mask, path in zip(masks, paths, strict=True):
         if mask.pixels.shape != first.pixels.shape or mask.upright != first.upright:
             sizes = f"{_size(mask.pixels.shape)} and {_size(first.pixels.shape)}"
-            raise MaskError(f"{path} must have the size and orientation of {paths[0]}; got {sizes}. Write both alike.")
+            raise MaskError(f"{path} must be of the size and orientation of {paths[0]}; got {sizes}. Write both alike.")
     return np.logical_or.reduce([mask.pixels for mask in masks])
 
 
@@ -191,7 +191,7 @@ def _ways(mask: Defect, image: LabelledImage, stored: Stored) -> Iterator[bool]:
 
 def _other_size(image: LabelledImage, found: tuple[int, ...], size: tuple[int, int]) -> MaskError:
     return MaskError(
-        f"{image.masks[0]} must have the size of its image; got {_size(found)}, and test/{image.key} has {_size(size)}. "
+        f"{image.masks[0]} must be of its image's size; got {_size(found)}, and test/{image.key} has {_size(size)}. "
         "Draw or scale it to that size, without values in between."
     )
 

@@ -12,9 +12,12 @@ from jobs.command.places import check_file, check_folder
 MODEL = ("--model", "no-model")
 
 
-def test_a_file_gets_its_folder_and_is_not_made(tmp_path: Path) -> None:
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
     check_file("--json", tmp_path / "a" / "b" / "figures.json")
-    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    check_folder("--output", tmp_path / "there" / "new")
+    check_folder("--output", tmp_path / "there")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:

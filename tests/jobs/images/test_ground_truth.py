@@ -81,7 +81,7 @@ def test_a_mask_with_the_orientation_of_its_image(orientation: int, tmp_path: Pa
 def test_another_size_is_refused_before_scoring(size: tuple[int, int], tmp_path: Path) -> None:
     root = tree(tmp_path, "hole/001.png")
     touch(root / "ground_truth/hole/000.png", size=size, mark=True)
-    with pytest.raises(MaskError, match=rf"have the size of its image; got {size[0]} x {size[1]} pixels.*has 40 x 30"):
+    with pytest.raises(MaskError, match=rf"be of its image's size; got {size[0]} x {size[1]} pixels.*has 40 x 30"):
         GroundTruth(labelled_set(root))
 
 
@@ -103,7 +103,7 @@ def test_all_files_of_a_folder_are_united(tmp_path: Path) -> None:
     expected[2:8, 3:9] = True
     assert np.array_equal(first_mask(root), expected)
     touch(root / "ground_truth/hole/000/002.png", size=(41, 30))
-    with pytest.raises(MaskError, match="have the size and orientation of"):
+    with pytest.raises(MaskError, match="be of the size and orientation of"):
         GroundTruth(labelled_set(root))
 
 
