@@ -12,6 +12,8 @@ from pipeline.stages.cluster_address import NoCluster, check_cluster
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch):
+    """No address from outside, a short wait, and no Ray in this process: an earlier test may have left one running."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_USE_TLS", raising=False)
     monkeypatch.setattr(cluster_address, "ANSWER_S", 0.5)
