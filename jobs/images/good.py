@@ -27,7 +27,7 @@ from pipeline.in_process import EncodedUnits
 from pipeline.input.archives import UNSUPPORTED
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
-from pipeline.input.pictures import is_picture
+from pipeline.input.pictures import is_picture, named_as_picture
 from pipeline.scoring.scorer import tiling
 
 MIN_IMAGES = 8
@@ -195,7 +195,10 @@ class Strays:
         """The tables, of schemas/encoded.py, without the rows of such files."""
         for table in tables:
             names, contents = table["key"].to_pylist(), table["encoded"]
-            kept = [is_picture(name, content.as_py()) for name, content in zip(names, contents, strict=True)]
+            kept = [  # an image is copied only if its name does not tell
+                named_as_picture(name) or is_picture(name, content.as_py())
+                for name, content in zip(names, contents, strict=True)
+            ]
             if not all(kept):
                 self.count += kept.count(False)
                 self.example = names[kept.index(False)]

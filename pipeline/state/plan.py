@@ -64,7 +64,7 @@ def plan_slice(state: RunState, config: ScoringConfig, input_store: Store) -> in
     number = earlier[-1] + 1 if earlier else 0
     with tempfile.TemporaryDirectory(prefix="flowscore-plan-") as folder:
         path = Path(folder) / "slice.parquet"
-        _write_slice(path, config, cut(_chain(first, fresh), config, input_store), listing)
+        _write_slice(path, cut(_chain(first, fresh), config, input_store), listing)
         state.store.put_new_file(state.slice_key(number), path)
     return number
 
@@ -101,7 +101,7 @@ def cut(objects: Iterator[Object], config: ScoringConfig, store: Store) -> Itera
             number += 1
 
 
-def _write_slice(path: Path, config: ScoringConfig, units: Iterator[Unit], listing: Listing) -> None:
+def _write_slice(path: Path, units: Iterator[Unit], listing: Listing) -> None:
     counts = {"units": 0, "images": 0, "streams": 0, "size": 0}
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", store_schema=False, **WRITING) as writer:
         while group := list(islice(units, UNITS_PER_ROW_GROUP)):

@@ -100,7 +100,7 @@ def write_partition(job: PartitionJob) -> PartitionFiles:
             if len(duplicates):
                 discard(job.state, added)
                 added, _, _ = _read(job, scratch, skip=duplicates, archives=[])
-            _find_replaced(connection, job, scratch)
+            _find_replaced(connection, job)
             removed: dict[str, list[DataFile]] = {}
             for table in job.tables:
                 merge = _merge if table in SPOOLED else _prune
@@ -176,7 +176,7 @@ def _duplicates(connection: duckdb.DuckDBPyConnection, scratch: Path) -> np.ndar
     return found.to_arrow_table()["ordinal"].to_numpy()
 
 
-def _find_replaced(connection: duckdb.DuckDBPyConnection, job: PartitionJob, scratch: Path) -> None:
+def _find_replaced(connection: duckdb.DuckDBPyConnection, job: PartitionJob) -> None:
     """Create `replaced`: ids of the slice's images, and of earlier rows that came from the same objects."""
     earlier = [uri for table in SPOOLED for uri in _uris(job, table, job.existing[table])]
     same_object = (

@@ -4,8 +4,8 @@ import itertools
 import math
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from dangerous_decoders import table
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import FORMATS
@@ -17,8 +17,6 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.decode.process import DECODE, decode_in_child
 from pipeline.decode.tiles import InChild, TiledUnit
 from pipeline.decode.unit import decode_unit
-from pipeline.input.config import SourceConfig
-from pipeline.input.encoded_rows import EncodedRows
 
 PIXELS = 1 << 20
 TIMEOUT_S = 15.0
@@ -33,13 +31,6 @@ WHOLE = [content for contents, _, _ in FORMATS for content in contents]
 damaged = st.sampled_from(FORMATS).flatmap(
     lambda form: (mutated(form[0], marks=form[1]) | mutated(WHOLE, 2, form[1])).map(form[2]),
 )
-
-
-def table(contents: list[bytes]) -> pa.Table:
-    rows = EncodedRows("s3://bucket", SourceConfig(input_uri="s3://bucket"))
-    for number, content in enumerate(contents):
-        rows.add(str(number), content, None)
-    return rows.table()
 
 
 def check(row: dict) -> None:
