@@ -19,13 +19,24 @@ them, and elsewhere
 from deltalake import DeltaTable
 
 scores = DeltaTable("s3://plant/results/scores")
-night = scores.to_pandas(columns=["uri", "lot", "score"], filters=[("date", "=", "2024-06-03")])
+of_day = [("period", "=", "2024-06"), ("date", "=", "2024-06-03")]
+night = scores.to_pandas(columns=["uri", "lot", "score"], filters=of_day)
 ```
 
-`scores` publishes: an image is there for readers when its row is in `scores`, so join the others from it, on `model`
-and `image_id` (for `maps` and `regions` also on `date` and `unit_id`, which makes it fast). A key pattern such as
-`{line}/{date}/{lot}/{name}` adds its own columns to `scores`. Columns are only ever added. Columns about
-calibration are null as long as the model is not calibrated, and `verdict` is then `not_judged`.
+`period` is the month of an ISO `date`, else `date` itself; it is a partition, so name it in every filter beside the `date`.
+
+A publication changes the tables one after another. `flowscore query`, `flowscore report` and `flowscore.tables` open all of
+them at the last seal, which is one snapshot. With another program:
+
+- Open `scores` first. An image is there for readers when its row is in `scores`.
+- Join `maps` and `regions` from `scores` by (`unit_id`, `image_id`); add `model` and `period`, which makes it fast. They also
+  hold rows of images that were scored again since, until a compaction at least a day later removes them.
+- Take `errors` without the images that are in `scores` for the same model: an image that moves from one table to the other
+  is in both for a moment, and never in neither.
+
+A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores`; they are null in rows of models with
+another pattern. Columns are only ever added. Columns about calibration are null as long as the model is not calibrated, and
+`verdict` is then `not_judged`.
 
 A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
 """

@@ -22,7 +22,11 @@ from jobs.command.entry import run
 from jobs.command.errors import ExitCode
 from jobs.command.flags import Flag
 from pipeline.stages.cluster_address import NoCluster, check_cluster
-from pipeline.state.run_state import RunState, run_ids
+from pipeline.state.ledger import Ledger, OtherLayout, ledgers
+from pipeline.state.plan import read_state
+from pipeline.state.publications import Publications
+from pipeline.state.tally import read_tally
+from pipeline.state.unclosed import unclosed
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from pipeline.storage.store import check_conditional_put, open_store
@@ -31,6 +35,9 @@ GIB = 1 << 30
 LEAST_MEMORY = 4 * GIB
 LEAST_SHARED_MEMORY = 2 * GIB
 LEAST_DISK = 10 * GIB
+SMALL_BYTES = 32 << 20
+MANY_SMALL = 1000
+"""Files of a table above which a query takes longer than a second."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def main(settings: DoctorSettings) -> None:
     if (source := settings.input) is not None:
         checks.append(lambda: readable(source))
     if (output := settings.output) is not None:
-        checks += [lambda: writable(output), lambda: tables(output), lambda: runs(output)]
+        checks += [lambda: writable(output), lambda: tables(output), lambda: state(output)]
     if (model := settings.model) is not None:
         checks.append(lambda: artifact(model, settings.cache_dir.expanduser()))
     failed = 0
@@ -185,6 +192,7 @@ def writable(uri: str) -> Iterator[Finding]:
 def tables(uri: str) -> Iterator[Finding]:
     """Checks protocol and retention of the Delta tables under the output."""
     from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
+    from pipeline.tables.files import data_files
 
     wanted = f"interval {RETENTION_DAYS} days"
     for name in TABLES:
@@ -196,7 +204,9 @@ def tables(uri: str) -> Iterator[Finding]:
         if table is None:
             continue
         protocol, properties = table.protocol(), table.metadata().configuration
-        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}"
+        files = data_files(table)
+        small = sum(file.size < SMALL_BYTES for file in files)
+        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}, {len(files):,} files, {small:,} small"
         kept = {properties.get(f"delta.{key}Duration") for key in ("logRetention", "deletedFileRetention")}
         if protocol.min_reader_version > 1:
             fix = "Some readers cannot open it. Another program raised its protocol; the table's history names it."
@@ -204,31 +214,66 @@ def tables(uri: str) -> Iterator[Finding]:
         elif kept != {wanted}:
             fix = f"Rollback needs {RETENTION_DAYS} days: set both retention properties back to '{wanted}'."
             yield Finding("warn", "tables", f"{text}, keeps removed files for {kept}", fix)
+        elif small > MANY_SMALL:
+            fix = f"`flowscore finalize --output {uri} --compact` merges them; queries get faster."
+            yield Finding("warn", "tables", text, fix)
         else:
             yield Finding("ok", "tables", f"{text}, rollback window {RETENTION_DAYS} days")
 
 
-def runs(uri: str) -> Iterator[Finding]:
-    """Lists scoring runs, their slices that are not published yet, and their last driver."""
+def state(uri: str) -> Iterator[Finding]:
+    """Says what every model has scored there, which slices wait and why, and which publications are not complete."""
     try:
-        for run_id in run_ids(uri):
-            state = RunState(uri, run_id)
-            open_slices = sorted(set(state.slices()) - state.published())
-            if not open_slices:
-                yield Finding("ok", "runs", f"{run_id}: finished, {len(state.published())} slice(s) published")
-                continue
-            names = ", ".join(map(str, open_slices))
-            fix = "Repeat the command that started it; it goes on where it stopped."
-            yield Finding("warn", "runs", f"{run_id}: slice {names} not published; {_driver(state)}", fix)
-    except StorageError as error:
-        yield Finding("fail", "runs", str(error), "Check the output's address and credentials.")
+        yield from _publications(uri)
+        for ledger in ledgers(uri):
+            yield from _ledger(ledger)
+    except (StorageError, OtherLayout) as error:
+        yield Finding("fail", "state", str(error), "Check the output's address and credentials.")
 
 
-def _driver(state: RunState) -> str:
-    epochs = [entry.key for entry in state.store.list(f"{state.prefix}/lease/") if entry.key.endswith(".json")]
+def _publications(uri: str) -> Iterator[Finding]:
+    publications = Publications(uri)
+    seal, written = publications.last_seal(), publications.manifests.newest()
+    when = f", the last at {seal.sealed_at}" if seal.number else ""
+    if written > seal.number:
+        fix = "Any `flowscore score` or `flowscore finalize` completes it; nobody sees half of it meanwhile."
+        yield Finding("warn", "tables", f"publication {written} is written and not complete; {seal.number} are{when}", fix)
+    else:
+        yield Finding("ok", "tables", f"{seal.number} publications{when}")
+
+
+def _ledger(ledger: Ledger) -> Iterator[Finding]:
+    head = read_state(ledger)[1]
+    closed = Publications(ledger.output_uri).last_seal().closed(ledger.model)
+    models = ", ".join(f"{each.digest[:12]} from {each.from_day or 'entry ' + str(each.number)}" for each in head.promotions)
+    last = f", last day {head.last_day}" if head.last_day else ""
+    yield Finding("ok", "model", f"{ledger.model}: published up to slice {closed.through}{last}; scored by {models or 'none'}")
+    if head.rekeyed > closed.rekeyed:
+        text = f"{ledger.model}: a rekey to {head.key_pattern} was stopped; rows still have the columns of the pattern before"
+        yield Finding("warn", "model", text, "Repeat `flowscore rekey`, or let the next `flowscore score` finish it.")
+    for number in unclosed(ledger, closed):
+        tally = read_tally(ledger, number)
+        if tally is None:
+            text = f"{ledger.model}: slice {number} has work units that are not scored; {_driver(ledger)}"
+            yield Finding("warn", "model", text, "Repeat `flowscore score`; it goes on where it stopped.")
+        else:
+            reasons = ", ".join(
+                f"{count:,} {error}" for error, count in sorted(tally.reasons.items(), key=lambda one: -one[1])[:5]
+            )
+            counts = f"{tally.scored:,} scored, errors: {reasons or 'none'}"
+            text = f"{ledger.model}: slice {number} is scored and not published: {counts}"
+            fix = (
+                "Mend the images and repeat `flowscore score`, or publish it as it is: "
+                f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
+            )
+            yield Finding("warn", "model", text, fix)
+
+
+def _driver(ledger: Ledger) -> str:
+    epochs = [entry.key for entry in ledger.store.list(f"{ledger.prefix}/lease/") if entry.key.endswith(".json")]
     if not epochs:
         return "no driver yet"
-    holder = json.loads(state.store.get(epochs[-1]))
+    holder = json.loads(ledger.store.get(epochs[-1]))
     return f"driver {len(epochs)} was process {holder['pid']} on {holder['host']}"
 
 

@@ -1,21 +1,25 @@
-"""Publish finished slices that are not in the tables yet, such as those held back for too many errors."""
+"""Publish finished slices that are not in the tables yet, merge small table files, delete what is no longer needed."""
+
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.flags import Flag
-from pipeline.input.keys import key_pattern
+from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
-from pipeline.state.lease import Lease, LeaseHeld
-from pipeline.state.plan import slice_counts
-from pipeline.state.run_state import RunState, drop_commits, read_config, run_ids
+from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import open_store
-from pipeline.tables import changes, delta
-from pipeline.tables.error_share import TooManyErrors
-from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.run_row import Counts, RunInfo
-from schemas.version import VERSION
+from pipeline.tables import delta
+from pipeline.tables.clean import clean
+from pipeline.tables.compaction import compact
+from pipeline.tables.held import HoldLimits, SliceHeld
+from pipeline.tables.publication import settled
+from pipeline.tables.publish_slice import publish_slice
+
+LIMITS = RunLimits.model_fields
 
 
 class FinalizeSettings(BaseModel):
@@ -24,77 +28,87 @@ class FinalizeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Flag[str] = Field(description="where `flowscore score` has put its results: s3://... or a directory")
-    run_id: Flag[str | None] = Field(None, description="scoring run; default: every run under the output")
-    max_error_share: Flag[float] = Field(0.05, ge=0, le=1, description="share of errors that stops publishing (exit 3)")
-    accept_errors: Flag[bool] = Field(False, description="publish at any share of errors")
+    model: Flag[str | None] = Field(None, description="name of a model; default: every model under the output")
+    slice: Flag[int | None] = Field(None, ge=1, description="publish this slice only")
+    max_error_share: Flag[float] = Field(0.05, ge=0, le=1, description=str(LIMITS["max_error_share"].description))
+    min_errors: Flag[int] = Field(20, ge=1, description=str(LIMITS["min_errors"].description))
+    accept_errors: Flag[bool] = Field(False, description="publish the slice of --slice at any share of errors")
+    compact: Flag[bool] = Field(False, description="also merge small files of the tables, and drop replaced maps")
     clean: Flag[bool] = Field(False, description="also delete what is no longer needed, as described above")
+
+
+@dataclass
+class Left:
+    """Slices that stay unpublished, by (model, slice): why."""
+
+    held: dict[tuple[str, int], str] = field(default_factory=dict)
+    open: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 def main(settings: FinalizeSettings) -> None:
     """Publish slices whose work units are all scored. Published slices stay as they are.
 
-    --clean deletes, for all runs under the output, the commits of published slices, whose rows are in the tables. It deletes
-    table files that no version of the last 90 days needs, including those that killed runs have left. In a directory it also
-    deletes files that were never written to their end.
+    A slice that is held, or has open work units, holds no other back. --clean deletes the commits of published slices, whose
+    rows are in the tables, table files that no version of the last 90 days needs, and what killed commands have left. It
+    may run at any time, like every other command.
     """
-    output, run_id = settings.output, settings.run_id
-    output_uri = open_store(output).uri
-    known = run_ids(output_uri)
-    if not known or run_id not in (None, *known):
-        listed = f"Runs there: {', '.join(known)}." if known else "It holds no scoring run; `flowscore score` makes one."
-        raise UsageError("--run-id" if known else "--output", "that of a scoring run", run_id or output, listed)
-    published = 0
-    for each in [run_id] if run_id else known:
-        for number, counts in publish(RunState(output_uri, each), settings.max_error_share, settings.accept_errors).items():
-            print(f"run {each}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
-            published += 1
-    if not published:
+    if settings.accept_errors and settings.slice is None:
+        fix = "`flowscore doctor --output` lists the slices that are held, with their numbers."
+        raise UsageError("--slice", "given with --accept-errors: one slice at a time", None, fix)
+    output_uri = open_store(settings.output).uri
+    chosen = choose(output_uri, settings)
+    left, published = Left(), 0
+    for ledger in chosen:
+        published += publish(ledger, settings, left)
+    if not published and not left.held and not left.open:
         print("nothing to publish: every slice is already in the tables")
+    if settings.compact:
+        for ledger in chosen:
+            for name, (before, after) in compact(ledger).items():
+                print(f"model {ledger.model}: {name}: {before:,} files merged into {after:,}")
     if settings.clean:
-        for each in known:
-            print(f"run {each}: {drop_commits(RunState(output_uri, each)):,} commits of published slices deleted")
-        for name, deleted in changes.clean(output_uri).items():
-            print(f"{name}: {deleted:,} files older than {delta.RETENTION_DAYS} days deleted")
-        if unfinished := open_store(output).delete_unfinished():
-            print(f"{unfinished:,} files that were never written to their end deleted")
+        for what, deleted in clean(output_uri).items():
+            print(f"{what}: {deleted:,} deleted")
+        print(f"rollback reaches back {delta.RETENTION_DAYS} days")
+    for (model, number), why in [*left.held.items(), *left.open.items()]:
+        print(f"model {model}: slice {number} is not published. {why}")
+    if left.open:
+        raise PartialRunError(f"partial: {len(left.open)} slice(s) have open work units. Repeat their `flowscore score`")
+    if left.held:
+        raise ErrorShareError(f"held: {len(left.held)} slice(s) have too many errors; the lines above say what to do")
 
 
-def publish(state: RunState, max_error_share: float, accept_errors: bool) -> dict[int, Counts]:
-    """Finalize every scored slice of a run that is not published, in order.
+def choose(output_uri: str, settings: FinalizeSettings) -> list[Ledger]:
+    """The ledgers that the settings name. Raises UsageError."""
+    known = ledgers(output_uri)
+    chosen = [ledger for ledger in known if settings.model in (None, ledger.model)]
+    names = ", ".join(ledger.model for ledger in known)
+    if not chosen:
+        listed = f"Models there: {names}." if known else "Nothing was scored into it; `flowscore score` does."
+        raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model or settings.output, listed)
+    if settings.slice is not None and len(chosen) > 1:
+        raise UsageError("--model", "given with --slice, as the output has several models", None, f"Models there: {names}.")
+    return chosen
 
-    Raises:
-        ErrorShareError: exit 3.
-        PartialRunError: a slice is not wholly scored, or another driver has the run; exit 5.
-    """
-    published: dict[int, Counts] = {}
-    done = state.published()
-    numbers = [number for number in state.slices() if number not in done]
-    if not numbers:
-        return published
-    config = read_config(state)
-    pattern = config["source"]["key_pattern"]
-    try:
-        with Lease(state) as lease:
-            for number in numbers:
-                info = RunInfo(
-                    run_id=state.run_id,
-                    slice=number,
-                    model=config["model"],
-                    model_digest=config["model_digest"],
-                    config={name: value for name, value in config.items() if name != "scoring_version"},
-                    code_version=VERSION,
-                    ignored=slice_counts(state, number).ignored,
-                    attempts=lease.epoch,
-                    started_at=None,
-                    max_error_share=max_error_share,
-                    accept_errors=accept_errors,
-                    key_columns=tuple(key_pattern(pattern).fields) if pattern else (),
-                )
-                published[number] = finalize_slice(state.output_uri, info)
-    except TooManyErrors as error:
-        raise ErrorShareError(str(error)) from error
-    except (IncompleteSlice, LeaseHeld) as error:
-        raise PartialRunError(str(error)) from error
+
+def publish(ledger: Ledger, settings: FinalizeSettings, left: Left) -> int:
+    """Publish what can be published of a ledger; returns how many slices, and adds the others to `left`."""
+    waiting = unclosed(ledger, settled(ledger.output_uri).closed(ledger.model))
+    if settings.slice is not None and settings.slice not in waiting:
+        fix = f"Waiting: {', '.join(map(str, waiting)) or 'none'}. `flowscore doctor --output` says more."
+        raise UsageError("--slice", f"one of model {ledger.model} that is not published", settings.slice, fix)
+    published = 0
+    for number in waiting if settings.slice is None else [settings.slice]:
+        limits = HoldLimits(settings.max_error_share, settings.min_errors, settings.accept_errors)
+        try:
+            counts = publish_slice(ledger, number, limits)
+        except SliceHeld as error:
+            left.held[ledger.model, number] = str(error)
+        except IncompleteSlice as error:
+            left.open[ledger.model, number] = str(error)
+        else:
+            print(f"model {ledger.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+            published += 1
     return published
 
 

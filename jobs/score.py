@@ -9,20 +9,20 @@ from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from models.artifact import Artifact
 from models.explain.methods import Method
-from pipeline.decode.config import DecodeConfig
+from pipeline.input.keys import key_pattern
 from pipeline.input.listing import open_input
+from pipeline.input.listing_file import ListingFile
 from pipeline.run import Engine, RunProgress, RunResult, ScoringRun, score_archive
 from pipeline.stages.cluster import check_device
 from pipeline.stages.cluster_address import check_cluster
 from pipeline.stages.engine import RayEngine
 from pipeline.state.lease import LeaseHeld, LeaseLost
-from pipeline.state.run_state import RunState
-from pipeline.state.scoring_config import ScoringConfig
+from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.promotion import Trained, check_ledger
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
 from pipeline.tables.address import check_output
-from pipeline.tables.error_share import TooManyErrors
-from schemas.version import VERSION
+from pipeline.tables.delta import score_schema
 
 
 def main(settings: ScoreSettings) -> None:
@@ -34,7 +34,7 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
     """Check everything, then run, on Ray unless another engine is given.
 
     Raises:
-        ErrorShareError: exit 3.  PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
+        PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
     """
     prepared = prepare(settings)
     engine = engine or RayEngine(settings.address, settings.resources, settings.device)
@@ -43,8 +43,6 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
             return score_archive(prepared, engine, progress)
         except (LeaseHeld, LeaseLost) as error:
             raise PartialRunError(str(error)) from error
-        except TooManyErrors as error:
-            raise ErrorShareError(str(error)) from error
 
 
 def prepare(settings: ScoreSettings) -> ScoringRun:
@@ -57,30 +55,34 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
     own = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "white_level", "timezone")}
-    scoring = ScoringConfig(
-        model=opened.config.name,
-        model_digest=opened.model_digest,
-        source=settings.source.at(open_store(settings.input).uri),
-        decode=DecodeConfig.of(opened.config.input, **{name: value for name, value in own.items() if value is not None}),
-        explain=settings.explain,
-    )
+    source = settings.source.at(open_store(settings.input).uri)
     output_uri = open_store(settings.output).uri
-    if f"{output_uri}/".startswith(f"{scoring.source.input_uri}/"):
+    if f"{output_uri}/".startswith(f"{source.input_uri}/"):
         fix = "Choose a place beside the input: tables inside it would be listed as shards."
-        raise UsageError("--output", f"outside the input {scoring.source.input_uri}", output_uri, fix)
-    state = RunState(output_uri, settings.run_id or scoring.run_id())
-    next(iter(open_input(scoring.source).list()), None)
-    check_conditional_put(state.store, f"{state.prefix}/probe-{time.time_ns()}")
-    return ScoringRun(
-        state,
-        scoring,
-        settings.model,
-        opened.config.model_dump(mode="json"),
-        str(settings.cache_dir.expanduser()),
-        settings.device,
-        settings.limits,
-        VERSION,
+        raise UsageError("--output", f"outside the input {source.input_uri}", output_uri, fix)
+    run = ScoringRun(
+        ledger=Ledger(output_uri, opened.config.name),
+        trained=Trained(opened.model_digest, opened.config.model_dump(mode="json"), opened.directory),
+        source=source,
+        decode={name: value for name, value in own.items() if value is not None},
+        explain=settings.explain,
+        cache_dir=str(settings.cache_dir.expanduser()),
+        device=settings.device,
+        limits=settings.limits,
+        from_now_on=settings.from_now_on,
+        retry_errors=settings.retry_errors,
+        listing=None if settings.listing is None else ListingFile(settings.listing.expanduser()),
     )
+    run.scoring(opened.model_digest, run.trained.config)
+    score_schema(key_pattern(source.key_pattern).fields if source.key_pattern else ())
+    if run.listing is not None:
+        run.listing.check(open_input(source))
+    else:
+        next(iter(open_input(source).list()), None)
+    ledgers(output_uri)
+    check_conditional_put(run.ledger.store, f"{run.ledger.prefix}/probe-{time.time_ns()}")
+    check_ledger(run.ledger, run.created, opened.model_digest, settings.from_now_on)
+    return run
 
 
 def _check_explanation(opened: Artifact, method: Method) -> None:
@@ -117,19 +119,27 @@ def report(result: RunResult) -> None:
     """Print the outcome of the run.
 
     Raises:
-        PartialRunError: units are still open.
+        PartialRunError: units are still open.  ErrorShareError: a slice is held.
     """
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
         print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")
+    for number, why in sorted(result.held.items()):
+        print(f"slice {number} is held. {why}")
     if result.open:
-        number, reason = next(iter(result.open.items()))
+        units = {(number, unit): reason for number, still in sorted(result.open.items()) for unit, reason in still.items()}
+        (number, unit), reason = next(iter(units.items()))
         raise PartialRunError(
-            f"partial: {len(result.open):,} work unit(s) are still open, the first (number {number}) because: {reason}. "
-            "Repeat the same command to go on"
+            f"partial: {len(units):,} work unit(s) are still open, the first (number {unit} of slice {number}) because: "
+            f"{reason}. Repeat the same command to go on"
+        )
+    if result.held:
+        raise ErrorShareError(
+            f"held: {len(result.held)} slice(s) of model {result.model} have too many errors and are not published; everything "
+            "else is. Mend the images and repeat the command, or accept the errors, as said above"
         )
     if not result.published:
-        print(f"run {result.run_id}: nothing new; every image is already scored and published")
+        print(f"model {result.model}: nothing new; every image is already scored and published")
 
 
 if __name__ == "__main__":

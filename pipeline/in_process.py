@@ -32,7 +32,8 @@ class EncodedUnits:
         listing = Listing(self._source, store)
         for name, group in groupby(listing, key=lambda entry: registry.claiming(entry.key)):
             assert name is not None
-            for part in _parts(registry.source(name).plan(group, self._source, store), self._source, store):
+            dated = (self._source.dated(entry, name) for entry in group)
+            for part in _parts(registry.source(name).plan(dated, self._source, store), self._source, store):
                 self.ignored += part.ignored
                 if part.table.num_rows:  # a shard of sidecars only is one part without rows
                     yield part.table
@@ -42,11 +43,6 @@ class EncodedUnits:
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
     """The tables of EncodedUnits, without the count of what was ignored."""
     return iter(EncodedUnits(source))
-
-
-def read_units(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[pa.Table]:
-    """Rows of schemas/encoded.py of every planned unit."""
-    return (part.table for part in _parts(units, source, store))
 
 
 def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[Part]:

@@ -1,34 +1,38 @@
 """A scoring run: finish the open slices, plan what is new, score it, publish it. A repeated run goes on where it stopped."""
 
-import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.input.keys import key_pattern
-from pipeline.input.listing import open_input
+from models.config import InputConfig
+from models.explain.methods import Method
+from pipeline.decode.config import DecodeConfig
+from pipeline.input.config import SourceConfig
+from pipeline.input.listing import Listing, open_input
+from pipeline.input.listing_file import ListingFile
+from pipeline.slice_scoring import Engine, OnProgress, Patience, RunProgress, score_units
 from pipeline.stages.config import StageConfig
-from pipeline.state import plan
-from pipeline.state.commits import pending
+from pipeline.state.attempts import Attempt
+from pipeline.state.entries import Created, Promotion, Slice, read_entry, read_slice
 from pipeline.state.lease import Lease
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
+from pipeline.state.plan import Wanted, fold_if_due, plan_slice, read_state
+from pipeline.state.promotion import Trained, prepare_ledger
+from pipeline.state.publications import Closed
 from pipeline.state.scoring_config import ScoringConfig
-from pipeline.storage.objects import Denied, Unreachable
+from pipeline.state.tally import read_tally
+from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import Store
-from pipeline.tables.delta import check_partitions
-from pipeline.tables.finalize import finalize_slice
-from pipeline.tables.run_row import Counts, RunInfo
-from schemas.envelope import WorkItem
-from schemas.outcome import Outcome
+from pipeline.tables.held import HoldLimits, SliceHeld
+from pipeline.tables.publication import settled
+from pipeline.tables.publish_slice import TASK_BYTES, publish_slice
+from pipeline.tables.rekey import rekey
+from schemas.tally import Tally
 
 log = logging.getLogger(__name__)
-
-ASK_AGAIN_S = 5.0
 
 
 class RunLimits(BaseModel):
@@ -36,11 +40,12 @@ class RunLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_error_share: float = Field(0.05, ge=0, le=1, description="share of errors above which nothing is published (exit 3)")
-    window_units: int = Field(20_000, gt=0, description="work units given to the engine at once")
+    max_error_share: float = Field(0.05, ge=0, le=1, description="share of errors above which a slice is held (exit 3)")
+    min_errors: int = Field(20, ge=1, description="fewer errors than this never hold a slice")
+    window_units: int = Field(20_000, gt=0, description="work units whose commits are listed at once")
     decode_timeout_s: float = Field(60.0, gt=0, description="seconds after which decoding of one image is abandoned")
     outage_s: float = Field(600.0, ge=0, description="seconds to wait for storage that does not answer at all")
-    accept_errors: bool = Field(False, description="publish whatever the error share is")
+    accept_errors: bool = Field(False, description="publish what this command scores whatever its error share is")
 
 
 class EmptyInput(ValueError):
@@ -48,210 +53,164 @@ class EmptyInput(ValueError):
 
 
 @dataclass
-class RunProgress:
-    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed."""
-
-    planned: int = 0
-    streams: int = 0
-    size: int = 0
-    done: int = 0
-    errors: int = 0
-    bytes_read: int = 0
-    finished: bool = False
-    open: dict[int, str] = field(default_factory=dict)
-
-    def take(self, outcome: Outcome) -> None:
-        if outcome.message is not None:
-            self.open[outcome.number] = outcome.message
-            return
-        self.done += outcome.scored + outcome.errors
-        self.errors += outcome.errors
-        self.bytes_read += outcome.bytes_read
-
-
-@dataclass(frozen=True)
 class RunResult:
-    """The outcome of the command: the slices it published, and the units that stay open, each with its reason."""
+    """The outcome of the command, by slice: the published ones, those with open units (number and reason), the held ones."""
 
-    run_id: str
-    published: dict[int, Counts]
-    open: dict[int, str]
-
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
-
-class Engine(Protocol):
-    """Moves work items through the stages and maps finalize's jobs; a run uses RayEngine of pipeline/stages."""
-
-    def start(self) -> object: ...
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
-    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterable[Result]: ...
-
-
-OnProgress = Callable[[RunProgress], None]
+    model: str
+    published: dict[int, Tally] = field(default_factory=dict)
+    open: dict[int, dict[int, str]] = field(default_factory=dict)
+    held: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run with checked settings. artifact: the model's config, which the runs table keeps."""
+    """A scoring run with checked settings. decode: settings that override the model's.  listing: a ready one, else None."""
 
-    state: RunState
-    scoring: ScoringConfig
-    artifact_uri: str
-    artifact: dict[str, Any]
+    ledger: Ledger
+    trained: Trained
+    source: SourceConfig
+    decode: dict[str, Any]
+    explain: Method | None
     cache_dir: str
     device: str
     limits: RunLimits
-    code_version: str
+    from_now_on: bool = False
+    retry_errors: bool = False
+    listing: ListingFile | None = None
+
+    @property
+    def created(self) -> Created:
+        return Created(image_id=self.source.image_id, key_pattern=self.source.key_pattern)
+
+    def scoring(self, digest: str, config: dict[str, Any]) -> ScoringConfig:
+        """This run's settings for the model of this digest and config."""
+        decode = DecodeConfig.of(InputConfig.model_validate(config["input"]), **self.decode)
+        return ScoringConfig(
+            model=self.ledger.model, model_digest=digest, source=self.source, decode=decode, explain=self.explain
+        )
 
 
 def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lambda progress: None) -> RunResult:
     """Score what the input holds and publish it; start Ray only when there is something to score.
 
+    A slice that is held, or that has units which storage does not give, holds no other slice back.
+
     Raises:
-        LeaseHeld, LeaseLost: another driver has the run.
-        RunConflict, PartitionConflict: the run id or a table partition belongs to something else.
-        TooManyErrors: more than `max_error_share` of a slice failed; its commits stay, nothing is published.
+        LeaseHeld, LeaseLost: another driver has the ledger.
+        OtherKeys, OtherModel, TableConflict: the ledger or a table does not fit the settings.
         EmptyInput: the first listing found nothing that a source reads.
         Unreachable: storage did not answer for longer than `outage_s`.
     """
-    state, scoring, limits = run.state, run.scoring, run.limits
-    state.claim(scoring)
-    input_store = open_input(scoring.source)
-    published: dict[int, Counts] = {}
-    still_open: dict[int, str] = {}
-    with Lease(state) as lease:
-        stage_config = StageConfig(
-            state, 0, scoring, run.artifact_uri, run.cache_dir, run.device, decode_timeout_s=limits.decode_timeout_s
-        )
-        for number in slices_to_do(state, scoring, input_store):
-            check_partitions(state.output_uri, scoring.model, scoring.model_digest, plan.dates(state, number))
-            started, began = datetime.now(UTC), time.monotonic()
-            progress = _score_slice(replace(stage_config, slice=number), engine, limits, lease, input_store, on_progress)
-            if progress.open:
-                still_open = progress.open
-                break
-            lease.check()
-            info = RunInfo(
-                run_id=state.run_id,
-                slice=number,
-                model=scoring.model,
-                model_digest=scoring.model_digest,
-                config=scoring.model_dump(mode="json"),
-                code_version=run.code_version,
-                ignored=plan.slice_counts(state, number).ignored,
-                attempts=lease.epoch,
-                started_at=started,
-                spent_s=time.monotonic() - began if lease.epoch == 1 else None,
-                max_error_share=limits.max_error_share,
-                accept_errors=limits.accept_errors,
-                key_columns=key_columns(scoring),
-                artifact=run.artifact,
+    ledger, result = run.ledger, RunResult(run.ledger.model)
+    input_store = open_input(run.source)
+    with Lease(ledger) as lease:
+        head = prepare_ledger(ledger, run.created, run.trained, run.from_now_on)
+        if head.rekeyed > _closed(ledger).rekeyed:
+            log.warning("model %s: finishing a rekey that was stopped", ledger.model)
+            rekey(ledger, partial(engine.map, memory_bytes=TASK_BYTES))
+        work = _Work(run, engine, lease, input_store, on_progress, result)
+        seen = unclosed(ledger, _closed(ledger))
+        for number in seen:
+            work.finish(number)
+        plan_slice(ledger, _wanted(run, input_store))
+        for number in unclosed(ledger, _closed(ledger)):
+            if number not in seen:
+                work.finish(number)
+        for number in [number for number in seen if number in result.held]:
+            del result.held[number]  # errors that a new slice has mended no longer count
+            work.finish(number)
+        if not seen and not result.published and not result.open and not result.held:
+            _check_not_empty(ledger, run.source, input_store)
+        fold_if_due(ledger)
+    return result
+
+
+def _closed(ledger: Ledger) -> Closed:
+    return settled(ledger.output_uri).closed(ledger.model)
+
+
+def _wanted(run: ScoringRun, input_store: Store) -> Wanted:
+    def scoring_of(digest: str) -> ScoringConfig:
+        if digest == run.trained.digest:
+            return run.scoring(digest, run.trained.config)
+        head = read_state(run.ledger)[1]
+        number = next(promoted.number for promoted in head.promotions if promoted.digest == digest)
+        promotion = read_entry(run.ledger, number)
+        assert isinstance(promotion, Promotion)
+        return run.scoring(digest, promotion.artifact)
+
+    return Wanted(input_store, lambda: Listing(run.source, input_store, run.listing), scoring_of, run.retry_errors)
+
+
+def _check_not_empty(ledger: Ledger, source: SourceConfig, input_store: Store) -> None:
+    """Raises EmptyInput for a ledger without any slice."""
+    base, head = read_state(ledger)
+    if head.slices or base.through:
+        return
+    links = input_store.links_left_out()
+    fix = f"{links:,} links there are not followed: add --follow-links" if links else "`flowscore doctor --input` lists it"
+    raise EmptyInput(f"input must hold images, tar shards or Parquet files; found none under {source.input_uri}. {fix}")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the slices of one command share."""
+
+    run: ScoringRun
+    engine: Engine
+    lease: Lease
+    input_store: Store
+    on_progress: OnProgress
+    result: RunResult
+
+    def finish(self, number: int) -> None:
+        """Score what is open of a slice, then publish it; the result says what became of it.
+
+        `accept_errors` is for what this command scores: a slice that was held before stays so.
+        """
+        ledger, limits = self.run.ledger, self.run.limits
+        entry = read_slice(ledger, number)
+        scored_before = read_tally(ledger, number) is not None
+        if not scored_before:
+            with Attempt(ledger, number) as attempt:
+                still_open = self._score(number, entry, attempt)
+            if still_open:
+                self.result.open[number] = still_open
+                return
+        self.lease.check()
+        hold = HoldLimits(limits.max_error_share, limits.min_errors, limits.accept_errors and not scored_before)
+        try:
+            self.result.published[number] = publish_slice(
+                ledger, number, hold, partial(self.engine.map, memory_bytes=TASK_BYTES)
             )
-            published[number] = finalize_slice(state.output_uri, info, engine.map)
-    return RunResult(state.run_id, published, still_open)
+        except SliceHeld as held:
+            self.result.held[number] = str(held)
 
+    def _score(self, number: int, entry: Slice, attempt: Attempt) -> dict[int, str]:
+        """The units that stay open, each with its reason. The models of a slice score one after another."""
+        limits = self.run.limits
+        patience = Patience(limits.window_units, limits.outage_s)
+        progress = RunProgress(planned=entry.images, streams=entry.streams, size=entry.size)
+        still_open: dict[int, str] = {}
 
-def key_columns(scoring: ScoringConfig) -> tuple[str, ...]:
-    """The fields of the key pattern: columns of the scores table."""
-    pattern = scoring.source.key_pattern
-    return tuple(key_pattern(pattern).fields) if pattern else ()
+        def on_progress(now: RunProgress) -> None:
+            attempt.note()
+            self.on_progress(now)
 
-
-def slices_to_do(state: RunState, scoring: ScoringConfig, input_store: Store) -> Iterator[int]:
-    """The sealed slices that are not published, then the slice of what is new since."""
-    done = state.published()
-    sealed = state.slices()
-    yield from (number for number in sealed if number not in done)
-    fresh = plan.plan_slice(state, scoring, input_store)
-    if fresh is not None:
-        yield fresh
-    elif not sealed:
-        links = input_store.links_left_out()
-        fix = f"{links:,} links there are not followed: add --follow-links" if links else "`flowscore doctor --input` lists it"
-        raise EmptyInput(
-            f"input must hold images, tar shards or Parquet files; found none under {scoring.source.input_uri}. {fix}"
-        )
-
-
-def _score_slice(
-    config: StageConfig, engine: Engine, limits: RunLimits, lease: Lease, input_store: Store, on_progress: OnProgress
-) -> RunProgress:
-    """Score what is open in a slice; try once more at the end what storage did not give."""
-    counts = plan.slice_counts(config.state, config.slice)
-    progress = RunProgress(planned=counts.images, streams=counts.streams, size=counts.size)
-    progress.done = counts.images
-    windows = [(first, min(first + limits.window_units, counts.units)) for first in range(0, counts.units, limits.window_units)]
-
-    def both_answer() -> None:
-        lease.check()
-        next(iter(input_store.list()), None)
-
-    def wait_out() -> None:
-        wait_for_storage(both_answer, limits.outage_s)
-
-    for attempt in range(2):
-        for first, end in windows:
-            items = _items(config, first, end, progress if attempt == 0 else None)
-            _score_window(items, config, engine, lease, wait_out, progress, on_progress)
-        left = [item.number for first, end in windows for item in _items(config, first, end)]
-        progress.open = {number: progress.open.get(number, "no commit was written") for number in left}
-        if not left:
+        for index, scoring in enumerate(entry.scorings):
+            config = StageConfig(
+                self.run.ledger,
+                number,
+                scoring,
+                self.run.ledger.artifact_uri(scoring.model_digest),
+                self.run.cache_dir,
+                self.run.device,
+                decode_timeout_s=limits.decode_timeout_s,
+            )
+            still_open |= score_units(
+                config, entry.units, index, self.engine, self.lease, self.input_store, patience, progress, on_progress
+            )
+        if not still_open:
             progress.finished = True
             on_progress(progress)
-            break
-    return progress
-
-
-def _items(config: StageConfig, first: int, end: int, progress: RunProgress | None = None) -> list[WorkItem]:
-    """What is open of the units first <= number < end; subtracts their images from `progress.done`."""
-    units = list(plan.outlines(config.state, config.slice, first, end))
-    items = list(pending(config.state, config.slice, units))
-    if progress is not None:
-        images = {unit.number: unit.images or 0 for unit in units}
-        progress.done -= sum(images[item.number] for item in items)
-    return items
-
-
-def _score_window(
-    items: list[WorkItem],
-    config: StageConfig,
-    engine: Engine,
-    lease: Lease,
-    wait_out: Callable[[], None],
-    progress: RunProgress,
-    on_progress: OnProgress,
-) -> None:
-    if not items:
-        return
-    engine.start()
-    on_progress(progress)
-    for outcome in engine.stream(items, config):
-        progress.take(outcome)
-        if outcome.message is not None:
-            wait_out()
-        on_progress(progress)
-    lease.check()
-
-
-def wait_for_storage(ask: Callable[[], object], outage_s: float) -> None:
-    """Returns once storage answers, even with a refusal. A unit was left open, for its own reason or one that all share.
-
-    Raises Unreachable when `outage_s` seconds have passed: waiting for each unit in turn would take days.
-    """
-    until = time.monotonic() + outage_s
-    said = False
-    while True:
-        try:
-            with contextlib.suppress(Denied):
-                ask()
-            return
-        except Unreachable as error:
-            if time.monotonic() >= until:
-                raise
-            if not said:
-                log.warning("storage does not answer; waiting %.0f s for it. %s", outage_s, error)
-                said = True
-        time.sleep(ASK_AGAIN_S)
+        return still_open

@@ -39,10 +39,14 @@ MAP = [
 # These say where a row comes from.
 MODEL = field("model", pa.string(), "stable name of the model, not a version", nullable=False)
 MODEL_DIGEST = field("model_digest", pa.string(), "scoring digest of the model", nullable=False)
+SCORING_VERSION = field("scoring_version", pa.int32(), "version of the code that a score depends on", nullable=False)
 CALIBRATION_DIGEST = field("calibration_digest", pa.string(), "digest of the calibration; null when uncalibrated")
 DATE = field("date", pa.string(), "production day, or `none`", nullable=False)
+PERIOD = field(
+    "period", pa.string(), "month of the production day, 2026-01; the day itself if it is no ISO date", nullable=False
+)
 UNIT_ID = field("unit_id", pa.string(), "work unit in which the image was scored", nullable=False)
-RUN_ID = field("run_id", pa.string(), "scoring run that published the row", nullable=False)
+RUN_ID = field("run_id", pa.string(), "scoring run of the row, `<model>-<slice>`: sorts like the slices", nullable=False)
 DEVICE = field("device", pa.string(), "device and precision that scored, for example `cpu-bf16`")
 
 

@@ -10,7 +10,7 @@ from schemas.encoded import FAILURE, IDENTITY
 from schemas.explanation import EXPLANATION
 from schemas.field import field
 
-VERSION = 3
+VERSION = 4
 
 WEIGHTED = "of the area, weighted by how far the map is above the threshold"
 

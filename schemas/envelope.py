@@ -120,13 +120,17 @@ class ScoredUnit(NamedTuple):
 
 
 def item_table(items: Iterable[WorkItem]) -> pa.Table:
-    """A table with one row per item."""
-    return pa.Table.from_pylist([item._asdict() for item in items])
+    """A table of one row, which Ray Data never splits: the items of one task of reading."""
+    columns = zip(*items, strict=True)
+    return pa.table(
+        {name: pa.array([cells], pa.list_(pa.int64())) for name, cells in zip(WorkItem._fields, columns, strict=True)}
+    )
 
 
 def items_in(table: pa.Table) -> Iterator[WorkItem]:
     """The items that `item_table` wrote."""
-    return (WorkItem(**row) for row in table.to_pylist())
+    for row in table.to_pylist():
+        yield from map(WorkItem, row["number"], row["offset"], row["part"])
 
 
 def _unit(label: UnitLabel, seconds: StageSeconds, rows: pa.Table) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
-from schemas.columns import DATE, IMAGE_ID, MEMBER, MODEL, RUN_ID, URI, fault
+from schemas.columns import DATE, IMAGE_ID, MEMBER, MODEL, PERIOD, RUN_ID, URI, fault
 
-VERSION = 1
-PARTITION_BY = ["model", "date"]
+VERSION = 2
+PARTITION_BY = ["model", "period"]
 SORT_BY = "uri, member, image_id"
 ROW_GROUP_ROWS = 122_880
 
@@ -17,6 +17,7 @@ SCHEMA = pa.schema(
         *fault(always=True),
         MODEL,
         DATE,
+        PERIOD,
         RUN_ID,
     ]
 )

@@ -31,8 +31,8 @@ class Footer:
     """version: of schemas/commit.py.  slice: number of the plan slice.  number: of the unit or stream within the slice.
     part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
     next_offset: where the stream continues, as its source counts; None where nothing is left.
-    device: device and precision that scored, for example `cpu-bf16`.  bytes_read: encoded bytes fetched for the unit.
-    ignored: members of the shard that are not images or were not asked for.
+    device: device and precision that scored, for example `cpu-bf16`.  scoring_version: of the code that scored.
+    bytes_read: encoded bytes fetched for the unit.  ignored: members of the shard that are not images or were not asked for.
     """
 
     version: int = VERSION
@@ -45,6 +45,7 @@ class Footer:
     errors: int
     next_offset: int | None
     device: str
+    scoring_version: int
     bytes_read: int
     ignored: int
     seconds: StageSeconds
@@ -57,8 +58,8 @@ class Footer:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "Footer":
-        """The footer of `texts`; old ones have no `ignored`. Raises KeyError, TypeError, ValueError for anything else."""
-        named = {field.name: texts[field.name] for field in fields(cls) if field.name != "ignored"}
+        """The footer of `texts`. Raises KeyError, TypeError, ValueError for anything else."""
+        named = {field.name: texts[field.name] for field in fields(cls)}
         return cls(
             version=int(named["version"]),
             unit_id=named["unit_id"],
@@ -70,7 +71,8 @@ class Footer:
             errors=int(named["errors"]),
             next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
             device=named["device"],
+            scoring_version=int(named["scoring_version"]),
             bytes_read=int(named["bytes_read"]),
-            ignored=int(texts.get("ignored", "0")),
+            ignored=int(named["ignored"]),
             seconds=StageSeconds(**json.loads(named["seconds"])),
         )

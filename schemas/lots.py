@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 
-from schemas.columns import CALIBRATION_DIGEST, DATE, MODEL, MODEL_DIGEST
+from schemas.columns import CALIBRATION_DIGEST, DATE, MODEL, MODEL_DIGEST, PERIOD
 from schemas.field import field
 
-VERSION = 1
-PARTITION_BY = ["model", "date"]
+VERSION = 2
+PARTITION_BY = ["model", "period"]
 SORT_BY = "lot, revision"
 ROW_GROUP_ROWS = 122_880
 
@@ -15,6 +15,7 @@ SCHEMA = pa.schema(
         field("lot", pa.string(), "the lot", nullable=False),
         MODEL,
         DATE,
+        PERIOD,
         field("revision", pa.int32(), "0 for the first decision; late images that change it add 1 each time", nullable=False),
         field("expected", pa.int64(), "images that the manifest announced; null without a manifest", "images"),
         field("planned", pa.int64(), "images planned", "images"),

@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 
-from schemas.columns import DATE, IMAGE_ID, MAP, MODEL, UNIT_ID
+from schemas.columns import DATE, IMAGE_ID, MAP, MODEL, PERIOD, UNIT_ID
 from schemas.explanation import EXPLANATION
 
-VERSION = 2
-PARTITION_BY = ["model", "date"]
+VERSION = 3
+PARTITION_BY = ["model", "period"]
 SORT_BY = "unit_id"
 ROW_GROUP_ROWS = 2_000
 
@@ -16,6 +16,7 @@ SCHEMA = pa.schema(
         UNIT_ID,
         MODEL,
         DATE,
+        PERIOD,
         *MAP,
         *EXPLANATION,
     ]

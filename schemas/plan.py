@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.field import field
 
-VERSION = 2
+VERSION = 3
 
 OBJECT = pa.struct(
     [
@@ -30,7 +30,8 @@ SCHEMA = pa.schema(
         field("number", pa.int32(), "number of the unit or stream within its slice, from 0", nullable=False),
         field("unit_id", pa.string(), "hash (32 hex digits) of the unit's contents and how they are scored", nullable=False),
         field("source", pa.string(), "name of the module in pipeline/sources that reads it", nullable=False),
-        field("date", pa.string(), "production day: the table partition of the rows", nullable=False),
+        field("date", pa.string(), "production day of its images", nullable=False),
+        field("scoring", pa.int16(), "which of the slice's settings scores it, from 0", nullable=False),
         field("objects", pa.list_(OBJECT), "the objects in order; one for a shard", nullable=False),
         field("rows", ROW_RANGE, "rows of the shard that belong to the unit; null for whole objects"),
         field("images", pa.int64(), "images planned; null for a stream, whose count is only known at its end"),
@@ -45,6 +46,19 @@ class PlannedObject(NamedTuple):
     key: str
     size: int
     etag: str
+
+
+class DatedObject(NamedTuple):
+    """A listed object with the production day that it is planned under."""
+
+    key: str
+    size: int
+    etag: str
+    date: str
+
+    @property
+    def planned(self) -> PlannedObject:
+        return PlannedObject(self.key, self.size, self.etag)
 
 
 class RowRange(NamedTuple):
@@ -72,6 +86,7 @@ class Unit(UnitContent):
 
     number: int
     unit_id: str
+    scoring: int
 
 
 class UnitOutline(NamedTuple):
@@ -79,6 +94,7 @@ class UnitOutline(NamedTuple):
 
     number: int
     date: str
+    scoring: int
     images: int | None
 
 

@@ -1,33 +1,33 @@
-"""The `runs` table: one row per scoring run and plan slice, written last."""
+"""The `runs` table: one row per scoring run, written last."""
 
 import pyarrow as pa
 
 from schemas.columns import CALIBRATION_DIGEST, MODEL, MODEL_DIGEST
 from schemas.field import field
 
-VERSION = 1
-PARTITION_BY: list[str] = []
-SORT_BY = "run_id, slice"
+VERSION = 2
+PARTITION_BY = ["model"]
+SORT_BY = "run_id"
 ROW_GROUP_ROWS = 122_880
 
 SCHEMA = pa.schema(
     [
-        field("run_id", pa.string(), "the scoring run", nullable=False),
-        field("slice", pa.int32(), "number of the plan slice, from 0", nullable=False),
+        field("run_id", pa.string(), "the scoring run: the model and the number of the slice", nullable=False),
+        field("slice", pa.int32(), "number of the slice among the entries of the model's ledger", nullable=False),
+        field("publication", pa.int64(), "number of the publication that brought it into the tables", nullable=False),
         MODEL,
         MODEL_DIGEST,
         CALIBRATION_DIGEST,
-        field("config", pa.string(), "resolved scoring config, JSON", nullable=False),
-        field("artifact", pa.string(), "config of the model's artifact, JSON; null when not known"),
-        field("code_version", pa.string(), "version of flowscore that finalized the slice", nullable=False),
+        field("config", pa.string(), "resolved scoring config of the newest model that scored in it, JSON", nullable=False),
+        field("artifact", pa.string(), "config of that model's artifact, JSON; null when not known"),
+        field("code_version", pa.string(), "version of flowscore that planned the slice", nullable=False),
         field("planned", pa.int64(), "images planned; equals scored + quarantined", "images", nullable=False),
         field(
             "ignored", pa.int64(), "listed objects and members of shards that are not images or were not asked for", "objects"
         ),
         field("scored", pa.int64(), "images with a score", "images", nullable=False),
         field("quarantined", pa.int64(), "images with an error", "images", nullable=False),
-        field("duplicates", pa.int64(), "images left out of the tables because another has the same image_id", "images"),
-        field("attempts", pa.int32(), "drivers that have worked on the run so far"),
+        field("attempts", pa.int32(), "drivers that have worked on the slice"),
         field(
             "stage_seconds",
             pa.string(),
@@ -39,9 +39,7 @@ SCHEMA = pa.schema(
         field("device_seconds", pa.float64(), "seconds that devices computed, added up over all of them", "s"),
         field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
         field("started_at", pa.timestamp("us", "UTC"), "when the first driver took up the slice"),
-        field("finished_at", pa.timestamp("us", "UTC"), "when finalize wrote this row", nullable=False),
-        field(
-            "spent_s", pa.float64(), "wall time that the drivers spent on the slice before finalize; null when not known", "s"
-        ),
+        field("finished_at", pa.timestamp("us", "UTC"), "when this row was written", nullable=False),
+        field("spent_s", pa.float64(), "wall time that all drivers spent on the slice, added up", "s"),
     ]
 )

@@ -15,14 +15,16 @@ from schemas.columns import (
     MEMBER,
     MODEL,
     MODEL_DIGEST,
+    PERIOD,
     RUN_ID,
+    SCORING_VERSION,
     UNIT_ID,
     URI,
 )
 from schemas.field import field
 
-VERSION = 1
-PARTITION_BY = ["model", "date"]
+VERSION = 2
+PARTITION_BY = ["model", "period"]
 SORT_BY = "score desc, image_id"
 ROW_GROUP_ROWS = 122_880
 
@@ -36,8 +38,10 @@ SCHEMA = pa.schema(
         *CAPTURED,
         LOT,
         DATE,
+        PERIOD,
         MODEL,
         MODEL_DIGEST,
+        SCORING_VERSION,
         CALIBRATION_DIGEST,
         field("calibration_group", pa.string(), "group of good images that the score is compared with"),
         field("score", pa.float32(), "raw anomaly score, never clamped; higher is more anomalous", nullable=False),
@@ -51,7 +55,7 @@ SCHEMA = pa.schema(
         RUN_ID,
         UNIT_ID,
         DEVICE,
-        field("scored_at", pa.timestamp("us", "UTC"), "when the row was finalized", nullable=False),
+        field("scored_at", pa.timestamp("us", "UTC"), "when the row was written for its publication", nullable=False),
     ]
 )
 

@@ -23,10 +23,12 @@ stand_in = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of tests/chaos. They stand here because pytest asks for options before it knows that folder."""
+    """The options of tests/chaos and tests/histories. They stand here because pytest asks for options before it knows those."""
     parser.addoption("--chaos-points", type=int, default=100, help="how many fault points")
     parser.addoption("--chaos-seed", type=int, default=0, help="which ones")
     parser.addoption("--chaos-report", type=Path, help="CSV file with a line for each")
+    parser.addoption("--histories", type=int, default=10, help="how many histories")
+    parser.addoption("--histories-seed", type=int, default=0, help="the seed of the first")
 
 
 @pytest.fixture(scope="session")

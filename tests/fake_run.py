@@ -1,6 +1,7 @@
-"""Makes plan slices and commits like a scoring run's, without a model, as input of finalize and all later steps."""
+"""Makes ledgers, slices and commits like a scoring run's, without a model, as input of publication and all later steps."""
 
 import hashlib
+import uuid
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,24 +16,37 @@ from pipeline.decode.unit import decode_unit
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.input.identity import image_id
+from pipeline.input.listing import Listing
+from pipeline.state import slices
 from pipeline.state.commits import write_commit
-from pipeline.state.plan import UNITS_PER_ROW_GROUP, SliceCounts, plan_slice, units
-from pipeline.state.run_state import RunState
-from pipeline.state.scoring_config import ScoringConfig
+from pipeline.state.entries import Created, Promotion, Slice, SlicePart, add_entry, read_head
+from pipeline.state.ledger import Ledger
+from pipeline.state.scoring_config import SCORING_VERSION, ScoringConfig
 from pipeline.state.state_file import WRITING
 from pipeline.storage.store import open_store
-from pipeline.tables.run_row import RunInfo
+from pipeline.tables.held import HoldLimits
+from pipeline.tables.publish_slice import publish_slice
 from schemas import commit
+from schemas.days import is_day
 from schemas.footer import Footer, StageSeconds
+from schemas.inventory import OBJECTS
 from schemas.plan import SCHEMA, PlannedObject, Unit, unit_table
 
-MODEL, DIGEST, RUN = "tiles", "d" * 64, "run1"
+MODEL, DIGEST = "tiles", "d" * 64
+INPUT = "s3://line"
+SOURCE = SourceConfig(input_uri=INPUT, key_pattern="{line}/{product}/{name}")
+FIRST = 3
+"""Number of a ledger's first slice here: entries 1 and 2 create it and promote a model."""
+ARTIFACT = {
+    **{"name": MODEL, "detector": "padim", "backbone": {"name": "resnet18"}, "precision": "float32", "batch_size": 8},
+    "trained": {"images": 100},
+}
 CAPTURED = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
 
 def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
     """A commit row of an image with a score, a map and one region; it counts the `regions` in `columns`."""
-    uri = uri or f"s3://line/{name}"
+    uri = uri or f"{INPUT}/{name}"
     seed = int(hashlib.sha256(f"{name}{score}".encode()).hexdigest()[:8], 16)
     anomaly_map = np.random.default_rng(seed).gamma(2.0, 0.5, (6, 8)).astype(np.float32)
     cells, scale, offset = quantise(anomaly_map)
@@ -73,7 +87,7 @@ def scored(name: str, score: float, uri: str | None = None, **columns) -> dict:
 
 def failed(name: str, error: str = "truncated", uri: str | None = None, **columns) -> dict:
     """A commit row of an image that could not be read."""
-    uri = uri or f"s3://line/{name}"
+    uri = uri or f"{INPUT}/{name}"
     fault = {"stage": "decode", "error": error, "message": f"{name} ends early", "byte_offset": 17}
     return {**_identity(name, uri), **fault, **columns}
 
@@ -87,54 +101,139 @@ def _identity(name: str, uri: str) -> dict:
 def write_slice(
     output_uri: str,
     content: list[tuple[str, list[dict]]],
-    run_id: str = RUN,
-    number: int = 0,
+    model: str = MODEL,
     skip: tuple[int, ...] = (),
     streams: dict[int, int] | None = None,
     ignored: int = 0,
-) -> None:
-    """Seal a slice and commit its units.
+    source: SourceConfig = SOURCE,
+    digest: str = DIGEST,
+    parts: int = 1,
+) -> int:
+    """Seal a slice as the next entry of the model's ledger, and commit its units; returns its number.
 
     Args:
-        content: date and commit rows of each unit.
+        content: date and commit rows of each unit. Objects that an earlier slice holds are planned again.
         skip: numbers of units that get no commit.
         streams: for each unit that is a tar stream, the number of images per part.
         ignored: the number of ignored members in each commit.
+        parts: of the slice; its units are dealt out to them in order.
     """
-    state, streams = RunState(str(output_uri), run_id), streams or {}
+    ledger, streams = Ledger(str(output_uri), model), streams or {}
+    scoring = ScoringConfig(model=model, model_digest=digest, source=source, decode=DecodeConfig(height=48, width=64))
+    number = _next(ledger, source, digest)
     planned = [
         Unit(
             number=i,
-            unit_id=unit_id(run_id, number, i),
+            unit_id=unit_id(number, i, model=model),
             source="tar" if i in streams else "files",
             date=date,
-            objects=tuple(PlannedObject(row["key"], 10, "e") for row in rows),
+            scoring=0,
+            objects=tuple(PlannedObject(uri.removeprefix(f"{source.input_uri}/"), 10, "e") for uri in _uris(rows)),
             images=None if i in streams else len(rows),
             size=10 * len(rows),
         )
         for i, (date, rows) in enumerate(content)
     ]
-    sink = pa.BufferOutputStream()
-    counts = SliceCounts(len(planned), sum(unit.images or 0 for unit in planned), len(streams), 0, ignored=3)
-    with pq.ParquetWriter(sink, SCHEMA, store_schema=False, **WRITING) as writer:
-        writer.write_table(unit_table(planned), row_group_size=UNITS_PER_ROW_GROUP)
-        writer.add_key_value_metadata(counts.footer())
-    state.store.put_new(state.slice_key(number), sink.getvalue().to_pybytes())
+    _seal(ledger, number, scoring, planned, parts)
     for i, (date, rows) in enumerate(content):
         size = streams.get(i, max(1, len(rows)))
-        parts = [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
-        for part, images in enumerate(parts):
+        commits = [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
+        for part, images in enumerate(commits):
             if i not in skip:
-                _commit(state, number, i, part, date, images, part == len(parts) - 1, ignored)
+                _commit(ledger, number, i, part, date, images, part == len(commits) - 1, ignored)
+    return number
 
 
-def _commit(
-    state: RunState, number: int, unit: int, part: int, date: str, images: list[dict], last: bool, ignored: int
-) -> None:
+def publish(output_uri: str, number: int, model: str = MODEL) -> None:
+    """Bring a slice into the tables, whatever its errors."""
+    publish_slice(Ledger(str(output_uri), model), number, HoldLimits(accept=True))
+
+
+def published(output_uri: str, content: list[tuple[str, list[dict]]], **options) -> int:
+    """`write_slice` and `publish`; returns the slice's number."""
+    number = write_slice(output_uri, content, **options)
+    publish(output_uri, number, options.get("model", MODEL))
+    return number
+
+
+def run_id(number: int = FIRST, model: str = MODEL) -> str:
+    """What names a slice in the tables."""
+    return Ledger("", model).run_id(number)
+
+
+def unit_id(number: int, unit: int, part: int = 0, model: str = MODEL) -> str:
+    return hashlib.sha256(f"{model}/{number}/{unit}/{part}".encode()).hexdigest()[:32]
+
+
+def _next(ledger: Ledger, source: SourceConfig, digest: str) -> int:
+    """The number after the ledger's last entry; makes a new ledger, and promotes a digest that is not the last one's."""
+    head = read_head(ledger)
+    if not head.number:
+        add_entry(ledger, head, Created(image_id=source.image_id, key_pattern=source.key_pattern))
+    if head.digest != digest:
+        add_entry(ledger, read_head(ledger), Promotion(digest=digest, artifact=ARTIFACT))
+    return read_head(ledger).number + 1
+
+
+def _uris(rows: list[dict]) -> list[str]:
+    return list(dict.fromkeys(row["uri"] for row in rows))
+
+
+def _seal(ledger: Ledger, number: int, scoring: ScoringConfig, planned: list[Unit], parts: int = 1) -> None:
+    """Write the slice's parts and its entry."""
+    head, source = read_head(ledger), scoring.source
+    before = {
+        name: earlier
+        for earlier in head.slices
+        for table in slices.objects(ledger, earlier, ["object"])
+        for name in table["object"].to_pylist()
+    }
+    dates = {source.identity_base + entry.key: unit.date for unit in planned for entry in unit.objects}
+    names = sorted(dates, key=str.encode)
+    written = []
+    for part in range(parts):
+        units = planned[part * len(planned) // parts : (part + 1) * len(planned) // parts]
+        mine = names[part * len(names) // parts : (part + 1) * len(names) // parts]
+        rows = [{"object": name, "etag": "e", "stamp": "s", "date": dates[name], "before": before.get(name)} for name in mine]
+        name = uuid.uuid4().hex
+        _put(ledger, ledger.part_key(name, "units"), unit_table(units), SCHEMA, 64)
+        _put(ledger, ledger.part_key(name, "objects"), pa.Table.from_pylist(rows, OBJECTS), OBJECTS, 16_384)
+        first = units[0].number if units else len(planned)
+        written.append(SlicePart(name=name, first=first, objects=len(rows), units=len(units)))
+    days = [date for date in dates.values() if is_day(date)] + ([head.last_day] if head.last_day else [])
+    promoted = {promotion.digest: promotion.number for promotion in head.promotions}
+    places = {source.input_uri, *(uri for name, uri in head.places if name == source.input_name)} if source.input_name else ()
+    entry = Slice(
+        parts=tuple(written),
+        scorings=(scoring,),
+        promotions=(promoted[scoring.model_digest],),
+        places=tuple(sorted(places)),
+        objects=len(names),
+        units=len(planned),
+        images=sum(unit.images or 0 for unit in planned),
+        streams=sum(unit.images is None for unit in planned),
+        size=sum(unit.size for unit in planned),
+        ignored=3,
+        replans=sum(name in before for name in names),
+        last_day=max(days, default=None),
+        planned_at="2026-01-03T00:00:00+00:00",
+        code_version="0.1.0",
+    )
+    assert number == head.number + 1 and add_entry(ledger, head, entry)
+
+
+def _put(ledger: Ledger, key: str, rows: pa.Table, schema: pa.Schema, row_group_rows: int) -> None:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression="zstd", store_schema=False, **WRITING) as writer:
+        writer.write_table(rows.cast(schema), row_group_size=row_group_rows)
+    ledger.store.put_new(key, sink.getvalue().to_pybytes())
+
+
+def _commit(ledger: Ledger, number: int, unit: int, part: int, date: str, images: list[dict], last: bool, ignored: int) -> None:
     rows = [{"position": position, **image} for position, image in enumerate(images)]
     errors = sum(row.get("error") is not None for row in rows)
     footer = Footer(
-        unit_id=unit_id(state.run_id, number, unit, part),
+        unit_id=unit_id(number, unit, part, ledger.model),
         slice=number,
         number=unit,
         part=part,
@@ -143,53 +242,45 @@ def _commit(
         errors=errors,
         next_offset=None if last else 512 * (part + 1),
         device="cpu-float32",
+        scoring_version=SCORING_VERSION,
         bytes_read=100 * len(rows),
         ignored=ignored,
         seconds=StageSeconds(read=0.25, decode=0.5, score=1.0, wait=0.5),
     )
-    write_commit(state.store, state.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)
-
-
-def unit_id(run_id: str, number: int, unit: int, part: int = 0) -> str:
-    return hashlib.sha256(f"{run_id}/{number}/{unit}/{part}".encode()).hexdigest()[:32]
-
-
-def info(**changes) -> RunInfo:
-    """The run as the driver describes it."""
-    known = {
-        "run_id": RUN,
-        "slice": 0,
-        "model": MODEL,
-        "model_digest": DIGEST,
-        "config": {"model": MODEL, "decode": {"height": 48, "width": 64, "resize": "squash"}},
-        "code_version": "0.1.0",
-        "ignored": 3,
-        "attempts": 1,
-        "started_at": datetime(2026, 1, 3, tzinfo=UTC),
-        "max_error_share": 0.5,
-        "key_columns": ("line", "product"),
-        "spent_s": 12.5,
-    }
-    return RunInfo(**{**known, **changes})
+    write_commit(ledger.store, ledger.commit_key(number, unit, part), pa.Table.from_pylist(rows, commit.SCHEMA), footer)
 
 
 def score_without_model(
-    input_uri: str, output_uri: str, run_id: str = "pictures", map_threshold: float | None = None, **source
-) -> RunInfo:
-    """Plan, read and decode a real input as a scoring run does; the committed map and score are distances from mean grey."""
-    config = ScoringConfig(
-        model=MODEL,
-        model_digest=DIGEST,
-        source=SourceConfig(input_uri=str(input_uri), **source),
-        decode=DecodeConfig(height=48, width=64, resize="pad"),
+    input_uri: str, output_uri: str, model: str = MODEL, map_threshold: float | None = None, **source
+) -> int:
+    """Cut, read and decode a real input as a scoring run does; the committed map and score are distances from mean grey.
+
+    Returns:
+        The number of the slice, which holds all of the input; `publish` brings it into the tables.
+    """
+    store = open_store(str(input_uri))
+    config = SourceConfig(input_uri=store.uri, **source)
+    scoring = ScoringConfig(
+        model=model, model_digest=DIGEST, source=config, decode=DecodeConfig(height=48, width=64, resize="pad")
     )
-    state = RunState(str(output_uri), run_id)
-    state.claim(config)
-    number = plan_slice(state, config, open_store(config.source.input_uri))
-    for unit in list(units(state, number)):
-        pieces = list(registry.source(unit.source).read(unit, open_store(str(input_uri)), config.source, Start()))
+    ledger = Ledger(str(output_uri), model)
+    number = _next(ledger, config, DIGEST)
+    by_source: dict[str, list] = {}
+    for entry in Listing(config, store):
+        name = registry.claiming(entry.key)
+        by_source.setdefault(name, []).append(config.dated(entry, name))
+    contents = [
+        content for name, dated in by_source.items() for content in registry.source(name).plan(iter(dated), config, store)
+    ]
+    planned = [
+        Unit(number=i, unit_id=unit_id(number, i, model=model), scoring=0, **vars(content))
+        for i, content in enumerate(contents)
+    ]
+    _seal(ledger, number, scoring, planned)
+    for unit in planned:
+        pieces = list(registry.source(unit.source).read(unit, store, config, Start()))
         for part, piece in enumerate(pieces):
-            decoded = decode_unit(piece.table, config.decode)
+            decoded = decode_unit(piece.table, scoring.decode)
             rows = decoded.table.to_pylist()
             for row, pixels in zip(rows, decoded.pixels, strict=True):
                 if row["error"] is None:
@@ -198,7 +289,7 @@ def score_without_model(
                     row["map"], row["map_scale"], row["map_offset"] = quantise(cells)
                     row |= {"score": float(cells.max()), "map_height": 12, "map_width": 16}
                     if map_threshold is not None:
-                        found = find_regions(cells, map_threshold, placement((row["width"], row["height"]), config.decode))
+                        found = find_regions(cells, map_threshold, placement((row["width"], row["height"]), scoring.decode))
                         row |= {"regions": [region._asdict() for region in found.regions], "region_count": found.count}
-            _commit(state, number, unit.number, part, unit.date, rows, piece is pieces[-1], piece.ignored)
-    return info(run_id=run_id, slice=number, config=config.model_dump(mode="json"))
+            _commit(ledger, number, unit.number, part, unit.date, rows, piece is pieces[-1], piece.ignored)
+    return number

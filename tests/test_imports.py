@@ -28,7 +28,7 @@ FLOORS = (  # of pipeline: a room may import rooms of its own floor and of the f
     {"scoring", "input", "sources"},
     {"report", "state"},
     {"tables", "stages", "in_process"},
-    {"run", "session"},
+    {"run", "slice_scoring", "session"},
 )
 STRANGERS = {"stages": "tables", "tables": "stages"}  # they meet at state
 FILES = sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))

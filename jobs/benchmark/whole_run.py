@@ -5,7 +5,6 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import ray
@@ -17,13 +16,10 @@ from jobs.benchmark.hardware import described
 from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
 from jobs.score import prepare
 from jobs.settings.scoring import ScoreSettings
-from pipeline.in_process import read_units
-from pipeline.input.listing import open_input
+from pipeline.in_process import encoded_units
 from pipeline.run import EmptyInput, RunProgress, ScoringRun, score_archive
 from pipeline.scoring.scorer import open_scorer
 from pipeline.stages.engine import RayEngine
-from pipeline.state import plan
-from pipeline.state.run_state import RunState
 from pipeline.storage.copies import local_copy
 from pipeline.tables.query import open_tables
 
@@ -59,6 +55,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
         seconds: length of the model's measurement.
     """
     run = prepare(settings)
+    decode = run.scoring(run.trained.digest, run.trained.config).decode
     engine = RayEngine(settings.address, settings.resources, settings.device)
     resources = engine.start()
     threads = resources.threads or 1
@@ -67,27 +64,27 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     scorer = open_scorer(local_copy(settings.model, cache), settings.device, threads)
     encoded, read = _in_memory(run, in_memory)
 
-    one_process(encoded[:1], run.scoring.decode, scorer)
-    figures, roofline = alone(scorer, run.scoring.decode, best, threads, seconds)
+    one_process(encoded[:1], decode, scorer)
+    figures, roofline = alone(scorer, decode, best, threads, seconds)
     model = figures[0].value
     rates = None
     if scorer.tiling is None:
-        decode = decode_alone(encoded, run.scoring.decode, DECODE_SECONDS)
-        start_s = scorer_start_s(settings.model, cache, settings.device, resources, run.scoring.decode)
+        decoding = decode_alone(encoded, decode, DECODE_SECONDS)
+        start_s = scorer_start_s(settings.model, cache, settings.device, resources, decode)
         on_gpu = scorer.device != "cpu"
         filled = slots_per_image(encoded, scorer.batch_size)
         model_s = filled * (1 / model if on_gpu else threads / model)
-        rates = Rates(on_gpu, 1 / decode.per_s, model_s, other_s=1 / read.per_s, once_s=start_s)
+        rates = Rates(on_gpu, 1 / decoding.per_s, model_s, other_s=1 / read.per_s, once_s=start_s)
         figures += [
-            Figure("decode_per_s", round(decode.per_s, 3), "images/s"),
+            Figure("decode_per_s", round(decoding.per_s, 3), "images/s"),
             Figure("read_ms_per_image", round(1e3 / read.per_s, 4), "ms"),
             Figure("slots_per_image", round(filled, 4)),
             Figure("start_s", round(start_s, 2), "s"),
         ]
-    single = [one_process(encoded, run.scoring.decode, scorer)]
+    single = [one_process(encoded, decode, scorer)]
     whole, watched, memory = _whole_run(run, engine)
-    single.append(one_process(encoded, run.scoring.decode, scorer))
-    stages = _stage_seconds(settings.output, run.state.run_id)
+    single.append(one_process(encoded, decode, scorer))
+    stages = _stage_seconds(settings.output, run.ledger.model)
     single_per_s = statistics.median(rate.per_s for rate in single)
     assert watched.progress is not None
     figures += [
@@ -121,18 +118,14 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
 def _in_memory(run: ScoringRun, images: int) -> tuple[list[pa.Table], Rate]:
     """The encoded images of the first units, at least `images` if there are, and the rate at which this process read them."""
     tables, count = [], 0
-    store = open_input(run.scoring.source)
-    with TemporaryDirectory(prefix="flowscore-bench-") as folder:
-        state = RunState(folder, "bench")
-        number = plan.plan_slice(state, run.scoring, store)
-        if number is None:
-            raise EmptyInput(f"input must hold images; found none under {run.scoring.source.input_uri}. Check --input.")
-        clock = time.perf_counter()
-        for table in read_units(plan.units(state, number), run.scoring.source, store):
-            tables.append(table)
-            count += table.num_rows
-            if count >= images:
-                break
+    clock = time.perf_counter()
+    for table in encoded_units(run.source):
+        tables.append(table)
+        count += table.num_rows
+        if count >= images:
+            break
+    if not tables:
+        raise EmptyInput(f"input must hold images; found none under {run.source.input_uri}. Check --input.")
     return tables, Rate(count, time.perf_counter() - clock)
 
 
@@ -151,9 +144,9 @@ def _whole_run(run: ScoringRun, engine: RayEngine) -> tuple[Rate, Watched, PeakM
     return Rate(watched.progress.done, spent), watched, memory
 
 
-def _stage_seconds(output: str, run_id: str) -> dict[str, float]:
+def _stage_seconds(output: str, model: str) -> dict[str, float]:
     """Seconds of each stage, by its name in the table runs, which may get more stages."""
-    rows = open_tables(output).connection.execute("select stage_seconds from runs where run_id = ?", [run_id]).fetchall()
+    rows = open_tables(output).connection.execute("select stage_seconds from runs where model = ?", [model]).fetchall()
     return {name: seconds for (stages,) in rows for name, seconds in json.loads(stages).items()}
 
 

@@ -5,7 +5,7 @@ CommandError              jobs
     ConfigError           a setting that is missing, or that its model refuses
     MaskError             a mask of a labelled set that cannot be read
     CostError             nodes on which the estimated run cannot work
-    ErrorShareError       more images failed than the allowed share
+    ErrorShareError       more images failed than the allowed share, and the slice is held
     PartialRunError       some work units are still open; the same command goes on
 ModelError                models
     ArtifactError         a model's folder that cannot be used
@@ -19,6 +19,8 @@ StorageError              pipeline/storage: a request that storage did not fulfi
     Gone                  an object that does not exist, or no longer exists
     Changed               an object that is no longer the listed one
     Denied                storage refuses; trying again is no use
+        Refused           storage refuses one object: a row in `errors`
+            Archived      the object must be restored first: a row in `errors`
     Unreachable           no useful answer after all attempts
     DamagedState          an object of a run's state that is not what was written
 CorruptStream             pipeline/storage: compressed bytes are damaged; the shard is at fault, so it is no StorageError
@@ -27,13 +29,19 @@ DecodeError               pipeline/decode
     DecoderUnavailable    the decoder's process does not start
 InputError                pipeline/input, pipeline/sources
     NoSuchColumn          a Parquet file whose columns do not fit the config
+    BadListing            a file of --listing that is no listing of the input
+    Unparsable            a Parquet file or rows of it that cannot be parsed: rows in `errors`
     UnreadableTable       a Delta table whose newest version cannot be read
     Unreadable            a tar that cannot be followed beyond a header: rows in `errors`
 StateError                pipeline/state
     IncompleteSlice       a work unit that is not wholly committed
-    RunConflict           a run id that a run with another config has taken
-    LeaseHeld             another driver has the run
-    LeaseLost             another driver has taken the run over
+    NoSuchSlice           a number that is not that of a slice of the model
+    OtherLayout           state under the output that another version of flowscore has written
+    OtherModel            another version of the model than the one that scores there
+    OtherKeys             another key pattern, or another way to name images
+    LateDay               a promotion from a day that has images already
+    LeaseHeld             another driver has the model's slices
+    LeaseLost             another driver has taken them over
     DamagedState          the same class as above, since it is also an answer of storage
 StagesError               pipeline/stages
     DeviceMissing         no device, or a GPU where there can be none
@@ -41,8 +49,8 @@ StagesError               pipeline/stages
     NoSessionFolder       no place for Ray's sockets or shared memory
 TablesError               pipeline/tables
     TableConflict         a table that does not fit the rows to be written
-        PartitionConflict a partition that holds scores of another model digest
-    TooManyErrors         more images failed than the allowed share; nothing is published
+    SliceHeld             more images of a slice failed than the limits allow; it is not published
+    SlicesWait            slices that must be published before a rekey
     NoTables              nothing was ever published under the output
     NotAnswered           SQL that DuckDB cannot run over the tables
     NotAQuestion          SQL that changes something instead of asking
@@ -100,7 +108,7 @@ class UsageError(CommandError, ValueError):
 
 
 class ErrorShareError(CommandError):
-    """More images failed than the configured share: good units are committed, nothing is published. Exit code 3."""
+    """More images failed than the configured share: a slice is held and not published; others are. Exit code 3."""
 
 
 class PartialRunError(CommandError):

@@ -19,24 +19,19 @@ class ScoringOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run_id: Flag[str | None] = Field(
-        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="name of the run; default: a hash of input, model and rules"
-    )
-    source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id", "members", "follow_links")] = Field(
+    source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id", "input_name", "members", "follow_links")] = Field(
         SourceOptions(), description="how images are found, cut into work units and named"
     )
     device: Flag[str] = Field("auto", description="auto, cpu or cuda")
     address: Flag[str | None] = Field(None, description="Ray cluster to join; default: RAY_ADDRESS, else this machine")
     # Regions choose the images, since verdicts need a calibration, which may come later.
-    explain: Flag[Method | None] = Field(
-        None, description="method that explains images with a region; another method is another run"
-    )
+    explain: Flag[Method | None] = Field(None, description="method that explains images with a region")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     max_image_pixels: int | None = Field(None, gt=0, description="most pixels of one image; larger ones go to `errors`")
     max_decode_bytes: int | None = Field(None, gt=0, description="most bytes of memory that the decoder's process may take")
     timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
     resources: Resources = Field(Resources(), description="how the stages share the machines")
-    limits: Annotated[RunLimits, Flags("max_error_share", "accept_errors")] = Field(
+    limits: Annotated[RunLimits, Flags("max_error_share", "min_errors", "accept_errors")] = Field(
         RunLimits(), description="limits that scores do not depend on"
     )
 
@@ -52,6 +47,13 @@ class ScoreSettings(ScoringOptions):
     model: Flag[str] = Field(description="directory of the trained model, local or s3://")
     input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
+    from_now_on: Flag[bool] = Field(
+        False, description="let another version of the model score from the day after the last one with images"
+    )
+    retry_errors: Flag[bool] = Field(False, description="also score images again that are in `errors`")
+    listing: Flag[Path | None] = Field(
+        None, description="CSV or Parquet file with the columns key, size, etag of the input's objects, instead of listing it"
+    )
     white_level: Flag[int | None] = Field(
         None, ge=255, le=FULL_16_BIT, description="sample that is white in a 16-bit grey image; default: the model's"
     )

@@ -2,7 +2,7 @@
 
 An image that is scored by tiles stays here after decoding; its tiles go back some at a time, as the parent asks for them.
 
-pipeline/decode/handle.py starts the process, which imports no ray. Before it imports this file it gives up everything that
+pipeline/decode/sealed.py starts the process, which imports no ray. Before it imports this file it gives up everything that
 decoding does not need (pipeline/decode/sandbox.py); its first line names what this machine does not let it give up. It imports
 torch with the first picture that pipeline/decode/resize.py gives to torch; it says IMPORTING before and READY after, since no
 picture is charged for that time and memory.
@@ -29,12 +29,12 @@ import numpy as np
 from pipeline.decode import resize, sandbox
 from pipeline.decode.exchange import DecodedRow, Request, rows_line
 from pipeline.decode.geometry import cut_tiles
+from pipeline.decode.sealed import START_TIMEOUT_S
 from pipeline.decode.unit import decode_rows
 
 MARK_BYTES = 8  # at the start of the shared memory: index of the image that is being decoded
 REARM_S = 5.0
 READY, IMPORTING = "ready\n", "importing\n"
-START_TIMEOUT_S = 120.0  # to start, and to import torch
 GRACE_S = 30.0  # after the parent should have ended a hanging decoder itself
 
 

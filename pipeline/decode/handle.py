@@ -1,15 +1,10 @@
 """The parent's side of the decoder's process: starts it, hands it images, notices when it dies or hangs."""
 
 import contextlib
-import fcntl
-import json
-import logging
 import mmap
 import os
 import select
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,41 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode.child import IMPORTING, MARK_BYTES, READY, START_TIMEOUT_S
+from pipeline.decode.child import IMPORTING, MARK_BYTES, READY
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.exchange import DecodedRow, Request, rows_of
-from pipeline.decode.faults import DecodeError
+from pipeline.decode.sealed import START_TIMEOUT_S, DecoderUnavailable, SealedProcess
 
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); numbers, decoder = map(int, sys.argv[2:6]), sys.argv[6]; "
-    "from pipeline.decode.sandbox import seal; *shared, most = numbers; sealed = seal(most, decoder); "
-    "from pipeline.decode.child import serve; serve(sealed, *shared, decoder)"
-)
+SERVING = "pipeline.decode.child"
 POLL_S = 0.5
-ENDING_S = 5.0
 PIPE_BYTES = 1 << 16
-# glibc would return every picture's memory and fault it in again: a third of the decoder's time for small images
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-# it would keep a large picture for ever and leave less of the limit to the next: Pillow's pieces are 16 MiB by default
-RETURN_LARGE = {"PILLOW_BLOCK_SIZE": "64m"}
-# the two BLAS threads of numpy wait for each other by spinning, but a decoder is one of many and has one core
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-NO_PROGRAMS = {"PATH": ""}  # it may start no program, and then the import of torch looks for none
-ENVIRONMENT = KEEP_MEMORY | RETURN_LARGE | ONE_THREAD | NO_PROGRAMS
-INHERITED = (
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "PYTHONHOME",
-    "PYTHONTZPATH",
-)  # Python finds its own files by these; none is a secret
-TAIL_BYTES = 2000  # kept of the child's standard error
-
-log = logging.getLogger(__name__)
-_told: set[str] = set()
-
-
-class DecoderUnavailable(DecodeError, RuntimeError):
-    """The decoder's process does not start: the fault of this machine, not of an image."""
 
 
 class Lost(NamedTuple):
@@ -72,36 +40,20 @@ class Decoder:
     """
 
     def __init__(self, decode: str, max_decode_bytes: int):
-        self.owner, self.max_decode_bytes = os.getpid(), max_decode_bytes
+        self.max_decode_bytes = max_decode_bytes
         self._memory = os.memfd_create("flowscore-decode") if hasattr(os, "memfd_create") else _unlinked_file()
-        self._log = tempfile.TemporaryFile()  # standard error: libtiff writes a lot there, a crash its reason
-        fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)  # each request empties it
-        request_read, request_write = os.pipe()
-        response_read, response_write = os.pipe()
-        given = (request_read, response_write, self._memory)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", START, json.dumps(_search_path()), *map(str, given), str(max_decode_bytes), decode],
-            pass_fds=given,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            env=ENVIRONMENT | {name: os.environ[name] for name in INHERITED if name in os.environ},
-            cwd="/",
-            umask=0o077,
-        )
-        os.close(request_read)
-        os.close(response_write)
-        self._requests, self._responses, self._received = os.fdopen(request_write, "w"), os.fdopen(response_read, "rb", 0), b""
-        unsealed = self._answer(START_TIMEOUT_S, lambda: 0)
-        if not unsealed:
-            raise DecoderUnavailable(f"the decoder must start within {START_TIMEOUT_S:.0f} s; it did not: {self.died()}")
-        for what in set(json.loads(unsealed)) - _told:
-            _told.add(what)
-            log.warning("the decoder's process is not limited in %s: a hostile image might use that", what)
+        self._process = SealedProcess(SERVING, decode, max_decode_bytes, self._memory)
+        self._requests, self._received = os.fdopen(self._process.requests, "w"), b""
+        self._responses = os.fdopen(self._process.responses, "rb", 0)
+        self._process.started(self._answer(START_TIMEOUT_S, lambda: 0))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def usable(self) -> bool:
         """Whether it runs and belongs to this process (not to the one that this was forked from)."""
-        return self.owner == os.getpid() and self._process.poll() is None
+        return self._process.usable()
 
     def decode(
         self, images: list[pa.Buffer], config: DecodeConfig, timeout_s: float, pixels: np.ndarray, rows: list[int]
@@ -138,7 +90,7 @@ class Decoder:
         """Send a request with its images; `take` gets the pictures, (n, H, W, 3)."""
         shape = (request.places, request.config.height, request.config.width, 3)
         start, timeout_s = request.size - sum(request.lengths), request.timeout_s
-        os.ftruncate(self._log.fileno(), 0)
+        self._process.forget_errors()
         os.ftruncate(self._memory, request.size)  # grown from 0: all zeros
         with mmap.mmap(self._memory, request.size) as memory:
             for image in images:
@@ -159,24 +111,18 @@ class Decoder:
 
     def died(self) -> str:
         """How it ended. Waits if it is about to end: its pipe closes before it is gone."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(ENDING_S)
-        return self.end()
+        how = self._process.died()
+        self.end()
+        return how
 
-    def end(self) -> str:
-        """End the process and close its files; returns how it ended."""
-        self._process.kill()
-        status = self._process.wait()
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
-        lines = self._log.read().decode("utf-8", "replace").split("\n")
-        for file in (self._requests, self._responses, self._log):
+    def end(self) -> None:
+        """End the process and close its files."""
+        self._process.end()
+        for file in (self._requests, self._responses):
             with contextlib.suppress(BrokenPipeError):  # a request that it never read
                 file.close()
         with contextlib.suppress(OSError):  # closed already
             os.close(self._memory)
-        if status < 0:
-            return signal.Signals(-status).name
-        return f"exit code {status}: {next((line for line in reversed(lines) if line.strip()), '')}"
 
     def _answer(self, timeout_s: float, mark: Callable[[], int]) -> str | None:
         """The next line; "" when the process died; None when the mark did not move for `timeout_s`."""
@@ -216,11 +162,6 @@ class Decoder:
 def _mark(memory: mmap.mmap, images: int) -> int:
     """The index of the image that the child claims to be at; it may claim anything."""
     return max(0, min(int.from_bytes(memory[:MARK_BYTES], "little"), images - 1))
-
-
-def _search_path() -> list[str]:
-    """sys.path for a process with another working directory; an entry that is not a path belongs to an import hook."""
-    return [os.path.abspath(entry) if not entry or os.path.exists(entry) else entry for entry in sys.path]
 
 
 def _unlinked_file() -> int:

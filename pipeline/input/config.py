@@ -1,15 +1,20 @@
 """Settings of every source: where the input is, how it is cut into units and how its images are named."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.input.identity import Mode
 from pipeline.input.keys import is_null, key_pattern
 from pipeline.input.names import NameFilter, name_filter
+from pipeline.storage.objects import Object
+from schemas.plan import DatedObject
 
 NO_DATE = "none"
+LOOSE = "files"
+"""The source of loose images: every other one reads shards."""
 MAX_DATE_BYTES = 64
 """Limit of a production day: percent-encoded it names a folder, and such a name has at most 255 bytes."""
 MIB = 1 << 20
@@ -22,17 +27,32 @@ class SourceOptions(BaseModel):
 
     key_pattern: str | None = Field(None, description="key columns in the path: {line}/{date}/{lot}/{name}")
     date: str | None = Field(None, description="production day of images whose path has none")
-    image_id: Mode = Field("uri", description="what names an image")
+    image_id: Mode = Field("uri", description="what names an image: its uri, or its key below an input that moves")
+    input_name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="name of the input, with --image-id key: each input has its own"
+    )
     unit_images: int = Field(128, ge=1, le=1000, description="maximum images in a work unit")
     unit_bytes: int = Field(64 * MIB, ge=1, description="maximum bytes in a work unit, unless one image is larger")
     image_column: str | None = Field(None, description="Parquet column that holds the images; default: the only binary one")
     id_column: str | None = Field(None, description="Parquet column that names the images; default: the row's number")
     max_member_bytes: int = Field(256 * MIB, ge=1, description="maximum bytes of one image; larger ones go to `errors`")
+    max_parse_bytes: int = Field(
+        4 << 30, ge=256 * MIB, description="memory of the process that parses Parquet; rows that take more go to `errors`"
+    )
     read_threads: int = Field(16, ge=1, le=256, description="requests that a read task makes at once")
     members: str | None = Field(
         None, description="names of the images to read, such as '*.jpg' or '*.jpg,*.jpeg': loose files and members of tars"
     )
     follow_links: bool = Field(False, description="follow symbolic links, also out of the input's folder")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.image_id == "key") != (self.input_name is not None):
+            raise ValueError(
+                f"input_name must be given with image_id key, and only then; got image_id {self.image_id}, "
+                f"input_name {self.input_name!r}. Name each input, and keep its name when it moves."
+            )
+        return self
 
     def at(self, input_uri: str) -> "SourceConfig":
         """The same options for an input."""
@@ -61,20 +81,18 @@ class SourceOptions(BaseModel):
             raise ValueError(f"date must be a day; got {date!r}, which means none. Leave it out.")
         return date
 
-    def object_date(self, key: str) -> str:
-        """Production day of a loose image: the pattern's `{date}`, else the configured date, else `none`. A `{date}` longer
-        than MAX_DATE_BYTES, or Hive's null, does not count."""
-        found = key_pattern(self.key_pattern).match(key) if self.key_pattern else None
-        return self._date((found or {}).get("date"))
+    def day(self, key: str, shard: bool, first: str | None = None) -> str:
+        """Production day of an object: the day that it was planned under `first`, else the pattern's `{date}`, else the
+        configured date, else `none`. Its rows lie under the first day, also after a rekey.
 
-    def shard_date(self, key: str) -> str:
-        """Production day of a shard: as for a loose image, but only from the shard's own path."""
-        found = key_pattern(self.key_pattern).shard_date(key) if self.key_pattern else None
-        return self._date(found)
-
-    def _date(self, found: str | None) -> str:
+        A `{date}` longer than MAX_DATE_BYTES, or Hive's null, does not count. A shard's date is read from its own path only.
+        """
+        found = None
+        if self.key_pattern:
+            pattern = key_pattern(self.key_pattern)
+            found = pattern.shard_date(key) if shard else (pattern.match(key) or {}).get("date")
         is_day = found and len(found.encode()) <= MAX_DATE_BYTES and not is_null(found)
-        return found if found and is_day else self.date or NO_DATE
+        return first or (found if found and is_day else self.date or NO_DATE)
 
     def keys(self, key: str, member: str | None = None) -> dict[str, str]:
         """Fields of the pattern by name: read from the key; in a shard from `key/member`, else from the key alone.
@@ -97,6 +115,19 @@ class SourceConfig(SourceOptions):
     """An input with its reading options."""
 
     input_uri: str
+
+    @property
+    def identity_base(self) -> str:
+        """What stands before a key to name its object for good: the input's URI, or its name where it may move."""
+        return f"{self.input_uri}/" if self.input_name is None else f"key://{self.input_name}/"
+
+    def identity(self, uri: str) -> str:
+        """The identity of the object at a URI below this input."""
+        return self.identity_base + uri.removeprefix(f"{self.input_uri}/")
+
+    def dated(self, entry: Object, source: str, first: str | None = None) -> DatedObject:
+        """A listed object with its production day; see `day`."""
+        return DatedObject(entry.key, entry.size, entry.etag, self.day(entry.key, source != LOOSE, first))
 
 
 @dataclass(frozen=True)

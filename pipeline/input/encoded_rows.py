@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline.input.config import SourceConfig
-from pipeline.input.identity import canonical_uri, content_hash, identify
+from pipeline.input.identity import canonical_uri, content_hash, image_id
 from schemas import encoded as schema
 
 COLUMNS_OF_THEIR_OWN = ("date", "lot")  # fields of the key pattern that are not key columns
@@ -27,6 +27,8 @@ class EncodedRows:
 
     def __init__(self, store_uri: str, config: SourceConfig):
         self._store_uri, self._config = store_uri, config
+        named = config.input_name is not None
+        self._identity_base = config.identity_base if named else canonical_uri(store_uri, "")
         self._rows: list[dict[str, object]] = []
         self.encoded_bytes = 0
 
@@ -53,7 +55,7 @@ class EncodedRows:
         keys = self._config.keys(key, None if member is None else member.removeprefix("./"))
         row = {
             "position": len(self._rows),
-            "image_id": identify(self._config.image_id, self._store_uri, key, member, ordinal, digest),
+            "image_id": image_id(self._identity_base + key, member, ordinal),
             "uri": canonical_uri(self._store_uri, key),
             "member": member,
             "key": key if member is None else f"{key}/{member}",

@@ -3,7 +3,9 @@
 import hashlib
 from typing import Literal
 
-Mode = Literal["uri", "key", "content"]
+Mode = Literal["uri", "key"]
+MAX_NAME_BYTES = 4096  # the longest path that Linux opens; rows hold a name four times
+NAME_ENDS = 200  # characters kept of each end of a longer name
 
 
 def canonical_uri(base: str, key: str) -> str:
@@ -15,7 +17,7 @@ def image_id(uri: str, member: str | None = None, ordinal: int = 0) -> str:
     """32 hex digits: the first 128 bits of SHA-256 over (uri) or, in a shard, (uri, member, ordinal).
 
     Args:
-        uri: canonical URI of the object, or its key below the input in mode `key`.
+        uri: canonical URI of the object, or `key://<input name>/<key>` in mode `key`.
         member: name within the shard; None for a loose file.
         ordinal: number of earlier members with the same name.
     Each text is preceded by its length in bytes and a colon, so that no two lists give the same hash input.
@@ -30,13 +32,8 @@ def content_hash(encoded: bytes) -> str:
     return hashlib.sha256(encoded).hexdigest()[:32]
 
 
-def identify(mode: Mode, base: str, key: str, member: str | None, ordinal: int, content: str | None) -> str:
-    """The `image_id` of one image by the configured mode.
-
-    `uri` (default) follows the object's full URI; `key` the path below the input, for mounts and buckets that move;
-    `content` the bytes (their `content_hash`), so that equal pictures are one image. An image that could
-    not be read has no content and is named by its URI.
-    """
-    if mode == "content" and content is not None:
-        return content
-    return image_id(key if mode == "key" else canonical_uri(base, key), member, ordinal)
+def shortened(name: str) -> str:
+    """The name of a member or row; of one above MAX_NAME_BYTES its two ends with a hash between them."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{name[:NAME_ENDS]}...{content_hash(name.encode())}...{name[-NAME_ENDS:]}"

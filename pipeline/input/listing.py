@@ -6,7 +6,9 @@ from pipeline.input import registry
 from pipeline.input.archives import archive_kind
 from pipeline.input.config import SourceConfig
 from pipeline.input.delta_tables import DeltaTables
+from pipeline.input.listing_file import ListingFile
 from pipeline.storage.objects import Object
+from pipeline.storage.parallel_list import list_all
 from pipeline.storage.store import Store, open_store
 
 
@@ -22,13 +24,14 @@ class Listing:
     outside the newest version. Raises UnreadableTable for a table that cannot be read.
     """
 
-    def __init__(self, config: SourceConfig, store: Store) -> None:
-        self._config, self._store = config, store
+    def __init__(self, config: SourceConfig, store: Store, file: ListingFile | None = None) -> None:
+        """file: what the input holds; without it storage is asked."""
+        self._config, self._store, self._file = config, store, file
         self.ignored = 0
 
     def __iter__(self) -> Iterator[Object]:
         tables = DeltaTables(self._store)
-        for entry in self._store.list():
+        for entry in list_all(self._store) if self._file is None else self._file:
             source = registry.claiming(entry.key)
             if source is None:
                 tables.pass_by(entry.key)

@@ -29,13 +29,14 @@ class Columns:
     def projection(self) -> list[str]:
         return [self.image] if self.id is None else [self.image, self.id]
 
-    def cells(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes | None, str | None]]:
+    def buffers(self, batch: pa.RecordBatch) -> Iterator[tuple[pa.Buffer | None, str | None]]:
         """(encoded image, id) of every row; None for a null cell, and for the id when none is configured."""
         for image, row_id in zip(_leaf(batch, self.image), self.ids(batch), strict=True):
-            yield image.as_py(), row_id
+            image = image.value if isinstance(image, pa.DictionaryScalar) else image
+            yield image.as_buffer() if image is not None and image.is_valid else None, row_id
 
     def ids(self, batch: pa.RecordBatch) -> Iterator[str | None]:
-        """The ids as in `cells`; the batch may lack the images."""
+        """The ids as in `buffers`; the batch may lack the images."""
         row_ids = _leaf(batch, self.id) if self.id else [None] * len(batch)
         return (None if row_id is None or not row_id.is_valid else id_text(row_id) for row_id in row_ids)
 

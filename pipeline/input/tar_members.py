@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.encoded_rows import Fault
 from pipeline.input.faults import InputError
-from pipeline.input.identity import content_hash
+from pipeline.input.identity import MAX_NAME_BYTES, shortened
 from pipeline.input.keys import ignored
 from pipeline.input.pictures import FIRST_BYTES, begins_as_picture, named_as_picture
 from pipeline.storage.compressed import CorruptStream
@@ -23,8 +23,6 @@ from pipeline.storage.forward import ForwardReader
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
 MAX_EXTENDED_BYTES = 1 << 20  # limit of one extended header (long name, pax records)
-MAX_NAME_BYTES = 4096  # the longest path that Linux opens; rows hold a name four times
-NAME_ENDS = 200  # characters kept of each end of a longer name
 MAX_SIZE = (1 << 63) - 1  # the most that a column of sizes holds
 PAX_SIZE = re.compile(r"[0-9]{1,30}")
 SCAN_BYTES = 1 << 20
@@ -157,13 +155,7 @@ def _header(reader: ForwardReader) -> Header | None:
         _skip_sparse_map(reader, block)
     sparse = sparse or any(record.startswith("GNU.sparse.") for record in pax)
     name = pax.get("path") or name or info.name
-    return Header(_shortened(name), len(name.encode()), size, info.type, sparse)
-
-
-def _shortened(name: str) -> str:
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"{name[:NAME_ENDS]}...{content_hash(name.encode())}...{name[-NAME_ENDS:]}"
+    return Header(shortened(name), len(name.encode()), size, info.type, sparse)
 
 
 def _extended(reader: ForwardReader, size: int) -> bytes:

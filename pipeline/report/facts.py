@@ -1,7 +1,6 @@
 """Facts for the report of one scoring run: counts, distribution and worst images, computed in SQL over the tables."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,10 +24,7 @@ class NoSuchRun(ValueError):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run's rows of the runs table, summed over its slices. spent_s is None when the time of an attempt is not known.
-
-    idle_seconds: idle seconds of the devices, by cause; empty for a run from before they were counted.
-    """
+    """A run's row of the runs table. idle_seconds: idle seconds of the devices, by cause."""
 
     run_id: str
     model: str
@@ -37,11 +33,9 @@ class RunFacts:
     config: dict[str, Any]
     artifact: dict[str, Any] | None
     code_version: str
-    slices: int
     planned: int
     scored: int
     quarantined: int
-    duplicates: int
     ignored: int
     attempts: int
     bytes_read: int
@@ -49,7 +43,7 @@ class RunFacts:
     idle_seconds: dict[str, float]
     started_at: datetime | None
     finished_at: datetime
-    spent_s: float | None
+    spent_s: float
     devices: tuple[str, ...]
 
     @property
@@ -140,27 +134,18 @@ def choose_run(connection: duckdb.DuckDBPyConnection, run_id: str | None = None,
 
 
 def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunFacts:
-    """Facts of a finished run, summed over its slices."""
-    slices = _rows(connection, "select * from runs where run_id = $run_id order by slice", run_id=run_id)
-    last = slices[-1]
-    seconds: Counter[str] = Counter(dict.fromkeys(STAGES, 0.0))
-    for row in slices:
-        seconds.update(json.loads(row["stage_seconds"]))
-    spent = [row["spent_s"] for row in slices]
+    """Facts of a published run."""
+    (row,) = _rows(connection, "select * from runs where run_id = $run_id", run_id=run_id)
+    seconds = json.loads(row["stage_seconds"])
     devices = connection.execute("select distinct device from scores where run_id = ? order by all", [run_id]).fetchall()
-    totals = ("planned", "scored", "quarantined", "duplicates", "ignored", "bytes_read")
+    same = ("run_id", "model", "model_digest", "calibration_digest", "code_version", "planned", "scored", "quarantined")
+    more = ("ignored", "attempts", "bytes_read", "started_at", "finished_at", "spent_s")
     return RunFacts(
-        **{name: last[name] for name in ("run_id", "model", "model_digest", "calibration_digest", "code_version")},
-        config=json.loads(last["config"]),
-        artifact=json.loads(last["artifact"]) if last["artifact"] else None,
-        slices=len(slices),
-        **{name: sum(row[name] for row in slices) for name in totals},
-        attempts=max(row["attempts"] for row in slices),
+        **{name: row[name] for name in (*same, *more)},
+        config=json.loads(row["config"]),
+        artifact=json.loads(row["artifact"]) if row["artifact"] else None,
         stage_seconds={stage: spent for stage, spent in seconds.items() if spent and stage not in IDLE},
         idle_seconds={text: seconds[cause] for cause, text in IDLE.items() if seconds[cause]},
-        started_at=min((row["started_at"] for row in slices if row["started_at"]), default=None),
-        finished_at=max(row["finished_at"] for row in slices),
-        spent_s=None if None in spent else sum(spent),
         devices=tuple(device for (device,) in devices if device),
     )
 

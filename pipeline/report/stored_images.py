@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.input import registry
 from pipeline.input.config import NO_DATE, SourceConfig, Start
 from pipeline.input.identity import canonical_uri, content_hash
 from pipeline.input.listing import open_input
-from pipeline.input.parquet_columns import NoSuchColumn, find_columns, row_name
-from pipeline.storage.objects import Gone, StorageError, listed
-from pipeline.storage.ranged import open_ranged
+from pipeline.input.parquet.parser import Unparsable
+from pipeline.input.parquet.shard import ParquetShard
+from pipeline.input.parquet_columns import NoSuchColumn, row_name
+from pipeline.storage.objects import Denied, Gone, StorageError, listed
 from pipeline.storage.store import Store
 from schemas.plan import PlannedObject, UnitContent
 
@@ -51,7 +49,7 @@ def fetch(wanted: list[Wanted], config: SourceConfig) -> dict[str, bytes | str]:
             here = {image.image_id: GONE for image in images}
         except StorageError as error:
             here = {image.image_id: f"storage did not deliver it: {error}" for image in images}
-        except (pa.ArrowException, OSError, UnicodeDecodeError, NoSuchColumn) as error:
+        except (OSError, Unparsable, NoSuchColumn) as error:
             here = {image.image_id: f"the shard cannot be read: {error}" for image in images}
         found |= {image.image_id: here.get(image.image_id, CHANGED) for image in images}
     return found
@@ -72,11 +70,14 @@ def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig
     shard = listed(store, key)
     if shard is None:
         raise Gone(key)
-    unit = UnitContent(source="tar", date=NO_DATE, objects=(PlannedObject(*shard),), images=None, size=shard.size)
+    planned = PlannedObject(shard.key, shard.size, shard.etag)
+    unit = UnitContent(source="tar", date=NO_DATE, objects=(planned,), images=None, size=shard.size)
     left = _by_content(images)
     with contextlib.closing(registry.source("tar").read(unit, store, config, Start())) as parts:
         for part in parts:
-            for row in part.table.select(["member", "content_hash", "encoded"]).to_pylist():
+            for row in part.table.select(["member", "content_hash", "encoded", "error", "message"]).to_pylist():
+                if row["member"] is None and row["error"] in ("refused", "archived"):
+                    raise Denied(row["message"])
                 for image_id in left.pop((row["member"], row["content_hash"]), []):
                     yield image_id, row["encoded"]
             if not left:
@@ -85,26 +86,20 @@ def _from_tar(store: Store, key: str, images: list[Wanted], config: SourceConfig
 
 def _from_parquet(store: Store, key: str, images: list[Wanted], config: SourceConfig) -> Iterator[tuple[str, bytes]]:
     left, members = _by_content(images), {image.member for image in images}
-    with open_ranged(store, key) as file:
-        parquet = pq.ParquetFile(file)
-        columns = find_columns(key, parquet.schema_arrow, config)
-        first = 0
-        for group in range(parquet.num_row_groups):
-            numbers = range(first, first + parquet.metadata.row_group(group).num_rows)
-            first = numbers.stop
-            names = [row_name(number, config) for number in numbers]
-            if columns.id is not None:
-                batches = parquet.iter_batches(config.unit_images, [group], [columns.id])
-                ids = (row_id for batch in batches for row_id in columns.ids(batch))
-                names = [name if row_id is None else row_id for name, row_id in zip(names, ids, strict=True)]
+    first = 0
+    with ParquetShard(store, key, None, config) as shard:
+        for group, (rows, _) in enumerate(shard.groups):
+            names = [row_name(number, config) for number in range(first, first + rows)]
+            first += rows
+            if config.id_column is not None:
+                ids = shard.ids(group)
+                names = [name if row_id is None else row_id for name, row_id in zip(names, ids, strict=False)]
             if members.isdisjoint(names):
                 continue
-            batches = parquet.iter_batches(config.unit_images, [group], columns.projection())
-            contents = (encoded for batch in batches for encoded, _ in columns.cells(batch))
-            for name, encoded in zip(names, contents, strict=True):
-                if name in members and encoded is not None:
-                    for image_id in left.pop((name, content_hash(encoded)), []):
-                        yield image_id, encoded
+            for name, cell in zip(names, shard.cells(group, 0, config.unit_images), strict=False):
+                if name in members and cell.content is not None:
+                    for image_id in left.pop((name, content_hash(cell.content)), []):
+                        yield image_id, cell.content
 
 
 def _by_content(images: list[Wanted]) -> dict[tuple[str | None, str | None], list[str]]:

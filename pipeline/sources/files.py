@@ -7,9 +7,9 @@ from pipeline.input.archives import archive_kind, unsupported
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
-from pipeline.storage.objects import Changed, Gone, Object
+from pipeline.input.lost import LOST, lost
 from pipeline.storage.store import Store
-from schemas.plan import PlannedObject, UnitContent
+from schemas.plan import DatedObject, PlannedObject, UnitContent
 
 
 def claims(key: str) -> bool:
@@ -17,22 +17,21 @@ def claims(key: str) -> bool:
     return not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
-    """Units of at most `unit_images` and `unit_bytes` (one image may
-    be larger), each within one date.
+def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+    """Units of at most `unit_images` and `unit_bytes` (one image may be larger), each of one date.
+
+    Every date has an open unit of its own, so that alternating dates do not make units of one image.
     """
-    unit: list[Object] = []
-    size, unit_date = 0, ""
+    units: dict[str, list[DatedObject]] = {}
+    sizes: dict[str, int] = {}
     for entry in objects:
-        date = config.object_date(entry.key)
-        full = len(unit) == config.unit_images or size + entry.size > config.unit_bytes
-        if unit and (full or date != unit_date):
-            yield _content(unit, unit_date)
-            unit, size = [], 0
+        unit = units.setdefault(entry.date, [])
+        if unit and (len(unit) == config.unit_images or sizes[entry.date] + entry.size > config.unit_bytes):
+            yield _content(unit)
+            unit = units[entry.date] = []
+        sizes[entry.date] = entry.size + (sizes[entry.date] if unit else 0)
         unit.append(entry)
-        size, unit_date = size + entry.size, date
-    if unit:
-        yield _content(unit, unit_date)
+    yield from map(_content, units.values())
 
 
 def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
@@ -45,10 +44,8 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
             return Fault("too_large", f"the image has {entry.size} bytes; the limit is {config.max_member_bytes}")
         try:
             return store.get(entry.key, entry.etag, entry.size)
-        except Gone:
-            return Fault("gone", "the object no longer exists; it did when the run was planned")
-        except Changed:
-            return Fault("changed", "the object was changed since the run was planned; the next run plans its new content")
+        except LOST as error:
+            return lost(error, "object")
 
     rows = EncodedRows(store.uri, config)
     bytes_read = 0
@@ -63,6 +60,6 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     yield Part(rows.table(), None, bytes_read)
 
 
-def _content(unit: list[Object], date: str) -> UnitContent:
-    objects = tuple(PlannedObject(*entry) for entry in unit)
-    return UnitContent(source="files", date=date, objects=objects, images=len(unit), size=sum(entry.size for entry in unit))
+def _content(unit: list[DatedObject]) -> UnitContent:
+    objects, size = tuple(entry.planned for entry in unit), sum(entry.size for entry in unit)
+    return UnitContent(source="files", date=unit[0].date, objects=objects, images=len(unit), size=size)

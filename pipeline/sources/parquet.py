@@ -5,25 +5,22 @@ chunk can only be read from its beginning, so separate units would fetch it agai
 pages (a writer with default settings makes pages of about 1,000 images).
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
-from pipeline.input.parquet_columns import NoSuchColumn, find_columns, row_name
+from pipeline.input.lost import LOST, lost
+from pipeline.input.parquet.parser import Unparsable
+from pipeline.input.parquet.shard import Cell, ParquetShard
+from pipeline.input.parquet_columns import NoSuchColumn, row_name
 from pipeline.input.sidecars import describes_others
-from pipeline.storage.objects import Changed, Gone, Object
-from pipeline.storage.ranged import RangedFile, open_ranged
 from pipeline.storage.store import Store
-from schemas.plan import PlannedObject, RowRange, UnitContent
+from schemas.plan import DatedObject, RowRange, UnitContent
 
-BUFFER_BYTES = 16 << 20  # one request
-MAX_RATIO = 1 << 20  # of decompressed to stored bytes: more than any writer reaches
-DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # pyarrow raises these for damaged bytes, storage does not
+MAX_DEATHS = 3  # of parsers in a unit; the rest of its rows is then listed as lost
 
 
 def claims(key: str) -> bool:
@@ -31,9 +28,9 @@ def claims(key: str) -> bool:
     return key.lower().endswith((".parquet", ".pq")) and not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
-    """Units by the footers alone. A shard with an unreadable footer, or with other columns than the shards beside it, is one
-    unit without a range of rows; one that only describes other images is a unit of no images, so that it counts as
+def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+    """Units by the footers alone. A shard with an unreadable or refused footer, or other columns than the shards beside it,
+    is one unit without a range of rows; one that only describes other images is a unit of no images, so that it counts as
     planned.
 
     Raises NoSuchColumn at the end when none of the shards has a column of images, or each has several and none is configured.
@@ -42,17 +39,15 @@ def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Itera
     for entry in objects:
         whole = UnitContent(
             source="parquet",
-            date=config.shard_date(entry.key),
-            objects=(PlannedObject(*entry),),
+            date=entry.date,
+            objects=(entry.planned,),
             images=None,
             size=entry.size,
         )
         try:
-            with open_ranged(store, entry.key, entry.etag) as file:
-                parquet = _open(file)
-                find_columns(entry.key, parquet.schema_arrow, config)
-                groups = list(_group_sizes(parquet, file.size))
-        except (*DAMAGED, Gone, Changed, NoSuchColumn) as error:
+            with ParquetShard(store, entry.key, entry.etag, config) as shard:
+                groups = list(_with_share(shard))
+        except (Unparsable, *LOST, NoSuchColumn) as error:
             if isinstance(error, NoSuchColumn):
                 if describes_others(entry.key, store):
                     yield replace(whole, rows=RowRange(0, 0), images=0, size=0)
@@ -75,89 +70,123 @@ def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) ->
     (shard,) = unit.objects
     key = shard.key
     first, total = unit.rows or (0, None)
-    rows, seen, done, fetched, file = EncodedRows(store.uri, config), dict(start.seen), start.offset, 0, None
-    fault, ignored_files = None, 0
+    rows, seen, done, fetched, parsed = EncodedRows(store.uri, config), Counter(start.seen), start.offset, 0, None
+    fault, ignored_files, bytes_read = None, 0, 0
+
+    def add(content: bytes | Fault, size: int | None, member: str) -> None:
+        rows.add(key, content, size, member, seen[member])
+        seen[member] += 1
+
     try:
-        file = open_ranged(store, key, shard.etag)
-        parquet = _open(file)
-        find_columns(key, parquet.schema_arrow, config)
-        total = parquet.metadata.num_rows if total is None else total
-        for image, row_id in _cells(parquet, first, total, done, key, config):
-            content: bytes | Fault = Fault("missing", "the image cell of the row is null") if image is None else image
-            if image is not None and len(image) > config.max_member_bytes:
-                content = Fault("too_large", f"the image has {len(image)} bytes; the limit is {config.max_member_bytes}")
-            if unit.images is None and rows.full_before(content):
-                yield Part(rows.table(), done, file.bytes_read - fetched)
-                fetched = file.bytes_read
-            member = row_id if row_id is not None else row_name(first + done, config)
-            ordinal = seen.get(member, 0)
-            seen[member] = ordinal + 1
-            rows.add(key, content, None if image is None else len(image), member, ordinal)
-            done += 1
-        if done < total:
-            fault = Fault("corrupt_shard", "the Parquet file holds fewer rows than its footer says")
-    except Gone:
-        fault = Fault("gone", "the shard was deleted since the run was planned")
-    except Changed:
-        fault = Fault("changed", "the shard was changed since the run was planned")
+        with ParquetShard(store, key, shard.etag, config) as parsed:
+            total = parsed.rows if total is None else total
+            if config.id_column is not None and first > 0:
+                seen.update(_repeated_before(parsed, first, total, config))
+            for cell in _rows(parsed, first, total, done, config):
+                content, size = _content(cell, config)
+                if unit.images is None and rows.full_before(content):
+                    yield Part(rows.table(), done, parsed.bytes_read - fetched)
+                    fetched = parsed.bytes_read
+                row_id = cell.id if isinstance(cell, Cell) else None
+                add(content, size, row_id if row_id is not None else row_name(first + done, config))
+                done += 1
+            if done < total:
+                fault = Fault("corrupt_shard", "the Parquet file holds fewer rows than its footer says")
+    except LOST as error:
+        fault = lost(error, "shard")
     except NoSuchColumn as error:
         fault, ignored_files = Fault("unsupported", str(error)), int(total == 0)
-    except DAMAGED as error:
-        fault = Fault("corrupt_shard", f"the Parquet file cannot be read: {error}")
-    bytes_read = file.bytes_read - fetched if file else 0
+    except Unparsable as error:
+        fault = Fault(error.error, str(error))
+    if parsed is not None:
+        bytes_read = parsed.bytes_read - fetched
     if fault and total is None:
         rows.add(key, fault, None)
     while fault and done < (total or 0):  # list lost images row by row, to keep the planned count
         if unit.images is None and rows.full_before(fault):
             yield Part(rows.table(), done, bytes_read)
             bytes_read = 0
-        rows.add(key, fault, None, row_name(first + done, config))
+        add(fault, None, row_name(first + done, config))
         done += 1
     yield Part(rows.table(), None, bytes_read, ignored_files)
 
 
-def _open(file: RangedFile) -> pq.ParquetFile:
-    """The file. Refuses a footer that claims more rows than bytes, since every lost row becomes a row of errors."""
-    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
-    footer = parquet.metadata
-    rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
-    if footer.num_rows != sum(rows) or min(rows, default=0) < 0 or footer.num_rows > file.size:
-        raise pa.ArrowInvalid(f"the footer says {footer.num_rows} rows, in groups of {rows[:8]}, in {file.size} bytes")
-    sizes = [footer.row_group(index).total_byte_size for index in range(footer.num_row_groups)]
-    if not all(0 <= size <= file.size * MAX_RATIO for size in sizes):
-        raise pa.ArrowInvalid(f"the footer says row groups of {sizes[:8]} bytes, in {file.size} bytes")
-    return parquet
+def _content(cell: Cell | Fault, config: SourceConfig) -> tuple[bytes | Fault, int | None]:
+    """The image or why there is none, and its size in bytes if it is known."""
+    if isinstance(cell, Fault):
+        return cell, None
+    if cell.size is None:
+        return Fault("missing", "the image cell of the row is null"), None
+    if cell.content is None:
+        return Fault("too_large", f"the image has {cell.size} bytes; the limit is {config.max_member_bytes}"), cell.size
+    return cell.content, cell.size
 
 
-def _cells(
-    parquet: pq.ParquetFile, row_start: int, row_count: int, done: int, key: str, config: SourceConfig
-) -> Iterator[tuple[bytes | None, str | None]]:
-    """(image, id) of the rows row_start + done <= row < row_start + row_count, a bounded batch in memory at a time."""
-    columns = find_columns(key, parquet.schema_arrow, config)
-    chosen, first, image_bytes = [], 0, 0
-    for index, (rows, content_bytes, _) in enumerate(_group_sizes(parquet, 0)):
-        if row_start <= first < row_start + row_count:
-            chosen.append(index)
-            image_bytes += content_bytes
-        first += rows
-    batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
-    row = 0
-    for group in chosen:  # one by one: a damaged group loses no row before it
-        for batch in parquet.iter_batches(batch_rows, [group], columns.projection(), use_threads=False):
-            if row + len(batch) > done:
-                yield from columns.cells(batch.slice(max(0, done - row)))
-            row += len(batch)
+def _rows(shard: ParquetShard, row_start: int, row_count: int, done: int, config: SourceConfig) -> Iterator[Cell | Fault]:
+    """The rows row_start + done <= row < row_start + row_count, a bounded batch in memory at a time.
 
-
-def _group_sizes(parquet: pq.ParquetFile, file_size: int) -> Iterator[tuple[int, int, int]]:
-    """For every row group: rows, bytes decompressed, and its share of the file's bytes.
-
-    The column's own metadata is not used: pyarrow aborts the process when it contradicts itself.
+    Where parsing takes too much memory or time, or ends the parser, the rest of the row group is lost. Raises Unparsable for
+    damage, which costs the rest of the unit, and after MAX_DEATHS.
     """
-    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
-    whole = sum(group.total_byte_size for group in groups)
-    for group in groups:
-        yield group.num_rows, group.total_byte_size, file_size * group.total_byte_size // max(1, whole)
+    chosen = _within(shard, row_start, row_start + row_count)
+    image_bytes = sum(shard.groups[group].size for group in chosen)
+    batch_rows = max(1, min(config.unit_images, config.unit_bytes * row_count // max(1, image_bytes)))
+    row = deaths = 0
+    for group in chosen:  # one by one: a damaged group loses no row before it
+        end = row + shard.groups[group].rows
+        at = max(row, done)
+        try:
+            for cell in shard.cells(group, at - row, batch_rows) if at < end else ():
+                yield cell
+                at += 1
+            lost = Fault("corrupt_shard", "the Parquet file holds fewer rows than its footer says")
+        except Unparsable as error:
+            deaths += error.ended
+            if error.error == "corrupt_shard" or deaths == MAX_DEATHS:
+                raise
+            lost = Fault(error.error, str(error))
+        yield from (lost for _ in range(at, end))
+        row = end
+
+
+def _repeated_before(shard: ParquetShard, first: int, count: int, config: SourceConfig) -> Counter[str]:
+    """How often the names of the rows first <= row < first + count stand before them in the shard, by the id column alone."""
+    wanted = set(_names(shard, first, first + count, config))
+    return Counter(name for name in _names(shard, 0, first, config) if name in wanted)
+
+
+def _names(shard: ParquetShard, row_start: int, row_end: int, config: SourceConfig) -> Iterator[str]:
+    """Names of rows. Those after damage have no id for any reader. Raises Unparsable if the ids end the parser: a name that
+    cannot be counted might be given twice."""
+    row = row_start
+    for group in _within(shard, row_start, row_end):
+        end = row + shard.groups[group].rows
+        try:
+            for row_id in shard.ids(group):
+                yield row_name(row, config) if row_id is None else row_id
+                row += 1
+        except Unparsable as error:
+            if error.error != "corrupt_shard" or error.ended:
+                raise
+        yield from (row_name(lost, config) for lost in range(row, end))
+        row = end
+
+
+def _within(shard: ParquetShard, row_start: int, row_end: int) -> list[int]:
+    """The row groups that begin there; a unit begins and ends with one."""
+    chosen, first = [], 0
+    for index, group in enumerate(shard.groups):
+        if row_start <= first < row_end:
+            chosen.append(index)
+        first += group.rows
+    return chosen
+
+
+def _with_share(shard: ParquetShard) -> Iterator[tuple[int, int, int]]:
+    """For every row group: rows, bytes decompressed, and its share of the file's bytes."""
+    whole = sum(group.size for group in shard.groups)
+    for group in shard.groups:
+        yield group.rows, group.size, shard.size * group.size // max(1, whole)
 
 
 def _cut(whole: UnitContent, groups: list[tuple[int, int, int]], config: SourceConfig) -> Iterator[UnitContent]:

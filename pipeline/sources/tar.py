@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 from pipeline.input.archives import TARS
 from pipeline.input.config import Part, SourceConfig, Start
-from pipeline.input.encoded_rows import EncodedRows, Fault
+from pipeline.input.encoded_rows import EncodedRows
 from pipeline.input.keys import ignored
+from pipeline.input.lost import LOST, lost
 from pipeline.input.names import dataset_key
 from pipeline.input.tar_members import Member, members
 from pipeline.storage.forward import ForwardReader
-from pipeline.storage.objects import Changed, Gone, Object
 from pipeline.storage.store import Store
-from schemas.plan import PlannedObject, UnitContent
+from schemas.plan import DatedObject, UnitContent
 
 log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -23,11 +23,10 @@ def claims(key: str) -> bool:
     return key.lower().endswith(tuple(TARS)) and not ignored(key)
 
 
-def plan(objects: Iterator[Object], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
+def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> Iterator[UnitContent]:
     """One stream per shard; its images are counted when it is read."""
     for entry in objects:
-        date, shard = config.shard_date(entry.key), PlannedObject(*entry)
-        yield UnitContent(source="tar", date=date, objects=(shard,), images=None, size=entry.size)
+        yield UnitContent(source="tar", date=entry.date, objects=(entry.planned,), images=None, size=entry.size)
 
 
 def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
@@ -75,13 +74,11 @@ def _say_shared(uri: str, key: str, first: str, second: str) -> None:
 
 
 def _members(reader: ForwardReader, start: int, config: SourceConfig) -> Iterator[Member]:
-    """The members; if the shard is deleted or replaced meanwhile, the last one has that fault."""
+    """The members; if the shard is deleted, replaced or refused meanwhile, the last one has that fault."""
     offset = start
     try:
         for member in members(reader, start, config.max_member_bytes, config.wants):
             yield member
             offset = reader.position
-    except (Gone, Changed) as fault:
-        error, what = ("gone", "deleted") if isinstance(fault, Gone) else ("changed", "changed")
-        why = f"the shard was {what} since the run was planned; everything from byte {offset} on is lost"
-        yield Member(offset, None, None, Fault(error, why, offset))
+    except LOST as error:
+        yield Member(offset, None, None, lost(error, "shard", offset))

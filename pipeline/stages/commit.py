@@ -12,6 +12,7 @@ from pipeline.decode.geometry import placement
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import explanations_in, maps_in
 from pipeline.state.commits import write_commit
+from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.objects import StorageError
 from schemas import commit as commit_schema
 from schemas.envelope import ScoredUnit
@@ -35,11 +36,12 @@ def commit_unit(unit: ScoredUnit, config: StageConfig) -> Outcome:
         scored=scored,
         errors=errors,
         device=unit.device,
+        scoring_version=SCORING_VERSION,
         seconds=unit.seconds._replace(commit=time.perf_counter() - clock),
         **label._asdict(),
     )
     try:
-        new = write_commit(config.state.store, config.state.commit_key(config.slice, label.number, label.part), rows, footer)
+        new = write_commit(config.ledger.store, config.ledger.commit_key(config.slice, label.number, label.part), rows, footer)
     except StorageError as error:
         return Outcome(label.number, label.part, message=str(error))
     return Outcome(label.number, label.part, scored, errors, new, label.bytes_read)

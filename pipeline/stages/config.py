@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One slice of one run, where the model and the device are, and how long one image may take to decode."""
+    """One slice of a ledger, where the model and the device are, and how long one image may take to decode."""
 
-    state: RunState
+    ledger: Ledger
     slice: int
     scoring: ScoringConfig
     artifact_uri: str

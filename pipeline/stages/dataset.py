@@ -1,10 +1,12 @@
 """Runs the three stages as one Ray Data stream from work items to outcomes; a row is always one unit."""
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
+import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 
@@ -13,31 +15,42 @@ from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
 from pipeline.stages.read import read_and_decode
 from pipeline.stages.score import ScoreStage
-from schemas.envelope import WorkItem, item_table
+from pipeline.stages.supply import Supply, feed, here
+from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
-ITEMS_PER_TASK = 8
+WAITING_BYTES = (16 << 30) // 3
+"""Object store per scorer. Ray Data gives each of the four stages about a quarter: five of the largest units can wait decoded.
+The feed uses nothing of its own quarter, so that 4 GiB are taken at most."""
 
-WAITING_BYTES = 4 << 30
-"""Object store per scorer: sixteen of the largest units. Ray Data gives about a third of it to decoded units."""
 
+def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
+    """Run the items through read, score and commit, with one pool of scorers. Every field of the resources must be set.
 
-def stream(items: list[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
-    """Run the items through read, score and commit. Every field of the resources must be set.
-
+    Args:
+        items: drawn by a thread of its own, at most `supply.AHEAD_ITEMS` ahead of their outcomes. What they raise is
+            raised here, at the next outcome.
     Yields:
         One outcome per finished unit, in any order.
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
     config = replace(config, threads=resources.threads)
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    per_task = max(1, min(ITEMS_PER_TASK, int(len(items) // (4 * cpus))))
-    blocks = [item_table(items[i : i + per_task]) for i in range(0, len(items), per_task)]
+    supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
+    with supply, contextlib.closing(_outcomes(supply, config, resources)) as outcomes:
+        for outcome in outcomes:
+            supply.heard(outcome)
+            yield outcome
+        supply.finish()
+
+
+def _outcomes(supply: Supply, config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
+    assert resources.scorers is not None
     whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     one = whole | {"batch_size": 1}  # one row, which is one unit: with GPUs Ray Data requires a number
     units = (
-        ray.data.from_blocks(blocks)
+        ray.data.from_blocks([pa.table({"feeds": [1]})])
+        .map_batches(feed, fn_kwargs={"handover": supply.handover}, num_cpus=0, label_selector=here(), **whole)
         .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
         .map_batches(
             ScoreStage,

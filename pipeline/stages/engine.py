@@ -15,6 +15,8 @@ from schemas.outcome import Outcome
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """Slow imports of stages/dataset.py outside Ray; two threads should not import modules of Ray at once."""
 
+GIB = 1 << 30
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -37,22 +39,27 @@ class RayEngine:
             print(self._resources.sentence(), flush=True)
         return self._resources
 
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
+    def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run the items through read, score and commit: see pipeline.stages.dataset.stream."""
         resources = self.start()
         from pipeline.stages.dataset import stream
 
         return stream(items, config, resources)
 
-    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray
-        when nothing has started it."""
+        when nothing has started it.
+
+        Args:
+            memory_bytes: what a task needs, 0 if that is little: a node runs only as many at once as it has memory for. If
+                that is more than any node has, one line says so, and each task gets a node's memory for itself.
+        """
         if self._resources is None:
             yield from map(function, jobs)
             return
         import ray
 
-        remote = ray.remote(function).options(num_cpus=1)
+        remote = ray.remote(function).options(num_cpus=1, memory=_what_fits(memory_bytes) or None)
         at_once = max(1, int(ray.cluster_resources().get("CPU", 1)))
 
         def begin(job: Job) -> "ray.ObjectRef[Result]":
@@ -60,6 +67,23 @@ class RayEngine:
 
         with _own_errors():
             yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
+
+
+def _what_fits(memory_bytes: int) -> int:
+    """The memory to ask Ray for: it would wait for ever for more than the largest node has. Where no node has a core yet, an
+    autoscaler brings what is asked for."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((int(node.get("memory", 0)) for node in nodes if node.get("CPU", 0) >= 1), default=memory_bytes)
+    if memory_bytes <= largest:
+        return memory_bytes
+    print(
+        f"a task needs {memory_bytes / GIB:.1f} GiB of memory, and the largest node has {largest / GIB:.1f} GiB "
+        "for Ray's tasks: each runs alone on a node",
+        flush=True,
+    )
+    return largest
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pipeline.input import registry
 from pipeline.input.config import Start
 from pipeline.input.listing import open_input
 from pipeline.stages.config import StageConfig
-from pipeline.state import plan
+from pipeline.state import slices
 from pipeline.state.commits import committed_since, members_before
 from pipeline.state.scoring_config import part_id
 from pipeline.storage.ahead import ahead
@@ -48,17 +48,17 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Out
     Committed units come first, as their outcomes: Ray requires that a task it runs again yields as many rows as at first, in
     the same order.
     """
-    state = config.state
+    ledger = config.ledger
     part, offset = item.part, item.offset
     try:
-        for footer in committed_since(state, config.slice, item):
+        for footer in committed_since(ledger, config.slice, item):
             yield Outcome(item.number, part, footer.scored, footer.errors)
             if footer.next_offset is None:
                 return
             part, offset = part + 1, footer.next_offset
         item = WorkItem(item.number, offset, part)
-        (unit,) = plan.units(state, config.slice, item.number, item.number + 1)
-        seen = members_before(state, config.slice, item) if item.part else {}
+        (unit,) = slices.units(ledger, config.slice, item.number, item.number + 1)
+        seen = members_before(ledger, config.slice, item) if item.part else {}
         source = registry.source(unit.source)
         store = open_input(config.scoring.source)
         clock = time.perf_counter()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.state import state_file
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import READING, intact
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
@@ -56,7 +56,7 @@ def read_footer(store: Store, key: str) -> Footer:
         return footer_of(pq.read_metadata(file).metadata)
 
 
-def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) -> Iterator[WorkItem]:
+def pending(ledger: Ledger, slice_number: int, units: Iterable[UnitOutline]) -> Iterator[WorkItem]:
     """What is left of a slice's units: plan minus commits, as a merge of two ordered streams.
 
     Args:
@@ -68,7 +68,7 @@ def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) ->
     done: dict[int, list[tuple[int, str]]] = {
         number: [(part, entry.key) for _, part, entry in group]
         for number, group in groupby(
-            state.commits(slice_number, units[0].number, units[-1].number + 1), key=lambda commit: commit[0]
+            ledger.commits(slice_number, units[0].number, units[-1].number + 1), key=lambda commit: commit[0]
         )
     }
     streams = [unit.number for unit in units if unit.images is None and unit.number in done]
@@ -77,7 +77,7 @@ def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) ->
         footers = dict(
             zip(
                 last,
-                pool.map(lambda commit: commit and read_footer(state.store, commit[1]), last.values()),
+                pool.map(lambda commit: commit and read_footer(ledger.store, commit[1]), last.values()),
                 strict=True,
             )
         )
@@ -93,14 +93,14 @@ def pending(state: RunState, slice_number: int, units: Iterable[UnitOutline]) ->
                 yield WorkItem(number, footer.next_offset, footer.part + 1)
 
 
-def committed_since(state: RunState, slice_number: int, item: WorkItem) -> list[Footer]:
+def committed_since(ledger: Ledger, slice_number: int, item: WorkItem) -> list[Footer]:
     """Footers of the item's parts that were committed after it was made a work item, in order and without a gap.
 
     They exist when a process or a node dies and its tasks run again, or when a second driver is at work; what was committed
     is not read again.
     """
-    parts = [(part, entry.key) for part, entry in state.parts(slice_number, item.number) if part >= item.part]
-    return [read_footer(state.store, key) for _, key in _without_gap(parts, item.part)]
+    parts = [(part, entry.key) for part, entry in ledger.parts_of(slice_number, item.number) if part >= item.part]
+    return [read_footer(ledger.store, key) for _, key in _without_gap(parts, item.part)]
 
 
 def _without_gap(parts: list[tuple[int, str]], first: int = 0) -> list[tuple[int, str]]:
@@ -108,12 +108,12 @@ def _without_gap(parts: list[tuple[int, str]], first: int = 0) -> list[tuple[int
     return [found for expected, found in enumerate(parts, first) if found[0] == expected]
 
 
-def members_before(state: RunState, slice_number: int, item: WorkItem) -> dict[str, int]:
+def members_before(ledger: Ledger, slice_number: int, item: WorkItem) -> dict[str, int]:
     """How often each member name occurred in the parts of a stream before `item`: ordinals continue from there."""
     seen: dict[str, int] = {}
     for part in range(item.part):
-        key = state.commit_key(slice_number, item.number, part)
-        with intact(key), open_ranged(state.store, key) as file:
+        key = ledger.commit_key(slice_number, item.number, part)
+        with intact(key), open_ranged(ledger.store, key) as file:
             for name in pq.ParquetFile(file, **READING).read(columns=["member"])["member"].to_pylist():
                 if name is not None:
                     seen[name] = seen.get(name, 0) + 1

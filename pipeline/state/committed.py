@@ -1,22 +1,23 @@
 """Reads a slice's commits back, in the order of its units, and checks that nothing is missing."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.state import plan
+from pipeline.state import slices
 from pipeline.state.commits import footer_of
 from pipeline.state.faults import StateError
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import READING, intact
 from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.objects import Object
 from pipeline.storage.store import Store
 from schemas.footer import Footer
+from schemas.plan import UnitOutline
 
 READ_AHEAD = 8
 
@@ -33,16 +34,20 @@ class Commit(NamedTuple):
     rows: pa.Table
 
 
-def read_commits(state: RunState, slice_number: int, first: int, end: int) -> Iterator[Commit]:
-    """Every commit of the units first <= number < end, each by one GET, a few read ahead.
+def read_commits(
+    ledger: Ledger, slice_number: int, first: int, end: int, wanted: Callable[[UnitOutline], bool] = lambda unit: True
+) -> Iterator[Commit]:
+    """Every commit of the wanted units first <= number < end, each by one GET, a few read ahead.
 
     Raises:
         IncompleteSlice: at the first unit of which something is missing.
     """
-    listed = ((number, entry) for number, _, entry in state.commits(slice_number, first, end))
-    store = state.store
+    units = [unit for unit in slices.outlines(ledger, slice_number, first, end) if wanted(unit)]
+    numbers = {unit.number for unit in units}
+    listed = ((number, entry) for number, _, entry in ledger.commits(slice_number, first, end) if number in numbers)
+    store = ledger.store
     by_number = groupby(threads_ahead(lambda named: _read(store, *named), listed, READ_AHEAD), key=lambda commit: commit.number)
-    for unit in plan.outlines(state, slice_number, first, end):
+    for unit in units:
         number, parts = next(by_number, (None, iter(())))
         rows, ended = 0, False
         for expected, commit in enumerate(parts):
@@ -52,7 +57,7 @@ def read_commits(state: RunState, slice_number: int, first: int, end: int) -> It
             yield commit
         if not ended or unit.images not in (None, rows):
             raise IncompleteSlice(
-                f"work unit {unit.number} of slice {slice_number} must be committed whole before finalize; "
+                f"work unit {unit.number} of slice {slice_number} must be committed whole before it is published; "
                 f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
             )
 

@@ -1,4 +1,4 @@
-"""One driver per run, for economy only: two drivers would do the same work twice, without harm.
+"""One driver a ledger, for economy only: two drivers would do the same work twice, without harm.
 
 An epoch is taken by put-if-absent of `lease/NNNNNN.json`; its holder rewrites a counter beside it. A driver
 that finds the counter unchanged for `STALE_S` of its own clock, or the holder's process on this host dead, takes the next
@@ -18,7 +18,7 @@ from types import TracebackType
 import psutil
 
 from pipeline.state.faults import StateError
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.storage.objects import Gone, StorageError
 
 BEAT_S = 5.0
@@ -26,18 +26,18 @@ STALE_S = 30.0
 
 
 class LeaseHeld(StateError):
-    """Another driver has the run."""
+    """Another driver has the ledger."""
 
 
 class LeaseLost(StateError):
-    """Another driver has taken the run over."""
+    """Another driver has taken the ledger over."""
 
 
 class Lease:
-    """The right to drive a run; a context manager that beats while it is held."""
+    """The right to drive a ledger; a context manager that beats while it is held."""
 
-    def __init__(self, state: RunState, wait: Callable[[float], None] = time.sleep) -> None:
-        self._state = state
+    def __init__(self, ledger: Ledger, wait: Callable[[float], None] = time.sleep) -> None:
+        self._ledger = ledger
         self._wait = wait
         self._stop = threading.Event()
         self._epoch = 0
@@ -54,7 +54,7 @@ class Lease:
         self._stop.set()
         assert self._thread is not None
         self._thread.join()
-        with contextlib.suppress(StorageError):  # the next driver then waits for `STALE_S`; the run itself has ended
+        with contextlib.suppress(StorageError):  # the next driver then waits for `STALE_S`; the command has ended
             self._beat(-1)
 
     def check(self) -> None:
@@ -62,12 +62,7 @@ class Lease:
         LeaseLost: another driver has taken a higher epoch.
         """
         if self._highest() != self._epoch:
-            raise LeaseLost(f"run {self._state.run_id} was taken over by another driver; this one stops")
-
-    @property
-    def epoch(self) -> int:
-        """How many drivers have held the run, including this one: the attempt's number."""
-        return self._epoch
+            raise LeaseLost(f"model {self._ledger.model} was taken over by another driver; this one stops")
 
     def _take(self) -> int:
         me = {"host": socket.gethostname(), "boot": _boot_id(), "pid": os.getpid(), "started": _started(os.getpid())}
@@ -75,10 +70,10 @@ class Lease:
             highest = self._highest()
             if highest and not self._is_free(highest):
                 raise LeaseHeld(
-                    f"run {self._state.run_id} is driven by another process ({self._holder(highest)}). "
+                    f"model {self._ledger.model} is driven by another process ({self._holder(highest)}). "
                     "Wait for it, or stop it and repeat the command"
                 )
-            if self._state.store.put_new(self._key(highest + 1, "json"), json.dumps(me).encode()):
+            if self._ledger.store.put_new(self._key(highest + 1, "json"), json.dumps(me).encode()):
                 return highest + 1
 
     def _is_free(self, epoch: int) -> bool:
@@ -98,20 +93,20 @@ class Lease:
         return True
 
     def _highest(self) -> int:
-        prefix = f"{self._state.prefix}/lease/"
-        return max((int(o.key[len(prefix) :][:6]) for o in self._state.store.list(prefix)), default=0)
+        prefix = f"{self._ledger.prefix}/lease/"
+        return max((int(o.key[len(prefix) :][:6]) for o in self._ledger.store.list(prefix)), default=0)
 
     def _holder(self, epoch: int) -> dict:
-        return json.loads(self._state.store.get(self._key(epoch, "json")))
+        return json.loads(self._ledger.store.get(self._key(epoch, "json")))
 
     def _counter(self, epoch: int) -> int:
         try:
-            return int(self._state.store.get(self._key(epoch, "beat")))
+            return int(self._ledger.store.get(self._key(epoch, "beat")))
         except Gone:
             return 0
 
     def _beat(self, counter: int) -> None:
-        self._state.store.put(self._key(self._epoch, "beat"), str(counter).encode())
+        self._ledger.store.put(self._key(self._epoch, "beat"), str(counter).encode())
 
     def _beat_until_stopped(self) -> None:
         counter = 0
@@ -123,7 +118,7 @@ class Lease:
                 continue  # a failed beat counts as missed; the run itself finds out what is wrong
 
     def _key(self, epoch: int, suffix: str) -> str:
-        return f"{self._state.prefix}/lease/{epoch:06d}.{suffix}"
+        return f"{self._ledger.prefix}/lease/{epoch:06d}.{suffix}"
 
 
 def _boot_id() -> str:

@@ -1,4 +1,4 @@
-"""What defines a scoring run: its input, model and rules. Hashes of it name units and runs."""
+"""What the scores of a unit depend on: its input, model and rules. A hash of it names the unit."""
 
 import hashlib
 
@@ -13,11 +13,8 @@ from schemas.plan import UnitContent
 SCORING_VERSION = 5
 """Every change of code that changes a score, a map, an embedding or a region raises it; CHANGELOG names it."""
 
-NOT_IN_ANY_ROW = {"read_threads"}
-"""Source settings that change how fast a row is made, never what it holds."""
-
-NOT_NAMED_UNLESS_SET = {"members", "follow_links"}
-"""Source settings that were added later: runs that leave them out keep their old ids."""
+NOT_IN_ANY_ROW = {"read_threads", "max_parse_bytes"}
+"""Source settings that change how fast a row is made, or whether a machine can make it, never what it holds."""
 
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
 """Decode settings that decide whether a machine can make a row, never its score; so does the decoder's time limit."""
@@ -28,7 +25,7 @@ ALL_ROWS = (0, -1)
 
 
 class ScoringConfig(BaseModel):
-    """Everything that decides which images are scored and what their rows hold. The same config is the same run.
+    """Everything that decides which images are scored and what their rows hold.
 
     explain: how images with a region are explained; None explains none.
     """
@@ -44,18 +41,16 @@ class ScoringConfig(BaseModel):
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
-        unset = {name for name in NOT_NAMED_UNLESS_SET if not getattr(self.source, name)}
-        exclude = {"source": NOT_IN_ANY_ROW | unset, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
+        exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})
 
-    def run_id(self) -> str:
-        """16 hex digits: the same for the same input, scoring digest, key rules and scoring settings."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+    def unit_id(self, unit: UnitContent, slice_number: int) -> str:
+        """32 hex digits: hash of the unit's ordered (key, size, etag), its row range, its slice and this config.
 
-    def unit_id(self, unit: UnitContent) -> str:
-        """32 hex digits: hash of the unit's ordered (key, size, etag), its row range and this config."""
-        content = {"objects": unit.objects, "rows": unit.rows or ALL_ROWS, "source": unit.source, "date": unit.date}
+        The slice is in it because an object that could not be read may be planned again unchanged.
+        """
+        content = {"objects": unit.objects, "rows": unit.rows or ALL_ROWS, "source": unit.source, "slice": slice_number}
         return hashlib.sha256((self.canonical() + canonical_json(content)).encode()).hexdigest()[:32]
 
 

@@ -26,5 +26,5 @@ def intact(key: str) -> Iterator[None]:
     except DAMAGED as error:
         raise DamagedState(
             f"{key} must be as the run wrote it; it is damaged: {error}. Delete it if it is a commit, and repeat "
-            "`flowscore score`; for a plan slice, start anew with another --run-id"
+            "`flowscore score`; for any other object, bring it back from a backup, or choose another --output"
         ) from error

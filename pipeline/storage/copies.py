@@ -26,7 +26,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     objects = [entry for entry in store.list() if not entry.key.endswith("/")]
     if not objects:
         raise Gone(f"{store.uri} holds no objects")
-    name = hashlib.sha256(repr((store.uri, objects)).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr((store.uri, [entry[:3] for entry in objects])).encode()).hexdigest()[:32]
     target = Path(cache_dir) / name
     if target.is_dir():
         return target

@@ -12,7 +12,18 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TypeVar
 
-from pipeline.storage.objects import RANGE_BYTES, BadUri, Changed, Denied, Gone, Object, Unreachable, retry
+from pipeline.storage.objects import (
+    RANGE_BYTES,
+    BadUri,
+    Changed,
+    Denied,
+    Gone,
+    Object,
+    Refused,
+    Unreachable,
+    retry,
+    unless_refused,
+)
 
 Result = TypeVar("Result")
 Keys = list[str]
@@ -145,7 +156,7 @@ class LocalStore:
                     continue
                 with contextlib.suppress(Gone):  # deleted between listing and stat, or its path is too long
                     found = self._attempt(key, entry.stat)
-                    yield Object(key, found.st_size, _etag(found))
+                    yield Object(key, found.st_size, _etag(found), f"{found.st_ctime_ns:x}")
 
     def delete_unfinished(self) -> int:
         """Delete the leftovers of writers that were killed a day ago or earlier; returns how many files."""
@@ -200,7 +211,7 @@ class LocalStore:
     def _read(self, key: str, start: int, end: int | None, etag: str | None) -> tuple[bytes, int]:
         """Bytes from `start` (negative: from the end) to `end`, and the size of the whole file."""
 
-        def call() -> tuple[bytes, int]:
+        def opened() -> tuple[bytes, int]:
             path = os.path.realpath(os.fsencode(self._path(key)))
             if not self._is_inside(path):
                 raise Gone(f"{key!r} leads outside {self.uri}")
@@ -218,7 +229,13 @@ class LocalStore:
                     raise Changed(f"{key!r} below {self.uri} was changed since it was listed")
                 return bytes(body), stat.st_size
 
-        return self._attempt(key, call)
+        def call() -> tuple[bytes, int]:
+            try:
+                return opened()
+            except PermissionError as error:
+                raise Refused(f"{key!r} below {self.uri}: {error.strerror}") from error
+
+        return unless_refused(lambda: self._attempt(key, call), self, key, etag)
 
     @contextlib.contextmanager
     def _partial(self, key: str, pieces: Iterator[bytes]) -> Iterator[tuple[str, str]]:

@@ -10,17 +10,36 @@ Result = TypeVar("Result")
 ATTEMPTS = 7
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 10.0
+REFUSAL_WAITS_S = (0.2, 1.0)  # before the second and the last try of an object that is refused
 RANGE_BYTES = 16 << 20  # one request of a streamed read
 SKEWED = "RequestTimeTooSkewed"  # S3's code for a request signed 15 minutes off; it passes once something sets the clock
 WRONG_CLOCK = "the clock of this machine differs from storage's. Set it; NTP keeps it right"
 
 
 class Object(NamedTuple):
-    """One listed object: key below the store's URI, size in bytes, etag without quotes."""
+    """One listed object.
+
+    key: below the store's URI.  size: bytes.  etag: without quotes.
+    stamp: what else the listing says that changes once a refused object is made readable: on S3 `GLACIER:1767225600`, the
+    storage class (blank for STANDARD) and the modification time in seconds; on a disk the change time, ns in hex.
+    """
 
     key: str
     size: int
     etag: str
+    stamp: str = ""
+
+
+class Page(NamedTuple):
+    """The answer to one LIST.
+
+    objects: in key order.  folders: prefixes with their last slash, in order; only if keys were folded into them.
+    token: names the next page; None on the last.
+    """
+
+    objects: list[Object]
+    folders: list[str]
+    token: str | None
 
 
 class StorageError(Exception):
@@ -43,6 +62,14 @@ class Denied(StorageError):
     """The storage refuses: no access, no such bucket, no credentials, read-only or full. Trying again does not help."""
 
 
+class Refused(Denied):
+    """The storage refuses to deliver one object: its ACL, policy, encryption key or file mode; not the account as a whole."""
+
+
+class Archived(Refused):
+    """The object is in a storage class from which it must be restored before it can be read."""
+
+
 class Unreachable(StorageError):
     """No useful answer after all attempts: timeouts, name resolution, throttling, 5xx."""
 
@@ -55,6 +82,30 @@ def listed(store: Lists, key: str) -> Object | None:
     """The object of exactly this key, as a listing gives it; None when there is none. One request."""
     found = next(iter(store.list(key)), None)  # a key sorts before every longer key that begins with it
     return found if found is not None and found.key == key else None
+
+
+def unless_refused(read: Callable[[], Result], store: Lists, key: str, etag: str | None) -> Result:
+    """The result of `read`, which requests an object that was listed with `etag`.
+
+    Raises Refused only when three tries were refused, and a listing between the last two shows the object as it was: a
+    storage that refuses everything for a while, or an account that expired, is Denied. Raises Archived at once.
+    """
+    for wait_s in REFUSAL_WAITS_S:
+        try:
+            return read()
+        except Archived:
+            raise
+        except Refused:
+            if etag is None:
+                raise
+        time.sleep(wait_s * random.uniform(0.5, 1.0))
+    found = listed(store, key)  # raises Denied when the listing is refused too
+    try:
+        return read()
+    except Refused as refused:
+        if found is None or found.etag != etag:
+            raise Denied(f"{refused}; it is no longer listed as it was") from refused
+        raise
 
 
 def retry(call: Callable[[], Result], attempts: int = ATTEMPTS) -> Result:

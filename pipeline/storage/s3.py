@@ -27,14 +27,18 @@ from pipeline.storage.objects import (
     RANGE_BYTES,
     SKEWED,
     WRONG_CLOCK,
+    Archived,
     Changed,
     Denied,
     Gone,
     Object,
+    Page,
+    Refused,
     StorageError,
     Unreachable,
     listed,
     retry,
+    unless_refused,
 )
 from pipeline.storage.s3_connection import current_connection
 
@@ -49,6 +53,11 @@ NO_ANSWER = (
     MetadataRetrievalError,
 )
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+ARCHIVED = "InvalidObjectState"
+REFUSED = {  # codes that may be about one object alone; an answer without a code counts as "403"
+    *("AccessDenied", "Forbidden", "AccessForbidden", "403", "InvalidRequest"),  # the last one: encrypted with the client's key
+    *("KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException", "KMS.InvalidKeyUsageException"),
+}
 TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "OperationAborted", "InternalError"}
 
 
@@ -66,22 +75,32 @@ class S3Store:
 
     def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
         """Objects whose key starts with `prefix` and is greater than `start_after`, in UTF-8 byte order of the key."""
-        last = start_after or ""
-        request = {"Bucket": self.bucket, "Prefix": self._base + prefix}
-        if last:
-            request["StartAfter"] = self._base + last
+        last, token = start_after or "", None
         while True:
-            page = self._call(prefix, lambda: self._page(request))
-            for entry in page.get("Contents", []):
-                key = entry["Key"][len(self._base) :]
-                if key and key <= last:
-                    raise StorageError(f"{self.uri} lists {key!r} after {last!r}: not in the order of UTF-8 bytes")
-                if key:  # the prefix itself may be an object: a directory marker
-                    yield Object(key, entry["Size"], entry["ETag"].strip('"'))
-                    last = key
-            if not page["IsTruncated"]:
+            page = self.page(prefix, token, start_after=start_after)
+            for entry in page.objects:
+                if entry.key <= last:
+                    raise StorageError(f"{self.uri} lists {entry.key!r} after {last!r}: not in the order of UTF-8 bytes")
+                yield entry
+                last = entry.key
+            if page.token is None:
                 return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            token = page.token
+
+    def page(self, prefix: str, token: str | None = None, by_folder: bool = False, start_after: str | None = None) -> Page:
+        """One page of the keys that begin with `prefix`; with `by_folder` those with a further slash count as its folder."""
+        request = {"Bucket": self.bucket, "Prefix": self._base + prefix}
+        request |= {"StartAfter": self._base + start_after} if start_after else {}
+        request |= {"ContinuationToken": token} if token else {}
+        request |= {"Delimiter": "/"} if by_folder else {}
+        found = self._call(prefix, lambda: self._page(request))
+        objects = [
+            Object(entry["Key"][len(self._base) :], entry["Size"], entry["ETag"].strip('"'), _stamp(entry))
+            for entry in found.get("Contents", [])
+            if entry["Key"] != self._base  # a directory marker: the prefix itself is an object
+        ]
+        folders = [folder["Prefix"][len(self._base) :] for folder in found.get("CommonPrefixes", [])]
+        return Page(objects, folders, found["NextContinuationToken"] if found["IsTruncated"] else None)
 
     def links_left_out(self) -> int:
         """None: a bucket has no links."""
@@ -184,6 +203,8 @@ class S3Store:
                 refused = _status(error) in (404, 412) and etag is not None
                 if refused and (found := listed(self, key)) is not None and found.etag == etag:
                     raise Unreachable(f"{self.uri}/{key}: {_status(error)}, but it is listed as it was") from error
+                if (refusal := self._refusal(key, error)) is not None:
+                    raise refusal from error
                 raise
             with contextlib.closing(answer["Body"]) as body:
                 content = body.read()  # raises when bytes are missing
@@ -199,7 +220,15 @@ class S3Store:
                 raise Unreachable(f"{self.uri}/{key}: {what}")
             return content, whole
 
-        return self._call(key, call)
+        return unless_refused(lambda: self._call(key, call), self, key, etag)
+
+    def _refusal(self, key: str, error: ClientError) -> Refused | None:
+        """The refusal of this object, if the answer to a read says one."""
+        status = _status(error)
+        code = error.response.get("Error", {}).get("Code") or str(status)
+        if code == ARCHIVED or code in REFUSED and status in (400, 403):
+            return (Archived if code == ARCHIVED else Refused)(f"{self.uri}/{key}: {code} ({status})")
+        return None
 
     def _create(self, key: str, call: Callable[[], Any]) -> bool:
         try:
@@ -254,6 +283,12 @@ def _content_range(header: str) -> tuple[int, int, int]:
         raise Unreachable(f"a request for a range was answered without one: Content-Range {header!r}")
     first, last, whole = map(int, found.groups())
     return first, last + 1, whole
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    """`Object.stamp` of an entry of a listing; gateways may leave out either half."""
+    kind, modified = entry.get("StorageClass", ""), entry.get("LastModified")
+    return f"{'' if kind == 'STANDARD' else kind}:{'' if modified is None else int(modified.timestamp())}"
 
 
 def _status(error: ClientError) -> int:

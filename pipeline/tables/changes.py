@@ -5,39 +5,44 @@ import time
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
-from pipeline.storage.objects import StorageError, listed
-from pipeline.storage.store import Store
-from pipeline.tables.delta import TABLES, DataFile, open_table
+from pipeline.state.publications import Change, DataFile
+from pipeline.tables.delta import table_files
 from pipeline.tables.faults import named, retried
+
+TRANSACTIONS, REMOVALS = "flowscore", "flowscore.removals"
+"""Application ids of the tables' transactions; their version is the number of the publication."""
 
 
 @retried
-def is_committed(table: DeltaTable | None, run_id: str, slice_number: int) -> bool:
-    """Whether the slice (or a later one) of the run is in the table."""
-    version = table.transaction_version(run_id) if table is not None else None
-    return version is not None and version >= slice_number
+def committed_number(table: DeltaTable, application: str) -> int:
+    """The highest publication that the table has, of those that were committed under this application id; 0 without any."""
+    return table.transaction_version(application) or 0
 
 
-def replace_files(
-    name: str, table: DeltaTable, store: Store, run_id: str, slice_number: int, added: list[DataFile], removed: list[DataFile]
-) -> None:
-    """Remove `removed` from the table and add `added`, in one commit on exactly the version that `table` has loaded.
+def active_paths(table: DeltaTable | None) -> set[str]:
+    """Paths of all files of the version that is loaded."""
+    return set(table_files(table))
+
+
+def apply_change(table: DeltaTable, change: Change, application: str, publication: int) -> None:
+    """Remove and add files in one commit, on exactly the version that `table` has loaded.
 
     Raises:
         CommitFailedError: another commit was first; load the table and check again.
         Denied, Unreachable: perhaps committed; load the table and check.
-        StorageError: an added file is missing or has another size.
     """
-    for file in added:
-        key = f"{name}/{file.path}"
-        found = listed(store, key)
-        if found is None or found.size != file.size:
-            raise StorageError(f"{key} below {store.uri} must have {file.size} bytes; got {found}. Repeat the command")
-    now_ms = int(time.time() * 1000)
+    commit_files(table, change.add, change.remove, Transaction(application, publication, _now_ms()))
+
+
+def commit_files(
+    table: DeltaTable, add: tuple[DataFile, ...], remove: tuple[DataFile, ...], transaction: Transaction | None
+) -> None:
+    """See `apply_change`; without a transaction it is a commit that the protocol does not count."""
+    now_ms = _now_ms()
     actions: list[AddAction | RemoveAction] = [
-        RemoveAction(file.path, True, now_ms, size=file.size, partition_values=dict(file.partition)) for file in removed
+        RemoveAction(file.path, True, now_ms, size=file.size, partition_values=dict(file.partition)) for file in remove
     ]
-    actions += [AddAction(file.path, file.size, file.partition, now_ms, True, file.stats) for file in added]
+    actions += [AddAction(file.path, file.size, file.partition, now_ms, True, file.stats) for file in add]
     with named():
         table.create_write_transaction(
             actions,
@@ -45,20 +50,10 @@ def replace_files(
             schema=table.schema(),
             partition_by=table.metadata().partition_columns,
             commit_properties=CommitProperties(
-                max_commit_retries=0,
-                app_transactions=[Transaction(run_id, slice_number, now_ms)],
-                custom_metadata={"flowscore.run_id": run_id, "flowscore.slice": str(slice_number)},
+                max_commit_retries=0, app_transactions=[transaction] if transaction is not None else []
             ),
         )
 
 
-def clean(output_uri: str) -> dict[str, int]:
-    """Delete the files that no version of the last `RETENTION_DAYS` days needs; returns how many by table."""
-    deleted = {}
-    for name in TABLES:
-        table = open_table(output_uri, name)
-        if table is not None:
-            table.create_checkpoint()
-            table.cleanup_metadata()
-            deleted[name] = len(table.vacuum(dry_run=False, full=True))
-    return deleted
+def _now_ms() -> int:
+    return int(time.time() * 1000)

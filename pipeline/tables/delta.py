@@ -6,17 +6,17 @@ first, the commit fails and the caller reads again. Nothing is ever overwritten,
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import ModuleType
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import TableNotFoundError
 
+from pipeline.input.config import SourceOptions
+from pipeline.input.keys import key_pattern
 from pipeline.storage.local import LocalStore
-from pipeline.storage.ranged import open_ranged
+from pipeline.storage.objects import Gone
 from pipeline.storage.s3_connection import current_connection
 from pipeline.storage.store import open_store
 from pipeline.tables.address import delta_address
@@ -31,7 +31,7 @@ TABLES: dict[str, ModuleType] = {
     "scores": scores,
     "runs": runs,
 }
-"""Every table with its schema module, in the order in which finalize commits them."""
+"""Every table with its schema module."""
 
 RETENTION_DAYS = 90
 VERSION_PROPERTY = "flowscore.schema_version"
@@ -41,31 +41,31 @@ class TableConflict(TablesError, ValueError):
     """An existing table does not fit the rows to write."""
 
 
-class PartitionConflict(TableConflict):
-    """A table partition holds scores of another scoring digest."""
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file of a table: path below the table, size in bytes, partition values, Delta statistics (JSON)."""
-
-    path: str
-    size: int
-    partition: dict[str, str]
-    stats: str = ""
-
-
 @retried
-def open_table(output_uri: str, name: str) -> DeltaTable | None:
-    """The table's newest version, or None when nothing is published to it yet. Raises Denied, Unreachable."""
+def open_table(output_uri: str, name: str, version: int | None = None) -> DeltaTable | None:
+    """The table at a version, by default its newest; None when nothing is published to it yet. Raises Denied, Unreachable."""
     try:
-        return DeltaTable(delta_address(output_uri, name), storage_options=storage_options(output_uri))
-    except TableNotFoundError:
-        return None
+        return DeltaTable(delta_address(output_uri, name), version, storage_options=storage_options(output_uri))
+    except TableNotFoundError as error:
+        if version is None:
+            return None
+        raise Gone(
+            f"version {version} of the table {name} in {output_uri} must be in its log; it is not any more. "
+            "Another program has shortened the log"
+        ) from error
 
 
-def open_or_create(output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
+def load_newest(table: DeltaTable) -> None:
+    """Bring a loaded table to its newest version; costs what was committed since, not the whole table. Raises Unreachable."""
+    with named():
+        table.update_incremental()
+
+
+def open_or_create(output_uri: str, name: str, schema: pa.Schema | None) -> DeltaTable:
     """The table, created or widened to have every column of `schema`; no column is ever removed.
+
+    Args:
+        schema: None asks for no more columns than the table has.
 
     Raises:
         TableConflict: the table has other partitions, another type for a column, or a newer schema version.
@@ -73,7 +73,7 @@ def open_or_create(output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
     """
     table = open_table(output_uri, name)
     with named():
-        return _created_and_widened(table, output_uri, name, schema)
+        return _created_and_widened(table, output_uri, name, TABLES[name].SCHEMA if schema is None else schema)
 
 
 def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, schema: pa.Schema) -> DeltaTable:
@@ -88,6 +88,8 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
             configuration={
                 "delta.logRetentionDuration": f"interval {RETENTION_DAYS} days",
                 "delta.deletedFileRetentionDuration": f"interval {RETENTION_DAYS} days",
+                "delta.enableExpiredLogCleanup": "false",  # `finalize --clean` cleans the log, up to a sealed version
+                "delta.checkpointInterval": "10",
                 "delta.dataSkippingNumIndexedCols": "-1",
                 VERSION_PROPERTY: str(module.VERSION),
             },
@@ -134,6 +136,11 @@ def arrow_schema(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
+def key_columns(source: SourceOptions) -> tuple[str, ...]:
+    """The fields of an input's key pattern: columns of the scores table."""
+    return tuple(key_pattern(source.key_pattern).fields) if source.key_pattern else ()
+
+
 def score_schema(key_columns: Iterable[str]) -> pa.Schema:
     """The scores table's columns for a run whose key pattern has these fields.
 
@@ -153,27 +160,8 @@ def score_schema(key_columns: Iterable[str]) -> pa.Schema:
 
 
 def partition_path(partition: dict[str, str]) -> str:
-    """`model=.../date=.../`, each value percent-encoded; empty for a table without partitions."""
+    """`model=.../period=.../`, each value percent-encoded; empty for a table without partitions."""
     return "".join(f"{name}={quote(value, safe='')}/" for name, value in partition.items())
-
-
-def active_files(table: DeltaTable | None, model: str, dates: Iterable[str]) -> dict[str, list[DataFile]]:
-    """The current files of a model's partitions, by date, in the order of their paths."""
-    found: dict[str, list[DataFile]] = {date: [] for date in dates}
-    if table is None:
-        return found
-    actions = _actions(table)
-    columns = ("path", "size_bytes", "partition.model", "partition.date")
-    for path, size, of_model, date in zip(*(actions[name].to_pylist() for name in columns), strict=True):
-        if of_model == model and date in found:
-            found[date].append(DataFile(unquote(path), size, {"model": model, "date": date}))
-    return {date: sorted(files, key=lambda file: file.path) for date, files in found.items()}
-
-
-@retried
-def _actions(table: DeltaTable) -> pa.Table:
-    """One row per current file: path, size, partition, statistics."""
-    return pa.table(table.get_add_actions(flatten=True))
 
 
 @retried
@@ -190,38 +178,6 @@ def lacks_columns(table: DeltaTable) -> bool:
     inside = [name for name in counted if name not in table.metadata().partition_columns]
     names = [f"null_count.{name}" for name in inside]
     return any(name not in actions.column_names or actions[name].null_count for name in names)
-
-
-def check_partitions(output_uri: str, model: str, model_digest: str, dates: Iterable[str]) -> None:
-    """Check that no touched partition of `scores` holds another scoring digest.
-
-    Raises:
-        PartitionConflict: names the first such partition.
-    """
-    table = open_table(output_uri, "scores")
-    if table is None:
-        return
-    touched = set(dates)
-    actions = _actions(table)
-    bounds = [
-        actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows
-        for name in ("min.model_digest", "max.model_digest")
-    ]
-    keys = (actions[name].to_pylist() for name in ("partition.model", "partition.date", "path"))
-    for of_model, date, path, low, high in zip(*keys, *bounds, strict=True):
-        if of_model != model or date not in touched:
-            continue
-        if low is None or low != high:  # a file that another program wrote or rewrote
-            with open_ranged(open_store(output_uri), f"scores/{unquote(path)}") as file:
-                found = pq.read_table(file, columns=["model_digest"])["model_digest"].unique().to_pylist()
-        else:
-            found = [low]
-        if found != [model_digest]:
-            raise PartitionConflict(
-                f"model_digest of the partition (model {model}, date {date}) must be {model_digest}; got {', '.join(found)}. "
-                "A partition keeps one version of a model: score with that version, give the new one another name, "
-                "or choose another --output"
-            )
 
 
 DELTA_RETRIES = "3"

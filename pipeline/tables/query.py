@@ -1,10 +1,12 @@
 """Shows the tables as SQL views in DuckDB, without a server or an extension.
 
-`maps` and `regions` show an image only when `scores` has its row of the same work unit, which hides half-published images.
-SQL sees these views and nothing else, unless files are allowed.
+All tables are opened at the versions of the last seal, so that no query sees half a publication. `maps` and `regions` show an
+image only when `scores` has its row of the same work unit, which hides replaced maps. SQL sees these views and nothing
+else, unless files are allowed.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from pipeline.state.publications import Publications
 from pipeline.tables import sql
 from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files
@@ -74,7 +77,7 @@ class Tables:
 
 
 def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
-    """Views scores, maps, regions, errors, lots and runs over the tables' newest versions.
+    """Views scores, maps, regions, errors, lots and runs, as of the last publication that is complete.
 
     A table without published rows is present, with its columns.
 
@@ -84,8 +87,8 @@ def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool 
     Raises:
         NoTables: nothing was ever published under the output.
     """
-    opened = {name: open_table(output_uri, name) for name in TABLES}
-    if opened["scores"] is None and opened["runs"] is None:
+    opened = open_sealed(output_uri)
+    if not any(opened.values()):
         raise NoTables(
             f"output must hold tables that `flowscore score` has published; got {output_uri}, which has none. "
             "Score something into it, or correct the URI"
@@ -106,6 +109,17 @@ def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool 
             source += " semi join scores using (model, date, unit_id, image_id)"
         connection.execute(f"create view {name} as {source}")
     return Tables(connection, empty, allow_files)
+
+
+def open_sealed(output_uri: str) -> dict[str, DeltaTable | None]:
+    """Every table at its version of the last seal: one snapshot over all of them. None for one without rows yet."""
+    versions = Publications(output_uri).last_seal().versions
+
+    def opened(name: str) -> DeltaTable | None:
+        return open_table(output_uri, name, versions[name]) if name in versions else None
+
+    with ThreadPoolExecutor(len(TABLES)) as pool:
+        return dict(zip(TABLES, pool.map(opened, TABLES), strict=True))
 
 
 def _files(output_uri: str, name: str, table: DeltaTable | None) -> list[str]:

@@ -8,17 +8,13 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.state.publications import DataFile
 from pipeline.storage.store import Store
-from pipeline.tables.delta import TABLES, DataFile, partition_path
+from pipeline.tables.delta import TABLES, partition_path
 from pipeline.tables.statistics import statistics
 
-FILE_BYTES = 256 << 20
-"""A file is closed by the row group that takes it past this size: files stay between 128 MB and 1 GB."""
-
-CHUNK_BYTES = 256 << 20
-"""Rows that are sorted in memory and then make one file; measured before compression."""
-
-SPOOL_ROWS = 50_000
+FILE_BYTES = 112 << 20
+"""A file is closed by the row group that takes it past this size, which leaves it below about 128 MB."""
 
 BINARY_LEVEL = 6
 """zstd's, for maps and embeddings: a map of 48 x 48 cells takes 0.04 ms and a tenth less space than at level 1."""
@@ -105,53 +101,3 @@ class PartitionWriter:
         self._store.put_new_file(f"{self._table}/{path}", self._path)
         self.files.append(DataFile(path, self._path.stat().st_size, self._partition, stats))
         self._path.unlink()
-
-
-class UnitOrder:
-    """Sorts rows by unit id in chunks and passes them to a writer, one file per chunk."""
-
-    def __init__(self, writer: PartitionWriter) -> None:
-        self._writer = writer
-        self._waiting: list[tuple[str, pa.Table]] = []
-        self._bytes = 0
-
-    def write(self, unit_id: str, rows: pa.Table) -> None:
-        """Add the rows of one unit, in the order of the unit."""
-        if rows.num_rows:
-            self._waiting.append((unit_id, rows))
-            self._bytes += rows.nbytes
-        if self._bytes >= CHUNK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-        for _, rows in sorted(self._waiting, key=lambda unit: unit[0]):
-            self._writer.write(rows)
-        self._writer.end_file()
-        self._waiting, self._bytes = [], 0
-
-
-class RowSpool:
-    """A local Parquet file of rows in their order of arrival; a context manager, complete after it."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._schema = path, schema
-        self._waiting: list[pa.Table] = []
-
-    def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._flush()
-        self._writer.close()
-
-    def write(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
-        if sum(chunk.num_rows for chunk in self._waiting) >= SPOOL_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
-        self._waiting = []

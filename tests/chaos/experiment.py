@@ -9,9 +9,10 @@ from driver import Driver, prepare
 from fault_proxy import Fault, FaultProxy, Request
 from points import Point
 
-from pipeline.state import plan
+from pipeline.state import slices
 from pipeline.state.commits import pending
-from pipeline.state.run_state import RunState, run_ids
+from pipeline.state.entries import Slice, read_entry
+from pipeline.state.ledger import Ledger, ledgers
 from pipeline.storage.store import Store, open_store
 
 SCENARIOS = ("first", "later")
@@ -127,20 +128,18 @@ class Laboratory:
         units are committed, or the start of a tar up to its next part. Objects that were replaced since may be read."""
         now = {entry.key: entry.etag for entry in open_store(f"{self.bucket}/in-{scenario}").list()}
         found: dict[str, int] = {}
-        for run_id in run_ids(output):
-            state = RunState(output, run_id)
-            for number in state.slices():
-                units = list(plan.units(state, number))
-                left = {item.number: item for item in pending(state, number, plan.outlines(state, number))}
-                planned = [(unit, entry) for unit in units for entry in unit.objects]
-                current = [(unit, entry) for unit, entry in planned if now[entry.key] == entry.etag]
-                for unit, entry in current:
-                    if unit.number not in left:
-                        found[entry.key] = entry.size
-                for unit, entry in current:
-                    if unit.number in left:
-                        streams = unit.images is None and not entry.key.endswith(".gz")
-                        found[entry.key] = left[unit.number].offset if streams else 0
+        for ledger, number in sealed(output):
+            units = list(slices.units(ledger, number))
+            left = {item.number: item for item in pending(ledger, number, slices.outlines(ledger, number))}
+            planned = [(unit, entry) for unit in units for entry in unit.objects]
+            current = [(unit, entry) for unit, entry in planned if now[entry.key] == entry.etag]
+            for unit, entry in current:
+                if unit.number not in left:
+                    found[entry.key] = entry.size
+            for unit, entry in current:
+                if unit.number in left:
+                    streams = unit.images is None and not entry.key.endswith(".gz")
+                    found[entry.key] = left[unit.number].offset if streams else 0
         return found
 
     def _reads(self, request: Request, scenario: str, finished: dict[str, int]) -> bool:
@@ -155,16 +154,24 @@ class Laboratory:
         """Reads of loose images after the commit of their unit."""
         commits = {r.key: r.number for r in requests if "/commits/" in r.key and r.method == "PUT" and r.done}
         found = []
-        for run_id in run_ids(output):
-            state = RunState(output, run_id)
-            for number in state.slices():
-                for unit in plan.units(state, number):
-                    key = f"{output.removeprefix('s3://')}/{state.commit_key(number, unit.number, 0)}"
-                    if unit.source == "files" and key in commits:
-                        ends = {entry.key: entry.size for entry in unit.objects}
-                        late = [r for r in requests if r.number > commits[key] and self._reads(r, scenario, ends)]
-                        found += [f"read after its commit: {r.key}" for r in late]
+        for ledger, number in sealed(output):
+            for unit in slices.units(ledger, number):
+                key = f"{output.removeprefix('s3://')}/{ledger.commit_key(number, unit.number, 0)}"
+                if unit.source == "files" and key in commits:
+                    ends = {entry.key: entry.size for entry in unit.objects}
+                    late = [r for r in requests if r.number > commits[key] and self._reads(r, scenario, ends)]
+                    found += [f"read after its commit: {r.key}" for r in late]
         return found
+
+
+def sealed(output: str) -> list[tuple[Ledger, int]]:
+    """Every slice that was ever planned into an output, in the order of planning."""
+    return [
+        (ledger, number)
+        for ledger in ledgers(output)
+        for number in ledger.entries.after(0)
+        if isinstance(read_entry(ledger, number), Slice)
+    ]
 
 
 def differences(found: dict[str, list[tuple]], wanted: dict[str, list[tuple]]) -> list[str]:

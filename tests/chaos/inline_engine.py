@@ -1,6 +1,7 @@
 """Runs the stages one after another in the driver's process: a whole run without Ray, in a second."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from pipeline.decode.unit import decode_unit
 from pipeline.stages import read as read_stage
@@ -21,10 +22,12 @@ class InlineEngine:
     def start(self) -> None:
         pass
 
-    def stream(self, items: list[WorkItem], config: StageConfig) -> Iterator[Outcome]:
+    def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         self._scorer = self._scorer or ScoreStage(config)
-        for unit in read_stage.read_and_decode(item_table(items), config):
-            yield from Outcome.all_in(commit(self._scorer(unit), config))
+        rest = iter(items)
+        while handful := list(islice(rest, 8)):
+            for unit in read_stage.read_and_decode(item_table(handful), config):
+                yield from Outcome.all_in(commit(self._scorer(unit), config))
 
-    def map(self, function: Callable, jobs: Iterable) -> Iterator:
+    def map(self, function: Callable, jobs: Iterable, memory_bytes: int = 0) -> Iterator:
         return map(function, jobs)

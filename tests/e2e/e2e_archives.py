@@ -16,6 +16,9 @@ from jobs.command.config import load
 from jobs.score import score
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
+from pipeline.input.listing import Listing, open_input
+from pipeline.state.plan import Wanted, plan_slice
+from pipeline.state.promotion import prepare_ledger
 from pipeline.tables.query import open_tables
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +105,7 @@ def settings(model, input, output, source=None, **more):
 
 def run_score(model, input, output, **more):
     result = score(settings(model, input, output, **more))
-    assert result.open == {}, result.open
+    assert (result.open, result.held) == ({}, {}), result
     return result
 
 
@@ -127,6 +130,17 @@ def with_threshold(model, copy, threshold):
     (marking / artifact.CONFIG).write_text(artifact.file_text(config.model_dump(mode="json")))
     artifact.write_digests(marking)
     return marking
+
+
+def seal_slice(run):
+    """Seal the slice that a run would score first, and leave it there; returns its number."""
+    head = prepare_ledger(run.ledger, run.created, run.trained, run.from_now_on)
+    store = open_input(run.source)
+    number = plan_slice(
+        run.ledger, Wanted(store, lambda: Listing(run.source, store), lambda digest: run.scoring(digest, run.trained.config))
+    )
+    assert number == head.number + 1
+    return number
 
 
 def tree_hash(folder):

@@ -1,18 +1,17 @@
 """Rows 1, 2, 3, 6, 8 of the design's table of bad input go through the whole job; row 9 is in test_score.py."""
 
 import io
+import shlex
 import shutil
 import tarfile
 from collections import Counter
 
 import pytest
-from e2e_archives import command, encoded, run_score, settings, write_files, write_tars
+from e2e_archives import command, encoded, run_score, seal_slice, settings, write_files, write_tars
 from PIL import Image
 
 from jobs.command.errors import ErrorShareError
-from jobs.score import prepare
-from pipeline.state import plan
-from pipeline.storage.store import open_store
+from jobs.score import prepare, report, score
 from pipeline.tables.delta import open_table
 from pipeline.tables.query import open_tables
 
@@ -96,35 +95,36 @@ def test_row_2_damaged_tars_lose_only_what_they_lost_and_say_where(model, ray_he
 
 def test_row_3_what_is_gone_or_changed_since_the_plan_is_not_scored(model, ray_here, tmp_path):
     source = write_files(tmp_path / "in", GOOD)
-    job = settings(model, source, tmp_path / "out", limits={"max_error_share": 0.9}, run_id="planned-before")
-    prepared = prepare(job)
-    prepared.state.claim(prepared.scoring)
-    assert plan.plan_slice(prepared.state, prepared.scoring, open_store(str(source))) == 0
+    job = settings(model, source, tmp_path / "out", limits={"max_error_share": 0.9})
+    number = seal_slice(prepare(job))
     names = sorted(GOOD)
     for name in names[:3]:
         (source / name).unlink()
     for i, name in enumerate(names[3:6]):
         (source / name).write_bytes(encoded(500 + i))
-    run_score(model, source, tmp_path / "out", limits={"max_error_share": 0.9}, run_id="planned-before")
+    run_score(model, source, tmp_path / "out", limits={"max_error_share": 0.9})
     # The command finishes the open slice first. Then it plans the changed objects, whose rows replace the errors.
     assert Counter(error for _, _, _, error, _, _ in errors(tmp_path / "out")) == {"gone": 3}
     assert scored(tmp_path / "out") == (len(GOOD) - 3, len(GOOD) - 3)
-    per_slice = (
-        open_tables(str(tmp_path / "out"))
-        .connection.execute("select slice, scored, quarantined from runs order by slice")
-        .fetchall()
-    )
-    assert per_slice == [(0, len(GOOD) - 6, 6), (1, 3, 0)]
+    tables = open_tables(str(tmp_path / "out")).connection
+    per_slice = tables.execute("select slice, scored, quarantined from runs order by slice").fetchall()
+    assert per_slice == [(number, len(GOOD) - 6, 6), (number + 1, 3, 0)]
 
 
-def test_row_6_too_many_errors_publish_nothing_until_accepted(model, ray_here, tmp_path):
+def test_row_6_too_many_errors_publish_nothing_until_accepted(model, ray_here, tmp_path, capsys):
     bad = {f"bad/{i}.png": b"x" for i in range(6)}
     write_files(tmp_path / "in", GOOD | bad)
     for _ in range(2):
-        with pytest.raises(ErrorShareError, match="Nothing was published"):
-            run_score(model, tmp_path / "in", tmp_path / "out", run_id="bad")
+        result = score(settings(model, tmp_path / "in", tmp_path / "out", limits={"min_errors": 6}))
+        ((number, why),) = result.held.items()
+        assert "Nothing of the slice is published" in why and not result.published
+        with pytest.raises(ErrorShareError, match="are not published"):
+            report(result)
     assert open_table(str(tmp_path / "out"), "scores") is None
-    command("finalize", "--output", tmp_path / "out", "--run-id", "bad", "--accept-errors")
+    said = capsys.readouterr().out
+    accept = said.strip().splitlines()[-1].rpartition("If that is acceptable: ")[2]
+    assert accept.startswith("flowscore finalize ") and f"--slice {number} " in accept
+    command(*shlex.split(accept)[1:])
     assert scored(tmp_path / "out") == (len(GOOD), len(GOOD))
     assert len(errors(tmp_path / "out")) == len(bad)
 

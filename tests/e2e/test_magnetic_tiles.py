@@ -7,9 +7,8 @@ from e2e_archives import command, run_score, scores, settings, upload, write_par
 
 from jobs.score import prepare
 from pipeline.decode.unit import decode_unit
-from pipeline.in_process import read_units
+from pipeline.in_process import encoded_units
 from pipeline.scoring.scorer import open_scorer
-from pipeline.state import plan
 from pipeline.storage.store import open_store
 from pipeline.tables.query import open_tables
 
@@ -37,12 +36,11 @@ def alone(assets, tiles_model, tmp_path_factory):
     """content hash -> score and the images by name, in one process without Ray."""
     folder = tmp_path_factory.mktemp("alone")
     prepared = prepare(settings(tiles_model, assets / "mtd" / "test", folder))
-    store = open_store(prepared.scoring.source.input_uri)
-    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scoring = prepared.scoring(prepared.trained.digest, prepared.trained.config)
     scorer = open_scorer(tiles_model, "cpu", threads=1)
     found, images = {}, {}
-    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
-        scored = scorer(decode_unit(table, prepared.scoring.decode).pixels).score.tolist()
+    for table in encoded_units(scoring.source):
+        scored = scorer(decode_unit(table, scoring.decode).pixels).score.tolist()
         found |= dict(zip(table["content_hash"].to_pylist(), scored, strict=True))
         images |= dict(zip(table["key"].to_pylist(), table["encoded"].to_pylist(), strict=True))
     assert len(images) == IMAGES

@@ -31,14 +31,16 @@ from models.explain.explainer import ExplanationError
 from models.maps.regions import Region, find_regions, threshold_of
 from pipeline.decode.geometry import placement
 from pipeline.decode.unit import decode_unit
-from pipeline.in_process import read_units
+from pipeline.in_process import encoded_units
 from pipeline.scoring.scorer import open_scorer
-from pipeline.state import plan
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
+from pipeline.state.plan import read_state
 from pipeline.storage.store import open_store
 from pipeline.tables.query import open_tables
 
 IMAGES = {f"{i:03d}.png": encoded(i) for i in range(50)}
+FIRST = 3
+"""Number of a new ledger's first slice: entries 1 and 2 create it and promote the model."""
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +70,11 @@ def test_every_image_once_and_all_readers_agree(uninterrupted):
 def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
     job = settings(model, uninterrupted / "in", tmp_path / "out")
     prepared = prepare(job)
-    store = open_store(prepared.scoring.source.input_uri)
-    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scoring = prepared.scoring(prepared.trained.digest, prepared.trained.config)
     scorer = open_scorer(model, "cpu", threads=1)
     alone = {}
-    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
-        found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
+    for table in encoded_units(scoring.source):
+        found = scorer(decode_unit(table, scoring.decode).pixels)
         alone |= dict(zip(table["image_id"].to_pylist(), found.score.tolist(), strict=True))
     run = {image_id: score for image_id, (score, *_) in scores(uninterrupted / "out").items()}
     assert run == alone
@@ -111,12 +112,11 @@ def test_an_explanation_that_cannot_be_is_refused_before_anything_starts(model, 
 def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_path):
     """Three of ten images have regions, the same in any process; scores and maps do not change."""
     prepared = prepare(settings(model, uninterrupted / "in", tmp_path / "out"))
-    store = open_store(prepared.scoring.source.input_uri)
-    assert plan.plan_slice(prepared.state, prepared.scoring, store) == 0
+    scoring = prepared.scoring(prepared.trained.digest, prepared.trained.config)
     scorer = open_scorer(model, "cpu", threads=1)
     maps = {}
-    for table in read_units(plan.units(prepared.state, 0), prepared.scoring.source, store):
-        found = scorer(decode_unit(table, prepared.scoring.decode).pixels)
+    for table in encoded_units(scoring.source):
+        found = scorer(decode_unit(table, scoring.decode).pixels)
         maps |= dict(zip(table["image_id"].to_pylist(), found.anomaly_map, strict=True))
     threshold = threshold_of([anomaly_map.max() for anomaly_map in maps.values()], share=0.3)
     marking = with_threshold(model, tmp_path / "model", threshold)
@@ -128,7 +128,7 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     columns = ", ".join(Region._fields)
     for image_id, anomaly_map in maps.items():
         rows = tables.execute(f"select {columns} from regions where image_id = ? order by region", [image_id]).fetchall()
-        expected = find_regions(anomaly_map, threshold, placement((72, 64), prepared.scoring.decode))
+        expected = find_regions(anomaly_map, threshold, placement((72, 64), scoring.decode))
         assert counts[image_id] == len(rows) == expected.count
         assert rows == [pytest.approx(tuple(region), rel=1e-6) for region in expected.regions]
     without = open_tables(str(uninterrupted / "out")).connection
@@ -154,26 +154,28 @@ def test_form_and_place_do_not_change_scores(form, where, uninterrupted, model, 
 
 def test_the_second_run_reads_no_image_and_changes_no_table(uninterrupted, model, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
-    run_score(model, folder / "in", folder / "out")  # another URI makes another run
+    run_score(model, folder / "in", folder / "out")  # at another URI, so these are other images
     before = {name: tree_hash(folder / "out" / name) for name in ("scores", "maps", "errors", "runs")}
-    commits = tree_hash(folder / "out" / "_flowscore" / "runs")
+    commits = tree_hash(folder / "out" / "_flowscore" / "ledgers")
     for name in list(IMAGES)[:25]:
         (folder / "in" / name).unlink()  # a second run that reads no image does not miss them
     result = run_score(model, folder / "in", folder / "out")
     assert result.published == {} and result.open == {}
     assert before == {name: tree_hash(folder / "out" / name) for name in before}
-    assert commits != tree_hash(folder / "out" / "_flowscore" / "runs")  # only the lease's epoch has changed
-    assert len(list(RunState(str(folder / "out"), result.run_id).commits(0))) == -(-len(IMAGES) // 8)
+    assert commits != tree_hash(folder / "out" / "_flowscore" / "ledgers")  # only the lease's epoch has changed
+    ledger = Ledger(str(folder / "out"), result.model)
+    sealed = read_state(ledger)[1].slices
+    assert [len(list(ledger.commits(number))) for number in sealed] == 2 * [-(-len(IMAGES) // 8)]
 
 
 def test_added_and_changed_files_are_scored_and_nothing_else(model, ray_here, tmp_path):
     write_files(tmp_path / "in", {name: IMAGES[name] for name in list(IMAGES)[:20]})
-    first = run_score(model, tmp_path / "in", tmp_path / "out")
+    run_score(model, tmp_path / "in", tmp_path / "out")
     before = scores(tmp_path / "out")
     time.sleep(0.02)
     write_files(tmp_path / "in", {"005.png": encoded(999), "zz.png": encoded(1000), "0005.png": encoded(1001)})
     second = run_score(model, tmp_path / "in", tmp_path / "out")
-    assert second.run_id == first.run_id and second.published[1].scored == 3
+    assert [counts.scored for counts in second.published.values()] == [3]
     after = scores(tmp_path / "out")
     assert len(after) == 22
     assert sum(after[image_id] == row for image_id, row in before.items()) == 19
@@ -185,12 +187,12 @@ def test_kill_9_at_seeded_moments_loses_and_doubles_nothing(form, uninterrupted,
     write = {"files": write_files, "tar": write_tars}[form]
     write(tmp_path / "in", IMAGES)
     output = tmp_path / "out"
-    arguments = ["score", "--model", model, "--input", tmp_path / "in", "--output", output, "--run-id", "killed"]
+    arguments = ["score", "--model", model, "--input", tmp_path / "in", "--output", output]
     config = tmp_path / "config.yaml"
     config.write_text("source: {unit_images: 4}\nresources: {threads: 1}\n")
     arguments += ["--config", config]
     rng = random.Random(f"kill {form}")
-    commits = output / "_flowscore" / "runs" / "killed" / "commits" / "000000"
+    commits = output / "_flowscore" / "ledgers" / "tiny" / "commits" / f"{FIRST:06d}"
     written = {}
     for _ in range(3):
         wait = rng.uniform(0.0, 1.5)

@@ -18,7 +18,7 @@ SCORE = """\
 model: s3://plant/model
 input: s3://plant/archive
 output: /results
-run_id: night-1
+retry_errors: false
 source:
   key_pattern: "{line}/{date}/{lot}/{name}"
   date: "2026-01-02"
@@ -31,6 +31,7 @@ explain: grad_cam
 resources: {}
 limits: &limits
   max_error_share: 0.05
+  min_errors: 20
   accept_errors: false
 """
 TRAIN = """\

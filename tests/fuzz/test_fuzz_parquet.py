@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 from mutations import fuzz, mutated
+from plan_units import plan_units
 
 from pipeline.input.config import SourceConfig, Start
 from pipeline.input.parquet_columns import NoSuchColumn
@@ -75,7 +76,7 @@ def rows_of(content: bytes, **options: object) -> tuple[list[dict], list[dict], 
     """Plan rows and image rows; damaged numbers must not change the amount of work."""
     store = MemoryStore("a/s.parquet", content)
     config = SourceConfig(input_uri=store.uri, max_member_bytes=LIMIT, **options)
-    units = list(parquet.plan(iter([store.object]), config, store))
+    units = list(plan_units(parquet, iter([store.object]), config, store))
     found = []
     for unit in units:
         assert all(0 <= number < 1 << 63 for number in (*(unit.rows or ()), unit.size))

@@ -1,16 +1,18 @@
-"""A damaged plan slice or commit is never read as another one: it gives what was written, or one error that names it."""
+"""A damaged object of a slice is never read as another one: it gives what was written, or one error that names it."""
 
 import pytest
-from fake_run import RUN, failed, scored, write_slice
+from fake_run import FIRST, MODEL, failed, scored, write_slice
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzz, mutated
 
-from pipeline.state import plan
+from pipeline.state import slices
 from pipeline.state.commits import members_before, pending
 from pipeline.state.committed import IncompleteSlice, read_commits
-from pipeline.state.run_state import RunState
+from pipeline.state.entries import read_slice
+from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import DamagedState
+from pipeline.state.tally import add_up, read_failed, read_tally
 from pipeline.storage.store import open_store
 
 CONTENT = [
@@ -21,25 +23,31 @@ CONTENT = [
 ]
 
 
-def read_all(state: RunState) -> list[object]:
-    units = list(plan.units(state, 0))
-    work = list(pending(state, 0, plan.outlines(state, 0)))
-    seen = [members_before(state, 0, item) for item in work if item.part]
-    commits = [(commit.number, commit.footer, commit.rows.to_pylist()) for commit in read_commits(state, 0, 0, 4)]
-    return [units, plan.slice_counts(state, 0), plan.dates(state, 0), work, seen, commits]
+def read_all(ledger: Ledger) -> list[object]:
+    units = list(slices.units(ledger, FIRST))
+    objects = [table.to_pylist() for table in slices.objects(ledger, FIRST)]
+    work = list(pending(ledger, FIRST, slices.outlines(ledger, FIRST)))
+    seen = [members_before(ledger, FIRST, item) for item in work if item.part]
+    commits = [(commit.number, commit.footer, commit.rows.to_pylist()) for commit in read_commits(ledger, FIRST, 0, 4)]
+    return [units, objects, work, seen, commits, read_tally(ledger, FIRST), read_failed(ledger, FIRST).to_pylist()]
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
     place = tmp_path_factory.mktemp("state")
-    write_slice(place, CONTENT, streams={1: 2})
-    return RunState(str(place), RUN)
+    ledger = Ledger(str(place), MODEL)
+    assert write_slice(place, CONTENT, streams={1: 2}) == FIRST
+    add_up(ledger, FIRST, read_slice(ledger, FIRST))
+    return ledger
 
 
 @pytest.fixture(scope="module")
 def files(state):
+    """The Parquet files of the slice; the entry, which is JSON, is small enough to be read whole by its model."""
     store = open_store(state.output_uri)
-    return {entry.key: store.get(entry.key) for entry in store.list(state.prefix)}
+    listed = [entry.key for entry in store.list(state.prefix) if entry.key.endswith(".parquet")]
+    assert {key.split("/")[3] for key in listed} == {"parts", "commits", "tallies"}
+    return {key: store.get(key) for key in listed}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +59,7 @@ def footer_start(content: bytes) -> int:
     return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
 
 
-def read_damaged(state: RunState, files: dict[str, bytes], key: str, content: bytes) -> list[object] | None:
+def read_damaged(state: Ledger, files: dict[str, bytes], key: str, content: bytes) -> list[object] | None:
     """What is read after the object is replaced; None if it is refused."""
     try:
         state.store.put(key, content)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 from mutations import fuzz, mutated
+from plan_units import plan_units
 
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import Fault
@@ -249,7 +250,7 @@ def parts_of(content: bytes, key: str, start: Start) -> list[Part]:
     config = SourceConfig(
         input_uri=store.uri, unit_images=2, unit_bytes=2000, max_member_bytes=LIMIT, key_pattern="{lot}/{name}"
     )
-    (unit,) = tar.plan(iter([store.object]), config, store)
+    (unit,) = plan_units(tar, iter([store.object]), config, store)
     return list(tar.read(unit, store, config, start))
 
 

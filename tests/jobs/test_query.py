@@ -2,18 +2,16 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from fake_run import failed, info, scored, write_slice
+from fake_run import failed, published, scored
 
 from jobs.command.entry import run
 from jobs.query import main
-from pipeline.tables.finalize import finalize_slice
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     output = str(tmp_path_factory.mktemp("output"))
-    write_slice(output, [("2026-01-01", [scored("a", 1.5), scored("b", 3.25), failed("c")])])
-    finalize_slice(output, info())
+    published(output, [("2026-01-01", [scored("a", 1.5), scored("b", 3.25), failed("c")])])
     return output
 
 

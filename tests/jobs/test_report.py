@@ -5,14 +5,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fake_run import score_without_model
+from fake_run import publish, score_without_model
 from PIL import Image
 
 from jobs.command.entry import run
 from jobs.report import main
 from pipeline.report.pictures import BOX
 from pipeline.storage.store import open_store
-from pipeline.tables.finalize import finalize_slice
 
 PATTERN = "{line}/{date}/{lot}/{name}"
 VOID = {"meta", "img", "br", "input"}
@@ -88,7 +87,7 @@ def test_report_and_contact_sheet(where, tmp_path, report, request):
     place = str(tmp_path / "in") if where == "local" else request.getfixturevalue("s3_bucket") + "/in"
     output = tmp_path / "out" if where == "local" else place.replace("/in", "/out")
     fill(place)
-    finalize_slice(str(output), score_without_model(place, output, key_pattern=PATTERN))
+    publish(output, score_without_model(place, output, key_pattern=PATTERN))
     report(output, "--html", tmp_path / "r.html", "--png", tmp_path / "w.png", "--worst", "2")
     page, text = read(tmp_path / "r.html")
     assert all(address.startswith("data:image/") for address in page.addresses), "nothing is loaded from elsewhere"
@@ -106,7 +105,7 @@ def test_report_and_contact_sheet(where, tmp_path, report, request):
 def test_regions_are_drawn_and_counted(tmp_path, report):
     (tmp_path / "in").mkdir()
     fill(str(tmp_path / "in"))
-    finalize_slice(str(tmp_path / "out"), score_without_model(tmp_path / "in", tmp_path / "out", map_threshold=60.0))
+    publish(tmp_path / "out", score_without_model(tmp_path / "in", tmp_path / "out", map_threshold=60.0))
     report(tmp_path / "out", "--html", tmp_path / "r.html", "--png", tmp_path / "w.png", "--worst", "3")
     _, text = read(tmp_path / "r.html")
     assert text.count("1 region · score") == 2 and text.count("0 regions · score") == 1
@@ -118,7 +117,7 @@ def test_regions_are_drawn_and_counted(tmp_path, report):
 def test_what_is_gone_is_said_in_its_place(tmp_path, report):
     (tmp_path / "in").mkdir()
     store = fill(str(tmp_path / "in"))
-    finalize_slice(str(tmp_path / "out"), score_without_model(tmp_path / "in", tmp_path / "out"))
+    publish(tmp_path / "out", score_without_model(tmp_path / "in", tmp_path / "out"))
     store.delete("saw/2026-03-03/L2/a.tar")
     store.put("press/2026-03-02/L1/04.jpg", jpeg(4))
     report(tmp_path / "out", "--html", tmp_path / "r.html", "--worst", "3")

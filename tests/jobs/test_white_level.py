@@ -14,6 +14,7 @@ from jobs.score import ScoreSettings, prepare
 from jobs.train import main
 from models import artifact
 from pipeline.decode.config import DecodeConfig
+from schemas.plan import PlannedObject, UnitContent
 
 SMALL = {
     "weights": "none",
@@ -52,8 +53,11 @@ def test_the_model_keeps_it_and_scoring_uses_it(tmp_path: Path, capsys: pytest.C
     assert "--white-level" not in capsys.readouterr().out
     kept = artifact.read(tmp_path / "model").config.input
     assert kept.white_level == 4095 and DecodeConfig.of(kept).white_level == 4095
-    found = [prepare(settings(tmp_path, **more)).scoring for more in ({}, {"white_level": 4095}, {"white_level": 1023})]
+    runs = [prepare(settings(tmp_path, **more)) for more in ({}, {"white_level": 4095}, {"white_level": 1023})]
+    found = [run.scoring(run.trained.digest, run.trained.config) for run in runs]
     assert [scoring.decode.white_level for scoring in found] == [4095, 4095, 1023]
-    assert found[0].run_id() == found[1].run_id() != found[2].run_id()
+    content = UnitContent(source="files", date="none", objects=(PlannedObject("a.tif", 1, "e"),), images=1, size=1)
+    ids = [scoring.unit_id(content, 3) for scoring in found]
+    assert ids[0] == ids[1] != ids[2]
     assert ended(*where, "--white-level", "100") == 2
     assert "white_level" in capsys.readouterr().err

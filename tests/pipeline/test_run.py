@@ -1,46 +1,64 @@
-import pytest
+from published_rows import new_ledger, publish_rows, seal_slice
 
 from pipeline import run as module
-from pipeline.run import wait_for_storage
-from pipeline.storage.objects import Denied, Unreachable
+from pipeline.input.config import SourceConfig
+from pipeline.run import RunLimits, ScoringRun, score_archive
+from pipeline.state.promotion import Trained
+from pipeline.tables.delta import open_table
+from pipeline.tables.held import SliceHeld
+from pipeline.tables.rekey import begin
+from schemas.tally import Tally
+
+OLD, NEW = "{line}/{lot}/{name}", "{hall}/{line}/{name}"
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds that only sleeping spends."""
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    return now
+class NoEngine:
+    """A run that scores nothing starts nothing."""
+
+    def map(self, function, jobs, memory_bytes=0):
+        return map(function, jobs)
 
 
-def storage(*answers):
-    left = list(answers)
-
-    def ask():
-        answer = left.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-
-    return ask, left
-
-
-def test_storage_that_comes_back_is_waited_for_and_this_is_said_once(clock, monkeypatch):
-    said = []
-    monkeypatch.setattr(module.log, "warning", lambda *words: said.append(words[0] % words[1:]))
-    ask, left = storage(*[Unreachable("no answer")] * 3, None)
-    wait_for_storage(ask, 600)
-    assert not left and clock[0] == 3 * module.ASK_AGAIN_S
-    assert said == ["storage does not answer; waiting 600 s for it. no answer"]
+def scoring_run(tmp_path, ledger, pattern):
+    for folder in ("in", "model"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    return ScoringRun(
+        ledger=ledger,
+        trained=Trained("d", {"input": {"height": 64, "width": 64}}, tmp_path / "model"),
+        source=SourceConfig(input_uri=f"file://{tmp_path}/in", key_pattern=pattern),
+        decode={},
+        explain=None,
+        cache_dir=str(tmp_path),
+        device="cpu",
+        limits=RunLimits(),
+    )
 
 
-def test_storage_that_stays_away_ends_the_run(clock):
-    ask, left = storage(*[Unreachable("no answer")] * 100)
-    with pytest.raises(Unreachable, match="no answer"):
-        wait_for_storage(ask, 60)
-    assert clock[0] == 60
+def test_a_rekey_that_was_stopped_is_finished(tmp_path):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    publish_rows(ledger, f"file://{tmp_path}/in", [("north/l1/a.png", None, 1.0)])
+    begin(ledger, NEW)
+    score_archive(scoring_run(tmp_path, ledger, NEW), NoEngine())
+    rows = open_table(ledger.output_uri, "scores").to_pyarrow_table().to_pylist()
+    assert [(row["hall"], row["line"], row["lot"]) for row in rows] == [("north", "l1", None)]
 
 
-def test_a_refusal_is_an_answer(clock):
-    wait_for_storage(storage(Denied("not yours"))[0], 60)
-    assert clock[0] == 0
+def test_a_held_slice_is_judged_again_once_what_is_new_is_published(tmp_path, monkeypatch):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    held = seal_slice(ledger, f"file://{tmp_path}/in")
+    published = []
+
+    def publish(ledger, number, hold, map_fn):
+        if number == held and not published:
+            raise SliceHeld("20 of 20 are damaged")
+        published.append(number)
+        return Tally()
+
+    def plan(ledger, wanted):
+        return seal_slice(ledger, f"file://{tmp_path}/in")  # the mended images
+
+    monkeypatch.setattr(module, "publish_slice", publish)
+    monkeypatch.setattr(module, "plan_slice", plan)
+    monkeypatch.setattr(module, "read_tally", lambda ledger, number: Tally())
+    result = score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
+    assert published[1] == held and not result.held and len(result.published) == 2

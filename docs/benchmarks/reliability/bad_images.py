@@ -59,7 +59,7 @@ def score(model: Path, archive: Path, output: Path, config: Path) -> tuple[float
     """Seconds between the first and the last commit, and all that the run took without finalize (Ray's start included)."""
     shutil.rmtree(output, ignore_errors=True)
     flowscore("score", "--model", model, "--input", archive, "--output", output, "--config", config)
-    commits = [path.stat().st_mtime for path in output.glob("_flowscore/runs/*/commits/*/*.parquet")]
+    commits = [path.stat().st_mtime for path in output.glob("_flowscore/ledgers/*/commits/*/*.parquet")]
     ((spent_s,),) = open_tables(str(output)).connection.execute("select spent_s from runs").fetchall()
     return max(commits) - min(commits), spent_s
 

@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python docs/benchmarks/throughput/planning.py [--objects 10000000] [--tars]
 
-Keys look like `line3/2026-05-04/lot-000123/000123456.jpg`, or are tar shards; the plan goes to a local folder that is
-removed again. Prints one line of JSON; seconds are of this process, so planning alone without the listing's own time.
+Keys look like `line3/2026-05-04/lot-000123/000123456.jpg`, or are tar shards; the ledger lies in a local folder that is
+removed again. Its inventory is folded before the second planning, as the command does after some slices. Prints one line of
+JSON; seconds are of this process, so planning alone without the listing's own time.
 """
 
 import argparse
@@ -16,8 +17,11 @@ from collections.abc import Iterator
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
-from pipeline.state import plan
-from pipeline.state.run_state import RunState
+from pipeline.input.listing import Listing
+from pipeline.state.entries import Created, Promotion, add_entry, read_head, read_slice
+from pipeline.state.inventory import fold
+from pipeline.state.ledger import Ledger
+from pipeline.state.plan import Wanted, plan_slice, read_state
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Object
 
@@ -41,8 +45,13 @@ class Listed:
                 folder = f"line{line}/{FIRST_DAY + datetime.timedelta(day)}"
                 for i in range(min(each, left)):
                     key = f"{folder}/lot-{i // LOT:06d}/{i:09d}{self.suffix}"
-                    yield Object(key, 400_000 + i % 1000, f"{line:02x}{day:06x}{i:024x}")
+                    yield Object(key, 400_000 + i % 1000, f"{line:02x}{day:06x}{i:024x}", ":1767225600")
                 left -= min(each, left)
+
+
+def mib(ledger: Ledger) -> float:
+    """All that the ledger has on storage."""
+    return round(sum(entry.size for entry in ledger.store.list()) / 2**20, 1)
 
 
 def main() -> None:
@@ -55,18 +64,27 @@ def main() -> None:
     listed = Listed(asked.objects, ".tar" if asked.tars else ".jpg")
     clock = time.monotonic()
     count = sum(1 for _ in listed.list())
-    figures = {"objects": count, "listing_alone_s": round(time.monotonic() - clock, 1)}
+    figures: dict[str, float] = {"objects": count, "listing_alone_s": round(time.monotonic() - clock, 1)}
     with tempfile.TemporaryDirectory() as folder:
-        state = RunState(folder, "planning")
-        for name in ("plan_s", "nothing_new_s"):
-            clock = time.monotonic()
-            number = plan.plan_slice(state, config, listed)
-            figures[name] = round(time.monotonic() - clock, 1)
-            assert (number is None) == (name == "nothing_new_s")
-        counts = plan.slice_counts(state, 0)
-        assert (counts.streams if asked.tars else counts.images) == count
-        figures["units"] = counts.units
-        figures["plan_mib"] = round(sum(entry.size for entry in state.store.list()) / 2**20, 1)
+        ledger = Ledger(folder, config.model)
+        add_entry(ledger, read_head(ledger), Created(image_id="uri", key_pattern=source.key_pattern))
+        add_entry(ledger, read_head(ledger), Promotion(digest=config.model_digest, artifact={}))
+        wanted = Wanted(listed, lambda: Listing(source, listed), lambda digest: config)
+        clock = time.monotonic()
+        number = plan_slice(ledger, wanted)
+        figures["plan_s"] = round(time.monotonic() - clock, 1)
+        assert number is not None
+        planned = read_slice(ledger, number)
+        assert (planned.streams if asked.tars else planned.images) == count
+        figures["units"] = planned.units
+        figures["plan_mib"] = mib(ledger)
+        clock = time.monotonic()
+        fold(ledger, *read_state(ledger))
+        figures["fold_s"] = round(time.monotonic() - clock, 1)
+        figures["inventory_mib"] = round(mib(ledger) - figures["plan_mib"], 1)
+        clock = time.monotonic()
+        assert plan_slice(ledger, wanted) is None
+        figures["nothing_new_s"] = round(time.monotonic() - clock, 1)
     figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(figures))
 

@@ -23,12 +23,15 @@ import numpy as np
 import pyarrow as pa
 
 from models.maps.quantise import quantise
+from pipeline.state.publications import Change, DataFile
+from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.store import open_store
-from pipeline.tables.changes import replace_files
-from pipeline.tables.delta import DataFile, open_or_create, score_schema
+from pipeline.tables.delta import score_schema
+from pipeline.tables.publication import Draft, publish
 from pipeline.tables.query import open_tables
 from pipeline.tables.writer import PartitionWriter
 from schemas import maps
+from schemas.days import period
 
 RUNS = 5
 KEYS = ["line"]
@@ -59,10 +62,12 @@ def scores_of(number: int, count: int, schema: pa.Schema) -> pa.Table:
     lot = [f"lot-{i // LOT_IMAGES:06d}" for i in image]
     same = {
         "date": day(number),
+        "period": period(day(number)),
         "model": MODEL,
         "model_digest": "d" * 64,
+        "scoring_version": SCORING_VERSION,
         "verdict": "ok",
-        "run_id": "0" * 16,
+        "run_id": f"{MODEL}-{number + 1:06d}",
         "device": "cpu-bf16",
     }
     columns = {
@@ -94,7 +99,7 @@ def maps_of(scored: pa.Table) -> pa.Table:
     """Smooth maps of rows, in the order of units."""
     random = np.random.default_rng(0)
     rows = []
-    for row in scored.select(["image_id", "unit_id", "model", "date"]).sort_by("unit_id").to_pylist():
+    for row in scored.select(["image_id", "unit_id", "model", "period", "date"]).sort_by("unit_id").to_pylist():
         cells = random.gamma(4, 0.3, (SIDE + 2, SIDE + 2))
         smooth = sum(cells[i : i + SIDE, j : j + SIDE] for i in range(3) for j in range(3)) / 9  # (SIDE, SIDE)
         content, scale, offset = quantise(smooth.astype(np.float32))
@@ -115,7 +120,7 @@ def maps_of(scored: pa.Table) -> pa.Table:
 
 def write_day(output: str, number: int, count: int) -> dict[str, list[DataFile]]:
     """The files of a day by table; not yet visible."""
-    store, partition = open_store(output), {"model": MODEL, "date": day(number)}
+    store, partition = open_store(output), {"model": MODEL, "period": period(day(number))}
     rows = scores_of(number, count, score_schema(KEYS))
     written = {"scores": rows} if number else {"scores": rows, "maps": maps_of(rows.slice(0, MAPPED))}
     files = {}
@@ -134,8 +139,9 @@ def make(output: str, images: int, days: int) -> None:
         for files in pool.map(partial(write_day, output, count=each), range(days)):
             for name, more in files.items():
                 added[name] += more
-    for name, columns in (("maps", maps.SCHEMA), ("scores", score_schema(KEYS))):
-        replace_files(name, open_or_create(output, name, columns), open_store(output), "bench", 0, added[name], [])
+    columns = {"maps": maps.SCHEMA, "scores": score_schema(KEYS)}
+    changes = {name: Change(tuple(added[name]), (), kind.serialize().to_pybytes().hex()) for name, kind in columns.items()}
+    publish(output, lambda seal, opened: Draft(seal, MODEL, "slice", changes, slice=1))
 
 
 def questions(output: str) -> dict[str, str]:

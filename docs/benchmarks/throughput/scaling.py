@@ -109,7 +109,7 @@ def scored(folder: Path, images: int) -> Scored:
     if process.wait():
         raise SystemExit(f"flowscore score ended with {process.returncode}")
     end = time.time()
-    commit = min(output.glob("_flowscore/runs/*/commits/*/*.parquet"), key=lambda path: path.stat().st_mtime)
+    commit = min(output.glob("_flowscore/ledgers/*/commits/*/*.parquet"), key=lambda path: path.stat().st_mtime)
     return Scored(end - clock, end - commit.stat().st_mtime, peak, pq.read_metadata(commit).num_rows)
 
 

@@ -73,14 +73,14 @@ def main() -> None:
     ended = time.time()
     if code:
         raise SystemExit(f"flowscore score ended with {code}: {lines}")
-    state = next(Path(output, "_flowscore", "runs").iterdir())
+    (state,) = Path(output, "_flowscore", "ledgers").iterdir()
     commits = sorted(path.stat().st_mtime - began for path in state.glob("commits/*/*.parquet"))
     events = {
-        "claimed": (state / "config.json").stat().st_mtime - began,
-        "planned": max(path.stat().st_mtime for path in state.glob("slices/*")) - began,
+        "claimed": min(path.stat().st_mtime for path in state.glob("lease/*.json")) - began,
+        "planned": max(path.stat().st_mtime for path in state.glob("entries/*")) - began,
         "first_commit": commits[0],
         "last_commit": commits[-1],
-        "published": max(path.stat().st_mtime for path in state.glob("published/*")) - began,
+        "published": max(path.stat().st_mtime for path in Path(output, "_flowscore", "published").iterdir()) - began,
         "ended": ended - began,
     }
     processes = sorted(watch.found.values(), key=lambda found: found["began_s"])

@@ -14,17 +14,19 @@ from jobs.command.flags import Argument, Flag, Flags, Named, flags_of, nested, o
 
 FLAGS = {  # written by hand: scripts rely on these
     "bench": "case list measure plan nodes size store input output model images in-memory seconds precision image-size device "
-    "config csv save run-id key-pattern date image-id members follow-links address explain "
-    "max-error-share accept-errors",
+    "config csv save key-pattern date image-id input-name members follow-links address explain max-error-share "
+    "min-errors accept-errors",
     "demo": "directory images seed",
     "doctor": "input output model cache-dir",
     "evaluate": "model input json groups device config",
     "explain": "model input output method layer limit good device config",
-    "finalize": "output run-id max-error-share accept-errors clean",
+    "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
+    "promote": "model output from cache-dir",
     "query": "output csv json parquet rows allow-files",
+    "rekey": "model output key-pattern",
     "report": "output html png run-id model worst",
-    "score": "model input output white-level run-id key-pattern date image-id members follow-links device address "
-    "explain max-error-share accept-errors config",
+    "score": "model input output from-now-on retry-errors listing white-level key-pattern date image-id input-name members "
+    "follow-links device address explain max-error-share min-errors accept-errors config",
     "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern "
     "members follow-links group-key calibration-share selection-share exclude config",
 }
@@ -33,6 +35,9 @@ SWITCHES = {
     "save",
     "accept-errors",
     "clean",
+    "compact",
+    "from-now-on",
+    "retry-errors",
     "csv",
     "json",
     "allow-files",

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.decode import process as decode_process
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.handle import DecoderUnavailable
 from pipeline.decode.process import decode_in_child
+from pipeline.decode.sealed import DecoderUnavailable
 from pipeline.decode.unit import decode_unit
 from pipeline.input.encoded_rows import Fault
 
@@ -44,7 +44,7 @@ def dangerous(tmp_path, monkeypatch):
 
 
 def child_pid():
-    return decode_process._decoders[decode_process.DECODE]._process.pid
+    return decode_process._decoders[decode_process.DECODE].pid
 
 
 def test_it_gives_what_decode_unit_gives_in_the_same_child():
@@ -97,7 +97,7 @@ def test_an_image_that_hangs_costs_one_row(dangerous):
 
 def test_a_kill_from_outside_is_not_blamed_on_the_image_at_once(dangerous, tmp_path):
     dangerous([picture(0)])
-    pid = decode_process._decoders[f"dangerous_{tmp_path.name}:decode"]._process.pid
+    pid = decode_process._decoders[f"dangerous_{tmp_path.name}:decode"].pid
     once = b"once %d " % pid + picture(7)
     assert dangerous([picture(0), once, picture(1)]).table["error"].to_pylist() == [None] * 3
     assert dangerous([picture(0), b"killed", picture(1)]).table["error"].to_pylist() == [None, "decoder_crashed", None]
@@ -166,7 +166,7 @@ def test_a_child_that_died_while_idle_is_replaced():
     decode_in_child(table([picture(0)]), CONFIG, 20)
     first = child_pid()
     os.kill(first, 9)
-    decode_process._decoders[decode_process.DECODE]._process.wait()
+    decode_process._decoders[decode_process.DECODE]._process._process.wait()
     assert decode_in_child(table([picture(0)]), CONFIG, 20).table["error"].to_pylist() == [None]
     assert child_pid() != first
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline.decode import handle, landlock, sandbox
 from pipeline.decode import process as decode_process
+from pipeline.decode import sealed as sealed_process
 from pipeline.decode.child import GRACE_S
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.process import decode_in_child
@@ -100,9 +101,11 @@ def test_a_picture_cannot(deed, sealed, unsealed, missing, record_property):
 
 def test_it_has_no_variables_but_its_own(ask):
     (found,) = ask("variables")
-    assert SECRET in os.environ and found.keys() - handle.ENVIRONMENT.keys() - set(handle.INHERITED) <= {"LC_CTYPE"}
+    assert SECRET in os.environ and found.keys() - sealed_process.ENVIRONMENT.keys() - set(sealed_process.INHERITED) <= {
+        "LC_CTYPE"
+    }
     assert "hunter" not in json.dumps(found)
-    pid = decode_process._decoders[DECODER]._process.pid
+    pid = decode_process._decoders[DECODER].pid
     assert b"hunter" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
@@ -151,7 +154,7 @@ def test_it_has_given_up_privileges_folder_and_files(ask, folder):
 
 def pid(ask):
     ask("variables")
-    return decode_process._decoders[DECODER]._process.pid
+    return decode_process._decoders[DECODER].pid
 
 
 def pictures():
@@ -179,7 +182,7 @@ def test_pictures_are_what_they_are_without_it():
     found, wanted = decode_in_child(contents, CONFIG, 60), decode_unit(contents, CONFIG)
     assert found.table.equals(wanted.table) and (found.pixels == wanted.pixels).all()
     assert set(wanted.table["error"].to_pylist()) == {None} and wanted.table["captured_at"][0].is_valid
-    mapped = psutil.Process(decode_process._decoders[decode_process.DECODE]._process.pid).memory_maps()
+    mapped = psutil.Process(decode_process._decoders[decode_process.DECODE].pid).memory_maps()
     assert any("libtorch" in file.path for file in mapped)
 
 
@@ -191,8 +194,8 @@ def answering(monkeypatch, caplog):
         seal = f"lambda most, decoder: sandbox.Sealed([{expression}], None)"
         patch = f"import os; from pipeline.decode import sandbox; sandbox.seal = {seal}; "
         marker = "from pipeline.decode.sandbox"
-        monkeypatch.setattr(handle, "START", handle.START.replace(marker, patch + marker))
-        monkeypatch.setattr(handle, "_told", set())
+        monkeypatch.setattr(sealed_process, "START", sealed_process.START.replace(marker, patch + marker))
+        monkeypatch.setattr(sealed_process, "_told", set())
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
                 handle.Decoder(decode_process.DECODE, 1 << 32).end()

@@ -1,8 +1,10 @@
 """A unit's images as batches of tiles: the same from a child process, which a bad image costs one row."""
 
 import io
+import time
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from dangerous_decoders import installed, table
@@ -90,12 +92,14 @@ def test_an_image_that_ends_the_child_or_hangs_costs_one_row(dangerous, deed, er
 
 def test_a_child_killed_from_outside_decodes_the_image_again(dangerous):
     dangerous.open(pa.py_buffer(picture(1)))
-    unit = TiledUnit(table([b"once %d " % dangerous._decoder._process.pid + picture(7)]), CONFIG, TILING, BATCH, dangerous)
+    unit = TiledUnit(table([b"once %d " % dangerous._decoder.pid + picture(7)]), CONFIG, TILING, BATCH, dangerous)
     found = []
     for batch in unit.batches():
         found.append(batch.pixels)
-        dangerous._decoder._process.kill()
-        dangerous._decoder._process.wait()
+        process = psutil.Process(dangerous._decoder.pid)
+        process.kill()
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
     wanted, _ = read([picture(7)], InProcess(CONFIG))
     assert (np.concatenate(found) == np.concatenate([batch.pixels for batch in wanted])).all()
     assert unit.rows()["error"].to_pylist() == [None]

@@ -1,6 +1,9 @@
 import hashlib
 
-from pipeline.input.identity import canonical_uri, content_hash, identify, image_id
+import pytest
+
+from pipeline.input.config import SourceConfig
+from pipeline.input.identity import canonical_uri, content_hash, image_id
 from pipeline.storage.store import open_store
 
 
@@ -27,11 +30,17 @@ def test_uris_name_neither_endpoint_nor_credentials_and_keep_the_key(tmp_path, m
     assert canonical_uri(open_store(".").uri, "a b.jpg") == f"file://{tmp_path}/a b.jpg"
 
 
-def test_modes():
-    digest = content_hash(b"picture")
-    here, there = "s3://here", "s3://there"
-    assert identify("uri", here, "k", None, 0, digest) == image_id("s3://here/k")
-    assert identify("uri", here, "k", None, 0, digest) != identify("uri", there, "k", None, 0, digest)
-    assert identify("key", here, "k", "m", 1, digest) == identify("key", there, "k", "m", 1, digest) == image_id("k", "m", 1)
-    assert identify("content", here, "k", "m", 1, digest) == digest == hashlib.sha256(b"picture").hexdigest()[:32]
-    assert identify("content", here, "k", None, 0, None) == image_id("s3://here/k")
+def test_an_input_that_moves_keeps_the_identities_of_its_objects():
+    here, there = (SourceConfig(input_uri=uri, image_id="key", input_name="line1") for uri in ("s3://here", "file:///mnt/x"))
+    assert here.identity("s3://here/a/b.jpg") == there.identity("file:///mnt/x/a/b.jpg") == "key://line1/a/b.jpg"
+    assert SourceConfig(input_uri="s3://here").identity("s3://here/a/b.jpg") == "s3://here/a/b.jpg"
+
+
+@pytest.mark.parametrize("source", [{"image_id": "key"}, {"input_name": "line1"}, {"image_id": "uri", "input_name": "line1"}])
+def test_two_inputs_need_two_names(source):
+    with pytest.raises(ValueError, match="input_name must be given with image_id key, and only then"):
+        SourceConfig(input_uri="s3://here", **source)
+
+
+def test_contents_are_named_by_their_hash():
+    assert content_hash(b"picture") == hashlib.sha256(b"picture").hexdigest()[:32]

@@ -71,15 +71,15 @@ def test_a_bad_pattern_says_what_is_wrong(pattern, rule):
 
 def test_keys_and_dates_of_a_source():
     config = SourceConfig(input_uri="x", key_pattern="{line}/{date}/{shard}/{lot}/{name}", date="2026-12-31")
-    assert config.object_date("A/2026-01-01/s/7/x.jpg") == "2026-01-01"
-    assert config.object_date("x.jpg") == "2026-12-31"
-    assert config.shard_date("A/2026-01-01/s.tar") == "2026-01-01"
-    assert config.shard_date("s.tar") == "2026-12-31"
+    assert config.day("A/2026-01-01/s/7/x.jpg", shard=False) == "2026-01-01"
+    assert config.day("x.jpg", shard=False) == "2026-12-31"
+    assert config.day("A/2026-01-01/s.tar", shard=True) == "2026-01-01"
+    assert config.day("s.tar", shard=True) == "2026-12-31"
     whole = {"line": "A", "date": "2026-01-01", "shard": "s.tar", "lot": "7", "name": "x.jpg"}
     assert config.keys("A/2026-01-01/s.tar", "7/x.jpg") == whole
     assert config.keys("A/2026-01-01/s.tar") == config.keys("x.jpg") == {}
     assert SourceConfig(input_uri="x", key_pattern="{lot}.tar").keys("7.tar", "x.jpg") == {"lot": "7"}
-    assert SourceConfig(input_uri="x").keys("a/b") == {} and SourceConfig(input_uri="x").object_date("a/b") == "none"
+    assert SourceConfig(input_uri="x").keys("a/b") == {} and SourceConfig(input_uri="x").day("a/b", shard=False) == "none"
 
 
 def test_names_that_are_never_images():
@@ -155,10 +155,10 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 )
 def test_the_null_of_a_hive_folder_is_no_value(pattern, key, date, keys):
     config = SourceConfig(input_uri="x", key_pattern=pattern)
-    assert (config.object_date(key), config.keys(key)) == (date, keys)
-    assert config.shard_date(key.replace(".jpg", ".tar")) == date
+    assert (config.day(key, shard=False), config.keys(key)) == (date, keys)
+    assert config.day(key.replace(".jpg", ".tar"), shard=True) == date
     assert config.keys(key.replace("a.jpg", "s.tar"), "m.jpg").keys() == keys.keys()
-    assert config.model_copy(update={"date": "2026-12-31"}).object_date(key) == ("2026-12-31" if date == "none" else date)
+    assert config.model_copy(update={"date": "2026-12-31"}).day(key, shard=False) == ("2026-12-31" if date == "none" else date)
 
 
 def test_the_null_of_a_hive_folder_is_no_day_to_set():

@@ -1,11 +1,13 @@
 import pytest
-from fake_run import failed, info, scored, write_slice
+from fake_run import FIRST, failed, published, run_id, scored
 
 from pipeline.report import facts as run_report
 from pipeline.report.pictures import Box
-from pipeline.tables.finalize import finalize_slice
+from pipeline.state.attempts import Attempt
+from pipeline.state.ledger import Ledger
 from pipeline.tables.query import open_tables
 
+RUN, OTHER = run_id(FIRST), run_id(FIRST, "bolts")
 TWO = [{**scored("x", 1.0)["regions"][0], "x0": x0} for x0 in (20, 10)]
 CONTENT = [
     (
@@ -19,48 +21,51 @@ CONTENT = [
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory):
     output = str(tmp_path_factory.mktemp("output"))
-    write_slice(output, CONTENT)
-    finalize_slice(output, info())
-    write_slice(output, [("2026-01-02", [scored("late", 30.0)])], number=1)
-    finalize_slice(output, info(slice=1, attempts=2, spent_s=7.5))
-    write_slice(output, [("2026-01-03", [scored("other", 5.0)])], run_id="older")
-    finalize_slice(output, info(run_id="older", model="bolts"))
+    ledger = Ledger(output, "tiles")
+    with (
+        Attempt(ledger, FIRST, iter((0.0, 0.0, 8.0, 8.0)).__next__),
+        Attempt(ledger, FIRST, iter((0.0, 0.0, 12.0, 12.0)).__next__),
+    ):
+        pass
+    published(output, CONTENT)
+    published(output, [("2026-01-02", [scored("late", 30.0)])])
+    published(output, [("2026-01-03", [scored("other", 5.0)])], model="bolts")
     return open_tables(output).connection
 
 
 def test_choosing_a_run(connection):
-    assert run_report.choose_run(connection) == "older"
-    assert run_report.choose_run(connection, model="tiles") == "run1"
-    assert run_report.choose_run(connection, run_id="run1") == "run1"
-    with pytest.raises(run_report.NoSuchRun, match="older of model bolts; run1 of model tiles"):
+    assert run_report.choose_run(connection) == OTHER
+    assert run_report.choose_run(connection, model="tiles") == run_id(FIRST + 1)
+    assert run_report.choose_run(connection, run_id=RUN) == RUN
+    with pytest.raises(run_report.NoSuchRun, match="bolts-000003 of model bolts; tiles-000003 of model tiles; tiles-000004"):
         run_report.choose_run(connection, run_id="nope")
 
 
-def test_facts_add_up_the_slices(connection):
-    facts = run_report.run_facts(connection, "run1")
-    assert (facts.planned, facts.scored, facts.quarantined, facts.slices, facts.attempts) == (26, 22, 4, 2, 2)
-    assert facts.spent_s == 20.0 and facts.images_per_s == pytest.approx(22 / 20)
-    assert facts.stage_seconds == {"read": 0.75, "decode": 1.5, "score": 3.0}
-    assert facts.idle_seconds == {"waiting for images": 1.5}
-    assert facts.device_shares == pytest.approx({"computing": 3 / 4.5, "waiting for images": 1.5 / 4.5})
-    assert facts.devices == ("cpu-float32",) and facts.config["decode"]["resize"] == "squash"
+def test_facts_of_a_run(connection):
+    facts = run_report.run_facts(connection, RUN)
+    assert (facts.planned, facts.scored, facts.quarantined, facts.attempts) == (25, 21, 4, 2)
+    assert facts.spent_s == 20.0 and facts.images_per_s == pytest.approx(21 / 20)
+    assert facts.stage_seconds == {"read": 0.5, "decode": 1.0, "score": 2.0}
+    assert facts.idle_seconds == {"waiting for images": 1.0}
+    assert facts.device_shares == pytest.approx({"computing": 2 / 3, "waiting for images": 1 / 3})
+    assert facts.devices == ("cpu-float32",) and facts.config["decode"]["height"] == 48
     assert facts.started_at.tzinfo is not None
 
 
 def test_histogram_counts_every_score_once(connection):
-    histogram = run_report.histogram(connection, "run1")
-    assert sum(histogram.counts) == 22 and len(histogram.counts) == run_report.BINS
+    histogram = run_report.histogram(connection, RUN)
+    assert sum(histogram.counts) == 21 and len(histogram.counts) == run_report.BINS
     assert (histogram.low, histogram.high) == (0.0, 40.0)
     assert histogram.counts[0] == 1 and histogram.counts[-1] == 1
-    assert histogram.quantiles[0.5] == pytest.approx(10.5, abs=1)
-    alone = run_report.histogram(connection, "older")
+    assert histogram.quantiles[0.5] == pytest.approx(10, abs=1)
+    alone = run_report.histogram(connection, OTHER)
     assert sum(alone.counts) == 1, "one value only"
     assert run_report.histogram(connection, "no such run") is None
 
 
 def test_worst_images_come_with_keys_and_maps(connection):
-    first, second, third = run_report.worst_images(connection, "run1", 3)
-    assert [image.score for image in (first, second, third)] == [40.0, 30.0, 19.0]
+    first, second, third = run_report.worst_images(connection, RUN, 3)
+    assert [image.score for image in (first, second, third)] == [40.0, 19.0, 18.0]
     assert first.keys == {"line": "7", "product": "tile"} and first.lot == "lot1" and first.date == "2026-01-02"
     assert first.map.values().shape == (6, 8)
     assert first.regions == 1 and first.boxes == (Box(1, 2, 30, 40),)
@@ -68,7 +73,7 @@ def test_worst_images_come_with_keys_and_maps(connection):
 
 
 def test_reasons_and_examples(connection):
-    truncated, empty = run_report.reasons(connection, "run1")
+    truncated, empty = run_report.reasons(connection, RUN)
     assert (truncated.error, truncated.stage, truncated.images) == ("truncated", "decode", 3)
     assert [example[0] for example in truncated.examples] == ["s3://line/v", "s3://line/x", "s3://line/y"]
     assert (empty.error, empty.images) == ("empty", 1)
@@ -76,6 +81,6 @@ def test_reasons_and_examples(connection):
 
 
 def test_days(connection):
-    second, first = run_report.days(connection, "run1")
+    second, first = run_report.days(connection, RUN)
     assert (first.date, first.scored, first.quarantined, first.highest) == ("2026-01-01", 20, 3, 19.0)
-    assert (second.date, second.scored, second.quarantined, second.highest) == ("2026-01-02", 2, 1, 40.0)
+    assert (second.date, second.scored, second.quarantined, second.highest) == ("2026-01-02", 1, 1, 40.0)

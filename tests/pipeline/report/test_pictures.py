@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from fake_run import info, scored, write_slice
+from fake_run import published, run_id, scored
 from PIL import Image
 
 from models.maps.quantise import quantise
@@ -22,7 +22,6 @@ from pipeline.report.pictures import (
     outlined,
     picture,
 )
-from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.query import open_tables
 
 CONFIG = DecodeConfig(height=64, width=64, resize="pad")
@@ -84,10 +83,9 @@ def test_boxes_are_drawn_around_regions_and_hide_nothing_inside():
 
 
 def test_scale_is_the_models_not_the_images(tmp_path):
-    write_slice(tmp_path, [("none", [scored(f"i{i}", float(i)) for i in range(20)])])
-    finalize_slice(str(tmp_path), info())
+    published(tmp_path, [("none", [scored(f"i{i}", float(i)) for i in range(20)])])
     connection = open_tables(str(tmp_path)).connection
-    scale = colour_scale(connection, "tiles", "run1")
+    scale = colour_scale(connection, "tiles", run_id())
     values = [StoredMap(*row).values() for row in connection.sql(
         "select map, map_height, map_width, map_scale, map_offset from maps").fetchall()]  # fmt: skip
     assert (scale.low, scale.high) == pytest.approx(tuple(np.percentile(values, [50, 99.9])))

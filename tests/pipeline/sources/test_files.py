@@ -1,16 +1,19 @@
 import pytest
+from plan_units import plan_units
 
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import files
-from pipeline.storage.objects import Denied, Object, Unreachable
+from pipeline.storage.objects import Archived, Denied, Object, Refused, Unreachable
 from pipeline.storage.store import open_store
 from schemas import encoded
 
 
 def cut(objects, **config):
     config = SourceConfig(input_uri="x", **config)
-    return [([entry.key for entry in unit.objects], unit.date, unit.size) for unit in files.plan(iter(objects), config, None)]
+    return [
+        ([entry.key for entry in unit.objects], unit.date, unit.size) for unit in plan_units(files, iter(objects), config, None)
+    ]
 
 
 def test_units_are_cut_by_count_bytes_and_date():
@@ -24,7 +27,7 @@ def test_units_are_cut_by_count_bytes_and_date():
 
 
 def test_a_unit_holds_its_objects_whole():
-    (unit,) = files.plan(iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
+    (unit,) = plan_units(files, iter([Object("a", 1, "e")]), SourceConfig(input_uri="x"), None)
     assert (unit.source, unit.objects, unit.images, unit.rows) == ("files", (("a", 1, "e"),), 1, None)
 
 
@@ -52,7 +55,7 @@ def archive(place):
 
 def test_images_come_in_plan_order_with_their_identity(archive):
     config = SourceConfig(input_uri=archive.uri, key_pattern="{line}/{date}/{lot}.jpg")
-    (unit,) = files.plan(archive.list(), config.model_copy(update={"date": "d"}), archive)
+    (unit,) = plan_units(files, archive.list(), config.model_copy(update={"date": "d"}), archive)
     (part,) = files.read(unit, archive, config, Start())
     assert part.next_offset is None and part.bytes_read == unit.size == sum(range(1, 21))
     assert part.table.schema == encoded.SCHEMA
@@ -66,7 +69,7 @@ def test_images_come_in_plan_order_with_their_identity(archive):
 
 def test_row_3_deleted_changed_and_oversized_objects_are_rows(archive):
     config = SourceConfig(input_uri=archive.uri, max_member_bytes=19)
-    (unit,) = files.plan(archive.list(), config, archive)
+    (unit,) = plan_units(files, archive.list(), config, archive)
     for number in (0, 5, 9):
         archive.delete(f"A/d/{number:02}.jpg")
     for number in (1, 6, 10):
@@ -83,7 +86,7 @@ def test_row_3_deleted_changed_and_oversized_objects_are_rows(archive):
 @pytest.mark.parametrize("error", [Unreachable, Denied])
 def test_what_storage_does_not_answer_is_no_row(archive, monkeypatch, error):
     config = SourceConfig(input_uri=archive.uri)
-    (unit,) = files.plan(archive.list(), config, archive)
+    (unit,) = plan_units(files, archive.list(), config, archive)
     real = type(archive).get
 
     def get(store, key, etag=None, size=None):
@@ -96,12 +99,34 @@ def test_what_storage_does_not_answer_is_no_row(archive, monkeypatch, error):
         list(files.read(unit, archive, config, Start()))
 
 
+def test_refused_and_archived_objects_are_rows_and_the_others_are_read(archive, monkeypatch):
+    config = SourceConfig(input_uri=archive.uri)
+    (unit,) = plan_units(files, archive.list(), config, archive)
+    faults, real = {"A/d/07.jpg": Refused, "A/d/09.jpg": Archived}, type(archive).get
+
+    def get(store, key, etag=None, size=None):
+        if key in faults:
+            raise faults[key]("no")
+        return real(store, key, etag)
+
+    monkeypatch.setattr(type(archive), "get", get)
+    (part,) = files.read(unit, archive, config, Start())
+    rows = part.table.to_pylist()
+    assert {row["key"]: (row["stage"], row["error"]) for row in rows if row["error"]} == {
+        "A/d/07.jpg": ("read", "refused"),
+        "A/d/09.jpg": ("read", "archived"),
+    }
+    assert "Allow this account" in rows[7]["message"] and "Restore it" in rows[9]["message"]
+    assert sum(row["encoded"] is not None for row in rows) == 18
+
+
 def test_a_day_too_long_to_name_a_folder_is_no_day():
     objects = [Object(f"{day}/x.jpg", 10, "e") for day in ("d" * 64, "d" * 65, "é" * 32, "é" * 33)]
     pattern = {"key_pattern": "{date}/{name}"}
-    assert [date for _, date, _ in cut(objects, **pattern)] == ["d" * 64, "none", "é" * 32, "none"]
+    found = {date for _, date, _ in cut(objects, **pattern)}
+    assert found == {"d" * 64, "none", "é" * 32}
     assert cut(objects[1:2], date="2026-01-01", **pattern)[0][1] == "2026-01-01"
-    assert SourceConfig(input_uri="x", **pattern).shard_date("d" * 300 + "/s.tar") == "none"
+    assert SourceConfig(input_uri="x", **pattern).day("d" * 300 + "/s.tar", shard=True) == "none"
     with pytest.raises(ValueError, match="date must have at most 64 bytes"):
         SourceConfig(input_uri="x", date="d" * 65)
 
@@ -112,7 +137,7 @@ def test_an_archive_that_is_not_read_is_one_row_that_names_it(place, name):
     for key in ("a.jpg", name, "z.jpg"):
         store.put(key, b"PK\x03\x04" * 1000)
     config = SourceConfig(input_uri=place, max_member_bytes=100_000)
-    (unit,) = files.plan(store.list(), config, store)
+    (unit,) = plan_units(files, store.list(), config, store)
     (part,) = files.read(unit, store, config, Start())
     found = part.table.to_pylist()
     assert [(row["key"], row["error"]) for row in found] == [

@@ -5,12 +5,15 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from plan_units import plan_units
 
 from pipeline.input.config import SourceConfig, Start
+from pipeline.input.identity import image_id
+from pipeline.input.parquet import shard as parquet_shard
 from pipeline.input.parquet_columns import NoSuchColumn
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.sources import parquet
-from pipeline.storage.objects import Denied, Object, Unreachable
+from pipeline.storage.objects import Archived, Denied, Object, Refused, Unreachable
 from pipeline.storage.store import open_store
 from schemas import encoded
 
@@ -36,7 +39,7 @@ def put(place):
     def call(content, key="s.parquet", **options):
         store.put(key, content)
         config = SourceConfig(input_uri=place, **options)
-        return store, config, list(parquet.plan((e for e in store.list() if e.key == key), config, store))
+        return store, config, list(plan_units(parquet, (e for e in store.list() if e.key == key), config, store))
 
     return call
 
@@ -48,7 +51,7 @@ def put_locally(tmp_path):
     def call(content, key="s.parquet", **options):
         store.put(key, content)
         config = SourceConfig(input_uri=store.uri, **options)
-        return store, config, list(parquet.plan((e for e in store.list() if e.key == key), config, store))
+        return store, config, list(plan_units(parquet, (e for e in store.list() if e.key == key), config, store))
 
     return call
 
@@ -98,7 +101,7 @@ def test_a_large_row_group_is_a_stream(put):
 
 
 def test_a_stream_is_cut_by_bytes_and_holds_little_in_memory(put_locally, monkeypatch):
-    monkeypatch.setattr(parquet, "BUFFER_BYTES", 100_000)
+    monkeypatch.setattr(parquet_shard, "BUFFER_BYTES", 100_000)
     content = images(400, 20_000)
     store, config, units = put_locally(shard(content), unit_bytes=200_000)
     (unit,) = units
@@ -282,7 +285,7 @@ def test_a_shard_deleted_or_changed_costs_all_its_rows(put, change, options):
     store.put("s.parquet", b"other") if change == "changed" else store.delete("s.parquet")
     found = rows(store, config, units)
     assert len(found) == 10 and {r["error"] for r in found} == {change}
-    (unit,) = parquet.plan(iter([Object("s.parquet", 100, "old")]), config, store)
+    (unit,) = plan_units(parquet, iter([Object("s.parquet", 100, "old")]), config, store)
     assert unit.rows is None and [r["error"] for r in rows(store, config, [unit])] == [change]
 
 
@@ -300,7 +303,22 @@ def test_what_storage_does_not_answer_is_no_row(put, monkeypatch, error):
     with pytest.raises(error):
         rows(store, config, units)
     with pytest.raises(error):
-        list(parquet.plan(store.list(), config, store))
+        list(plan_units(parquet, store.list(), config, store))
+
+
+@pytest.mark.parametrize(("error", "name"), [(Refused, "refused"), (Archived, "archived")])
+def test_a_refused_shard_costs_all_its_rows(put, monkeypatch, error, name):
+    store, config, units = put(shard(images(10, 20_000)))
+
+    def fail(*arguments, **named):
+        raise error("no")
+
+    monkeypatch.setattr(type(store), "get_range", fail)
+    found = rows(store, config, units)
+    assert len(found) == 10 and {row["error"] for row in found} == {name}
+    monkeypatch.setattr(type(store), "get_tail", fail)
+    (unit,) = plan_units(parquet, store.list(), config, store)
+    assert unit.rows is None and [row["error"] for row in rows(store, config, [unit])] == [name]
 
 
 # --- hostile files ---
@@ -369,14 +387,14 @@ def test_a_stray_file_among_shards_is_its_own_error(put_locally, stray, name):
     """What one file holds stops no run; that no file fits is a mistake in the config, and is said before anything starts."""
     store, config, _ = put_locally(shard(images(3)), "m.parquet")
     store.put(name, written(pa.table(stray)))
-    found = rows(store, config, list(parquet.plan(store.list(), config, store)))
+    found = rows(store, config, list(plan_units(parquet, store.list(), config, store)))
     assert sorted((r["key"].split("/")[0], r["error"] or "") for r in found) == sorted(
         [("m.parquet", "")] * 3 + [(name, "unsupported")]
     )
     assert name in next(r["message"] for r in found if r["error"])
     store.delete("m.parquet")
     with pytest.raises(ValueError, match=name):
-        list(parquet.plan(store.list(), config, store))
+        list(plan_units(parquet, store.list(), config, store))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -432,6 +450,52 @@ def test_ids_of_every_string_type(put_locally, dtype):
     assert len({row["image_id"] for row in found}) == 4
     wanted = [Wanted(row["image_id"], row["uri"], row["member"], row["content_hash"]) for row in found]
     assert fetch(wanted[2:3], config) == {wanted[2].image_id: CELLS[2]}
+
+
+# --- ids that repeat ---
+
+REPEATED = ["a", "b", "a", None, "b", "a", "row 3", "c", "a", None]
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 10])
+@pytest.mark.parametrize("unit_images", [1, 2, 3, 5, 1000])
+def test_an_id_that_repeats_counts_within_the_whole_shard(put_locally, group, unit_images):
+    """Whatever row group, unit or part of a stream its rows lie in, they have the ids that they would have in one unit."""
+    content = images(10)
+    store, config, units = put_locally(shard(content, group, id=REPEATED), id_column="id", unit_images=unit_images)
+    found = rows(store, config, units)
+    names = [f"row {n}" if name is None else name for n, name in enumerate(REPEATED)]
+    assert [row["member"] for row in found] == names and [row["encoded"] for row in found] == content
+    wanted = [image_id(f"{store.uri}/s.parquet", name, names[:n].count(name)) for n, name in enumerate(names)]
+    assert [row["image_id"] for row in found] == wanted and len(set(wanted)) == 10
+
+
+def test_a_stream_that_goes_on_counts_the_parts_and_the_row_groups_before_it(put_locally):
+    content = images(8)
+    store, config, units = put_locally(shard(content, 4, id=["x"] * 8), id_column="id", unit_images=3)
+    assert [unit.images for unit in units] == [None, None]
+    whole = rows(store, config, units)
+    assert len({row["image_id"] for row in whole}) == 8
+    (part,) = read(store, config, units[1], Start(3, 1, {"x": 3}))
+    assert part.table["image_id"].to_pylist() == [whole[7]["image_id"]]
+
+
+def test_ids_after_damage_are_given_once(put_locally):
+    """The rows after it have no id in their own unit; those of the next one count only ids that were given."""
+    content = images(12)
+    whole = bytearray(shard(content, 4, id=["x"] * 12))
+    column = pq.read_metadata(io.BytesIO(whole)).row_group(1).column(1)
+    whole[column.data_page_offset : column.data_page_offset + 8] = b"\xff" * 8
+    store, config, units = put_locally(bytes(whole), id_column="id", unit_images=4)
+    found = rows(store, config, units)
+    assert [row["error"] for row in found] == [None] * 4 + ["corrupt_shard"] * 4 + [None] * 4
+    assert len({row["image_id"] for row in found}) == 12
+
+
+def test_an_id_of_many_bytes_is_shortened(put_locally):
+    store, config, units = put_locally(shard(images(2), id=["a" * 100_000, "b"]), id_column="id")
+    first, second = rows(store, config, units)
+    assert len(first["member"]) < 1000 and second["member"] == "b"
 
 
 # --- files that describe images instead of holding them ---

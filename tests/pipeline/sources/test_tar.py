@@ -7,11 +7,12 @@ import zlib
 
 import pytest
 import zstandard
+from plan_units import plan_units
 
 from pipeline.input import tar_members
 from pipeline.input.config import SourceConfig, Start
 from pipeline.sources import tar
-from pipeline.storage.objects import Changed, Gone, Unreachable
+from pipeline.storage.objects import Archived, Changed, Denied, Gone, Refused, Unreachable
 from pipeline.storage.store import LocalStore, open_store
 
 BLOCK = 512
@@ -65,7 +66,7 @@ def read(tmp_path):
         store = open_store(tmp_path)
         config = SourceConfig(input_uri=store.uri, **config)
         (entry,) = [entry for entry in store.list() if entry.key == name]
-        (unit,) = tar.plan(iter([entry]), config, store)
+        (unit,) = plan_units(tar, iter([entry]), config, store)
         assert unit.images is None and unit.size == len(content)
         return list(tar.read(unit, store, config, start or Start()))
 
@@ -466,7 +467,7 @@ def shard(place, monkeypatch):
     store.put("line1/2026-01-01/s.tar", archive(members))
     config = SourceConfig(input_uri=place, unit_images=8, key_pattern="{line}/{date}/{shard}/{name}")
     monkeypatch.setitem(type(store).open_stream.__globals__, "RANGE_BYTES", 3000)
-    (unit,) = tar.plan(store.list(), config, store)
+    (unit,) = plan_units(tar, store.list(), config, store)
     return store, config, unit, members
 
 
@@ -509,7 +510,9 @@ def test_a_fault_in_the_middle_is_read_again_from_its_offset(shard, monkeypatch)
     assert len(calls) > 10
 
 
-@pytest.mark.parametrize(("fault", "error"), [(Gone, "gone"), (Changed, "changed")])
+@pytest.mark.parametrize(
+    ("fault", "error"), [(Gone, "gone"), (Changed, "changed"), (Refused, "refused"), (Archived, "archived")]
+)
 def test_row_3_a_shard_lost_while_it_is_read(shard, monkeypatch, fault, error):
     store, config, unit, members = shard
     real = type(store).get_range
@@ -536,14 +539,15 @@ def test_row_3_a_shard_deleted_or_replaced_before_it_is_read(shard):
     assert bad(stream_of(store, config, unit, Start(1536, 1, {}))) == [(None, "gone", 1536)]
 
 
-def test_an_unreachable_shard_is_no_row(shard, monkeypatch):
+@pytest.mark.parametrize("error", [Unreachable, Denied])
+def test_an_unreachable_shard_is_no_row(shard, monkeypatch, error):
     store, config, unit, _ = shard
 
     def get_range(*arguments):
-        raise Unreachable("x")
+        raise error("x")
 
     monkeypatch.setattr(type(store), "get_range", get_range)
-    with pytest.raises(Unreachable):
+    with pytest.raises(error):
         stream_of(store, config, unit)
 
 

@@ -16,7 +16,7 @@ from pipeline.stages.commit import commit, commit_rows
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
 from pipeline.state.commits import footer_of
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from schemas import commit as commit_schema
 from schemas import encoded as encoded_schema
@@ -132,10 +132,10 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
     scoring = ScoringConfig(
         model="m", model_digest="d", source=SourceConfig(input_uri="in"), decode=DecodeConfig(height=8, width=8)
     )
-    config = StageConfig(RunState(str(tmp_path), "r"), 2, scoring, "model", "cache")
+    config = StageConfig(Ledger(str(tmp_path), "r"), 2, scoring, "model", "cache")
     unit = scored_unit(*values, failed={0}, map_threshold=0.25)
     assert list(Outcome.all_in(commit(unit.table(), config))) == [Outcome(3, 0, 5, 1, new=True, bytes_read=54)]
-    path = tmp_path / config.state.commit_key(2, 3, 0)
+    path = tmp_path / config.ledger.commit_key(2, 3, 0)
     first = path.read_bytes()
     footer = footer_of(pq.read_metadata(path).metadata)
     counts = pq.read_table(path)["region_count"].to_pylist()

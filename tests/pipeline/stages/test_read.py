@@ -8,11 +8,13 @@ from e2e_archives import encoded, write_files, write_tars
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.unit import decode_unit
 from pipeline.input.config import SourceConfig
+from pipeline.input.listing import Listing
 from pipeline.stages import read as read_stage
 from pipeline.stages.config import StageConfig
 from pipeline.state import plan
 from pipeline.state.commits import write_commit
-from pipeline.state.run_state import RunState
+from pipeline.state.entries import Created, Head, Promotion, add_entry, read_head
+from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.store import open_store
 from schemas import commit
@@ -20,6 +22,7 @@ from schemas.envelope import DecodedUnit, WorkItem, item_table
 from schemas.footer import Footer
 from schemas.outcome import Outcome
 
+SLICE = 3  # after the entries that make the ledger
 IMAGES = {f"{i}.png": encoded(i) for i in range(5)}
 
 
@@ -34,11 +37,13 @@ def config(tmp_path, monkeypatch):
         source=SourceConfig(input_uri=str(tmp_path / "in"), unit_images=2),
         decode=DecodeConfig(height=8, width=8),
     )
-    state = RunState(str(tmp_path / "out"), "r")
-    state.claim(scoring)
-    assert plan.plan_slice(state, scoring, open_store(scoring.source.input_uri)) == 0
+    ledger = Ledger(str(tmp_path / "out"), scoring.model)
+    add_entry(ledger, Head(), Created(image_id="uri", key_pattern=None))
+    add_entry(ledger, read_head(ledger), Promotion(digest=scoring.model_digest, artifact={}))
+    store = open_store(scoring.source.input_uri)
+    assert plan.plan_slice(ledger, plan.Wanted(store, lambda: Listing(scoring.source, store), lambda digest: scoring)) == SLICE
     monkeypatch.setattr(read_stage, "decode_in_child", lambda table, decode, timeout_s: decode_unit(table, decode))
-    return StageConfig(state, 0, scoring, "", "")
+    return StageConfig(ledger, SLICE, scoring, "", "")
 
 
 def read(config, number, part=0, offset=0):
@@ -51,9 +56,9 @@ def units(items, config):
 
 
 def commit_it(config, unit):
-    footer = Footer(slice=0, scored=2, errors=0, device="cpu", seconds=unit.seconds, **unit.label._asdict())
-    key = config.state.commit_key(0, footer.number, footer.part)
-    assert write_commit(config.state.store, key, commit.SCHEMA.empty_table(), footer)
+    footer = Footer(slice=0, scored=2, errors=0, device="cpu", scoring_version=5, seconds=unit.seconds, **unit.label._asdict())
+    key = config.ledger.commit_key(SLICE, footer.number, footer.part)
+    assert write_commit(config.ledger.store, key, commit.SCHEMA.empty_table(), footer)
 
 
 def test_a_unit_that_is_committed_comes_as_its_counts(config):

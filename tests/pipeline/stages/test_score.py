@@ -4,7 +4,7 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
-from pipeline.state.run_state import RunState
+from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Unreachable
 from schemas.envelope import DecodedUnit, UnitLabel
@@ -23,7 +23,7 @@ def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_a
         raise Unreachable("no answer after 7 attempts")
 
     monkeypatch.setattr(score_stage, "local_copy", refuse)
-    stage = score_stage.ScoreStage(StageConfig(RunState(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
+    stage = score_stage.ScoreStage(StageConfig(Ledger(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
     assert len(asked) == 1
     for number in (3, 4):
         label = UnitLabel(number, 1, "u", "none", None, 0, 0)

@@ -13,46 +13,45 @@ def canonical(**decode):
     return json.loads(config.canonical())["decode"]
 
 
-def test_the_scale_names_a_run_only_where_it_changes_a_score():
+def test_the_scale_names_a_unit_only_where_it_changes_a_score():
     assert "scale" not in canonical() and "scale" not in canonical(resize="pad", scale=0.5)
     assert canonical(resize="tile", scale=0.5)["scale"] == 0.5
 
 
-def test_the_memory_of_a_decoder_names_no_run():
+def test_the_memory_of_a_decoder_names_no_unit():
     assert canonical(max_decode_bytes=1 << 30) == canonical() and "max_decode_bytes" not in canonical()
 
 
-def test_how_images_are_explained_names_a_run_and_its_units():
+def test_how_images_are_explained_names_a_unit():
     source = SourceConfig(input_uri="file:///in")
     plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
-    assert "explain" not in json.loads(plain.canonical()), "runs of before keep their ids"
     unit = UnitContent(source="files", date="none", objects=(), images=0, size=0)
     configs = [plain, *(plain.model_copy(update={"explain": method}) for method in ("gradient", "grad_cam"))]
-    assert len({config.run_id() for config in configs}) == len({config.unit_id(unit) for config in configs}) == 3
+    assert len({config.unit_id(unit, 3) for config in configs}) == 3
 
 
-def test_units_keep_their_ids():
+def test_what_a_units_id_is_made_of():
     source = SourceConfig(input_uri="file:///in")
     config = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
     objects = (PlannedObject("é/a.jpg", 1, "e"), PlannedObject("é/b.jpg", 2, "f"))
     whole = UnitContent(source="files", date="2026-01-01", objects=objects, images=2, size=3)
     rows = UnitContent(source="parquet", date="none", objects=objects[:1], rows=RowRange(5, 10), images=10, size=3)
     hashed = {
-        whole: '{"date":"2026-01-01","objects":[["é/a.jpg",1,"e"],["é/b.jpg",2,"f"]],"rows":[0,-1],"source":"files"}',
-        rows: '{"date":"none","objects":[["é/a.jpg",1,"e"]],"rows":[5,10],"source":"parquet"}',
+        whole: '{"objects":[["é/a.jpg",1,"e"],["é/b.jpg",2,"f"]],"rows":[0,-1],"slice":3,"source":"files"}',
+        rows: '{"objects":[["é/a.jpg",1,"e"]],"rows":[5,10],"slice":3,"source":"parquet"}',
     }
     for unit, text in hashed.items():
-        assert config.unit_id(unit) == hashlib.sha256((config.canonical() + text).encode()).hexdigest()[:32]
+        assert config.unit_id(unit, 3) == hashlib.sha256((config.canonical() + text).encode()).hexdigest()[:32]
 
 
-def test_what_is_read_names_a_run_only_where_it_is_set():
-    """Ids of runs that were started before these settings came stay as they are."""
-    decode = DecodeConfig(height=8, width=8)
+def test_what_is_read_names_a_unit():
+    unit = UnitContent(source="files", date="none", objects=(), images=0, size=0)
 
-    def config(**source):
-        return ScoringConfig(model="m", model_digest="d", source=SourceConfig(input_uri="file:///in", **source), decode=decode)
+    def unit_id(**source):
+        settings = SourceConfig(input_uri="file:///in", **source)
+        decode = DecodeConfig(height=8, width=8)
+        return ScoringConfig(model="m", model_digest="d", source=settings, decode=decode).unit_id(unit, 3)
 
-    named = json.loads(config().canonical())["source"]
-    assert named.keys().isdisjoint({"members", "follow_links"})
-    configs = [config(), config(members="*.jpg"), config(follow_links=True), config(members="*.png", follow_links=True)]
-    assert len({each.run_id() for each in configs}) == 4
+    variants = [{}, {"members": "*.jpg"}, {"follow_links": True}, {"members": "*.png", "follow_links": True}]
+    assert len({unit_id(**source) for source in variants}) == 4
+    assert unit_id(read_threads=3) == unit_id(max_parse_bytes=1 << 30) == unit_id(), "limits of the machine name nothing"

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.storage import local as objects_local
 from pipeline.storage import objects
-from pipeline.storage.objects import BadUri, Changed, Denied, Gone, Unreachable
+from pipeline.storage.objects import BadUri, Changed, Denied, Gone, Refused, Unreachable
 from pipeline.storage.store import open_store
 
 
@@ -58,6 +58,15 @@ def test_a_kill_while_writing_leaves_nothing_visible(tmp_path):
     assert store.put_new("commit", b"y") and store.get("commit") == b"y"
 
 
+def test_a_file_that_is_made_readable_has_another_stamp_and_the_same_etag(tmp_path):
+    (tmp_path / "x").write_bytes(b"a")
+    (refused,) = open_store(tmp_path).list()
+    time.sleep(0.02)  # the kernel's clock of files ticks every few ms
+    (tmp_path / "x").chmod(0o600)
+    (readable,) = open_store(tmp_path).list()
+    assert readable[:3] == refused[:3] and readable.stamp != refused.stamp
+
+
 def test_a_file_changed_while_it_is_read_is_changed(tmp_path):
     (tmp_path / "x").write_bytes(b"a" * 1000)
     store = open_store(tmp_path)
@@ -82,6 +91,26 @@ def test_faults_of_the_file_system_have_names(tmp_path, monkeypatch, number, err
         with pytest.raises(error, match="'x'"):
             call()
         assert len(calls) == (7 if error is Unreachable else 1)
+
+
+def test_a_file_that_cannot_be_opened_is_refused_and_one_that_can_later_is_read(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"content")
+    store = open_store(tmp_path)
+    (entry,) = store.list()
+    real, refusals = open, [3]
+
+    def fail(path, *arguments, **named):
+        refusals[0] -= 1
+        if refusals[0] >= 0:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(objects_local, "open", fail, raising=False)
+    with pytest.raises(Refused, match="'x'"):
+        store.get("x", entry.etag, 7)
+    refusals[0] = 2
+    assert store.get("x", entry.etag, 7) == b"content"
 
 
 @pytest.mark.parametrize("uri", ["", "gs://bucket/x", "s3://", "s3:///key", "file://host/x", "http://host/x"])

@@ -4,13 +4,14 @@ import os
 import signal
 import socket
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from pipeline.storage import objects
 from pipeline.storage import store as storage
-from pipeline.storage.objects import BadUri, Changed, Denied, Gone, StorageError, Unreachable
+from pipeline.storage.objects import Archived, BadUri, Changed, Denied, Gone, Refused, StorageError, Unreachable
 from pipeline.storage.store import open_store
 
 LISTING = (
@@ -159,6 +160,60 @@ def test_what_is_listed_as_it_was_is_neither_gone_nor_changed(faulty, status, er
         open_store("s3://bucket").get_range("k", 0, 7, "another")
 
 
+DENIED = (403, "AccessDenied")
+
+
+def test_one_refused_object_is_refused_after_three_tries_and_a_listing(faulty):
+    store = open_store("s3://bucket")
+    faulty.script = [DENIED] * 3 + [200, DENIED]  # obstore's, botocore's, botocore's, the listing, botocore's
+    with pytest.raises(Refused, match="AccessDenied") as refused:
+        store.get("k", "e", 7)
+    assert not isinstance(refused.value, Archived) and len(faulty.requests) == 5
+    faulty.script = [DENIED] * 3 + [200, 200]
+    assert store.get("k", "e", 7) == b"content", "a refusal that passes"
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "", "KMS.DisabledException", "InvalidRequest"])
+def test_what_may_be_about_one_object(faulty, code):
+    fault = (400 if code[:1] in ("K", "I") else 403, code)
+    faulty.script = [fault, fault, 200, fault]
+    with pytest.raises(Refused):
+        open_store("s3://bucket").get_tail("k", 7, "e")
+
+
+@pytest.mark.parametrize("listing", [DENIED, (403, "InvalidAccessKeyId"), (404, "NoSuchBucket")])
+def test_refusals_of_the_listing_too_are_not_about_the_object(faulty, listing):
+    faulty.script = [DENIED, DENIED, listing, DENIED]
+    with pytest.raises(Denied) as denied:
+        open_store("s3://bucket").get_range("k", 0, 7, "e")
+    assert not isinstance(denied.value, Refused)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [(403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch"), (403, "AccountProblem"), (404, "NoSuchBucket"), (401, "")],
+)
+def test_refusals_of_the_account_are_not_about_the_object(faulty, fault):
+    faulty.script = [fault] * 2  # after 404 the listing is asked
+    with pytest.raises(Denied) as denied:
+        open_store("s3://bucket").get_range("k", 0, 7, "e")
+    assert not isinstance(denied.value, Refused) and len(faulty.requests) <= 2
+
+
+def test_a_refused_object_that_is_not_listed_as_it_was_is_only_denied(faulty):
+    faulty.script = [DENIED, DENIED, 200, DENIED]
+    with pytest.raises(Denied, match="no longer listed") as denied:
+        open_store("s3://bucket").get_range("k", 0, 7, "another")
+    assert not isinstance(denied.value, Refused)
+
+
+def test_an_archived_object_is_known_at_once(faulty):
+    faulty.script = [(403, "InvalidObjectState")]
+    with pytest.raises(Archived):
+        open_store("s3://bucket").get_range("k", 0, 7, "e")
+    assert len(faulty.requests) == 1
+
+
 def test_a_listing_is_never_missing(faulty):
     faulty.script = [(404, "NoSuchKey")]
     assert [entry.key for entry in open_store("s3://bucket").list()] == ["k"]
@@ -246,3 +301,11 @@ def test_a_listing_out_of_order_is_refused(faulty, monkeypatch):
     monkeypatch.setattr(store, "_call", lambda key, call: page)
     with pytest.raises(StorageError, match="order"):
         list(store.list())
+
+
+def test_the_stamp_is_storage_class_and_modification_time(faulty, monkeypatch):
+    store, day = open_store("s3://bucket"), datetime(2026, 1, 1, tzinfo=UTC)
+    said = [{"StorageClass": "STANDARD", "LastModified": day}, {"StorageClass": "GLACIER", "LastModified": day}, {}]
+    contents = [{"Key": str(number), "Size": 1, "ETag": '"e"', **entry} for number, entry in enumerate(said)]
+    monkeypatch.setattr(store, "_call", lambda key, call: {"Contents": contents, "IsTruncated": False})
+    assert [entry.stamp for entry in store.list()] == [":1767225600", "GLACIER:1767225600", ":"]

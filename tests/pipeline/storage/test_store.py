@@ -87,7 +87,7 @@ def test_ranges_tails_and_streams(store, monkeypatch):
 def test_reads_are_pinned_to_the_etag(store):
     store.put("x", b"one")
     (entry,) = store.list()
-    assert entry == Object("x", 3, entry.etag)
+    assert entry == Object("x", 3, entry.etag, entry.stamp) and entry.stamp
     store.put("x", b"another")
     for read in (
         lambda: store.get("x", entry.etag),
@@ -158,6 +158,23 @@ def test_directories_are_copied_and_uploaded(place, tmp_path):
         assert changed != copy and (changed / "config.json").read_bytes() == b"[]"
         with pytest.raises(Gone):
             local_copy(place + "/nothing", tmp_path / "cache")
+
+
+def test_a_copy_does_not_depend_on_what_else_the_listing_says(tmp_path, monkeypatch):
+    class Bucket:
+        uri, stamp = "s3://bucket", "GLACIER:1"
+
+        def list(self):
+            return iter([Object("config.json", 1, "e", self.stamp)])
+
+        def get(self, key, etag=None, size=None):
+            return b"x"
+
+    bucket = Bucket()
+    monkeypatch.setattr(copies, "open_store", lambda uri: bucket)
+    copy = local_copy("s3://bucket", tmp_path)
+    bucket.stamp = ":2"
+    assert local_copy("s3://bucket", tmp_path) == copy
 
 
 def test_other_clients_read_by_the_same_environment(place):

@@ -1,23 +1,20 @@
 """Outputs whose names mean something to the Delta library, to DuckDB or in a URL: everything is inside, and comes back."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_run import info, score_without_model, scored, write_slice
+from fake_run import SOURCE, publish, published, score_without_model, scored
 from PIL import Image
 
 from jobs.command.entry import run
 from jobs.finalize import main as finalize_main
 from jobs.report import main as report_main
-from pipeline.state.run_state import RunState
 from pipeline.storage.copies import local_copy, upload_directory
 from pipeline.storage.objects import BadUri
 from pipeline.storage.store import open_store
 from pipeline.tables.address import check_output, delta_address
-from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.query import open_tables
 
 DAY = "2026-01-01"
@@ -42,10 +39,9 @@ def press(code, main, *arguments):
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_is_inside_and_comes_back(place, name, capsys):
     output = f"{place}/{name}"
-    write_slice(output, [(DAY, [scored("a", 1.0), scored("b", 2.0)])])
-    finalize_slice(output, info())
-    write_slice(output, [(DAY, [scored("a", 9.0), scored("c", 3.0)]), ("50% off/#?", [scored("d", 4.0)])], number=1)
-    finalize_slice(output, info(slice=1, key_columns=("line", "product")))
+    plain = SOURCE.model_copy(update={"key_pattern": "{line}/{name}"})
+    published(output, [(DAY, [scored("a", 1.0), scored("b", 2.0)])], source=plain)
+    published(output, [(DAY, [scored("a", 9.0), scored("c", 3.0)]), ("50% off/#?", [scored("d", 4.0)])])
     rows = open_tables(output).connection.sql("select uri, score, date, model, line from scores order by uri").fetchall()
     assert rows == [
         ("s3://line/a", 9.0, DAY, "tiles", "7"),
@@ -54,11 +50,8 @@ def test_everything_is_inside_and_comes_back(place, name, capsys):
         ("s3://line/d", 4.0, "50% off/#?", "tiles", "7"),
     ]
     assert open_tables(output).connection.sql("select count(*) from maps join scores using (image_id)").fetchall() == [(4,)]
-    state = RunState(output, "run1")
-    config = {**info().config, "model_digest": "d" * 64, "scoring_version": 1, "source": {"key_pattern": None}}
-    state.store.put(f"{state.prefix}/config.json", json.dumps(config).encode())
     press(0, finalize_main, "--output", output, "--clean")
-    assert "scores: 0 files older" in capsys.readouterr().out
+    assert "files of scores" in capsys.readouterr().out
     assert open_tables(output).connection.sql("select count(*), max(score) from scores").fetchall() == [(4, 9.0)]
     keys = [entry.key for entry in open_store(place).list()]
     assert [key for key in keys if not key.startswith(f"{name}/")] == []
@@ -74,7 +67,7 @@ def test_images_and_reports_of_such_places(place, tmp_path, name):
         sink = io.BytesIO()
         Image.fromarray(np.full((48, 64, 3), 40 * number + 20, np.uint8)).save(sink, "PNG")
         store.put(f"a b/{number}%20#?+.png", sink.getvalue())
-    finalize_slice(output, score_without_model(f"{place}/{name}", output))
+    publish(output, score_without_model(f"{place}/{name}", output))
     uris = open_tables(output).connection.sql("select uri from scores order by uri").fetchall()
     assert uris == [(f"{store.uri}/a b/{number}%20#?+.png",) for number in range(3)]
     page = tmp_path / "report #1?.html"
@@ -99,8 +92,7 @@ def test_what_delta_cannot_name_is_refused_before_anything_is_written(place, nam
     with pytest.raises(BadUri, match="output must be a place whose name Delta tables can have"):
         check_output(f"{place}/{name}")
     with pytest.raises(BadUri):
-        write_slice(f"{place}/{name}", [])
-        finalize_slice(f"{place}/{name}", info())
+        published(f"{place}/{name}", [(DAY, [scored("a", 1.0)])])
     assert all("_delta_log" not in entry.key for entry in open_store(place).list())
 
 
@@ -128,6 +120,5 @@ def test_scratch_folders_with_such_names(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     output = str(tmp_path / "out")
     for number in range(2):
-        write_slice(output, [(DAY, [scored("a", float(number))])], number=number)
-        finalize_slice(output, info(slice=number))
+        published(output, [(DAY, [scored("a", float(number))])])
     assert open_tables(output, scratch).connection.sql("select score, date from scores").fetchall() == [(1.0, DAY)]

@@ -9,17 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, RemoveAction
-from fake_run import DIGEST, MODEL, failed, info, scored, write_slice
+from fake_run import SOURCE, failed, scored
+from fake_run import published as publish_slice
 from scipy import ndimage
 
 from models.maps.quantise import quantise
-from pipeline.storage.objects import StorageError
 from pipeline.storage.store import open_store
 from pipeline.tables import delta as tables
-from pipeline.tables.changes import clean, is_committed, replace_files
-from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.writer import PartitionWriter
 from schemas import errors, maps, scores
 
@@ -32,11 +28,11 @@ def published_once(tmp_path_factory):
     regions = [{name: number + 0.1 * i for name, number in region.items()} | {"x0": i, "x1": 30 + i} for i in range(3)]
     units = [
         ("2026-01-01", [scored("a.png", 1.5, regions=regions), scored("b.png", 2.5, lot=None), failed("c.png")]),
-        ("2026-01-02", [scored("d.png", 0.5, captured_at=None, keys=[("line", "8")]), failed("e.png", byte_offset=None)]),
+        ("2026-02-02", [scored("d.png", 0.5, captured_at=None, keys=[("line", "8")]), failed("e.png", byte_offset=None)]),
         ("50% off/é", [scored("f.png", 3.5, keys=[], lot=None, regions=None)]),
     ]
-    write_slice(tmp_path, units)
-    finalize_slice(str(tmp_path), info(key_columns=tuple(f"key{i}" for i in range(6)) + ("line", "product")))
+    pattern = "/".join([*(f"{{key{i}}}" for i in range(6)), "{line}/{product}/{name}"])
+    publish_slice(tmp_path, units, source=SOURCE.model_copy(update={"key_pattern": pattern}))
     return tmp_path
 
 
@@ -90,7 +86,7 @@ def test_statistics_are_complete_or_absent(published):
 def test_long_text_leaves_only_the_row_count(tmp_path):
     row = {name: "x" for name in errors.SCHEMA.names} | {"byte_offset": 1, "message": "m" * 5000}
     store = open_store(str(tmp_path))
-    with PartitionWriter(store, "errors", errors.SCHEMA, {"model": "m", "date": "d"}, "r", tmp_path) as writer:
+    with PartitionWriter(store, "errors", errors.SCHEMA, {"model": "m", "period": "d"}, "r", tmp_path) as writer:
         writer.write(pa.Table.from_pylist([row], schema=errors.SCHEMA))
     assert json.loads(writer.files[0].stats) == {"numRecords": 1}
 
@@ -99,9 +95,11 @@ def test_a_map_of_48_x_48_cells_takes_less_than_2_kilobytes(tmp_path):
     """At zstd's own level these smooth maps take 2.25 KB."""
     random = np.random.default_rng(0)
     cells = [ndimage.gaussian_filter(random.gamma(4, 1, (48, 48)), 4).astype(np.float32) for _ in range(200)]
-    same = {"unit_id": "u", "model": "m", "date": "d"}
+    same = {"unit_id": "u", "model": "m", "date": "d", "period": "d"}
     rows = [{"image_id": f"{i:032x}", "map": quantise(values)[0], **same} for i, values in enumerate(cells)]
-    with PartitionWriter(open_store(str(tmp_path)), "maps", maps.SCHEMA, {"model": "m", "date": "d"}, "r", tmp_path) as writer:
+    with PartitionWriter(
+        open_store(str(tmp_path)), "maps", maps.SCHEMA, {"model": "m", "period": "d"}, "r", tmp_path
+    ) as writer:
         writer.write(pa.Table.from_pylist(rows, schema=maps.SCHEMA))
     group = pq.read_metadata(tmp_path / "maps" / writer.files[0].path).row_group(0)
     (column,) = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "map"]
@@ -111,7 +109,7 @@ def test_a_map_of_48_x_48_cells_takes_less_than_2_kilobytes(tmp_path):
 def test_columns_explain_themselves_in_table_and_files(published):
     schema = tables.arrow_schema(DeltaTable(published / "scores"))
     assert all(column.metadata[b"meaning"] for column in schema)
-    path = next((published / "scores").glob("model=*/date=2026-01-01/*.parquet"))
+    path = next((published / "scores").glob("model=*/period=2026-01/*.parquet"))
     in_file = pa.parquet.read_schema(path)
     assert in_file.field("bytes").metadata[b"unit"] == b"bytes"
 
@@ -124,7 +122,8 @@ def test_tables_keep_the_simplest_protocol_and_90_days(published):
         assert (
             properties["delta.logRetentionDuration"] == properties["delta.deletedFileRetentionDuration"] == "interval 90 days"
         )
-        assert properties[tables.VERSION_PROPERTY] == ("2" if name == "maps" else "1")
+        assert properties[tables.VERSION_PROPERTY] == ("3" if name == "maps" else "2")
+        assert properties["delta.enableExpiredLogCleanup"] == "false" and properties["delta.checkpointInterval"] == "10"
 
 
 def test_key_columns_are_added_and_clashes_refused(tmp_path):
@@ -145,7 +144,7 @@ def test_other_partitions_types_and_versions_are_refused(tmp_path):
     DeltaTable.create(tmp_path / "maps", schema=tables.TABLES["maps"].SCHEMA, partition_by=["model"])
     with pytest.raises(tables.TableConflict, match="partitions of the table maps"):
         tables.open_or_create(output, "maps", tables.TABLES["maps"].SCHEMA)
-    DeltaTable.create(tmp_path / "errors", schema=errors.SCHEMA, partition_by=["model", "date"])
+    DeltaTable.create(tmp_path / "errors", schema=errors.SCHEMA, partition_by=["model", "period"])
     with pytest.raises(tables.TableConflict, match="schema version of the table errors"):
         tables.open_or_create(output, "errors", errors.SCHEMA)
     table = tables.open_or_create(output, "scores", scores.SCHEMA)
@@ -159,53 +158,17 @@ def test_other_partitions_types_and_versions_are_refused(tmp_path):
         tables.open_or_create(output, "scores", scores.SCHEMA)
 
 
-def test_partitions_keep_one_digest(published):
+def test_a_table_is_opened_at_a_version(published):
     output = str(published)
-    tables.check_partitions(output, MODEL, DIGEST, ["2026-01-01", "2026-01-02", "later"])
-    tables.check_partitions(output, MODEL, "e" * 64, ["later"])
-    tables.check_partitions(output, "other", "e" * 64, ["2026-01-01"])
-    with pytest.raises(tables.PartitionConflict, match=r"date 2026-01-02\) must be e+; got d+\. A partition"):
-        tables.check_partitions(output, MODEL, "e" * 64, ["2026-01-02"])
+    assert tables.open_table(output, "scores").version() == 1
+    assert tables.open_table(output, "scores", 0).file_uris() == []
+    assert tables.open_table(output, "lots") is None
 
 
-def test_digest_is_read_from_files_without_statistics(published):
-    table = DeltaTable(published / "scores")
-    (old,) = tables.active_files(table, MODEL, ["2026-01-02"])["2026-01-02"]
-    table.create_write_transaction(
-        [RemoveAction(old.path, True, 0), AddAction(old.path + ".copy", old.size, old.partition, 0, True, "{}")],
-        mode="append",
-        schema=table.schema(),
-        partition_by=["model", "date"],
-    )
-    (published / "scores" / old.path).rename(published / "scores" / (old.path + ".copy"))
-    with pytest.raises(tables.PartitionConflict, match="got d+"):
-        tables.check_partitions(str(published), MODEL, "e" * 64, ["2026-01-02"])
-
-
-def test_commit_is_on_the_version_that_was_read(published):
-    first, second = DeltaTable(published / "scores"), DeltaTable(published / "scores")
-    store = open_store(str(published))
-    file = tables.active_files(first, MODEL, ["2026-01-02"])["2026-01-02"]
-    replace_files("scores", first, store, "other", 0, [], file)
-    with pytest.raises(CommitFailedError):
-        replace_files("scores", second, store, "another", 0, [], file)
-    assert is_committed(DeltaTable(published / "scores"), "other", 0)
-    assert not is_committed(DeltaTable(published / "scores"), "other", 1)
-    assert not is_committed(DeltaTable(published / "scores"), "another", 0)
-
-
-def test_a_file_that_is_not_there_is_not_added(published):
-    table, store = DeltaTable(published / "scores"), open_store(str(published))
-    missing = tables.DataFile("model=m/date=d/x.parquet", 10, {"model": "m", "date": "d"}, "{}")
-    with pytest.raises(StorageError, match="must have 10 bytes"):
-        replace_files("scores", table, store, "other", 0, [missing], [])
-
-
-def test_transactions_outlive_checkpoints_and_cleaning(published):
-    output = str(published)
-    assert clean(output) == {"maps": 0, "regions": 0, "errors": 0, "scores": 0, "runs": 0}
-    for name in ("maps", "regions", "errors", "scores", "runs"):
-        assert is_committed(tables.open_table(output, name), "run1", 0)
+def test_no_columns_are_asked_for_by_what_only_removes(published):
+    before = tables.arrow_schema(tables.open_table(str(published), "scores"))
+    table = tables.open_or_create(str(published), "scores", None)
+    assert tables.arrow_schema(table) == before and table.version() == 1
 
 
 def test_bounds_are_written_as_delta_reads_them(published):

@@ -4,10 +4,11 @@ import pytest
 from deltalake.exceptions import CommitFailedError
 from fault_proxy import Fault
 
+from pipeline.state.publications import Change, DataFile
 from pipeline.storage.objects import Denied, Unreachable
 from pipeline.storage.store import open_store
 from pipeline.tables import delta as tables
-from pipeline.tables.changes import is_committed, replace_files
+from pipeline.tables.changes import TRANSACTIONS, apply_change, committed_number
 from schemas import runs
 
 
@@ -43,12 +44,11 @@ def test_lasting_faults_are_named(harmed, kind, error):
 @pytest.mark.parametrize("kind", ["drop_answer", "500_after"])
 def test_a_commit_whose_answer_is_lost_is_found_in_the_log(harmed, kind):
     proxy, output = harmed
-    store = open_store(output)
-    store.put("runs/a.parquet", b"rows")
-    file = tables.DataFile("a.parquet", 4, {}, '{"numRecords": 1}')
+    open_store(output).put("runs/model=m/a.parquet", b"rows")
+    change = Change((DataFile("model=m/a.parquet", 4, {"model": "m"}, '{"numRecords": 1}'),))
     table = tables.open_table(output, "runs")
-    proxy.arm(Fault(kind, 2))  # the commit: before it the file and the log are listed
+    proxy.arm(Fault(kind, 1))  # the commit: before it the log is listed
     with pytest.raises(CommitFailedError):
-        replace_files("runs", table, store, "r", 0, [file], [])
+        apply_change(table, change, TRANSACTIONS, 7)
     assert [request.method for request in proxy.passed if request.fault] == ["PUT"]
-    assert is_committed(tables.open_table(output, "runs"), "r", 0)
+    assert committed_number(tables.open_table(output, "runs"), TRANSACTIONS) == 7

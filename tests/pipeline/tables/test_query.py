@@ -1,11 +1,10 @@
 import duckdb
 import pytest
 from deltalake import DeltaTable
-from fake_run import failed, info, scored, write_slice
+from fake_run import SOURCE, failed, publish, published, scored, write_slice
 
-from pipeline.state.run_state import RunState
-from pipeline.tables import finalize
-from pipeline.tables.finalize import finalize_slice
+from pipeline.storage.store import open_store
+from pipeline.tables import publication
 from pipeline.tables.query import NoTables, open_tables
 
 DAY = "2026-01-01"
@@ -18,13 +17,8 @@ CONTENT = [
 
 @pytest.fixture
 def output(tmp_path):
-    return published(str(tmp_path))
-
-
-def published(output):
-    write_slice(output, CONTENT)
-    finalize_slice(output, info())
-    return output
+    published(tmp_path, CONTENT)
+    return str(tmp_path)
 
 
 def ask(output, question):
@@ -32,7 +26,8 @@ def ask(output, question):
 
 
 def test_every_view_has_its_rows_and_changes_show(place):
-    output = published(place)
+    published(place, CONTENT)
+    output = place
     assert ask(output, "select uri, score from scores order by score desc") == [
         ("s3://line/b", 3.0),
         ("s3://line/it's", 2.5),
@@ -44,8 +39,8 @@ def test_every_view_has_its_rows_and_changes_show(place):
     assert ask(output, "select uri, error from errors") == [("s3://line/c", "truncated")]
     assert ask(output, "select scored, quarantined from runs") == [(4, 1)]
 
-    write_slice(output, [(DAY, [scored("a", 9.0), scored("n", 0.5)])], number=1)
-    finalize_slice(output, info(slice=1, key_columns=("line", "product", "camera")))
+    wider = SOURCE.model_copy(update={"key_pattern": "{line}/{product}/{camera}/{name}"})
+    published(output, [(DAY, [scored("a", 9.0), scored("n", 0.5)])], source=wider)
     assert ask(output, "select score from scores where uri = 's3://line/a'") == [(9.0,)]
     assert ask(output, "select count(*), count(line), count(camera) from scores") == [(5, 5, 0)]
     assert ask(output, "select count(*) from maps m join scores s using (model, date, unit_id, image_id)") == [(5,)]
@@ -60,25 +55,27 @@ def test_partition_values_are_text_as_they_were(output):
     assert ask(output, "select uri from scores where date = '50% off' and model = 'tiles'") == [("s3://line/it's",)]
 
 
-def test_maps_show_only_images_that_scores_has(tmp_path):
-    """As after a kill between the commits of maps and scores."""
-    output = published(str(tmp_path))
+def test_maps_show_only_images_that_scores_has(output, tmp_path):
+    """As after a kill between the commits of maps and scores, and after a replacement."""
     before = ask(output, "select image_id from maps order by 1")
-    write_slice(output, [(DAY, [scored("z", 1.0)])], run_id="other")
-    original = finalize.replace_files
+    number = write_slice(output, [(DAY, [scored("z", 1.0)])])
+    original = publication.apply_change
 
-    def killed(name, *rest):
-        if name == "scores":
+    def killed(table, *rest):
+        if table.table_uri.rstrip("/").endswith("/scores"):
             raise KeyboardInterrupt
-        original(name, *rest)
+        original(table, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finalize, "replace_files", killed)
+        patch.setattr(publication, "apply_change", killed)
         with pytest.raises(KeyboardInterrupt):
-            finalize_slice(output, info(run_id="other"))
+            publish(output, number)
     assert len(DeltaTable(tmp_path / "maps").to_pyarrow_table()) == len(before) + 1
     assert ask(output, "select image_id from maps order by 1") == before
     assert ask(output, "select count(*) from regions") == [(4,)]
+    published(output, [(DAY, [failed("z")])])
+    assert len(DeltaTable(tmp_path / "maps").to_pyarrow_table()) == len(before) + 1
+    assert ask(output, "select image_id from maps order by 1") == before
 
 
 def test_tables_without_rows_have_their_columns(output):
@@ -91,13 +88,12 @@ def test_nothing_published_is_said(tmp_path):
     place = str(tmp_path)
     with pytest.raises(NoTables, match="flowscore score"):
         open_tables(place)
-    RunState(place, "r").store.put("_flowscore/runs/r/config.json", b"{}")
+    open_store(place).put("_flowscore/ledgers/tiles/entries/x.json", b"{}")
     with pytest.raises(NoTables):
         open_tables(place)
 
 
-def test_pandas_pyarrow_and_duckdb_read_the_same_rows(tmp_path):
-    output = published(str(tmp_path))
+def test_pandas_pyarrow_and_duckdb_read_the_same_rows(output, tmp_path):
     table = DeltaTable(tmp_path / "scores")
     columns = table.to_pyarrow_table().column_names
     by_pyarrow = sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: row["image_id"])

@@ -2,13 +2,12 @@
 
 import duckdb
 import pytest
-from fake_run import failed, info, scored, write_slice
+from fake_run import failed, published, scored
 
 from pipeline.storage.store import open_store
 from pipeline.tables import sql
 from pipeline.tables.address import duckdb_address
 from pipeline.tables.delta import open_table, table_files
-from pipeline.tables.finalize import finalize_slice
 from pipeline.tables.query import NotAnswered, open_tables
 from pipeline.tables.question import NotAQuestion, check_question
 
@@ -83,8 +82,7 @@ REACHING = [
 @pytest.fixture(scope="module")
 def output(module_place):
     place = f"{module_place}/out"
-    write_slice(place, [("2026-01-01", [scored("a", 1.5), scored("b", 3.25), failed("c")]), ("2026-01-02", [scored("d", 2)])])
-    finalize_slice(place, info())
+    published(place, [("2026-01-01", [scored("a", 1.5), scored("b", 3.25), failed("c")]), ("2026-01-02", [scored("d", 2)])])
     return place
 
 
@@ -155,8 +153,7 @@ def test_files_are_read_and_written_when_allowed(output, tmp_path):
 
 
 def test_the_tables_on_s3_cannot_be_written_even_when_files_are_allowed(s3_bucket, tmp_path):
-    write_slice(s3_bucket, [("2026-01-01", [scored("a", 1.5)])])
-    finalize_slice(s3_bucket, info())
+    published(s3_bucket, [("2026-01-01", [scored("a", 1.5)])])
     own = f"{duckdb_address(s3_bucket, 'scores')}/{table_files(open_table(s3_bucket, 'scores'))[0]}"
     before = snapshot(s3_bucket)
     with (

@@ -1,0 +1,55 @@
+"""Read the key columns of all scored images by another key pattern, without scoring anything again."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from jobs.command.entry import run
+from jobs.command.errors import UsageError
+from jobs.command.flags import Flag
+from pipeline.input.config import SourceOptions
+from pipeline.input.keys import key_pattern
+from pipeline.state.ledger import Ledger, ledgers
+from pipeline.storage.store import open_store
+from pipeline.tables.rekey import begin, rekey
+
+
+class RekeySettings(BaseModel):
+    """Settings of `flowscore rekey`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Flag[str] = Field(description="name of the model whose rows get other key columns")
+    output: Flag[str] = Field(description="where `flowscore score` has put its results: s3://... or a directory")
+    key_pattern: Flag[str] = Field(description=str(SourceOptions.model_fields["key_pattern"].description))
+
+    @field_validator("key_pattern")
+    @classmethod
+    def _readable(cls, pattern: str) -> str:
+        key_pattern(pattern)
+        return pattern
+
+
+def main(settings: RekeySettings) -> None:
+    """Read key columns and lot of all of a model's rows in `scores` by another pattern, from their uris.
+
+    From then on `flowscore score` takes this pattern and no other. Columns that only the earlier pattern has become null;
+    `date` stays as it is. If the command is stopped, repeat it; the next `flowscore score` finishes it too.
+    """
+    output_uri = open_store(settings.output).uri
+    ledger = Ledger(output_uri, settings.model)
+    known = ledgers(output_uri)
+    if ledger not in known:
+        names = ", ".join(each.model for each in known)
+        fix = f"Models there: {names}." if known else "Nothing was scored into it; `flowscore score` does."
+        raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model, fix)
+    begun = begin(ledger, settings.key_pattern)
+    done = rekey(ledger)
+    if done.files:
+        print(f"model {ledger.model}: key columns of {done.rows:,} images are read by {settings.key_pattern}")
+    elif begun:
+        print(f"model {ledger.model}: the key pattern is {settings.key_pattern} now; no row had to change")
+    else:
+        print(f"model {ledger.model}: all rows follow {settings.key_pattern} already")
+
+
+if __name__ == "__main__":
+    run(main)

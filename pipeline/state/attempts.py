@@ -1,0 +1,68 @@
+"""The drivers that have worked on a slice, and for how long: each leaves one object, which it rewrites while it works."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pipeline.state.ledger import Ledger
+from pipeline.storage.objects import StorageError
+
+NOTED_EVERY_S = 10.0
+
+
+class Attempts(NamedTuple):
+    """drivers: so many so far.  started_at: when the first took the slice up; None without any.  spent_s: of all, added up."""
+
+    drivers: int
+    started_at: datetime | None
+    spent_s: float
+
+
+class Attempt:
+    """One driver's work on a slice; a context manager. A killed driver loses at most the last `NOTED_EVERY_S` seconds."""
+
+    def __init__(self, ledger: Ledger, slice_number: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger, self._slice, self._clock = ledger, slice_number, clock
+        self._started = datetime.now(UTC)
+        self._began = self._noted = clock()
+        self._key = ""
+
+    def __enter__(self) -> "Attempt":
+        number = len(list(self._ledger.store.list(_prefix(self._ledger, self._slice)))) + 1
+        while not self._ledger.store.put_new(self._named(number), self._text()):
+            number += 1
+        self._key = self._named(number)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._write()
+
+    def note(self) -> None:
+        """Call it often: it writes the time down now and then."""
+        if self._clock() - self._noted >= NOTED_EVERY_S:
+            self._write()
+
+    def _write(self) -> None:
+        self._noted = self._clock()
+        with contextlib.suppress(StorageError):  # the time is a figure for people; the work itself finds out what is wrong
+            self._ledger.store.put(self._key, self._text())
+
+    def _text(self) -> bytes:
+        return json.dumps({"started_at": self._started.isoformat(), "spent_s": self._clock() - self._began}).encode()
+
+    def _named(self, number: int) -> str:
+        return f"{_prefix(self._ledger, self._slice)}{number:04d}.json"
+
+
+def read_attempts(ledger: Ledger, slice_number: int) -> Attempts:
+    """All that is known of the drivers of a slice."""
+    found = [json.loads(ledger.store.get(entry.key)) for entry in ledger.store.list(_prefix(ledger, slice_number))]
+    started = min((datetime.fromisoformat(attempt["started_at"]) for attempt in found), default=None)
+    return Attempts(len(found), started, sum(attempt["spent_s"] for attempt in found))
+
+
+def _prefix(ledger: Ledger, slice_number: int) -> str:
+    return f"{ledger.prefix}/attempts/{slice_number:06d}/"

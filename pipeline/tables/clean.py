@@ -1,0 +1,84 @@
+"""Deletes what nothing needs any more; it may run at any time, beside every other command.
+
+Nothing is deleted that a version of the last `RETENTION_DAYS` days needs, that an unfinished publication names, or that is
+younger than a publication can take.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from pipeline.state.inventory import unreferenced
+from pipeline.state.ledger import Ledger, drop_commits, ledgers
+from pipeline.state.publications import Publications, Seal
+from pipeline.storage.store import open_store
+from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
+from pipeline.tables.faults import retried
+from pipeline.tables.publication import Draft, Opened, publish, settled
+
+VACUUM_DAYS = RETENTION_DAYS + 7
+"""Longer than the rollback window, so that a rollback that begins within it can end."""
+
+
+def clean(output_uri: str) -> dict[str, int]:
+    """Returns how many objects were deleted, by what they were."""
+    seal = _sealed_anew(output_uri)
+    _clean_logs(output_uri)
+    deleted: dict[str, int] = {}
+    for name in TABLES:
+        table = open_table(output_uri, name)
+        if table is not None:
+            files = retried(table.vacuum)(retention_hours=VACUUM_DAYS * 24, dry_run=False, full=True)
+            deleted[f"files of {name}"] = len(files)
+    for ledger in ledgers(output_uri):
+        closed = seal.closed(ledger.model)
+        commits = sum(drop_commits(ledger, number) for number in slices_with_commits(ledger) if closed.holds(number))
+        deleted[f"commits of published slices of {ledger.model}"] = commits
+        left = unreferenced(ledger)
+        for key in left:
+            ledger.store.delete(key)
+        deleted[f"files of old inventories of {ledger.model}"] = len(left)
+    if unfinished := open_store(output_uri).delete_unfinished():
+        deleted["files that were never written to their end"] = unfinished
+    return deleted
+
+
+def _sealed_anew(output_uri: str) -> Seal:
+    """The newest seal, which has the newest version of every table.
+
+    Other programs commit without a seal. Files that they removed long ago would be deleted though the last seal's readers,
+    and the next publication, still need them.
+    """
+
+    def prepare(seal: Seal, opened: Opened) -> Draft | None:
+        newest = {name: table.version() for name, table in opened.items() if table is not None}
+        return Draft(seal, min(seal.ledgers), "compaction", {}) if seal.ledgers and newest != seal.versions else None
+
+    publish(output_uri, prepare)
+    return settled(output_uri)
+
+
+def _clean_logs(output_uri: str) -> None:
+    """Shorten the tables' logs to the versions from the last seal on that was there `RETENTION_DAYS` ago.
+
+    The library itself would keep the newest version only, however young the last version before is: the table lay idle.
+    """
+    before = datetime.now(UTC) - timedelta(days=RETENTION_DAYS)
+    seals = Publications(output_uri).seals_since(before)
+    if not seals or datetime.fromisoformat(seals[0].sealed_at) > before:
+        return
+    for name, version in seals[0].versions.items():
+        table = open_table(output_uri, name, version)
+        assert table is not None, name
+        retried(table.create_checkpoint)()
+        retried(table.cleanup_metadata)()
+
+
+def slices_with_commits(ledger: Ledger) -> list[int]:
+    """Numbers of the slices that still have commits, ascending; one request for each."""
+    prefix, found = f"{ledger.prefix}/commits/", list[int]()
+    start_after = None
+    while True:
+        entry = next(iter(ledger.store.list(prefix, start_after=start_after)), None)
+        if entry is None:
+            return found
+        found.append(int(entry.key[len(prefix) :][:6]))
+        start_after = f"{prefix}{found[-1]:06d}/\U0010ffff"

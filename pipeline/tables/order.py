@@ -1,0 +1,63 @@
+"""Puts rows in a table's order, as many at a time as fit into memory, and passes them on to files."""
+
+import pyarrow as pa
+
+from pipeline.tables.delta import TABLES
+from pipeline.tables.writer import PartitionWriter
+
+CHUNK_BYTES = 128 << 20
+CHUNK_ROWS = 250_000
+"""So many rows are sorted in memory at most, and then make one file. Bytes are those before compression."""
+
+
+def sort_keys(table: str) -> list[tuple[str, str]]:
+    """The table's order for `pa.Table.sort_by`."""
+    columns = [column.strip().split() for column in TABLES[table].SORT_BY.split(",")]
+    return [(name, "descending" if order else "ascending") for name, *order in columns]
+
+
+class TableOrder:
+    """Sorts rows in the table's order in chunks and passes them to a writer, one file per chunk."""
+
+    def __init__(self, writer: PartitionWriter, table: str) -> None:
+        self._writer, self._keys = writer, sort_keys(table)
+        self._waiting: list[pa.Table] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows in any order."""
+        if rows.num_rows:
+            self._waiting.append(rows)
+        waiting = self._waiting
+        if sum(chunk.num_rows for chunk in waiting) >= CHUNK_ROWS or sum(chunk.nbytes for chunk in waiting) >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._waiting:
+            self._writer.write(pa.concat_tables(self._waiting).sort_by(self._keys))
+        self._writer.end_file()
+        self._waiting = []
+
+
+class UnitOrder:
+    """Sorts rows by unit id in chunks, without copying maps, and passes them to a writer, one file per chunk."""
+
+    def __init__(self, writer: PartitionWriter) -> None:
+        self._writer = writer
+        self._waiting: list[tuple[str, pa.Table]] = []
+        self._bytes = 0
+
+    def write(self, unit_id: str, rows: pa.Table) -> None:
+        """Add the rows of one unit, in the order of the unit."""
+        if rows.num_rows:
+            self._waiting.append((unit_id, rows))
+            self._bytes += rows.nbytes
+        if self._bytes >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        for _, rows in sorted(self._waiting, key=lambda unit: unit[0]):
+            self._writer.write(rows)
+        self._writer.end_file()
+        self._waiting, self._bytes = [], 0

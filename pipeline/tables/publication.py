@@ -1,0 +1,195 @@
+"""Publishes: writes ahead what is to change in all tables, changes them one after another, and seals.
+
+The steps and their order are those of the model in tests/ledger_model, whose plainer forms lose or double rows. In short:
+a manifest is put only once the one before it is sealed; whoever finds a manifest without a seal completes it; a table takes a
+manifest exactly once, by its transaction number; losers delete nothing.
+"""
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from pipeline.state.publications import Change, Kind, Manifest, Publications, Seal
+from pipeline.storage.objects import StorageError, listed, retry
+from pipeline.storage.store import open_store
+from pipeline.tables.changes import REMOVALS, TRANSACTIONS, active_paths, apply_change, committed_number
+from pipeline.tables.delta import TABLES, load_newest, open_or_create, open_table
+from pipeline.tables.foreign import take_back
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 5.0
+CHECK_THREADS = 16
+
+STEPS = (
+    ("maps", "all"),
+    ("regions", "all"),
+    ("errors", "add"),
+    ("scores", "all"),
+    ("errors", "remove"),
+    ("lots", "all"),
+    ("runs", "all"),
+)
+"""The order in which a manifest changes the tables. An image that moves from errors to scores, or back, is in both for a
+moment and never in neither: readers take `errors` without the images that are in `scores`."""
+
+Opened = Mapping[str, DeltaTable | None]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a publication is to do; its data files are written. base: the seal on which that was decided.
+
+    row: writes the file with the row of `runs`, which holds the publication's number, once that is known.
+    """
+
+    base: Seal
+    model: str
+    kind: Kind
+    changes: dict[str, Change]
+    slice: int | None = None
+    skipped: tuple[int, ...] = ()
+    rekey: int = 0
+    row: Callable[[int], Change] | None = None
+
+
+def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None]) -> Seal | None:
+    """Bring a publication into all tables and seal it; None when `prepare` finds nothing to do.
+
+    Args:
+        prepare: decides by the newest seal and tables, and writes data files. It is called again when another driver of the
+            same ledger has published meanwhile, or a file that it removes is gone.
+    """
+    while True:
+        base = settled(output_uri)
+        draft = prepare(base, {name: open_table(output_uri, name) for name in TABLES})
+        if draft is None:
+            return None
+        seal = _put(output_uri, draft)
+        if seal is not None:
+            return seal
+
+
+def settled(output_uri: str) -> Seal:
+    """The newest seal, after a manifest without one, which somebody else may be about to complete, is completed."""
+    publications = Publications(output_uri)
+    while True:
+        written = publications.manifests.newest()
+        base = publications.last_seal()
+        if written <= base.number:
+            return base
+        manifest = publications.manifest(written)
+        log.warning("publication %d of model %s is not complete: completing it", manifest.number, manifest.model)
+        complete(output_uri, manifest)
+
+
+def _put(output_uri: str, draft: Draft) -> Seal | None:
+    """Put the draft's manifest as soon as its number is free, and complete it. None: decide anew."""
+    publications, attempt = Publications(output_uri), uuid.uuid4().hex
+    while True:
+        base = settled(output_uri)
+        mine, then = base.closed(draft.model), draft.base.closed(draft.model)
+        if mine.publication != then.publication or not _fits(output_uri, draft.changes):
+            return None
+        number = base.number + 1
+        manifest = Manifest(
+            number=number,
+            attempt=attempt,
+            model=draft.model,
+            kind=draft.kind,
+            slice=draft.slice,
+            skipped=draft.skipped,
+            changes=draft.changes if draft.row is None else {**draft.changes, "runs": draft.row(number)},
+            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            rekey=draft.rekey,
+        )
+        put = publications.manifests.put_new(manifest.number, manifest.text())
+        if put or publications.manifest(manifest.number).attempt == attempt:
+            return complete(output_uri, manifest)
+
+
+def _fits(output_uri: str, changes: Mapping[str, Change]) -> bool:
+    """Whether every file to be removed is active in the newest table. Raises StorageError if one to be added is missing."""
+    for name, change in changes.items():
+        if change.remove and not {file.path for file in change.remove} <= active_paths(open_table(output_uri, name)):
+            return False
+    store = open_store(output_uri)
+    added = [(f"{name}/{file.path}", file.size) for name, change in changes.items() for file in change.add]
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        for (key, size), found in zip(added, pool.map(lambda file: listed(store, file[0]), added), strict=True):
+            if found is None or found.size != size:
+                raise StorageError(f"{key} below {store.uri} must have {size} bytes; got {found}. Repeat the command")
+    return True
+
+
+def complete(output_uri: str, manifest: Manifest) -> Seal:
+    """Do what is left of a manifest and seal it; anybody may, any number of times."""
+    publications = Publications(output_uri)
+    before = publications.seal(manifest.number - 1) if manifest.number > 1 else Seal()
+    versions = dict(before.versions)
+    for name, what in STEPS:
+        change = manifest.changes.get(name, Change())
+        if what == "add":
+            change = replace(change, remove=())
+        elif what == "remove":
+            change = Change(remove=change.remove)
+        application = REMOVALS if what == "remove" else TRANSACTIONS
+        version = _changed(output_uri, name, change, manifest, application, before.versions.get(name))
+        if version is not None:
+            versions[name] = version
+    closed = before.closed(manifest.model).after(manifest)
+    seal = Seal(
+        manifest.number, versions, before.ledgers | {manifest.model: closed}, datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    publications.seals.put_new(seal.number, seal.text())
+    return publications.seal(seal.number)
+
+
+def _changed(
+    output_uri: str, name: str, change: Change, manifest: Manifest, application: str, sealed: int | None
+) -> int | None:
+    """The version of the table that has the change; None without a table. sealed: its version in the seal before."""
+    if not change.add and not change.remove:
+        table = open_table(output_uri, name)
+        return None if table is None else table.version()
+    opened: DeltaTable | None = None
+    wait_s = FIRST_WAIT_S
+    while True:
+
+        def attempt() -> int:
+            nonlocal opened
+            if opened is None:
+                opened = open_or_create(output_uri, name, schema_of(change))
+            else:
+                load_newest(opened)
+            table = opened
+            if committed_number(table, application) >= manifest.number:
+                return table.version()
+            if change.remove and (missing := {file.path for file in change.remove} - active_paths(table)):
+                take_back(output_uri, name, table, missing, sealed)
+                return -1
+            apply_change(table, change, application, manifest.number)
+            return -1  # the next look finds the transaction, also when this commit's answer was lost
+
+        try:
+            version = retry(attempt)
+        except CommitFailedError:  # another process was first
+            time.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            continue
+        if version != -1:
+            return version
+
+
+def schema_of(change: Change) -> pa.Schema | None:
+    """The columns that the change's files need; None when it only removes files."""
+    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(change.schema))) if change.schema else None

@@ -1,0 +1,89 @@
+"""Publishes one slice whose units are all committed. It can be repeated after a kill at any point, by any driver."""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.state import slices
+from pipeline.state.attempts import read_attempts
+from pipeline.state.entries import Promotion, Slice, is_slice, read_entry, read_slice
+from pipeline.state.ledger import Ledger
+from pipeline.state.publications import Closed, Seal
+from pipeline.state.tally import add_up, read_failed
+from pipeline.tables.held import HoldLimits, check_errors
+from pipeline.tables.publication import Draft, Opened, publish
+from pipeline.tables.run_row import run_change
+from pipeline.tables.slice_files import SliceFiles, slice_changes
+from schemas.tally import MAY_CHANGE, Tally
+
+TASK_BYTES = 2 << 30
+"""Memory that a job of a publication holds at most, with Python and its libraries."""
+
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+def publish_slice(ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFunction = map) -> Tally:
+    """Bring a slice into the tables, unless it is there already; returns its counts.
+
+    Args:
+        map_fn: applies a function to jobs, by default in this process, one after another; Ray tasks can do it too.
+    Raises:
+        IncompleteSlice: a unit of the slice is not committed whole.
+        SliceHeld: nothing is published.
+        TableConflict: a table does not fit the slice.
+    """
+    entry = read_slice(ledger, number)
+    tally = add_up(ledger, number, entry, map_fn)
+    failed = read_failed(ledger, number)
+    may_change = failed.filter(pc.is_in(failed["outcome"], pa.array(MAY_CHANGE)))["object"].combine_chunks()
+    accept = f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
+
+    def prepare(seal: Seal, opened: Opened) -> Draft | None:
+        closed = seal.closed(ledger.model)
+        if closed.holds(number):
+            return None
+        later = superseded(ledger, number, closed)
+        if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
+            check_errors(tally, failed, later, limits, accept)
+        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry))
+        changes = slice_changes(files, opened, map_fn)
+        attempts = read_attempts(ledger, number)
+        row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry))
+        return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)
+
+    publish(ledger.output_uri, prepare)
+    return tally
+
+
+def superseded(ledger: Ledger, number: int, closed: Closed) -> pa.Array:
+    """The objects of a slice that a higher slice has published: ascending; nearly always none."""
+    published = (each for each in range(number + 1, closed.through + 1) if closed.holds(each) and is_slice(ledger, each))
+    later = [each for each in published if read_slice(ledger, each).replans]  # a slice of new objects holds none of these
+    if not later:
+        return pa.array([], pa.string())
+    mine = pa.concat_tables(slices.objects(ledger, number, ["object"]))["object"].combine_chunks()
+    found = pa.array([False] * len(mine))
+    for each in later:
+        for group in slices.objects(ledger, each, ["object"]):
+            found = pc.or_(found, pc.is_in(mine, group["object"].combine_chunks()))
+    return mine.filter(found)
+
+
+def skipped(ledger: Ledger, number: int, closed: Closed) -> tuple[int, ...]:
+    """Slices between the highest closed one and this one, which stay open."""
+    return tuple(each for each in range(closed.through + 1, number) if is_slice(ledger, each))
+
+
+def bases(entry: Slice) -> tuple[tuple[str, str], ...]:
+    """(URI prefix, identity prefix) of every place that this input was ever at; none where URIs are identities."""
+    return tuple((f"{place}/", entry.scorings[0].source.identity_base) for place in entry.places)
+
+
+def artifact(ledger: Ledger, entry: Slice) -> str | None:
+    """The config of the newest model that scores the slice, JSON, as its promotion holds it."""
+    promotion = read_entry(ledger, max(entry.promotions))
+    return json.dumps(promotion.artifact, sort_keys=True) if isinstance(promotion, Promotion) else None

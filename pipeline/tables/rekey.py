@@ -1,0 +1,186 @@
+"""Gives rows of `scores` the key columns of another key pattern, read from their uris; nothing is scored again.
+
+A rekey is an entry, from which on slices follow the new pattern, and then a publication that writes the files with other
+values again. Whoever finds the entry without its publication can finish it: what is to be changed is seen in the rows.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from pipeline.input.config import SourceConfig
+from pipeline.input.keys import key_pattern
+from pipeline.state.entries import Head, Rekey, Slice, add_entry, read_entry
+from pipeline.state.ledger import Ledger
+from pipeline.state.plan import read_state
+from pipeline.state.publications import Change, DataFile, Seal
+from pipeline.state.unclosed import unclosed
+from pipeline.storage.ranged import open_ranged
+from pipeline.tables.delta import TableConflict, arrow_schema, check_fits, score_schema
+from pipeline.tables.faults import TablesError
+from pipeline.tables.files import data_files
+from pipeline.tables.publication import Draft, Opened, publish, settled
+from pipeline.tables.writer import PartitionWriter
+from schemas import scores
+
+READ_THREADS = 16
+
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+class SlicesWait(TablesError, ValueError):
+    """Slices that were planned with another key pattern are not published yet."""
+
+
+class Rekeyed(NamedTuple):
+    """Counts of `scores`: files that had other values and were written again, and their rows."""
+
+    files: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """One file that may have to be written again. schema: columns of the table.  sources: the inputs with the new pattern."""
+
+    ledger: Ledger
+    file: DataFile
+    schema: pa.Schema
+    sources: tuple[SourceConfig, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a key pattern fills."""
+        return ("lot", *(name for name in self.schema.names if name not in scores.SCHEMA.names))
+
+
+def begin(ledger: Ledger, pattern: str) -> bool:
+    """Add the entry that makes this the ledger's key pattern; False when it is already.
+
+    Raises:
+        SlicesWait: rows of an earlier pattern are still to come.
+        TableConflict: a field has the name of another column.
+    """
+    score_schema(key_pattern(pattern).fields)
+    while True:
+        head = read_state(ledger)[1]
+        if head.key_pattern == pattern:
+            return False
+        waiting = unclosed(ledger, settled(ledger.output_uri).closed(ledger.model))
+        if waiting:
+            raise SlicesWait(
+                f"slices of model {ledger.model} must all be published before a rekey; {', '.join(map(str, waiting))} wait(s). "
+                f"Repeat `flowscore score`, or publish what is held: flowscore finalize --output {ledger.output_uri} "
+                f"--model {ledger.model} --slice {waiting[0]} --accept-errors"
+            )
+        if add_entry(ledger, head, Rekey(key_pattern=pattern)):
+            return True
+
+
+def rekey(ledger: Ledger, map_fn: MapFunction = map) -> Rekeyed:
+    """Bring all rows of the model in `scores` under the ledger's key pattern; does nothing when they are.
+
+    Args:
+        map_fn: as for `publish_slice`.
+    Raises:
+        TableConflict: a column of the table does not fit, or a row's uri lies below no input of the model.
+    """
+    done = Rekeyed(0, 0)
+
+    def prepare(seal: Seal, opened: Opened) -> Draft | None:
+        nonlocal done
+        head, table = read_state(ledger)[1], opened["scores"]
+        change, done = (Change(), Rekeyed(0, 0)) if table is None else _change(ledger, head, table, map_fn)
+        if not change.remove and head.rekeyed <= seal.closed(ledger.model).rekeyed:
+            return None
+        return Draft(seal, ledger.model, "rekey", {"scores": change} if change.remove else {}, rekey=head.rekeyed)
+
+    publish(ledger.output_uri, prepare)
+    return done
+
+
+def rekey_file(job: FileJob) -> list[DataFile] | None:
+    """The file's rows with other key columns, in new files; None when its rows have them already.
+
+    It holds one row group at a time.
+    """
+    groups = _read(job, ["uri", "member", *job.columns])
+    if all(_with_keys(rows, job).select(job.columns).equals(rows.select(job.columns)) for rows in groups):
+        return None
+    with TemporaryDirectory(prefix="flowscore-rekey-") as folder:
+        args = (job.ledger.store, "scores", job.schema, job.file.partition, job.ledger.model, Path(folder))
+        with PartitionWriter(*args) as writer:
+            for rows in _read(job, writer.schema.names):
+                writer.write(_with_keys(rows, job))
+    return writer.files
+
+
+def _change(ledger: Ledger, head: Head, table: DeltaTable, map_fn: MapFunction) -> tuple[Change, Rekeyed]:
+    fields = key_pattern(head.key_pattern).fields if head.key_pattern else []
+    have = arrow_schema(table)
+    schema = pa.schema([*have, *(column for column in score_schema(fields) if column.name not in have.names)])
+    check_fits(table, "scores", schema)
+    sources = _sources(ledger, head)
+    jobs = [FileJob(ledger, file, schema, sources) for file in data_files(table) if file.partition["model"] == ledger.model]
+    add: list[DataFile] = []
+    remove: list[DataFile] = []
+    for job, written in zip(jobs, map_fn(rekey_file, jobs), strict=True):
+        if written is not None:
+            add += written
+            remove.append(job.file)
+    return Change(tuple(add), tuple(remove), schema.serialize().to_pybytes().hex()), Rekeyed(len(remove), _rows(add))
+
+
+def _sources(ledger: Ledger, head: Head) -> tuple[SourceConfig, ...]:
+    """Every input of the ledger with its present key pattern, the longest URI first; one request an entry."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        entries = pool.map(lambda number: read_entry(ledger, number), range(1, head.number + 1))
+        inputs = {scoring.source.input_uri for entry in entries if isinstance(entry, Slice) for scoring in entry.scorings}
+    found = (SourceConfig(input_uri=uri, key_pattern=head.key_pattern) for uri in inputs)
+    return tuple(sorted(found, key=lambda source: (-len(source.input_uri), source.input_uri)))
+
+
+def _read(job: FileJob, names: list[str]) -> Iterator[pa.Table]:
+    """Columns of the file, null where it lacks one."""
+    with open_ranged(job.ledger.store, f"scores/{job.file.path}") as opened:
+        parquet = pq.ParquetFile(opened)
+        there = [name for name in names if name in parquet.schema_arrow.names]
+        for group in range(parquet.num_row_groups):
+            rows = parquet.read_row_group(group, columns=there)
+            types = {name: job.schema.field(name).type for name in names}
+            yield pa.table(
+                {name: rows[name].cast(types[name]) if name in there else pa.nulls(len(rows), types[name]) for name in names}
+            )
+
+
+def _with_keys(rows: pa.Table, job: FileJob) -> pa.Table:
+    keys = [_keys(job.sources, uri, member) for uri, member in zip(*_texts(rows, "uri", "member"), strict=True)]
+    for name in job.columns:
+        column = pa.array([found.get(name) for found in keys], job.schema.field(name).type)
+        rows = rows.set_column(rows.column_names.index(name), name, column)
+    return rows
+
+
+def _texts(rows: pa.Table, *names: str) -> Iterator[list[Any]]:
+    return (rows[name].to_pylist() for name in names)
+
+
+def _keys(sources: tuple[SourceConfig, ...], uri: str, member: str | None) -> dict[str, str]:
+    """The key columns of an image, as its reading would have found them (pipeline/input/encoded_rows.py)."""
+    for source in sources:
+        if uri.startswith(f"{source.input_uri}/"):
+            key = uri.removeprefix(f"{source.input_uri}/")
+            return source.keys(key, None if member is None else member.removeprefix("./"))
+    raise TableConflict(f"uri of a row must lie below an input of its model; got {uri!r}. Another program has written it")
+
+
+def _rows(files: list[DataFile]) -> int:
+    return sum(json.loads(file.stats)["numRecords"] for file in files)

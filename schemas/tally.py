@@ -1,0 +1,53 @@
+"""The tally of a slice whose units are all committed: its objects with errors, ascending, and its counts in the footer."""
+
+import json
+from dataclasses import asdict, dataclass
+from dataclasses import field as field_of
+
+import pyarrow as pa
+
+from schemas.field import field
+from schemas.footer import StageSeconds
+from schemas.inventory import IDENTITY
+
+VERSION = 1
+MAY_CHANGE = ("gone", "changed", "refused", "archived")
+"""Errors that say nothing about an image, only about one attempt to read its object: such an object is planned again when its
+listing changes, and its rows never replace others."""
+
+SCHEMA = pa.schema(
+    [
+        IDENTITY,
+        field("outcome", pa.string(), "error of its images; one of MAY_CHANGE when there is one", nullable=False),
+        field("images", pa.int64(), "images of the object with an error", "images", nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of a slice: planned = scored + quarantined.
+
+    reasons: quarantined images by error.  archives: keys of archives that are not read, the first few of `archive_count`.
+    """
+
+    scored: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+    bytes_read: int = 0
+    seconds: StageSeconds = StageSeconds()
+    reasons: dict[str, int] = field_of(default_factory=dict)
+    archives: tuple[str, ...] = ()
+    archive_count: int = 0
+
+    @property
+    def planned(self) -> int:
+        return self.scored + self.quarantined
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Tally":
+        read = json.loads(text)
+        return cls(**read | {"seconds": StageSeconds(*read["seconds"]), "archives": tuple(read["archives"])})

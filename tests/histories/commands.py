@@ -1,0 +1,191 @@
+"""The commands of a history, each with settings and at objects that its seed chooses, and what others do to its output."""
+
+import random
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import table_checks as checks
+from moved_clock import MovedClock
+from oracle import Oracle
+from small_archive import SmallArchive
+from stand_in import StandIn
+from storage_faults import StorageFaults
+
+from models.config import ArtifactConfig
+from pipeline.input.config import SourceConfig
+from pipeline.run import RunLimits, RunResult, ScoringRun, score_archive
+from pipeline.state.entries import read_head
+from pipeline.state.ledger import Ledger
+from pipeline.state.promotion import Trained
+from pipeline.state.publications import DataFile
+from pipeline.state.tally import read_tally
+from pipeline.state.unclosed import unclosed
+from pipeline.tables.changes import commit_files
+from pipeline.tables.clean import clean
+from pipeline.tables.compaction import compact
+from pipeline.tables.delta import open_table
+from pipeline.tables.files import data_files
+from pipeline.tables.held import HoldLimits
+from pipeline.tables.publication import settled
+from pipeline.tables.publish_slice import publish_slice
+from pipeline.tables.rekey import begin, rekey
+
+MODELS = ("castings", "plates")
+PATTERNS = ("{date}/{lot}/{name}", "{date}/{cell}/{name}")
+
+
+class Commands:
+    """steps: what was done, for people.  disturbed: how often others were at work while a command paused."""
+
+    def __init__(self, seed: int, folder: Path, faults: StorageFaults, clock: MovedClock) -> None:
+        self.random, self.faults, self.clock = random.Random(seed), faults, clock
+        clock.moved = timedelta()
+        self.folder, self.steps = folder, [f"seed {seed}"]
+        self.output_folder = folder / "output"
+        self.output_folder.mkdir(parents=True)
+        self.output = f"file://{self.output_folder}"
+        self.named, self.days = self.random.random() < 0.4, self.random.random() < 0.7
+        self.archives = [SmallArchive(folder / f"input-{number}", self.days) for number in range(2)]
+        self.places = [[archive.uri] for archive in self.archives]
+        self.engine = StandIn()
+        self.oracle = Oracle(self.output, self.engine.committed)
+        self.digests: dict[str, int] = dict.fromkeys(MODELS, 0)
+        self.scored: set[tuple[str, int]] = set()
+        self.retried: set[str] = set()
+        self.at_work = (MODELS[0], 0)
+        self.disturbed = 0
+        self.reader = checks.Reader(self.output, clock)
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").write_bytes(b"1")
+        faults.archives, faults.wrote = self.archives, self._wrote
+
+    def score(self) -> str:
+        if self.faults.depth == 1 or self.random.random() < 0.3:
+            self.at_work = self.random.choice((MODELS[0], MODELS[0], MODELS[1])), self.random.choice((0, 0, 1))
+        model, number = self.at_work
+        disturbed, archive = self.disturbed, self.archives[number]
+        promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
+        if promotes or not self.digests[model]:
+            self.digests[model] += 1
+        run = self.scoring_run(model, number)
+        if run.retry_errors:
+            self.retried.add(model)
+        self.faults.note("promotion" if run.from_now_on else "score")
+        result = score_archive(run, self.engine)
+        if disturbed == self.disturbed:
+            checks.check_archive_known(run.ledger, archive, run.source.identity_base)
+        self.scored.add((model, number))
+        return f"{model} of {archive.root.name} {'with a new model ' if promotes else ''}{summary(result)}"
+
+    def scoring_run(self, model: str, number: int, last: bool = False) -> ScoringRun:
+        archive, digest = self.archives[number], f"{self.digests[model]:02d}" * 32
+        with self.faults.command(None):
+            head = read_head(Ledger(self.output, model))
+        source = SourceConfig(
+            input_uri=archive.uri,
+            image_id="key" if self.named else "uri",
+            input_name=f"input-{number}" if self.named else None,
+            key_pattern=head.key_pattern if head.number else PATTERNS[0] if self.days else None,
+            date=None if self.days else self.random.choice((None, "2026-01-01", "2026-02-03")),
+            unit_images=self.random.choice((2, 2, 3, 100)),
+        )
+        config = ArtifactConfig(name=model, batch_size=self.digests[model] + 1).model_dump(mode="json")
+        limits = RunLimits(
+            max_error_share=1.0 if last else self.random.choice((0.0, 0.3, 1.0)),
+            min_errors=1,
+            window_units=self.random.choice((3, 1000)),
+            outage_s=0,
+            accept_errors=last or self.random.random() < 0.3,
+        )
+        return ScoringRun(
+            ledger=Ledger(self.output, model),
+            trained=Trained(digest, config, self.folder / "model"),
+            source=source,
+            decode={},
+            explain=None,
+            cache_dir="",
+            device="cpu",
+            limits=limits,
+            from_now_on=head.digest not in (None, digest),
+            retry_errors=last or self.random.random() < 0.2,
+        )
+
+    def change(self) -> str:
+        number = self.at_work[1] if self.faults.depth else self.random.choice((0, 0, 1))
+        archive = self.archives[number]
+        done = [archive.change(self.random) for _ in range(self.random.choice((1, 1, 2, 4)))]
+        if self.random.random() < 0.2:
+            archive.day += 1
+            self.archives[1 - number].day = archive.day
+        if self.named and self.random.random() < 0.1:
+            done.append(archive.move())
+            self.places[number].append(archive.uri)
+        self.steps.append(f"{'  ' * self.faults.depth}change {archive.root.name}: {', '.join(done)}")
+        return ""
+
+    def accept(self) -> str:
+        """Publish held slices, in any order."""
+        ledger, published = Ledger(self.output, self.random.choice(MODELS)), []
+        waiting = unclosed(ledger, settled(self.output).closed(ledger.model))
+        for number in self.random.sample(waiting, len(waiting)):
+            if read_tally(ledger, number) is not None:
+                late = number < settled(self.output).closed(ledger.model).through
+                self.faults.met["accept", "late" if late else "in order"] += 1
+                publish_slice(ledger, number, HoldLimits(accept=True))
+                published.append(number)
+        return f"{ledger.model} {published}"
+
+    def compact(self) -> str:
+        done = compact(Ledger(self.output, self.at_work[0]))
+        if done:
+            self.faults.note("compaction")
+        return f"{done}"
+
+    def clean(self) -> str:
+        """After 100 days, unless somebody is at work: nothing that takes so long is waited for."""
+        days = 100 if self.faults.depth == 1 and self.random.random() < 0.7 else self.random.choice((0, 2))
+        if self.faults.depth == 1:
+            self.clock.pass_days(days, self.output_folder)
+        return f"after {days} days: {clean(self.output)}"
+
+    def rekey(self, all_of: str | None = None) -> str:
+        """Columns by another pattern, or the end of that."""
+        ledger = Ledger(self.output, all_of or self.random.choice(MODELS))
+        with self.faults.command(None):
+            exists = read_head(ledger).number
+        begun = bool(exists and self.days and not all_of) and begin(ledger, self.random.choice(PATTERNS))
+        return f"{ledger.model} {begun} {rekey(ledger) if exists else ''}"
+
+    def optimise(self) -> str:
+        """Another program merges the files of a partition."""
+        name = self.random.choice(("scores", "scores", "errors", "maps"))
+        table = open_table(self.output, name)
+        files = data_files(table)
+        if table is not None and files:
+            partition = self.random.choice(files).partition
+            here = tuple(file for file in files if file.partition == partition)
+            if self.random.random() < 0.5:
+                here = (self.random.choice(here),)
+            merged = self._merged(name, here)
+            commit_files(table, (merged,), here, None)
+            self.faults.note("foreign")
+            self.steps.append(f"{'  ' * self.faults.depth}foreign optimize of {name}: {len(here)} files")
+        return ""
+
+    def _merged(self, name: str, files: tuple[DataFile, ...]) -> DataFile:
+        folder = self.output_folder / name
+        rows = pa.concat_tables([pq.ParquetFile(folder / file.path).read() for file in files], promote_options="permissive")
+        path = Path(files[0].path).with_name(f"part-{self.random.getrandbits(64):016x}.parquet")
+        pq.write_table(rows, folder / path)
+        self.clock.date(folder / path)
+        return DataFile(str(path), (folder / path).stat().st_size, files[0].partition)
+
+    def _wrote(self, key: str) -> None:
+        if "/commits/" in key:
+            self.engine.has_written(key)
+
+
+def summary(result: RunResult) -> str:
+    return f"published {list(result.published)} open {result.open} held {list(result.held)}"

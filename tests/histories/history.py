@@ -1,0 +1,177 @@
+"""A seeded history of commands over one output, with faults, checked after each command."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import table_checks as checks
+from commands import MODELS, Commands, summary
+from storage_faults import HOWS, TARGETS, Fault, Killed, Running
+
+from pipeline.run import EmptyInput, score_archive
+from pipeline.state.entries import OtherKeys
+from pipeline.state.lease import LeaseHeld, LeaseLost
+from pipeline.state.ledger import Ledger
+from pipeline.state.promotion import OtherModel
+from pipeline.state.unclosed import unclosed
+from pipeline.storage.objects import StorageError
+from pipeline.tables.clean import clean
+from pipeline.tables.compaction import compact
+from pipeline.tables.held import HoldLimits
+from pipeline.tables.publication import settled
+from pipeline.tables.publish_slice import publish_slice
+from pipeline.tables.query import open_tables
+from pipeline.tables.rekey import SlicesWait
+
+ENDED = (StorageError, LeaseHeld, LeaseLost, OtherModel, OtherKeys)
+ALWAYS = (EmptyInput, SlicesWait)
+"""How a command may end that met a fault or others at work, and how one may that met none."""
+
+
+class History(Commands):
+    """One seed."""
+
+    def run(self) -> None:
+        for archive in self.archives:
+            for _ in range(self.random.randint(2, 8)):
+                archive.change(self.random)
+        self.step(self.score, None)
+        for _ in range(self.random.randint(10, 40)):
+            self.one_step()
+        self.end()
+
+    def one_step(self) -> None:
+        deed = self.random.choices(
+            (self.change, self.score, self.accept, self.compact, self.clean, self.rekey, self.optimise, self.check_readers),
+            (5, 8, 1.5, 1.5, 1, 0.7, 1, 1),
+        )[0]
+        if deed in (self.change, self.optimise, self.check_readers):
+            deed()
+        else:
+            if deed == self.score and self.random.random() < 0.7:
+                self.change()
+            self.step(deed, self.fault() if self.random.random() < 0.7 else None)
+
+    def fault(self) -> Fault:
+        if self.random.random() < 0.35:
+            return self.random.choice((self.race, self.zombie, self.foreign))()
+        how = self.random.choice(HOWS)
+        target = self.random.choice(TARGETS) if self.random.random() < 0.6 else None
+        nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(300 ** self.random.random())
+        return Fault(how, nth, target, lambda: self.meanwhile(*self._some()))
+
+    def race(self) -> Fault:
+        """Two drivers plan at once, by listings of which one is older."""
+        return Fault("pause after", 0, "listing", lambda: self.meanwhile(self.change, self.score))
+
+    def zombie(self) -> Fault:
+        """A driver wakes after others have published and compacted."""
+        target = self.random.choice(("manifest", "data", "commit", "seal", "delta"))
+        nth = self.random.choice((0, 0, 1))
+        return Fault("pause before", nth, target, lambda: self.meanwhile(self.change, self.score, self.compact))
+
+    def foreign(self) -> Fault:
+        """Another program merges files while a publication is under way."""
+        target, nth = self.random.choice(("manifest", "delta", "delta", "seal")), self.random.choice((0, 0, 1, 2, 3))
+        return Fault("pause before", nth, target, lambda: self.meanwhile(self.optimise, self.optimise))
+
+    def _some(self) -> list[Callable[[], object]]:
+        others = (self.score, self.score, self.accept, self.compact, self.clean, self.rekey)
+        deeds = (self.change, self.check_readers, self.optimise, *others)
+        return self.random.choices(deeds, k=self.random.choice((1, 1, 2, 3)))
+
+    def meanwhile(self, *deeds: Callable[[], object]) -> None:
+        """What others do while a command pauses."""
+        self.disturbed += 1
+        for deed in (self.check_readers, *deeds):
+            if deed in (self.change, self.optimise, self.check_readers):
+                with self.faults.command(None):
+                    deed()
+            else:
+                again = self.faults.depth < 3 and self.random.random() < 0.3
+                self.step(deed, self.fault() if again else None)
+
+    def step(self, command: Callable[[], object], fault: Fault | None) -> None:
+        """One command with its fault; then the checks."""
+        at, depth, disturbed, scored = len(self.steps), self.faults.depth, self.disturbed, len(self.engine.scored)
+        committed = set(self.engine.committed)
+        self.steps.append("")
+        self.clock.moved += timedelta(hours=0 if depth else 2)
+        with self.faults.command(fault) as running:
+            try:
+                said = f"{command()}"
+                done = True
+            except (Killed, *ENDED, *ALWAYS) as error:
+                done, said = False, f"{type(error).__name__} {error}"
+                expected = running.at or depth or isinstance(error, ALWAYS) or disturbed != self.disturbed
+                assert expected, f"a command without a fault ended: {error!r}"
+        self.steps[at] = f"{'  ' * depth}{command.__name__} {said} [{f'{fault} at {running.at}' if fault else ''}]"
+        with self.faults.command(None):
+            opened = checks.newest(self.output)
+            checks.check_foreign(self.output, self.oracle, opened)
+            self.reader.check(opened)
+            for model in MODELS:
+                checks.check_plans(Ledger(self.output, model), model in self.retried)
+            if not done or depth:
+                checks.check_sealed(self.output, self.oracle)
+            if done:
+                checks.check_complete(self.output, self.oracle, opened)
+                for model in MODELS if not depth else ():
+                    checks.check_fold(Ledger(self.output, model))
+            if disturbed == self.disturbed:
+                again = committed & set(self.engine.scored[scored:])
+                assert not again, f"scored again: {sorted(again)}"
+                if done and not running.at:
+                    self._check_files_written_once(running)
+
+    def check_readers(self) -> str:
+        checks.check_sealed(self.output, self.oracle)
+        checks.check_foreign(self.output, self.oracle, checks.newest(self.output))
+        return ""
+
+    def end(self) -> None:
+        """One last command of each kind without faults: then the tables hold the archive as it is."""
+        for archive in self.archives:
+            archive.mend_all()
+        self.retried.update(MODELS)
+        for model, number in sorted(self.scored):
+
+            def score(model: str = model, number: int = number) -> str:
+                return summary(score_archive(self.scoring_run(model, number, last=True), self.engine))
+
+            self.step(score, None)
+        for model in MODELS:
+            self.step(lambda model=model: self._accept_all(model), None)
+        for model, number in sorted(self.scored):
+            checks.check_current(self.output, model, self.archives[number], self.places[number])
+        for model in MODELS:
+            self.step(lambda model=model: self.rekey(model), None)
+            checks.check_key_columns(Ledger(self.output, model))
+            self.step(lambda model=model: compact(Ledger(self.output, model)), None)
+        self.clock.pass_days(101, self.output_folder)
+        self.step(lambda: clean(self.output), None)
+        checks.check_only_referenced(self.output)
+        if self.scored:
+            self._check_views()
+
+    def _accept_all(self, model: str) -> str:
+        ledger = Ledger(self.output, model)
+        for number in unclosed(ledger, settled(self.output).closed(model)):
+            publish_slice(ledger, number, HoldLimits(accept=True))
+        return model
+
+    def _check_views(self) -> None:
+        tables, state = open_tables(self.output), self.oracle.after(settled(self.output).number)
+        scores = checks.expected_scores(state)
+        with tables.answer("select count(*), (select count(*) from maps) from scores") as answer:
+            assert answer.fetchall() == [(len(scores), len(scores))]
+
+    def _check_files_written_once(self, running: Running) -> None:
+        """A command that nobody disturbed writes no data file that no publication needs."""
+        written = {key for key in running.written if key.endswith(".parquet")}
+        known = {
+            f"{name}/{file.path}"
+            for number in self.oracle.publications.manifests.after(0)
+            for name, change in self.oracle.publications.manifest(number).changes.items()
+            for file in change.add
+        }
+        assert written <= known, f"written in vain: {sorted(written - known)}"

@@ -1,0 +1,80 @@
+"""Says what the tables must hold after each publication: dictionaries in memory, the order of manifests, recorded results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stand_in import Row
+
+from pipeline.state import slices
+from pipeline.state.entries import read_slice
+from pipeline.state.ledger import Ledger
+from pipeline.state.publications import Publications
+from schemas.tally import MAY_CHANGE
+
+
+@dataclass(frozen=True)
+class State:
+    """After a publication. rows: of each object, by (model, object).  by: the highest slice that has published it."""
+
+    rows: Mapping[tuple[str, str], tuple[Row, ...]] = field(default_factory=dict)
+    by: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def scores(self) -> list[Row]:
+        return sorted(row for rows in self.rows.values() for row in rows if row.error is None)
+
+    def errors(self) -> list[Row]:
+        return sorted(row for rows in self.rows.values() for row in rows if row.error is not None)
+
+
+class Oracle:
+    """committed: rows of every commit object, by key."""
+
+    def __init__(self, output_uri: str, committed: Mapping[str, list[Row]]) -> None:
+        self._output_uri, self._committed = output_uri, committed
+        self.publications = Publications(output_uri)
+        self._states = [State()]
+        self._closed: set[tuple[str, int]] = set()
+
+    def after(self, publication: int) -> State:
+        """The tables after that publication; its manifest must exist."""
+        while len(self._states) <= publication:
+            self._states.append(self._next(len(self._states)))
+        return self._states[publication]
+
+    def _next(self, number: int) -> State:
+        before = self._states[-1]
+        manifest = self.publications.manifest(number)
+        assert manifest.number == number
+        if manifest.slice is None:
+            return before
+        assert (manifest.model, manifest.slice) not in self._closed, f"slice {manifest.slice} is published twice"
+        self._closed.add((manifest.model, manifest.slice))
+        ledger, rows, by = Ledger(self._output_uri, manifest.model), dict(before.rows), dict(before.by)
+        found = results(ledger, manifest.slice, self._committed)
+        for name in objects_of(ledger, manifest.slice):
+            key, mine = (manifest.model, name), found.get(name, ())
+            if by.get(key, 0) > manifest.slice:
+                continue
+            by[key] = manifest.slice
+            if rows.get(key) and any(row.error in MAY_CHANGE for row in mine):
+                continue
+            rows[key] = mine
+        return State(rows, by)
+
+
+def objects_of(ledger: Ledger, slice_number: int) -> list[str]:
+    """The objects that a slice holds."""
+    return [name for table in slices.objects(ledger, slice_number, ["object"]) for name in table["object"].to_pylist()]
+
+
+def results(ledger: Ledger, slice_number: int, committed: Mapping[str, list[Row]]) -> dict[str, tuple[Row, ...]]:
+    """The rows of every object of a slice, from all its commits."""
+    found: dict[str, list[Row]] = {}
+    for unit in range(read_slice(ledger, slice_number).units):
+        part = 0
+        assert ledger.commit_key(slice_number, unit, 0) in committed, f"unit {unit} of slice {slice_number} has no commit"
+        while (key := ledger.commit_key(slice_number, unit, part)) in committed:
+            for row in committed[key]:
+                found.setdefault(row.object, []).append(row)
+            part += 1
+    return {name: tuple(sorted(rows, key=lambda row: (row.image_id, row.unit_id))) for name, rows in found.items()}

@@ -1,0 +1,247 @@
+"""Faults at any storage request of a command: kills, lost answers, requests that fail once, and pauses in which others work.
+
+The requests of a command come in one order, since pools of threads do their work at once. A killed command makes no request
+any more, whatever its `finally` says.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from moved_clock import MovedClock
+from small_archive import SmallArchive
+
+from pipeline.sources import files
+from pipeline.state import commits, lease, ledger
+from pipeline.storage import ahead
+from pipeline.storage.local import LocalStore
+from pipeline.storage.objects import Archived, Object, Refused, Unreachable
+from pipeline.tables import publication, query
+
+How = Literal["kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after"]
+HOWS: tuple[How, ...] = ("kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after")
+
+PUTS = {  # of the state of an output, by what their keys contain
+    "_flowscore/publications/": "manifest",
+    "_flowscore/published/": "seal",
+    "/entries/": "entry",
+    "/commits/": "commit",
+    "/tallies/": "tally",
+    "/parts/": "part",
+    "/artifacts/": "artifact",
+    "/lease/": "lease",
+    "/attempts/": "attempt",
+    "/inventory/": "inventory",
+}
+TARGETS = (
+    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "part", "inventory", "listing", "vacuum"),
+    *("delete", "lease", "manifest", "delta", "delta", "delta"),
+)
+"""`listing` is that of an archive; `delta` a commit to a table, `create` its first."""
+
+
+class Killed(BaseException):
+    """The process of the command is dead."""
+
+
+@dataclass
+class Fault:
+    """At the request number `nth` (of those of the kind `target`, if one is named) of a command."""
+
+    how: How
+    nth: int
+    target: str | None = None
+    meanwhile: Callable[[], None] = lambda: None
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.target or 'request'} {self.nth}"
+
+
+@dataclass
+class Running:
+    """A command. at: the label of the request at which its fault came."""
+
+    fault: Fault | None
+    seen: int = 0
+    at: str | None = None
+    dead: bool = False
+    written: list[str] = field(default_factory=list)
+
+    def due(self, label: str) -> How | None:
+        if self.fault is None or self.at or self.fault.target not in (None, label):
+            return None
+        self.seen += 1
+        if self.seen <= self.fault.nth:
+            return None
+        self.at = label
+        return self.fault.how
+
+
+class AtOnce:
+    """A pool of threads that does everything at once, in the order of the calls."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        pass
+
+    def __enter__(self) -> "AtOnce":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def submit(self, work: Callable, *args: object) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(work(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def map(self, work: Callable, *items: Any) -> Iterator:
+        return map(work, *items)
+
+    def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
+        pass
+
+
+class StorageFaults:
+    """archives: those that may be listed.  wrote: is told the key of every object that was put where none was.
+    met: how often each fault came at a request of each kind, and each deed in the pause at one.
+    """
+
+    def __init__(self, clock: MovedClock) -> None:
+        self._clock = clock
+        self._commands: list[Running] = []
+        self.archives: list[SmallArchive] = []
+        self.wrote: Callable[[str], None] = lambda key: None
+        self.met: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def depth(self) -> int:
+        return len(self._commands)
+
+    def note(self, what: str) -> None:
+        """Count what a command does while another one pauses, with the request at which that pauses."""
+        if len(self._commands) > 1:
+            self.met[what, self._commands[-2].at or ""] += 1
+
+    @contextlib.contextmanager
+    def command(self, fault: Fault | None) -> Iterator[Running]:
+        self._commands.append(Running(fault))
+        try:
+            yield self._commands[-1]
+        finally:
+            self._commands.pop()
+
+    def request(self, label: str, call: Callable[[], Any], lost: Callable[[], Any], failure: type[Exception]) -> Any:
+        if not self._commands:
+            return call()
+        command = self._commands[-1]
+        if command.dead:
+            raise Killed
+        how = command.due(label)
+        if how:
+            self.met[how, label] += 1
+        if how == "kill before":
+            self._kill(command)
+        elif how == "fail before":
+            raise failure(f"no answer to {label}")
+        elif how == "pause before":
+            command.fault.meanwhile()
+        result = call()
+        if how == "kill after":
+            self._kill(command)
+        elif how == "lost":
+            return lost()
+        elif how == "fail after":
+            raise failure(f"no answer to {label}, which was done")
+        elif how == "pause after":
+            command.fault.meanwhile()
+        return result
+
+    def _kill(self, command: Running) -> None:
+        command.dead = True
+        raise Killed
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for module in (ahead, publication, query, files, ledger, commits):
+            patch.setattr(module, "ThreadPoolExecutor", AtOnce)
+        patch.setattr(lease, "BEAT_S", 1000.0)  # no beat, and every other lease looks as if its holder were dead
+        for name in ("get", "get_range", "get_tail"):
+            patch.setattr(LocalStore, name, self._read(getattr(LocalStore, name)))
+        for name in ("put", "put_new", "put_new_file"):
+            patch.setattr(LocalStore, name, self._put(getattr(LocalStore, name), name != "put"))
+        patch.setattr(LocalStore, "list", self._list(LocalStore.list))
+        patch.setattr(LocalStore, "delete", self._delete(LocalStore.delete))
+        delta = {"create_write_transaction": "delta", "vacuum": "vacuum", "__init__": "open", "create_checkpoint": "checkpoint"}
+        for name, label in delta.items():
+            patch.setattr(DeltaTable, name, self._of_delta(getattr(DeltaTable, name), label))
+        patch.setattr(DeltaTable, "create", self._of_delta(DeltaTable.create, "create"))
+
+    def _archive(self, store: LocalStore) -> SmallArchive | None:
+        return next((archive for archive in self.archives if store.root == str(archive.root)), None)
+
+    def _read(self, real: Callable) -> Callable:
+        def read(store: LocalStore, key: str, *args: Any, **options: Any) -> Any:
+            def call() -> Any:
+                archive = self._archive(store)
+                why = archive.unreadable.get(key) if archive else None
+                if why:
+                    raise (Archived if why == "archived" else Refused)(key)
+                return real(store, key, *args, **options)
+
+            return self.request("read", call, call, Unreachable)
+
+        return read
+
+    def _list(self, real: Callable) -> Callable:
+        def listed(store: LocalStore, prefix: str = "", start_after: str | None = None) -> Iterator[Object]:
+            def call() -> list[Object]:
+                found, archive = list(real(store, prefix, start_after)), self._archive(store)
+                return [each._replace(stamp=str(archive.stamps[each.key])) for each in found] if archive else found
+
+            yield from self.request("listing" if self._archive(store) else "list", call, call, Unreachable)
+
+        return listed
+
+    def _put(self, real: Callable, new: bool) -> Callable:
+        def put(store: LocalStore, key: str, what: Any) -> Any:
+            label = next((label for part, label in PUTS.items() if part in key), "data")
+
+            def call() -> Any:
+                made = real(store, key, what)
+                if made and label == "data":
+                    self._clock.date(Path(store.root, key))
+                    if self._commands:
+                        self._commands[-1].written.append(key)
+                if made and new:
+                    self.wrote(key)
+                return made
+
+            return self.request(label, call, lambda: False if new else None, Unreachable)
+
+        return put
+
+    def _delete(self, real: Callable) -> Callable:
+        def deleted(store: LocalStore, key: str) -> None:
+            self.request("delete", lambda: real(store, key), lambda: None, Unreachable)
+
+        return deleted
+
+    def _of_delta(self, real: Callable, label: str) -> Callable:
+        def lost() -> Any:
+            if label == "delta":
+                raise CommitFailedError("a commit of this version is there")
+            raise OSError("no answer")
+
+        def asked(*args: Any, **options: Any) -> Any:
+            return self.request(label, lambda: real(*args, **options), lost, OSError)
+
+        return asked

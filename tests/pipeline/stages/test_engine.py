@@ -1,0 +1,116 @@
+import time
+
+import pytest
+import ray
+
+from pipeline.decode.config import DecodeConfig
+from pipeline.input.config import SourceConfig
+from pipeline.stages import dataset, engine
+from pipeline.stages.cluster import Resources
+from pipeline.stages.config import StageConfig
+from pipeline.stages.engine import RayEngine
+from pipeline.state.ledger import Ledger
+from pipeline.state.scoring_config import ScoringConfig
+from schemas.envelope import WorkItem, items_in
+from schemas.outcome import Outcome
+
+
+@pytest.fixture
+def stage_config(tmp_path):
+    scoring = ScoringConfig(
+        model="m", model_digest="d", source=SourceConfig(input_uri=""), decode=DecodeConfig(height=8, width=8)
+    )
+    return StageConfig(Ledger(str(tmp_path / "out"), "r"), 0, scoring, "", "")
+
+
+@pytest.fixture
+def started(ray_runs):
+    found = RayEngine(None, Resources(scorer_cpus=0.5, read_cpus=0.25, commit_cpus=0.25), "cpu")  # two tasks read on one core
+    found.start()
+    return found
+
+
+@pytest.fixture
+def stages(monkeypatch, tmp_path):
+    """Stages that only pass outcomes on. Unit 0 is a slow stream: it lasts until `release` exists, a minute at most. Each
+    scorer leaves a file."""
+    release, made = tmp_path / "release", tmp_path / "made"
+    made.mkdir()
+
+    def read(items, config):
+        for item in items_in(items):
+            until = time.monotonic() + 60
+            while item.number == 0 and not release.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            yield Outcome(item.number, 0, message=None if release.exists() or item.number else "it held others back").table()
+
+    class Scorer:
+        CALLS = 2
+
+        def __init__(self, config):
+            (made / str(time.time_ns())).touch()
+
+        def __call__(self, row):
+            return row
+
+    monkeypatch.setattr(dataset, "read_and_decode", read)
+    monkeypatch.setattr(dataset, "ScoreStage", Scorer)
+    monkeypatch.setattr(dataset, "commit", lambda row, config: row)
+    return release, made
+
+
+def test_one_pool_serves_all_windows_and_a_slow_stream_holds_none_back(started, stages, stage_config):
+    release, made = stages
+    listed = []
+
+    def windows():
+        for first in range(0, 40, 10):
+            listed.append(first)
+            yield from (WorkItem(number) for number in range(first, first + 10))
+
+    found = []
+    for outcome in started.stream(windows(), stage_config):
+        found.append(outcome)
+        if len(found) == 39:
+            release.touch()
+    assert sorted(outcome.number for outcome in found) == list(range(40))
+    assert found[-1] == Outcome(0, 0), "units of later windows waited for the slow stream"
+    assert listed == [0, 10, 20, 30]
+    assert len(list(made.iterdir())) == 1
+
+
+def test_what_the_listing_raises_ends_the_stream(started, stages, stage_config):
+    def items():
+        yield WorkItem(1)
+        raise KeyError("the lease is gone")
+
+    with pytest.raises(KeyError, match="the lease is gone"):
+        list(started.stream(items(), stage_config))
+
+
+def test_mapped_tasks_ask_for_memory(started):
+    def assigned(_):
+        return ray.get_runtime_context().get_assigned_resources().get("memory", 0)
+
+    assert list(started.map(assigned, [0, 1])) == [0, 0]
+    assert list(started.map(assigned, [0, 1], memory_bytes=64 << 20)) == [64 << 20] * 2
+
+
+def test_a_task_that_fits_on_no_node_says_so_and_runs_alone(started, capsys):
+    largest = max(int(node["Resources"].get("memory", 0)) for node in ray.nodes())
+    capsys.readouterr()
+
+    def assigned(_):
+        return ray.get_runtime_context().get_assigned_resources()["memory"]
+
+    assert list(started.map(assigned, [1, 2, 3], memory_bytes=largest + engine.GIB)) == [largest] * 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "GiB of memory, and the largest node has" in line
+
+
+def test_a_task_raises_its_own_error(started):
+    def fail(job):
+        raise KeyError(job)
+
+    with pytest.raises(KeyError, match="seven"):
+        list(started.map(fail, ["seven"]))

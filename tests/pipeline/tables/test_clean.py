@@ -1,0 +1,69 @@
+"""Cleaning beside commits of other programs, and of tables that lay idle."""
+
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tiny_publications import publish_images, set_clock, write_images
+
+from pipeline.state.publications import Publications
+from pipeline.storage.objects import Gone
+from pipeline.tables import clean as module
+from pipeline.tables.changes import commit_files
+from pipeline.tables.clean import clean
+from pipeline.tables.delta import open_table
+from pipeline.tables.files import data_files
+from pipeline.tables.query import open_tables
+
+
+@pytest.fixture
+def output(tmp_path):
+    return str(tmp_path)
+
+
+@pytest.fixture
+def days_ago(monkeypatch, tmp_path):
+    """Makes it a moment in the past; the logs that are there become as old."""
+
+    def go(days):
+        set_clock(monkeypatch, datetime.now(UTC) - timedelta(days=days), module)
+
+    return go
+
+
+def age_logs(tmp_path, days):
+    for path in tmp_path.glob("*/_delta_log/*"):
+        at = path.stat().st_mtime - days * 86_400
+        os.utime(path, (at, at))
+
+
+def images(output):
+    with open_tables(output).answer("select image_id from scores order by all") as answer:
+        return [image for (image,) in answer.fetchall()]
+
+
+def test_readers_keep_rows_whose_files_another_program_replaced_long_ago(output, days_ago, tmp_path):
+    days_ago(100)
+    publish_images(output, "one", ["a", "b"])
+    table = open_table(output, "scores")
+    commit_files(table, write_images(output, "scores", "one", ["a", "b"]), tuple(data_files(table)), None)
+    age_logs(tmp_path, 100)
+    days_ago(0)
+    assert clean(output)["files of scores"] == 1
+    assert images(output) == ["a", "b"]
+    publish_images(output, "two", ["c"])
+    assert images(output) == ["c"]
+
+
+def test_a_version_stays_readable_that_was_the_newest_within_the_retention(output, days_ago, tmp_path):
+    for days in (200, 100, 1):
+        days_ago(days)
+        publish_images(output, f"unit-{days}", ["a"])
+    age_logs(tmp_path, 95)
+    days_ago(0)
+    clean(output)
+    versions = [Publications(output).seal(number).versions["scores"] for number in (1, 2, 3)]
+    with pytest.raises(Gone, match="version .* of the table scores .* is not any more"):
+        open_table(output, "scores", versions[0])
+    for version in versions[1:]:
+        assert len(data_files(open_table(output, "scores", version))) == 1
