@@ -1,6 +1,6 @@
 """The inventory: the fold of a ledger's sealed slices and nothing else, kept so that planning need not read all slices again.
 
-<ledger>/inventory/bases/999987-000012.json   what is folded: a `Base`, named by the last entry that is in it, put if absent
+<ledger>/inventory/bases/9999/999987-000012.json   what is folded: a `Base`, named by its last entry, put if absent
 <ledger>/inventory/files/<time>-<random>.parquet   its rows, schemas/inventory.py
 
 A base is never wrong, only old: whoever reads an older one reads more slices as they are. So a fold may be repeated, or

@@ -1,7 +1,7 @@
 """Where a ledger keeps its state: all that was ever done for one model name in one output, as objects under
 `<output>/_flowscore/ledgers/<model>/`, each written once.
 
-entries/999987-000012.json               the one sequence: created, slice, promotion, rekey (pipeline/state/entries.py)
+entries/9999/999987-000012.json          the one sequence: created, slice, promotion, rekey (pipeline/state/entries.py)
 parts/<random name>/objects.parquet      what a slice entry names: its objects in key order, schemas/inventory.py
 parts/<random name>/units.parquet        and its work units, schemas/plan.py
 artifacts/<digest>/                      the models that score here, copied at promotion

@@ -1,7 +1,8 @@
 """Numbered objects that are never overwritten: each number belongs to whoever puts its object first.
 
-A key begins with the number counted down from LAST, so that a listing shows the newest object first: the newest number is
-found by one request after any number of nights. The number itself follows, for people: `999987-000012.json`.
+A key begins with the number counted down from LAST, so that a listing shows the newest object first: one request finds the
+newest number after any number of nights. The number itself follows, for people: `9999/999987-000012.json`. A folder holds a
+hundred of them, since a local disk lists a folder as a whole.
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,19 @@ from itertools import takewhile
 from pipeline.storage.store import Store
 
 LAST = 999_999
+IN_A_FOLDER = 100
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """The objects `<prefix>/<LAST - n>-<n>.json`, n = 1, 2, ..."""
+    """The objects `<prefix>/<folder>/<LAST - n>-<n>.json`, n = 1, 2, ..."""
 
     store: Store
     prefix: str
 
     def key(self, number: int) -> str:
-        return f"{self.prefix}/{LAST - number:06d}-{number:06d}.json"
+        down = LAST - number
+        return f"{self.prefix}/{down // IN_A_FOLDER:04d}/{down:06d}-{number:06d}.json"
 
     def newest(self) -> int:
         """The highest number that exists; 0 without any."""

@@ -61,17 +61,18 @@ def load_newest(table: DeltaTable) -> None:
         table.update_incremental()
 
 
-def open_or_create(output_uri: str, name: str, schema: pa.Schema | None) -> DeltaTable:
+def open_or_create(output_uri: str, name: str, schema: pa.Schema | None, loaded: DeltaTable | None = None) -> DeltaTable:
     """The table, created or widened to have every column of `schema`; no column is ever removed.
 
     Args:
         schema: None asks for no more columns than the table has.
+        loaded: the table's newest version, if it is loaded already.
 
     Raises:
         TableConflict: the table has other partitions, another type for a column, or a newer schema version.
         Denied, Unreachable: call it again.
     """
-    table = open_table(output_uri, name)
+    table = open_table(output_uri, name) if loaded is None else loaded
     with named():
         return _created_and_widened(table, output_uri, name, TABLES[name].SCHEMA if schema is None else schema)
 

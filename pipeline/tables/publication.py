@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -43,6 +44,8 @@ STEPS = (
 moment and never in neither: readers take `errors` without the images that are in `scores`."""
 
 Opened = Mapping[str, DeltaTable | None]
+Handles = dict[str, DeltaTable | None]
+"""Tables that are loaded: to bring one up to date costs less than to load it again, above all one of many files."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,27 @@ def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None]) ->
         prepare: decides by the newest seal and tables, and writes data files. It is called again when another driver of the
             same ledger has published meanwhile, or a file that it removes is gone.
     """
+    handles: Handles = {}
     while True:
         base = settled(output_uri)
-        draft = prepare(base, {name: open_table(output_uri, name) for name in TABLES})
+        for name in TABLES:
+            _loaded(output_uri, name, handles)
+        draft = prepare(base, handles)
         if draft is None:
             return None
-        seal = _put(output_uri, draft)
+        seal = _put(output_uri, draft, handles)
         if seal is not None:
             return seal
+
+
+def _loaded(output_uri: str, name: str, handles: Handles) -> DeltaTable | None:
+    """The newest version of a table; None when there is none."""
+    table = handles.get(name)
+    if table is None:
+        table = handles[name] = open_table(output_uri, name)
+    else:
+        retry(partial(load_newest, table))
+    return table
 
 
 def settled(output_uri: str) -> Seal:
@@ -92,13 +108,13 @@ def settled(output_uri: str) -> Seal:
         complete(output_uri, manifest)
 
 
-def _put(output_uri: str, draft: Draft) -> Seal | None:
+def _put(output_uri: str, draft: Draft, handles: Handles) -> Seal | None:
     """Put the draft's manifest as soon as its number is free, and complete it. None: decide anew."""
     publications, attempt = Publications(output_uri), uuid.uuid4().hex
     while True:
         base = settled(output_uri)
         mine, then = base.closed(draft.model), draft.base.closed(draft.model)
-        if mine.publication != then.publication or not _fits(output_uri, draft.changes):
+        if mine.publication != then.publication or not _fits(output_uri, draft.changes, handles):
             return None
         number = base.number + 1
         manifest = Manifest(
@@ -114,13 +130,13 @@ def _put(output_uri: str, draft: Draft) -> Seal | None:
         )
         put = publications.manifests.put_new(manifest.number, manifest.text())
         if put or publications.manifest(manifest.number).attempt == attempt:
-            return complete(output_uri, manifest)
+            return complete(output_uri, manifest, handles)
 
 
-def _fits(output_uri: str, changes: Mapping[str, Change]) -> bool:
+def _fits(output_uri: str, changes: Mapping[str, Change], handles: Handles) -> bool:
     """Whether every file to be removed is active in the newest table. Raises StorageError if one to be added is missing."""
     for name, change in changes.items():
-        if change.remove and not {file.path for file in change.remove} <= active_paths(open_table(output_uri, name)):
+        if change.remove and not {file.path for file in change.remove} <= active_paths(_loaded(output_uri, name, handles)):
             return False
     store = open_store(output_uri)
     added = [(f"{name}/{file.path}", file.size) for name, change in changes.items() for file in change.add]
@@ -131,8 +147,9 @@ def _fits(output_uri: str, changes: Mapping[str, Change]) -> bool:
     return True
 
 
-def complete(output_uri: str, manifest: Manifest) -> Seal:
+def complete(output_uri: str, manifest: Manifest, handles: Handles | None = None) -> Seal:
     """Do what is left of a manifest and seal it; anybody may, any number of times."""
+    handles = {} if handles is None else handles
     publications = Publications(output_uri)
     before = publications.seal(manifest.number - 1) if manifest.number > 1 else Seal()
     versions = dict(before.versions)
@@ -143,7 +160,7 @@ def complete(output_uri: str, manifest: Manifest) -> Seal:
         elif what == "remove":
             change = Change(remove=change.remove)
         application = REMOVALS if what == "remove" else TRANSACTIONS
-        version = _changed(output_uri, name, change, manifest, application, before.versions.get(name))
+        version = _changed(output_uri, name, change, manifest, application, before.versions.get(name), handles)
         if version is not None:
             versions[name] = version
     closed = before.closed(manifest.model).after(manifest)
@@ -155,23 +172,18 @@ def complete(output_uri: str, manifest: Manifest) -> Seal:
 
 
 def _changed(
-    output_uri: str, name: str, change: Change, manifest: Manifest, application: str, sealed: int | None
+    output_uri: str, name: str, change: Change, manifest: Manifest, application: str, sealed: int | None, handles: Handles
 ) -> int | None:
     """The version of the table that has the change; None without a table. sealed: its version in the seal before."""
     if not change.add and not change.remove:
-        table = open_table(output_uri, name)
+        table = _loaded(output_uri, name, handles)
         return None if table is None else table.version()
-    opened: DeltaTable | None = None
+    schema = schema_of(change)
     wait_s = FIRST_WAIT_S
     while True:
 
         def attempt() -> int:
-            nonlocal opened
-            if opened is None:
-                opened = open_or_create(output_uri, name, schema_of(change))
-            else:
-                load_newest(opened)
-            table = opened
+            table = handles[name] = open_or_create(output_uri, name, schema, _loaded(output_uri, name, handles))
             if committed_number(table, application) >= manifest.number:
                 return table.version()
             if change.remove and (missing := {file.path for file in change.remove} - active_paths(table)):

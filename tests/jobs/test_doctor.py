@@ -1,9 +1,17 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from fake_run import DIGEST, MODEL, failed, publish, published, scored, write_slice
+
 from jobs import doctor
+from pipeline.state.entries import read_slice
+from pipeline.state.ledger import Ledger
+from pipeline.state.publications import Publications
+from pipeline.state.tally import add_up
 from pipeline.storage.store import open_store
+from pipeline.tables.publication import settled
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,16 +70,42 @@ def test_a_missing_model_fails_with_2():
     assert "fail model" in ended.stdout and "Traceback" not in ended.stderr
 
 
-def test_an_open_run_is_reported_until_it_is_published(tmp_path):
-    store = open_store(str(tmp_path))
-    prefix = "_flowscore/runs/night"
-    store.put(f"{prefix}/config.json", b"{}")
-    store.put(f"{prefix}/slices/000000.parquet", b"")
-    store.put(f"{prefix}/lease/000001.json", b'{"host": "plant-7", "pid": 12}')
-    (finding,) = findings(doctor.runs, str(tmp_path))
-    assert finding.level == "warn" and "slice 0 not published" in finding.text and "plant-7" in finding.text
-    store.put(f"{prefix}/published/000000.json", b"{}")
-    assert [finding.level for finding in findings(doctor.runs, str(tmp_path))] == ["ok"]
+def state(output, level=None):
+    return [finding for finding in findings(doctor.state, str(output)) if level in (None, finding.level)]
+
+
+def test_slices_that_wait_are_reported_until_they_are_published(tmp_path):
+    number = write_slice(tmp_path, [("2026-01-05", [scored("a", 1.0), failed("b")])], skip=(0,))
+    ledger = Ledger(str(tmp_path), MODEL)
+    ledger.store.put(f"{ledger.prefix}/lease/000001.json", b'{"host": "plant-7", "pid": 12}')
+    (waiting,) = state(tmp_path, "warn")
+    assert f"slice {number} has work units that are not scored" in waiting.text and "plant-7" in waiting.text
+    other = write_slice(tmp_path, [("2026-01-06", [scored("c", 1.0), failed("d")])])
+    add_up(ledger, other, read_slice(ledger, other))
+    held = state(tmp_path, "warn")[1]
+    assert f"slice {other} is scored and not published: 1 scored, errors: 1 truncated" in held.text
+    assert f"--slice {other} --accept-errors" in held.fix
+    publish(tmp_path, other)
+    assert len(state(tmp_path, "warn")) == 1
+    model = next(finding for finding in state(tmp_path) if finding.subject == "model")
+    assert f"published up to slice {other}, last day 2026-01-06; scored by {DIGEST[:12]} from entry 2" in model.text
+
+
+def test_a_publication_that_was_stopped_is_reported_until_somebody_completes_it(tmp_path):
+    published(tmp_path, [("2026-01-05", [scored("a", 1.0)])])
+    publications = Publications(str(tmp_path))
+    manifest = publications.manifest(1)
+    stopped = replace(manifest, number=2, kind="compaction", slice=None, changes={})
+    publications.manifests.put_new(2, stopped.text())
+    (finding,) = state(tmp_path, "warn")
+    assert "publication 2 is written and not complete" in finding.text
+    settled(str(tmp_path))
+    assert state(tmp_path, "warn") == []
+
+
+def test_state_of_another_layout_is_refused_in_one_line(tmp_path):
+    open_store(str(tmp_path)).put("_flowscore/runs/night/config.json", b"{}")
+    assert "Choose another --output" in state(tmp_path, "fail")[0].text
 
 
 def test_tables_tell_their_protocol_and_retention(tmp_path):

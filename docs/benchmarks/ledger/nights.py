@@ -2,8 +2,9 @@
 
     python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20]
 
-Prints, as means of 100 nights each: seconds of processor, requests of our store (without those of the Delta library) and memory of
-the driver; then what a compaction merged, the files of each table, and the time of a reader's first query in a fresh process.
+Prints, as means of 100 nights each: seconds of processor, requests of our store (without those of the Delta library) and
+memory of the driver; then what a compaction merged, the files of each table, and the time of a reader's first query in a fresh
+process.
 """
 
 import argparse

@@ -16,4 +16,4 @@ def test_the_newest_is_listed_first_and_numbers_are_never_taken_twice(tmp_path):
 
 
 def test_a_key_shows_its_number_to_people():
-    assert Numbered(None, "published").key(12) == f"published/{LAST - 12}-000012.json"
+    assert Numbered(None, "published").key(12) == f"published/9999/{LAST - 12}-000012.json"
