@@ -69,6 +69,7 @@ class Commands:
         promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
         if promotes or not self.digests[model]:
             self.digests[model] += 1
+        self.scored.add((model, number))  # also if it is killed: at the end its open slices are finished
         run = self.scoring_run(model, number)
         if run.retry_errors:
             self.retried.add(model)
@@ -76,7 +77,6 @@ class Commands:
         result = score_archive(run, self.engine)
         if disturbed == self.disturbed:
             checks.check_archive_known(run.ledger, archive, run.source.identity_base)
-        self.scored.add((model, number))
         return f"{model} of {archive.root.name} {'with a new model ' if promotes else ''}{summary(result)}"
 
     def scoring_run(self, model: str, number: int, last: bool = False) -> ScoringRun:

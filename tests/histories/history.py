@@ -47,9 +47,11 @@ class History(Commands):
         if deed in (self.change, self.optimise, self.check_readers):
             deed()
         else:
-            if deed == self.score and self.random.random() < 0.7:
+            if deed == self.score and self.random.random() < 0.8:
                 self.change()
-            self.step(deed, self.fault() if self.random.random() < 0.7 else None)
+                self.step(deed, self.at_put() if self.random.random() < 0.5 else self.fault())
+            else:
+                self.step(deed, self.fault() if self.random.random() < 0.5 else None)
 
     def fault(self) -> Fault:
         if self.random.random() < 0.35:
@@ -58,6 +60,11 @@ class History(Commands):
         target = self.random.choice(TARGETS) if self.random.random() < 0.6 else None
         nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(300 ** self.random.random())
         return Fault(how, nth, target, lambda: self.meanwhile(*self._some()))
+
+    def at_put(self) -> Fault:
+        """A kill beside a put that decides something, or its lost answer."""
+        target = self.random.choice(("manifest", "seal", "entry", "commit", "tally", "delta"))
+        return Fault(self.random.choice(("kill before", "kill after", "lost")), self.random.choice((0, 0, 1)), target)
 
     def race(self) -> Fault:
         """Two drivers plan at once, by listings of which one is older."""
