@@ -29,10 +29,13 @@ def marking_model(tmp_path_factory):
     """A CS-Flow, trained for one epoch, that finds regions."""
     folder = tmp_path_factory.mktemp("model")
     write_files(folder / "good", {f"{i:03d}.png": encoded(7 * i + 1) for i in range(40)})
+    # A small flow: every output gets a copy of the model, and the S3 server has its objects in memory.
+    (folder / "small.yaml").write_text("hyperparameters: {hidden: 16, whiten_dims: 32, kernels: [3]}")
     command(
         *("train", "--detector", "csflow", "--input", folder / "good", "--model-out", folder / "plain"),
         *("--backbone", "mobilenetv1_100", "--weights", "none", "--image-size", "64", "--epochs", "1"),
         *("--calibration-share", "0", "--selection-share", "0", "--device", "cpu", "--name", "tiny", "--seed", "0"),
+        *("--config", folder / "small.yaml"),
     )
     return str(with_threshold(folder / "plain", folder / "model", MAP_THRESHOLD))
 

@@ -113,6 +113,12 @@ class Laboratory:
                 store.put(key, body)
         return output
 
+    def forget(self, output: str) -> None:
+        """Delete an output: the S3 server has its objects in memory."""
+        store = open_store(output)
+        for entry in list(store.list()):
+            store.delete(entry.key)
+
     def _uninterrupted(self, scenario: str) -> Whole:
         output = self.new_output(scenario, f"whole-{scenario}")
         requests = self._must_end_well(scenario, output)

@@ -13,6 +13,8 @@ def chosen(laboratory, pytestconfig):
 @pytest.mark.slow
 def test_the_same_command_again_makes_it_whole(point_number, chosen, laboratory, record):
     point = chosen[point_number]
-    outcome = laboratory.experiment(laboratory.new_output(point.scenario, f"p{point_number:05d}"), point)
+    output = laboratory.new_output(point.scenario, f"p{point_number:05d}")
+    outcome = laboratory.experiment(output, point)
+    laboratory.forget(output)
     record(point_number, point, outcome)
     assert not outcome.faults, f"{point}: " + "\n".join(outcome.faults)

@@ -61,6 +61,9 @@ public addr = 127.0.0.1
 rgw data = $1/rgw
 rgw frontends = beast endpoint=127.0.0.1:$2 tcp_nodelay=1
 rgw run sync thread = false
+rgw gc obj min wait = 5
+rgw gc processor period = 10
+rgw gc processor max time = 10
 EOF
 }
 

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -92,4 +93,6 @@ def test_a_supply_that_is_left_early_ends_its_thread_and_actor(ray_runs):
     given._thread.join(timeout=60)
     assert not given._thread.is_alive()
     with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(given.handover.take.remote(0))
+        for _ in range(600):  # Ray kills it in its own time
+            ray.get(given.handover.take.remote(0))
+            time.sleep(0.1)
