@@ -122,10 +122,5 @@ def outlines_in(table: pa.Table) -> Iterator[UnitOutline]:
     return (UnitOutline(**row) for row in table.select(UnitOutline._fields).to_pylist())
 
 
-def objects_in(table: pa.Table) -> Iterator[PlannedObject]:
-    """The objects of all units, in order, of a table that holds at least the column `objects`."""
-    return (entry for objects in table["objects"].to_pylist() for entry in _objects(objects))
-
-
 def _objects(cells: list[dict[str, Any]]) -> tuple[PlannedObject, ...]:
     return tuple(PlannedObject(**cell) for cell in cells)

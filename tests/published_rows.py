@@ -14,6 +14,7 @@ from pipeline.state.entries import Created, Slice, SlicePart, read_head
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change
 from pipeline.state.scoring_config import ScoringConfig
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import score_schema
 from pipeline.tables.publication import Draft, publish
 from pipeline.tables.writer import PartitionWriter
@@ -54,7 +55,7 @@ def publish_rows(ledger: Ledger, input_uri: str, rows: list[Row], date: str = "2
         partition = {"model": ledger.model, "period": period(date)}
         with PartitionWriter(ledger.store, "scores", schema, partition, "rows", Path(folder)) as writer:
             writer.write(table.sort_by(SORTED))
-    change = Change(tuple(writer.files), (), schema.serialize().to_pybytes().hex())
+    change = Change(tuple(writer.files), (), schema_text(schema))
     publish(ledger.output_uri, lambda seal, _: Draft(seal, ledger.model, "slice", {"scores": change}, number))
     return number
 

@@ -10,6 +10,7 @@ import pytest
 from pipeline.state.publications import Change, DataFile
 from pipeline.storage.store import open_store
 from pipeline.tables import changes, publication
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import TABLES, open_table
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, publish
@@ -48,7 +49,7 @@ def publish_images(output: str, unit: str, images: list[str]) -> None:
     def prepare(seal, opened):
         files = {name: write_images(output, name, unit, images) for name in ("maps", "scores")}
         remove = {"maps": (), "scores": tuple(data_files(open_table(output, "scores")))}
-        columns = {name: TABLES[name].SCHEMA.serialize().to_pybytes().hex() for name in files}
+        columns = {name: schema_text(TABLES[name].SCHEMA) for name in files}
         made = {name: Change(files[name], remove[name], columns[name]) for name in files}
         return Draft(seal, "tiles", "slice", made, seal.number + 1)
 

@@ -1,7 +1,7 @@
 """Reads a slice's commits back, in the order of its units, and checks that nothing is missing."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -34,20 +34,16 @@ class Commit(NamedTuple):
     rows: pa.Table
 
 
-def read_commits(
-    ledger: Ledger, slice_number: int, first: int, end: int, wanted: Callable[[UnitOutline], bool] = lambda unit: True
-) -> Iterator[Commit]:
-    """Every commit of the wanted units first <= number < end, each by one GET, a few read ahead.
+def read_commits(ledger: Ledger, slice_number: int, first: int, end: int) -> Iterator[Commit]:
+    """Every commit of the units first <= number < end, each by one GET, a few read ahead.
 
     Raises:
         IncompleteSlice: at the first unit of which something is missing.
     """
-    units = [unit for unit in slices.outlines(ledger, slice_number, first, end) if wanted(unit)]
-    numbers = {unit.number for unit in units}
-    listed = ((number, entry) for number, _, entry in ledger.commits(slice_number, first, end) if number in numbers)
+    listed = ((number, entry) for number, _, entry in ledger.commits(slice_number, first, end))
     store = ledger.store
     by_number = groupby(threads_ahead(lambda named: _read(store, *named), listed, READ_AHEAD), key=lambda commit: commit.number)
-    for unit in units:
+    for unit in slices.outlines(ledger, slice_number, first, end):
         number, parts = next(by_number, (None, iter(())))
         rows, ended = 0, False
         for expected, commit in enumerate(parts):
@@ -56,10 +52,15 @@ def read_commits(
             rows, ended = rows + commit.rows.num_rows, commit.footer.next_offset is None
             yield commit
         if not ended or unit.images not in (None, rows):
-            raise IncompleteSlice(
-                f"work unit {unit.number} of slice {slice_number} must be committed whole before it is published; "
-                f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
-            )
+            raise not_whole(slice_number, unit, rows)
+
+
+def not_whole(slice_number: int, unit: UnitOutline, rows: int) -> IncompleteSlice:
+    """The error for a unit of which only so many rows are committed."""
+    return IncompleteSlice(
+        f"work unit {unit.number} of slice {slice_number} must be committed whole before it is published; "
+        f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
+    )
 
 
 def _read(store: Store, number: int, entry: Object) -> Commit:

@@ -4,6 +4,7 @@ Who wants to add an entry reads the last number k first, decides on what he sees
 number decides anew. So a slice never has a digest that a promotion before it has replaced.
 """
 
+import contextlib
 import functools
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pipeline.input.identity import Mode
 from pipeline.state.faults import StateError
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.objects import Gone
 from schemas.days import is_day
 
 LAYOUT = 1
@@ -160,7 +162,9 @@ def read_entry(ledger: Ledger, number: int) -> Created | Promotion | Rekey | Sli
 @functools.lru_cache(maxsize=64)
 def read_slice(ledger: Ledger, number: int) -> Slice:
     """The sealed slice of that number. Raises NoSuchSlice."""
-    entry = read_entry(ledger, number) if 0 < number <= ledger.entries.newest() else None
+    entry = None
+    with contextlib.suppress(Gone):
+        entry = read_entry(ledger, number)
     if not isinstance(entry, Slice):
         raise NoSuchSlice(f"slice must be one of model {ledger.model}; got {number}. `flowscore doctor --output` lists them")
     return entry

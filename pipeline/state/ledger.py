@@ -21,7 +21,7 @@ from itertools import islice
 
 from pipeline.state.faults import StateError
 from pipeline.state.numbered import Numbered
-from pipeline.storage.objects import Object
+from pipeline.storage.objects import Object, folders
 from pipeline.storage.store import Store, open_store
 
 LEDGERS = "_flowscore/ledgers/"
@@ -115,11 +115,4 @@ def ledgers(output_uri: str) -> list[Ledger]:
             f"output must hold state of this version of flowscore; got {output_uri} with {EARLIER_LAYOUT}, the state of an "
             "earlier one. Choose another --output"
         )
-    found: list[str] = []
-    start_after = None
-    while True:
-        entry = next(iter(store.list(LEDGERS, start_after=start_after)), None)
-        if entry is None:
-            return [Ledger(output_uri, model) for model in found]
-        found.append(entry.key[len(LEDGERS) :].split("/", 1)[0])
-        start_after = f"{LEDGERS}{found[-1]}/\U0010ffff"
+    return [Ledger(output_uri, model) for model in folders(store, LEDGERS)]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.input.archives import UNSUPPORTED
 from pipeline.state import slices
 from pipeline.state.commits import footer_of
-from pipeline.state.committed import IncompleteSlice
+from pipeline.state.committed import not_whole
 from pipeline.state.entries import Slice, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import READING, WRITING, intact
@@ -100,8 +100,8 @@ def count_units(job: TallyJob) -> Counted:
     """One read of the end of every commit, and one more of those that hold errors."""
     ledger = job.ledger
     source_of = [scoring.source for scoring in read_slice(ledger, job.slice).scorings]
-    commits = list(ledger.commits(job.slice, job.first, job.end))
-    read = iter(list(threads_ahead(lambda named: (named[0], named[1], *_read(ledger, named[2])), commits, THREADS)))
+    commits = ledger.commits(job.slice, job.first, job.end)
+    read = threads_ahead(lambda named: (named[0], named[1], *_read(ledger, named[2])), commits, THREADS)
     tally, failed = Tally(), list[Failed]()
     done: dict[int, list[tuple[int, Footer, list[dict]]]] = {}
     for number, part, footer, errors in read:
@@ -111,10 +111,7 @@ def count_units(job: TallyJob) -> Counted:
         rows = sum(footer.scored + footer.errors for _, footer, _ in parts)
         whole = bool(parts) and [part for part, _, _ in parts] == list(range(len(parts))) and parts[-1][1].next_offset is None
         if not whole or unit.images not in (None, rows):
-            raise IncompleteSlice(
-                f"work unit {unit.number} of slice {job.slice} must be committed whole before it is published; "
-                f"{rows:,} of {unit.images or 'its'} images are. Repeat `flowscore score`"
-            )
+            raise not_whole(job.slice, unit, rows)
         errors = [row for _, _, rows_of_part in parts for row in rows_of_part]
         archives = [row["key"] for row in errors if row["error"] == UNSUPPORTED]
         tally = _plus(

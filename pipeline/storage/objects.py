@@ -84,6 +84,15 @@ def listed(store: Lists, key: str) -> Object | None:
     return found if found is not None and found.key == key else None
 
 
+def folders(store: Lists, prefix: str) -> Iterator[str]:
+    """The names of the folders below a prefix that ends in a slash, ascending; one request for each and one more."""
+    start_after = None
+    while entry := next(iter(store.list(prefix, start_after=start_after)), None):
+        name = entry.key[len(prefix) :].split("/", 1)[0]
+        yield name
+        start_after = f"{prefix}{name}/\U0010ffff"
+
+
 def unless_refused(read: Callable[[], Result], store: Lists, key: str, etag: str | None) -> Result:
     """The result of `read`, which requests an object that was listed with `etag`.
 

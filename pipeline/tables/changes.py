@@ -2,6 +2,7 @@
 
 import time
 
+import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
@@ -22,6 +23,16 @@ def committed_number(table: DeltaTable, application: str) -> int:
 def active_paths(table: DeltaTable | None) -> set[str]:
     """Paths of all files of the version that is loaded."""
     return set(table_files(table))
+
+
+def schema_text(schema: pa.Schema) -> str:
+    """How a change names the columns of its files."""
+    return schema.serialize().to_pybytes().hex()
+
+
+def schema_of(change: Change) -> pa.Schema | None:
+    """The columns that the change's files need; None when it only removes files."""
+    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(change.schema))) if change.schema else None
 
 
 def apply_change(table: DeltaTable, change: Change, application: str, publication: int) -> None:

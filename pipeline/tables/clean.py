@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.state.inventory import unreferenced
 from pipeline.state.ledger import Ledger, drop_commits, ledgers
 from pipeline.state.publications import Publications, Seal
+from pipeline.storage.objects import folders
 from pipeline.storage.store import open_store
 from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
 from pipeline.tables.faults import retried
@@ -74,11 +75,4 @@ def _clean_logs(output_uri: str) -> None:
 
 def slices_with_commits(ledger: Ledger) -> list[int]:
     """Numbers of the slices that still have commits, ascending; one request for each."""
-    prefix, found = f"{ledger.prefix}/commits/", list[int]()
-    start_after = None
-    while True:
-        entry = next(iter(ledger.store.list(prefix, start_after=start_after)), None)
-        if entry is None:
-            return found
-        found.append(int(entry.key[len(prefix) :][:6]))
-        start_after = f"{prefix}{found[-1]:06d}/\U0010ffff"
+    return [int(name) for name in folders(ledger.store, f"{ledger.prefix}/commits/")]

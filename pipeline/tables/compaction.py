@@ -5,11 +5,10 @@ rewritten a number of times that grows with the logarithm of its partition.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +20,11 @@ from pipeline.state.publications import Change, DataFile, Publications, Seal
 from pipeline.storage.objects import listed
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import open_store
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import arrow_schema, open_table
 from pipeline.tables.files import data_files
 from pipeline.tables.order import sort_keys
-from pipeline.tables.publication import Draft, Opened, publish
+from pipeline.tables.publication import Draft, MapFunction, Opened, publish
 from pipeline.tables.writer import FILE_BYTES, PartitionWriter
 
 KEPT_REPLACED = timedelta(days=1)
@@ -32,8 +32,6 @@ KEPT_REPLACED = timedelta(days=1)
 
 COMPACTED = ("maps", "regions", "errors", "scores", "lots", "runs")
 OF_SCORES = ("maps", "regions")
-
-MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def compact(ledger: Ledger, map_fn: MapFunction = map) -> dict[str, tuple[int, i
             added = tuple(file for files in map_fn(merge, jobs) for file in files)
             removed = tuple(file for job in jobs for file in job.files)
             if removed:
-                changes[name] = Change(added, removed, arrow_schema(table).serialize().to_pybytes().hex())
+                changes[name] = Change(added, removed, schema_text(arrow_schema(table)))
         done.clear()
         done.update({name: (len(change.remove), len(change.add)) for name, change in changes.items()})
         return Draft(seal, ledger.model, "compaction", changes) if changes else None
@@ -105,8 +103,7 @@ def merge(job: MergeJob) -> list[DataFile]:
         rows = _current(rows, job.kept)
     rows = rows.sort_by(sort_keys(job.table))
     with tempfile.TemporaryDirectory(prefix="flowscore-compact-") as folder:
-        schema = pa.schema([*job.schema])
-        with PartitionWriter(store, job.table, schema, job.files[0].partition, job.stem, Path(folder)) as writer:
+        with PartitionWriter(store, job.table, job.schema, job.files[0].partition, job.stem, Path(folder)) as writer:
             if rows.num_rows:
                 writer.write(_with_columns(rows, writer.schema))
         return writer.files

@@ -1,28 +1,28 @@
 """Publishes: writes ahead what is to change in all tables, changes them one after another, and seals.
 
-The steps and their order are those of the model in tests/ledger_model, whose plainer forms lose or double rows. In short:
-a manifest is put only once the one before it is sealed; whoever finds a manifest without a seal completes it; a table takes a
-manifest exactly once, by its transaction number; losers delete nothing.
+Each step is there because without it some order of the steps of several drivers loses or doubles rows. In short: a manifest is
+put only once the one before it is sealed; whoever finds a manifest without a seal completes it; a table takes a manifest
+exactly once, by its transaction number; losers delete nothing.
 """
 
 import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
-import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.state.publications import Change, Kind, Manifest, Publications, Seal
 from pipeline.storage.objects import StorageError, listed, retry
 from pipeline.storage.store import open_store
-from pipeline.tables.changes import REMOVALS, TRANSACTIONS, active_paths, apply_change, committed_number
+from pipeline.tables.changes import REMOVALS, TRANSACTIONS, active_paths, apply_change, committed_number, schema_of
 from pipeline.tables.delta import TABLES, load_newest, open_or_create, open_table
 from pipeline.tables.foreign import take_back
 
@@ -42,6 +42,9 @@ STEPS = (
 )
 """The order in which a manifest changes the tables. An image that moves from errors to scores, or back, is in both for a
 moment and never in neither: readers take `errors` without the images that are in `scores`."""
+
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Applies a function to the jobs of a publication: `map` in this process, one after another; Ray tasks can do it too."""
 
 Opened = Mapping[str, DeltaTable | None]
 Handles = dict[str, DeltaTable | None]
@@ -167,8 +170,8 @@ def complete(output_uri: str, manifest: Manifest, handles: Handles | None = None
     seal = Seal(
         manifest.number, versions, before.ledgers | {manifest.model: closed}, datetime.now(UTC).isoformat(timespec="seconds")
     )
-    publications.seals.put_new(seal.number, seal.text())
-    return publications.seal(seal.number)
+    put = publications.seals.put_new(seal.number, seal.text())
+    return seal if put else publications.seal(seal.number)
 
 
 def _changed(
@@ -200,8 +203,3 @@ def _changed(
             continue
         if version != -1:
             return version
-
-
-def schema_of(change: Change) -> pa.Schema | None:
-    """The columns that the change's files need; None when it only removes files."""
-    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(change.schema))) if change.schema else None

@@ -1,9 +1,7 @@
 """Publishes one slice whose units are all committed. It can be repeated after a kill at any point, by any driver."""
 
 import json
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,15 +13,13 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Closed, Seal
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
-from pipeline.tables.publication import Draft, Opened, publish
+from pipeline.tables.publication import Draft, MapFunction, Opened, publish
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
 
 TASK_BYTES = 2 << 30
 """Memory that a job of a publication holds at most, with Python and its libraries."""
-
-MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def publish_slice(ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFunction = map) -> Tally:

@@ -5,7 +5,7 @@ values again. Whoever finds the entry without its publication can finish it: wha
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +24,15 @@ from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, DataFile, Seal
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.ranged import open_ranged
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import TableConflict, arrow_schema, check_fits, score_schema
 from pipeline.tables.faults import TablesError
 from pipeline.tables.files import data_files
-from pipeline.tables.publication import Draft, Opened, publish, settled
+from pipeline.tables.publication import Draft, MapFunction, Opened, publish, settled
 from pipeline.tables.writer import PartitionWriter
 from schemas import scores
 
 READ_THREADS = 16
-
-MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class SlicesWait(TablesError, ValueError):
@@ -136,7 +135,7 @@ def _change(ledger: Ledger, head: Head, table: DeltaTable, map_fn: MapFunction) 
         if written is not None:
             add += written
             remove.append(job.file)
-    return Change(tuple(add), tuple(remove), schema.serialize().to_pybytes().hex()), Rekeyed(len(remove), _rows(add))
+    return Change(tuple(add), tuple(remove), schema_text(schema)), Rekeyed(len(remove), _rows(add))
 
 
 def _sources(ledger: Ledger, head: Head) -> tuple[SourceConfig, ...]:

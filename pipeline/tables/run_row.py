@@ -11,6 +11,7 @@ from pipeline.state.attempts import Attempts
 from pipeline.state.entries import Slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change
+from pipeline.tables.changes import schema_text
 from pipeline.tables.writer import PartitionWriter
 from schemas import runs
 from schemas.footer import StageSeconds
@@ -60,7 +61,7 @@ def run_change(
         partition = {"model": ledger.model}
         with PartitionWriter(ledger.store, "runs", runs.SCHEMA, partition, ledger.run_id(number), Path(folder)) as writer:
             writer.write(pa.Table.from_pylist([row], schema=runs.SCHEMA))
-    return Change(tuple(writer.files), schema=runs.SCHEMA.serialize().to_pybytes().hex())
+    return Change(tuple(writer.files), schema=schema_text(runs.SCHEMA))
 
 
 def _rounded(seconds: StageSeconds) -> StageSeconds:

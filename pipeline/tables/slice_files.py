@@ -4,10 +4,9 @@ Files are appended: what the slice brings goes to new files, and only files with
 again without them. `maps` and `regions` only get additions; what they lose goes at a compaction.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -16,16 +15,16 @@ from pipeline.state import slices
 from pipeline.state.entries import Slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change, DataFile
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import TABLES, arrow_schema, check_fits, key_columns, score_schema
 from pipeline.tables.files import active_files
 from pipeline.tables.identities import Bases
+from pipeline.tables.publication import MapFunction
 from pipeline.tables.replaced import PartJob, RewriteJob, ScanJob, Span, find_objects, may_hold, planned_again, rewrite
 from pipeline.tables.slice_rows import WRITTEN, RowsJob, dealt_out, write_rows
 
 REPLACED_IN = ("errors", "scores")
 """Tables that lose the rows of replaced objects."""
-
-MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def slice_changes(files: SliceFiles, opened: Mapping[str, DeltaTable | None], ma
             removed[rewritten.table].append(rewritten.file)
             added[rewritten.table] += rewritten.added
     return {
-        name: Change(tuple(added[name]), tuple(removed[name]), schemas[name].serialize().to_pybytes().hex())
+        name: Change(tuple(added[name]), tuple(removed[name]), schema_text(schemas[name]))
         for name in WRITTEN
         if added[name] or removed[name]
     }

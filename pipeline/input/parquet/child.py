@@ -21,6 +21,7 @@ from pipeline.input.config import SourceConfig
 from pipeline.input.identity import shortened
 from pipeline.input.parquet.exchange import MAX_PIECE_BYTES, Cells, Close, Failed, Open, Opened, Read, Rows, line_of, request_of
 from pipeline.input.parquet_columns import Columns, NoSuchColumn, find_columns
+from pipeline.storage.seekable import Seekable
 
 DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)  # pyarrow raises these for damaged bytes
 GRACE_S = 30.0  # after the parent should have ended it itself
@@ -142,37 +143,21 @@ def _ids(columns: Columns, batch: pa.RecordBatch) -> Iterator[tuple[Cells, bytes
         yield Cells(piece, [None] * len(piece), 0), b""
 
 
-class AskedFile(io.RawIOBase):
+class AskedFile(Seekable):
     """The file as the parent gives it."""
 
     def __init__(self, requests: BinaryIO, responses: BinaryIO, size: int):
-        super().__init__()
-        self._requests, self._responses, self._size, self._position = requests, responses, size, 0
+        super().__init__(size)
+        self._requests, self._responses = requests, responses
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def read(self, length: int | None = -1) -> bytes:
-        end = self._size if length is None or length < 0 else min(self._position + length, self._size)
+    def fetch(self, start: int, end: int) -> bytes:
         pieces = []
-        while self._position < end:
-            wanted = Read(self._position, min(MAX_PIECE_BYTES, end - self._position))
+        for first in range(start, end, MAX_PIECE_BYTES):
+            wanted = Read(first, min(MAX_PIECE_BYTES, end - first))
             self._responses.write(line_of(wanted))
             self._responses.flush()
             body = self._requests.read(wanted.length)
             if len(body) < wanted.length:
                 os._exit(0)  # the parent is gone
             pieces.append(body)
-            self._position += wanted.length
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -14,6 +14,7 @@ from pipeline.state.publications import Change, Publications, Seal
 from pipeline.storage.local import LocalStore
 from pipeline.storage.store import open_store
 from pipeline.tables import foreign, publication
+from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import TABLES, open_table
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, complete, publish, settled
@@ -41,7 +42,7 @@ def _cell(column, name):
 
 
 def change(table, add=(), remove=()):
-    return Change(tuple(add), tuple(remove), TABLES[table].SCHEMA.serialize().to_pybytes().hex())
+    return Change(tuple(add), tuple(remove), schema_text(TABLES[table].SCHEMA))
 
 
 def appending(output, slice_number, names, model="tiles"):
