@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 5.0
 
+MOST_ALONE = 1000
+"""Work units whose workers died that one command scores alone; of more, the fault is hardly an image's."""
+
+Stream = Callable[[Iterable[WorkItem], StageConfig], Iterator[Outcome]]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -31,6 +35,7 @@ class Engine(Protocol):
 
     def start(self) -> object: ...
     def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
+    def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]: ...
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterable[Result]: ...
 
 
@@ -95,15 +100,22 @@ def score_units(
     def wait_out() -> None:
         wait_for_storage(both_answer, patience.outage_s)
 
-    left: list[int] = []
-    for again in (False, True):
-        found: deque[int] = deque()  # filled by the engine's thread
-        items = _open_items(config, scoring, windows, lease, wait_out, found)
-        _score_items(items, config, engine, wait_out, progress, deque() if again else found, on_progress)
-        left = [item.number for item in _open_items(config, scoring, windows, lease, wait_out, deque())]
-        if not left:
-            break
-    return {number: progress.open.get(number, "no commit was written") for number in left}
+    def open_items(found: deque[int]) -> Iterator[WorkItem]:
+        return _open_items(config, scoring, windows, lease, wait_out, found)
+
+    def score(items: Iterator[WorkItem], stream: Stream, found: deque[int]) -> list[WorkItem]:
+        """Returns what is open after it."""
+        _score_items(items, config, engine.start, stream, wait_out, progress, found, on_progress)
+        return list(open_items(deque()))
+
+    found: deque[int] = deque()  # filled by the engine's thread
+    left = score(open_items(found), engine.stream, found)
+    if again := [item for item in left if item.number in progress.open]:
+        left = score(iter(again), engine.stream, deque())
+    if lost := [item for item in left if item.number not in progress.open][:MOST_ALONE]:
+        log.warning("%d work units are without an outcome, since workers died: scoring each alone", len(lost))
+        left = score(iter(lost), engine.alone, deque())
+    return {item.number: progress.open.get(item.number, "its worker died") for item in left}
 
 
 def _open_items(
@@ -141,23 +153,24 @@ def _open_items(
 def _score_items(
     items: Iterator[WorkItem],
     config: StageConfig,
-    engine: Engine,
+    start: Callable[[], object],
+    stream: Stream,
     wait_out: Callable[[], None],
     progress: RunProgress,
     found: deque[int],
     on_progress: OnProgress,
 ) -> None:
-    """One stream of the engine for all items; nothing starts when there are none."""
+    """One stream for all items; nothing starts when there are none."""
 
     def take_found() -> None:
         while found:
             progress.done += found.popleft()
 
     for item in items:
-        engine.start()
+        start()
         take_found()
         on_progress(progress)
-        for outcome in engine.stream(chain([item], items), config):
+        for outcome in stream(chain([item], items), config):
             take_found()
             progress.take(outcome)
             if outcome.message is not None:

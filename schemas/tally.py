@@ -11,8 +11,9 @@ from schemas.footer import StageSeconds
 from schemas.inventory import IDENTITY
 
 VERSION = 1
-MAY_CHANGE = ("gone", "changed", "refused", "archived")
-"""Errors that say nothing about an image, only about one attempt to read its object: such an object is planned again when its
+WORKER_DIED = "worker_died"
+MAY_CHANGE = ("gone", "changed", "refused", "archived", WORKER_DIED)
+"""Errors that say nothing about an image, only about one attempt to read or score it: such an object is planned again when its
 listing changes, and its rows never replace others."""
 
 SCHEMA = pa.schema(

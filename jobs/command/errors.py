@@ -21,6 +21,7 @@ StorageError              pipeline/storage: a request that storage did not fulfi
     Denied                storage refuses; trying again is no use
         Refused           storage refuses one object: a row in `errors`
             Archived      the object must be restored first: a row in `errors`
+    NotRead               an object that is not read, because reading it ends workers: a row in `errors`
     Unreachable           no useful answer after all attempts
     DamagedState          an object of a run's state that is not what was written
 CorruptStream             pipeline/storage: compressed bytes are damaged; the shard is at fault, so it is no StorageError
@@ -47,6 +48,7 @@ StagesError               pipeline/stages
     DeviceMissing         no device, or a GPU where there can be none
     NoCluster             no Ray cluster answers at the address
     NoSessionFolder       no place for Ray's sockets or shared memory
+    WorkersDie            workers end again and again, and no image is at fault; the same command goes on
 TablesError               pipeline/tables
     TableConflict         a table that does not fit the rows to be written
     SliceHeld             more images of a slice failed than the limits allow; it is not published
@@ -66,6 +68,7 @@ from collections import Counter
 from enum import IntEnum
 from typing import Any
 
+from pipeline.stages.faults import WorkersDie
 from pipeline.storage.objects import StorageError, Unreachable
 
 OUR_PACKAGES = {"jobs", "pipeline", "models", "schemas", "__main__"}
@@ -112,7 +115,7 @@ class ErrorShareError(CommandError):
 
 
 class PartialRunError(CommandError):
-    """Some work units are still open because storage could not be reached; the same command goes on. Exit code 5."""
+    """Some work units are still open: storage could not be reached, or workers died; the same command goes on. Exit code 5."""
 
 
 EXIT_CODES: dict[type[Exception], ExitCode] = {
@@ -120,6 +123,7 @@ EXIT_CODES: dict[type[Exception], ExitCode] = {
     ErrorShareError: ExitCode.ERROR_SHARE,
     PartialRunError: ExitCode.PARTIAL,
     Unreachable: ExitCode.PARTIAL,
+    WorkersDie: ExitCode.PARTIAL,
     StorageError: ExitCode.USAGE,
 }
 """The first class that fits decides. Storage that does not answer may answer next time; storage that refuses will not."""

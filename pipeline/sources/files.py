@@ -8,7 +8,7 @@ from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.lost import LOST, lost
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore, Store
 from schemas.plan import DatedObject, PlannedObject, UnitContent
 
 
@@ -34,7 +34,7 @@ def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> 
     yield from map(_content, units.values())
 
 
-def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: ReadStore, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit as one part: one request per image, `read_threads` at a time, pinned to the planned etags."""
 
     def fetch(entry: PlannedObject) -> bytes | Fault:

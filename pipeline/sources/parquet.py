@@ -17,7 +17,7 @@ from pipeline.input.parquet.parser import Unparsable
 from pipeline.input.parquet.shard import Cell, ParquetShard
 from pipeline.input.parquet_columns import NoSuchColumn, row_name
 from pipeline.input.sidecars import describes_others
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore, Store
 from schemas.plan import DatedObject, RowRange, UnitContent
 
 MAX_DEATHS = 3  # of parsers in a unit; the rest of its rows is then listed as lost
@@ -61,7 +61,7 @@ def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> 
         raise misfit
 
 
-def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: ReadStore, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The unit's rows in order, each with its image or a fault; `start.offset` counts rows of the unit.
 
     A unit of known `images` is one part; a stream is cut before `unit_images` or `unit_bytes` would be exceeded. A file that

@@ -11,7 +11,7 @@ from pipeline.input.lost import LOST, lost
 from pipeline.input.names import dataset_key
 from pipeline.input.tar_members import Member, members
 from pipeline.storage.forward import ForwardReader
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore, Store
 from schemas.plan import DatedObject, UnitContent
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def plan(objects: Iterator[DatedObject], config: SourceConfig, store: Store) -> 
         yield UnitContent(source="tar", date=entry.date, objects=(entry.planned,), images=None, size=entry.size)
 
 
-def read(unit: UnitContent, store: Store, config: SourceConfig, start: Start) -> Iterator[Part]:
+def read(unit: UnitContent, store: ReadStore, config: SourceConfig, start: Start) -> Iterator[Part]:
     """The shard from `start` on, in parts of at most `unit_images` members and `unit_bytes` (one image may be larger).
 
     The end of a part depends on the members alone, so that a reader which starts at a `next_offset` gives the same parts

@@ -15,6 +15,9 @@ IDLE_WORKERS_STAY_S = 600
 its next worker spends two or three core seconds on the same imports again: on two cores a fifth of a run's time.
 cluster.yaml and deploy/ set the same on nodes where others start Ray."""
 
+OOM_RETRIES = 3
+"""Of a task that Ray ended because its node ran out of memory; by default it is repeated for ever."""
+
 
 class DeviceMissing(StagesError):
     """The settings name no device, or ask for a GPU on a machine without one, and no cluster could bring one."""
@@ -102,6 +105,7 @@ def start_ray(address: str | None) -> None:
     import ray
 
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))  # read where tasks are submitted, so on any cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if ray.is_initialized():

@@ -9,10 +9,12 @@ from dataclasses import replace
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.stages.cluster import Resources
 from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
+from pipeline.stages.faults import LOOK, WorkersDie
 from pipeline.stages.read import read_and_decode
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.supply import Supply, feed, here
@@ -23,6 +25,12 @@ WAITING_BYTES = (16 << 30) // 3
 """Object store per scorer. Ray Data gives each of the four stages about a quarter: five of the largest units can wait decoded.
 The feed uses nothing of its own quarter, so that 4 GiB are taken at most."""
 
+RETRIES = 3
+"""Of a task whose worker or node died; by default Ray repeats it for ever. For lack of memory: see cluster.start_ray."""
+
+LOST_TASKS = 100
+"""So many tasks may fail for good before the stream ends. Far fewer items than AHEAD_ITEMS: the supply never waits for them."""
+
 
 def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
     """Run the items through read, score and commit, with one pool of scorers. Every field of the resources must be set.
@@ -31,17 +39,27 @@ def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources)
         items: drawn by a thread of its own, at most `supply.AHEAD_ITEMS` ahead of their outcomes. What they raise is
             raised here, at the next outcome.
     Yields:
-        One outcome per finished unit, in any order.
+        One outcome per finished unit, in any order. A unit that ended its worker RETRIES + 1 times has none, and neither have
+        those that were in the same task or waited in the same scorer.
+    Raises:
+        WorkersDie: more than LOST_TASKS tasks ended that way.
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
     config = replace(config, threads=resources.threads)
     supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
     with supply, contextlib.closing(_outcomes(supply, config, resources)) as outcomes:
-        for outcome in outcomes:
-            supply.heard(outcome)
-            yield outcome
+        try:
+            for outcome in outcomes:
+                supply.heard(outcome)
+                yield outcome
+        except RayTaskError:
+            raise
+        except RayError as error:
+            raise WorkersDie(f"workers must survive; more than {LOST_TASKS} tasks of one run ended theirs. {LOOK}") from error
         supply.finish()
+        if not supply.given:
+            raise WorkersDie(f"the task that hands out the work units must survive; it did not. {LOOK}")
 
 
 def _outcomes(supply: Supply, config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
@@ -51,16 +69,17 @@ def _outcomes(supply: Supply, config: StageConfig, resources: Resources) -> Gene
     units = (
         ray.data.from_blocks([pa.table({"feeds": [1]})])
         .map_batches(feed, fn_kwargs={"handover": supply.handover}, num_cpus=0, label_selector=here(), **whole)
-        .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, **whole)
+        .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, max_retries=RETRIES, **whole)
         .map_batches(
             ScoreStage,
             fn_constructor_kwargs={"config": config},
             compute=scorer_pool(resources.scorers),
             num_cpus=resources.scorer_cpus,
             num_gpus=resources.scorer_gpus or None,
+            max_task_retries=RETRIES,
             **one,
         )
-        .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, **whole)
+        .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, max_retries=RETRIES, **whole)
     )
     for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from Outcome.all_in(batch)
@@ -92,8 +111,12 @@ def _configure(scorers: int) -> None:
     context.execution_options = ExecutionOptions(resource_limits=waiting, preserve_order=False)
     # By default half an hour without a finished unit ends the run; a new node or a unit of hanging images may take longer.
     context.execution_no_progress_timeout_s = -1
+    # What a lost task held stays open; the run scores it alone, which finds the image at fault or raises the error again.
+    context.max_errored_blocks = LOST_TASKS
     # The number of units is only known after tar streams are read; a scorer that gets none costs just its start.
     warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
+    # Ray Data has no named parameter for retries yet.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", category=DeprecationWarning)
     for handler in logging.getLogger("ray.data").handlers:  # its log file in Ray's session folder still has everything
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.ERROR)
+            handler.setLevel(logging.CRITICAL)

@@ -4,10 +4,12 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, start_ray
 from pipeline.stages.config import StageConfig
+from pipeline.stages.faults import LOOK, WorkersDie
 from pipeline.storage.ahead import in_order
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
@@ -45,6 +47,13 @@ class RayEngine:
         from pipeline.stages.dataset import stream
 
         return stream(items, config, resources)
+
+    def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
+        """Run items that ended their workers one at a time: see pipeline.stages.alone."""
+        resources = self.start()
+        from pipeline.stages.alone import score_alone
+
+        return score_alone(items, replace(config, threads=resources.threads), resources)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray
@@ -88,10 +97,12 @@ def _what_fits(memory_bytes: int) -> int:
 
 @contextlib.contextmanager
 def _own_errors() -> Iterator[None]:
-    """Raises a task's own error instead of Ray's, whose text adds two tracebacks."""
-    from ray.exceptions import RayTaskError
+    """Raises a task's own error instead of Ray's, whose text adds two tracebacks; WorkersDie when it has none."""
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         yield
     except RayTaskError as error:
         raise error.cause from error
+    except RayError as error:
+        raise WorkersDie(f"a worker must survive its task; {type(error).__name__} again and again. {LOOK}") from error

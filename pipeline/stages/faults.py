@@ -3,3 +3,10 @@
 
 class StagesError(ValueError):
     """Ray cannot run the stages as requested."""
+
+
+LOOK = "Give workers more memory or fewer neighbours (resources), or look into Ray's logs, and repeat the command"
+
+
+class WorkersDie(StagesError):
+    """Workers end before their work does, and no image is at fault; the same command goes on where it stopped."""

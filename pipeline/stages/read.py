@@ -1,7 +1,7 @@
 """First stage: turns work items into decoded units. Runs on CPUs and never imports torch."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pipeline.state.commits import committed_since, members_before
 from pipeline.state.scoring_config import part_id
 from pipeline.storage.ahead import ahead
 from pipeline.storage.objects import StorageError
+from pipeline.storage.store import ReadStore
 from schemas.envelope import DecodedUnit, UnitLabel, WorkItem, items_in
 from schemas.footer import StageSeconds
 from schemas.outcome import Outcome
@@ -42,11 +43,16 @@ def read_and_decode(items: pa.Table, config: StageConfig) -> Iterator[pa.Table]:
         yield unit.table() if isinstance(unit, Outcome) else decoded(unit, config).table()
 
 
-def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Outcome]:
+def read_unit(
+    item: WorkItem, config: StageConfig, store: ReadStore | None = None
+) -> Generator[EncodedUnit | Outcome, None, None]:
     """The units of one work item: one, or as many as a stream is cut into.
 
     Committed units come first, as their outcomes: Ray requires that a task it runs again yields as many rows as at first, in
     the same order.
+
+    Args:
+        store: where the images are, by default the config's input.
     """
     ledger = config.ledger
     part, offset = item.part, item.offset
@@ -60,7 +66,7 @@ def read_unit(item: WorkItem, config: StageConfig) -> Iterator[EncodedUnit | Out
         (unit,) = slices.units(ledger, config.slice, item.number, item.number + 1)
         seen = members_before(ledger, config.slice, item) if item.part else {}
         source = registry.source(unit.source)
-        store = open_input(config.scoring.source)
+        store = store or open_input(config.scoring.source)
         clock = time.perf_counter()
         for piece in source.read(unit, store, config.scoring.source, Start(item.offset, item.part, seen)):
             assert unit.images in (None, piece.table.num_rows), (unit.images, piece.table.num_rows)

@@ -58,13 +58,15 @@ class Supply:
     Args:
         items: an error that it raises ends the supply; `heard` and `finish` raise it.
         cores: of the cluster. The first items go to tasks one by one, until four tasks a core have some.
+
+    given: whether all items were given.
     """
 
     def __init__(self, items: Iterable[WorkItem], cores: float, ahead: int = AHEAD_ITEMS) -> None:
         self._items, self._cores = items, cores
         self._room = threading.Semaphore(ahead)
         self._waiting: set[int] = set()
-        self._closed = False
+        self._closed = self.given = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._give_all, name="flowscore-supply", daemon=True)
         self.handover: Any = ray.remote(Handover).options(num_cpus=0, label_selector=here()).remote()
@@ -100,6 +102,7 @@ class Supply:
                         return
                     self._waiting.add(item.number)
                 ray.get(self.handover.give.remote(_packed(handful)))  # such an actor does not keep the order of its calls
+            self.given = True
         except BaseException as error:  # raised again in the thread that reads the outcomes
             self._error = error
         if not self._closed:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.storage.compressed import STEP_BYTES, Compression, CorruptStream, decompressed
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore
 
 
 class ForwardReader:
@@ -13,7 +13,7 @@ class ForwardReader:
     pinned to the etag and is tried again at exactly its offset. `read` and `skip` raise the errors of `Store.open_stream`.
     """
 
-    def __init__(self, store: Store, key: str, etag: str, size: int, compression: Compression | None):
+    def __init__(self, store: ReadStore, key: str, etag: str, size: int, compression: Compression | None):
         self._store, self._key, self._etag = store, key, etag
         self.size = None if compression else size  # of the content; unknown for a compressed object
         self.fetched = 0

@@ -47,6 +47,9 @@ class StandIn:
             for unit in read_unit(item, config):
                 yield unit if isinstance(unit, Outcome) else self._commit(unit, config)
 
+    def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
+        raise AssertionError("nothing but a storage fault leaves a unit open here")
+
     def map(self, function: Callable, jobs: Iterable, memory_bytes: int = 0) -> Iterator:
         return map(function, list(jobs))
 

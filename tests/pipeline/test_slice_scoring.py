@@ -77,10 +77,11 @@ class Listing:
 
 
 class OneStream:
-    """An engine that commits every unit, except those that are refused."""
+    """An engine that commits every unit, except those that are refused, and those that end a worker unless they are alone."""
 
-    def __init__(self, listing, refused=()):
-        self.listing, self.streams, self.starts, self.refused = listing, [], 0, set(refused)
+    def __init__(self, listing, refused=(), deadly=()):
+        self.listing, self.streams, self.starts = listing, [], 0
+        self.refused, self.deadly, self.lone = set(refused), set(deadly), []
 
     def start(self):
         self.starts += 1
@@ -89,11 +90,19 @@ class OneStream:
         self.streams.append([])
         for item in items:
             self.streams[-1].append(item.number)
+            if item.number in self.deadly:
+                continue
             if item.number in self.refused:
                 yield Outcome(item.number, 0, message="no answer")
                 continue
             self.listing.committed.add(item.number)
             yield Outcome(item.number, 0, scored=10)
+
+    def alone(self, items, config):
+        for item in items:
+            self.lone.append(item.number)
+            self.listing.committed.add(item.number)
+            yield Outcome(item.number, 0, scored=9, errors=1)
 
 
 def score(listing, engine, scoring=0):
@@ -135,6 +144,21 @@ def test_what_storage_did_not_give_is_tried_once_more_at_the_end(monkeypatch):
     engine = OneStream(listing, refused=[1])
     _, _, still_open = score(listing, engine)
     assert engine.streams == [[0, 1, 2], [1]] and still_open == {1: "no answer"}
+
+
+def test_units_without_an_outcome_are_scored_alone_and_storage_faults_are_not(monkeypatch):
+    listing = Listing(monkeypatch, units=6, committed=[])
+    engine = OneStream(listing, refused=[1], deadly=[2, 4])
+    progress, _, still_open = score(listing, engine)
+    assert engine.streams == [[0, 1, 2, 3, 4, 5], [1]] and engine.lone == [2, 4]
+    assert still_open == {1: "no answer"} and (progress.done, progress.errors) == (50, 2)
+
+
+def test_more_than_a_command_scores_alone_stays_open(monkeypatch):
+    monkeypatch.setattr(module, "MOST_ALONE", 1)
+    listing = Listing(monkeypatch, units=3, committed=[])
+    engine = OneStream(listing, deadly=[0, 2])
+    assert score(listing, engine)[2] == {2: "its worker died"} and engine.lone == [0]
 
 
 def test_a_listing_waits_for_storage_once(monkeypatch):

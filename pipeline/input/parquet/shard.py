@@ -11,7 +11,7 @@ from pipeline.input.parquet.exchange import Cells, Open, Opened, Rows
 from pipeline.input.parquet.parser import TIMEOUT_S, Parser, Unparsable
 from pipeline.input.parquet_columns import NoSuchColumn
 from pipeline.storage.ranged import open_ranged
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore
 
 PARSE = "pipeline.input.parquet.child:open_file"
 BUFFER_BYTES = 16 << 20  # read at once
@@ -44,7 +44,7 @@ class ParquetShard:
     rows, groups: what the footer says, checked against the size of the file.
     """
 
-    def __init__(self, store: Store, key: str, etag: str | None, config: SourceConfig, parse: str | None = None):
+    def __init__(self, store: ReadStore, key: str, etag: str | None, config: SourceConfig, parse: str | None = None):
         """Raises Unparsable, NoSuchColumn, and the errors of Store.get. `parse` (`module:function`) is for tests."""
         self._config, self._parse = config, parse or PARSE
         self._parser: Parser | None = None

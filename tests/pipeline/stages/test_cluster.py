@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import ray
 
@@ -73,3 +76,25 @@ def test_what_is_no_device_is_refused_also_where_a_cluster_is_joined(device):
 def test_no_gpu_is_looked_for_when_none_is_asked_for(monkeypatch, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("looked"))
     check_device(Resources(), device, None)
+
+
+STARVED = """
+import os, ray
+from pipeline.stages.cluster import start_ray
+os.environ |= {
+    "RAY_memory_usage_threshold": "0.01",  # less than every machine uses, so that Ray ends each task at once
+    "RAY_memory_monitor_refresh_ms": "100",
+    "RAY_task_oom_retry_delay_base_ms": "1",
+}
+start_ray(None)
+try:
+    ray.get(ray.remote(max_retries=3)(lambda: __import__("time").sleep(60)).remote(), timeout=100)
+except ray.exceptions.OutOfMemoryError:
+    print("given up")
+ray.shutdown()
+"""
+
+
+def test_ray_does_not_retry_a_task_without_memory_for_ever():
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=200)
+    assert "given up" in done.stdout, done.stdout + done.stderr

@@ -1,6 +1,6 @@
 from ray.data import DataContext
 
-from pipeline.stages import dataset
+from pipeline.stages import dataset, supply
 from pipeline.stages.score import ScoreStage
 
 
@@ -20,3 +20,4 @@ def test_what_waits_is_bounded_in_bytes_and_slow_work_is_not_ended():
         assert limits.cpu == limits.gpu == float("inf")
         assert context.target_max_block_size == 1
         assert context.execution_no_progress_timeout_s == -1
+        assert context.max_errored_blocks * supply.ITEMS_PER_TASK < supply.AHEAD_ITEMS, "else the supply waits for lost items"

@@ -1,18 +1,24 @@
+import os
 import time
 
 import pytest
 import ray
+from deadly_units import committed, planned, stage
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
-from pipeline.stages import dataset, engine
+from pipeline.slice_scoring import Patience, RunProgress, score_units
+from pipeline.stages import alone, dataset, engine
 from pipeline.stages.cluster import Resources
 from pipeline.stages.config import StageConfig
 from pipeline.stages.engine import RayEngine
+from pipeline.stages.faults import WorkersDie
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.store import open_store
 from schemas.envelope import WorkItem, items_in
 from schemas.outcome import Outcome
+from schemas.tally import WORKER_DIED
 
 
 @pytest.fixture
@@ -114,3 +120,41 @@ def test_a_task_raises_its_own_error(started):
 
     with pytest.raises(KeyError, match="seven"):
         list(started.map(fail, ["seven"]))
+
+
+class NoLease:
+    def check(self):
+        pass
+
+
+def test_a_unit_that_ends_every_worker_costs_one_image_and_no_other_unit(started, tmp_path, monkeypatch):
+    names = tuple(f"p{i:02d}.png" for i in range(24))
+    deadly = stage(tmp_path / "made", lambda found: "p05.png" in found)
+    monkeypatch.setattr(dataset, "ScoreStage", deadly)
+    monkeypatch.setattr(dataset, "RETRIES", 1)
+    monkeypatch.setattr(alone, "ScoreStage", deadly)
+    monkeypatch.setattr(alone, "TRIES", 1)
+    config, progress = planned(tmp_path, names), RunProgress(planned=len(names))
+    store = open_store(config.scoring.source.input_uri)
+    still_open = score_units(
+        *(config, 6, 0, started, NoLease(), store, Patience(window_units=4, outage_s=0), progress), lambda now: None
+    )
+    assert still_open == {} and (progress.done, progress.errors) == (24, 1)
+    assert committed(config) == {**dict.fromkeys(names), "p05.png": WORKER_DIED}
+
+
+def test_a_stream_whose_workers_all_die_ends(started, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "ScoreStage", stage(tmp_path / "made", lambda found: True))
+    monkeypatch.setattr(dataset, "RETRIES", 0)
+    monkeypatch.setattr(dataset, "LOST_TASKS", 1)
+    config = planned(tmp_path, tuple(f"p{i}.png" for i in range(9)))
+    with pytest.raises(WorkersDie, match="workers must survive; more than 1 tasks of one run ended theirs.*repeat the command"):
+        list(started.stream([WorkItem(number) for number in range(3)], config))
+
+
+def test_a_map_whose_worker_dies_again_and_again_ends(started):
+    def die(_):
+        os._exit(3)
+
+    with pytest.raises(WorkersDie, match="WorkerCrashedError"):
+        list(started.map(die, [1]))

@@ -1,0 +1,166 @@
+"""Scores work units whose workers died, each alone on a worker, and finds by bisecting the images that end it.
+
+Ray's stream has already tried such a unit several times, beside others. Here one worker has one unit at a time, so that its end
+can be put down to that unit. An image is blamed only when it alone, with the others of its unit left out, ends the worker
+TRIES times; whatever else dies once more is taken apart or said to be the fault of the machine. Nothing is tried for ever.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self, TypeVar
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+
+from pipeline.stages.cluster import Resources
+from pipeline.stages.config import StageConfig
+from pipeline.stages.faults import LOOK, WorkersDie
+from pipeline.stages.lone_worker import Done, LeftOut, LoneWorker, Take
+from pipeline.stages.score import ScoreStage
+from pipeline.state import slices
+from pipeline.state.commits import committed_since, pending
+from schemas.envelope import WorkItem
+from schemas.outcome import Outcome
+
+TRIES = 3
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class _Died(Exception):
+    """The worker ended before it answered."""
+
+
+def score_alone(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
+    """The outcomes of all parts of the items; an image that ends its worker is committed as an error.
+
+    Raises:
+        WorkersDie: a worker ends before it has been given a unit.
+    """
+    with _Worker(config, resources) as worker:
+        worker.rehearse()
+        for item in items:
+            yield from _score(worker, item, config)
+
+
+def _score(worker: "_Worker", item: WorkItem, config: StageConfig) -> Iterator[Outcome]:
+    """Part by part, with less of a part after each death in it."""
+    rest: WorkItem | None = item
+    left_out: LeftOut = LeftOut()
+    less: Iterator[LeftOut] = iter(())
+    while rest is not None:
+        try:
+            done = worker.go_on(rest, left_out)
+        except _Died as died:
+            done = _since(rest, config)
+            if done.rest == rest:  # otherwise it died after the commit
+                if left_out == LeftOut():
+                    less = _less(worker, rest, str(died))
+                if (next_try := next(less, None)) is None:
+                    message = f"its worker ends even without the unit's images: {died}"
+                    done = Done([Outcome(rest.number, rest.part, message=message)], None)
+                else:
+                    left_out = next_try
+        yield from done.outcomes
+        if done.rest != rest:
+            left_out = LeftOut()
+        rest = done.rest
+
+
+def _less(worker: "_Worker", item: WorkItem, how: str) -> Iterator[LeftOut]:
+    """What to leave out of a part that ended its worker: first the images that do it alone, then all, then reading as well."""
+    again = f"{how}, {TRIES} times out of {TRIES}"
+    try:
+        count = worker.probe(item, 0, 0, TRIES)
+    except _Died:
+        log.warning("work unit %d: reading it ends its worker (%s); all its images become errors", item.number, how)
+        yield LeftOut(Take.NOTHING)
+        return
+    found = tuple(_culprits(worker, item, 0, count or 0))
+    log.warning("work unit %d ended its worker (%s): %d of its %d images do it alone", item.number, how, len(found), count or 0)
+    yield LeftOut(Take.IMAGES, found, f"scoring this image alone ended its worker ({again}); others of its unit were scored")
+    yield LeftOut(Take.NO_IMAGE, message=f"scoring the images of its unit together ended their worker ({again})")
+    yield LeftOut(Take.NOTHING)
+
+
+def _culprits(worker: "_Worker", item: WorkItem, first: int, end: int) -> Iterator[int]:
+    """The positions first <= position < end of the images that end a worker alone; together they have ended one."""
+    middle = (first + end) // 2
+    for start, stop in ((first, middle), (middle, end)):
+        try:
+            if start < stop:
+                worker.probe(item, start, stop, TRIES if stop - start == 1 else 1)
+        except _Died:
+            if stop - start == 1:
+                yield start
+            else:
+                yield from _culprits(worker, item, start, stop)
+
+
+def _since(item: WorkItem, config: StageConfig) -> Done:
+    """What was committed of an item since it was given to a worker that died."""
+    found = [
+        Outcome(item.number, footer.part, footer.scored, footer.errors)
+        for footer in committed_since(config.ledger, config.slice, item)
+    ]
+    units = slices.outlines(config.ledger, config.slice, item.number, item.number + 1)
+    return Done(found, next(pending(config.ledger, config.slice, units), None))
+
+
+class _Worker:
+    """An actor that is made anew when it has died; a context manager that ends it."""
+
+    def __init__(self, config: StageConfig, resources: Resources) -> None:
+        self._arguments = (config, ScoreStage)
+        self._class = ray.remote(LoneWorker).options(
+            num_cpus=resources.scorer_cpus, num_gpus=resources.scorer_gpus or None, max_restarts=0, max_task_retries=0
+        )
+        self._actor: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._actor is not None:
+            ray.kill(self._actor)
+
+    def rehearse(self) -> None:
+        try:
+            self._ask(TRIES, lambda actor: actor.rehearse.remote())
+        except _Died as died:
+            raise WorkersDie(
+                f"a worker must survive the scoring of an image of zeros; {TRIES} did not: {died}. {LOOK}"
+            ) from died
+
+    def go_on(self, item: WorkItem, left_out: LeftOut) -> Done:
+        return self._ask(1, lambda actor: actor.go_on.remote(item, left_out))
+
+    def probe(self, item: WorkItem, first: int, end: int, tries: int) -> int | None:
+        """As LoneWorker.probe, up to so many times. Raises _Died when each of them ended the worker."""
+        return self._ask(tries, lambda actor: actor.probe.remote(item, first, end))
+
+    def _ask(self, tries: int, call: Callable[[Any], "ray.ObjectRef[Answer]"]) -> Answer:
+        died = ""
+        for _ in range(tries):
+            if self._actor is None:
+                self._actor = self._class.remote(*self._arguments)
+            try:
+                return ray.get(call(self._actor))
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayError as error:
+                died = how(error)
+                with contextlib.suppress(RayError):
+                    ray.kill(self._actor)
+                self._actor = None
+        raise _Died(died)
+
+
+def how(error: RayError) -> str:
+    """How a worker ended, in a few words; Ray's own text has a page."""
+    if isinstance(error, OutOfMemoryError):
+        return "Ray ended it because its node ran out of memory"
+    return f"its process ended ({type(error).__name__})"
