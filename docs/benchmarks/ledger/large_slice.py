@@ -4,9 +4,9 @@
         [--tasks 16] [--memory-gib 32]
 
 Seals a slice of loose images of one month in FOLDER, commits all of its units, and publishes it by Ray tasks, so many of which
-are asked for at once; Ray is told that there is so much memory for them. Then come two nights of 100 images, 10 of which
-replace images of the slice: of one lot the first time, spread over the month the second time. The compaction runs in the
-driver, as `finalize --compact` does it. Every step is a process of its own and prints a line of JSON: `cpu_s` are seconds of
+are asked for at once; Ray is told that there is so much memory for them. Then come nights of 100 images, 10 of which replace
+images of the slice: of one lot the first time, spread over the month later. The compaction runs in the driver, as
+`finalize --compact` does it. Every step is a process of its own and prints a line of JSON: `cpu_s` are seconds of
 processor, memory is the largest resident set, MB are 10^6 bytes that were written to storage. Maps are null, or of random
 bytes and so many cells a side. Needs 6 GB of disk at full size; FOLDER is left.
 """
@@ -33,7 +33,8 @@ from pipeline.tables.publication import MapFunction
 from pipeline.tables.publish_slice import TASK_BYTES, publish_slice
 from pipeline.tables.query import open_tables
 
-STEPS = ("make", "publish", "check", "night-of-one-lot", "night-of-the-month", "compact", "check")
+NIGHTS = ("night-of-one-lot", "night-of-the-month", "night-after-compaction")
+STEPS = ("make", "publish", "check", *NIGHTS[:2], "compact", *NIGHTS[2:], "check")
 NEW, REPLACED = 90, 10
 
 
@@ -77,11 +78,11 @@ class Tasks:
         }
 
 
-def replaced(month: Month, spread: bool) -> np.ndarray:
-    """The numbers that a night holds again: of one lot, or spread over the month."""
-    if spread:
-        return np.arange(REPLACED) * (month.images // REPLACED) + month.images // (2 * REPLACED)
-    return month.images // 2 + np.arange(REPLACED)
+def replaced(month: Month, number: int) -> np.ndarray:
+    """The numbers that a night holds again: of one lot, or spread over the month; none twice."""
+    if number:
+        return np.arange(REPLACED) * (month.images // REPLACED) + month.images // (2 * REPLACED) + number
+    return month.images // 3 + np.arange(REPLACED)
 
 
 def written(ledger: Ledger) -> dict[str, int]:
@@ -108,10 +109,10 @@ def publish(month: Month, number: int, map_fn: MapFunction) -> dict[str, Any]:
     }
 
 
-def night(month: Month, spread: bool, map_fn: MapFunction) -> dict[str, Any]:
+def night(month: Month, number: int, map_fn: MapFunction) -> dict[str, Any]:
     """A slice of 100 images, of which 10 replace images of the first one; each night has new ones of its own."""
-    new = month.images + NEW * spread + np.arange(NEW)
-    return publish(month, seal(month, np.concatenate([replaced(month, spread), new]), 1 + spread), map_fn)
+    new = month.images + NEW * number + np.arange(NEW)
+    return publish(month, seal(month, np.concatenate([replaced(month, number), new]), 1 + number), map_fn)
 
 
 def compaction(ledger: Ledger) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def step(asked: argparse.Namespace) -> dict[str, Any]:
     map_fn = ray_map(asked.tasks, int(asked.memory_gib * 2**30))
     if asked.step == "publish":
         return publish(month, 3, map_fn)
-    return night(month, asked.step == "night-of-the-month", map_fn)
+    return night(month, NIGHTS.index(asked.step), map_fn)
 
 
 def main() -> None:
