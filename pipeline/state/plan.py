@@ -125,7 +125,7 @@ class _Draft:
     size: int = 0
     replans: int = 0
     last_day: str | None = None
-    waiting_units: list[Unit] = field(default_factory=list)
+    waiting_units: list[pa.Table] = field(default_factory=list)
     waiting_objects: list[pa.Table] = field(default_factory=list)
 
     def add(self, entries: list[Object], listed: pa.Table, found: pa.Table, folder: Path) -> None:
@@ -136,8 +136,8 @@ class _Draft:
         dated = [source.dated(entry, name, first) for entry, name, first in zip(entries, names, firsts, strict=True)]
         for name in dict.fromkeys(names):
             group = [entry for entry, of in zip(dated, names, strict=True) if of == name]
-            for content in registry.source(name).plan(iter(group), source, self.wanted.input_store):
-                self._take(content)
+            contents = registry.source(name).plan(iter(group), source, self.wanted.input_store)
+            self.waiting_units.append(unit_table(self._unit(content) for content in contents))
         self.objects += len(entries)
         self.replans += len(entries) - found["slice"].null_count
         days = [entry.date for entry in dated if is_day(entry.date)]
@@ -173,15 +173,17 @@ class _Draft:
             code_version=VERSION,
         )
 
-    def _take(self, content: UnitContent) -> None:
+    def _unit(self, content: UnitContent) -> Unit:
+        """The content as the slice's next unit, which is counted."""
         scoring = self._scoring(self.head.digest_of(content.date))
         unit_id = scoring.unit_id(content, self.head.number + 1)
         index = list(self.scorings).index(scoring.model_digest)
-        self.waiting_units.append(Unit(number=self.units, unit_id=unit_id, scoring=index, **vars(content)))
+        unit = Unit(number=self.units, unit_id=unit_id, scoring=index, **vars(content))
         self.units += 1
         self.images += content.images or 0
         self.streams += content.images is None
         self.size += content.size
+        return unit
 
     def _scoring(self, digest: str) -> ScoringConfig:
         if digest not in self.scorings:
@@ -192,11 +194,11 @@ class _Draft:
         if not self.waiting_objects:
             return
         name = uuid.uuid4().hex
-        objects = pa.concat_tables(self.waiting_objects)
-        first = self.units - len(self.waiting_units)
-        self._put(name, "units", unit_table(self.waiting_units), UNITS_PER_ROW_GROUP, folder)
+        objects, units = pa.concat_tables(self.waiting_objects), pa.concat_tables(self.waiting_units)
+        self._put(name, "units", units, UNITS_PER_ROW_GROUP, folder)
         self._put(name, "objects", objects, OBJECTS_PER_ROW_GROUP, folder)
-        self.parts.append(SlicePart(name=name, first=first, objects=objects.num_rows, units=len(self.waiting_units)))
+        first = self.units - units.num_rows
+        self.parts.append(SlicePart(name=name, first=first, objects=objects.num_rows, units=units.num_rows))
         self.waiting_units, self.waiting_objects = [], []
 
     def _put(self, name: str, what: str, rows: pa.Table, row_group_rows: int, folder: Path) -> None:

@@ -24,6 +24,7 @@ from schemas.tally import MAY_CHANGE, SCHEMA, Tally
 
 UNITS_PER_JOB = 4096
 THREADS = 16
+ROW_GROUP = 1 << 16
 ARCHIVES_NAMED = 3
 COUNTS = b"flowscore.tally"
 
@@ -87,10 +88,11 @@ def add_up(ledger: Ledger, slice_number: int, entry: Slice, map_fn: MapFunction 
         for each in counted.failed:
             failed[each.object] = _more(failed.get(each.object, each._replace(images=0)), each)
     with tempfile.TemporaryDirectory(prefix="flowscore-tally-") as folder:
-        path = Path(folder) / "tally.parquet"
-        table = pa.Table.from_pylist([failed[name]._asdict() for name in sorted(failed)], SCHEMA)
+        path, names = Path(folder) / "tally.parquet", sorted(failed)
         with pq.ParquetWriter(path, SCHEMA, compression="zstd", **WRITING) as writer:
-            writer.write_table(table)
+            for start in range(0, len(names), ROW_GROUP):  # all of them as rows would take three times what `failed` takes
+                rows = [failed[name]._asdict() for name in names[start : start + ROW_GROUP]]
+                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
             writer.add_key_value_metadata({COUNTS.decode(): tally.text()})
         ledger.store.put_new_file(ledger.tally_key(slice_number), path)
     return tally

@@ -1,7 +1,9 @@
 """How to reach S3: endpoint, region and credentials come from where every AWS tool finds them."""
 
+import contextlib
 import functools
 import os
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import botocore
@@ -9,6 +11,7 @@ import botocore.config
 import botocore.loaders
 import botocore.session
 from botocore.exceptions import BotoCoreError
+from botocore.utils import parse_timestamp
 
 from pipeline.storage.objects import ATTEMPTS, BadUri
 
@@ -52,6 +55,7 @@ def current_connection() -> Connection:
     try:
         session = botocore.session.get_session()
         session.register_component("data_loader", _loader())
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
         client = session.create_client("s3", config=config)
         host = client.meta.endpoint_url.split("//", 1)[1].split("/")[0].split(":")[0]
         endpoint = None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else client.meta.endpoint_url
@@ -68,6 +72,14 @@ def current_connection() -> Connection:
         )
     except (BotoCoreError, ValueError) as error:
         raise BadUri(f"AWS_ENDPOINT_URL, AWS_PROFILE, AWS_REGION must describe an S3 endpoint: {error}") from error
+
+
+def moment(text: Any) -> datetime:
+    """A time in an answer. botocore's own way, which reads more forms, takes three fifths of all that a listing takes."""
+    if isinstance(text, str) and text.endswith("Z"):
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(text)
+    return parse_timestamp(text)
 
 
 @functools.cache

@@ -22,13 +22,15 @@ class TableOrder:
     def __init__(self, writer: PartitionWriter, table: str) -> None:
         self._writer, self._keys = writer, sort_keys(table)
         self._waiting: list[pa.Table] = []
+        self._rows = self._bytes = 0  # of what is waiting
 
     def write(self, rows: pa.Table) -> None:
         """Add rows in any order."""
         if rows.num_rows:
             self._waiting.append(rows)
-        waiting = self._waiting
-        if sum(chunk.num_rows for chunk in waiting) >= CHUNK_ROWS or sum(chunk.nbytes for chunk in waiting) >= CHUNK_BYTES:
+            self._rows += rows.num_rows
+            self._bytes += rows.nbytes
+        if self._rows >= CHUNK_ROWS or self._bytes >= CHUNK_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -36,7 +38,7 @@ class TableOrder:
         if self._waiting:
             self._writer.write(pa.concat_tables(self._waiting).sort_by(self._keys))
         self._writer.end_file()
-        self._waiting = []
+        self._waiting, self._rows, self._bytes = [], 0, 0
 
 
 class UnitOrder:

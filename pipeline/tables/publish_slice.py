@@ -6,11 +6,11 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.state import slices
 from pipeline.state.attempts import read_attempts
 from pipeline.state.entries import Promotion, Slice, is_slice, read_entry, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Closed, Seal
+from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
 from pipeline.tables.publication import Draft, MapFunction, Opened, publish
@@ -56,17 +56,30 @@ def publish_slice(ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFu
 
 
 def superseded(ledger: Ledger, number: int, closed: Closed) -> pa.Array:
-    """The objects of a slice that a higher slice has published: ascending; nearly always none."""
+    """The objects of a slice that a higher slice has published: ascending; nearly always none. In memory is a piece of each."""
     published = (each for each in range(number + 1, closed.through + 1) if closed.holds(each) and is_slice(ledger, each))
     later = [each for each in published if read_slice(ledger, each).replans]  # a slice of new objects holds none of these
     if not later:
         return pa.array([], pa.string())
-    mine = pa.concat_tables(slices.objects(ledger, number, ["object"]))["object"].combine_chunks()
-    found = pa.array([False] * len(mine))
-    for each in later:
-        for group in slices.objects(ledger, each, ["object"]):
-            found = pc.or_(found, pc.is_in(mine, group["object"].combine_chunks()))
-    return mine.filter(found)
+    mine, *others = (_objects(ledger, each) for each in (number, *later))
+    found = [pa.array([], pa.string())]
+    while (end := mine.buffered_to()) is not None:
+        bounds = [bound for run in others if (bound := run.buffered_to()) is not None]
+        if not bounds:
+            break
+        last = min([end, *bounds])
+        held = pa.concat_arrays([found[0], *(piece for run in others for piece in _names(run, last))])
+        found += [names.filter(pc.is_in(names, held)) for names in _names(mine, last)]
+    return pa.concat_arrays(found)
+
+
+def _objects(ledger: Ledger, number: int) -> SortedFiles:
+    keys = [ledger.part_key(part.name, "objects") for part in read_slice(ledger, number).parts]
+    return SortedFiles(ledger.store, keys, ["object"], lambda piece: piece)
+
+
+def _names(objects: SortedFiles, last: str) -> list[pa.Array]:
+    return [chunk for piece in objects.upto(last) for chunk in piece["object"].chunks]
 
 
 def skipped(ledger: Ledger, number: int, closed: Closed) -> tuple[int, ...]:

@@ -104,6 +104,7 @@ def seal(ledger: Ledger, objects: int, step: int, first: int) -> None:
     entry = Slice(
         parts=tuple(parts),
         scorings=(),
+        promotions=(),
         objects=len(numbers),
         units=0,
         images=len(numbers),

@@ -62,29 +62,29 @@ def main() -> None:
     source = SourceConfig(input_uri=Listed.uri, key_pattern="{line}/{date}/{lot}/{name}")
     config = ScoringConfig(model="m", model_digest="0" * 64, source=source, decode=DecodeConfig(height=256, width=256))
     listed = Listed(asked.objects, ".tar" if asked.tars else ".jpg")
-    clock = time.monotonic()
+    clock = time.process_time()
     count = sum(1 for _ in listed.list())
-    figures: dict[str, float] = {"objects": count, "listing_alone_s": round(time.monotonic() - clock, 1)}
+    figures: dict[str, float] = {"objects": count, "listing_alone_s": round(time.process_time() - clock, 1)}
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(folder, config.model)
         add_entry(ledger, read_head(ledger), Created(image_id="uri", key_pattern=source.key_pattern))
         add_entry(ledger, read_head(ledger), Promotion(digest=config.model_digest, artifact={}))
         wanted = Wanted(listed, lambda: Listing(source, listed), lambda digest: config)
-        clock = time.monotonic()
+        clock = time.process_time()
         number = plan_slice(ledger, wanted)
-        figures["plan_s"] = round(time.monotonic() - clock, 1)
+        figures["plan_s"] = round(time.process_time() - clock, 1)
         assert number is not None
         planned = read_slice(ledger, number)
         assert (planned.streams if asked.tars else planned.images) == count
         figures["units"] = planned.units
         figures["plan_mib"] = mib(ledger)
-        clock = time.monotonic()
+        clock = time.process_time()
         fold(ledger, *read_state(ledger))
-        figures["fold_s"] = round(time.monotonic() - clock, 1)
+        figures["fold_s"] = round(time.process_time() - clock, 1)
         figures["inventory_mib"] = round(mib(ledger) - figures["plan_mib"], 1)
-        clock = time.monotonic()
+        clock = time.process_time()
         assert plan_slice(ledger, wanted) is None
-        figures["nothing_new_s"] = round(time.monotonic() - clock, 1)
+        figures["nothing_new_s"] = round(time.process_time() - clock, 1)
     figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(figures))
 

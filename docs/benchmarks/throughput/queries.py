@@ -180,7 +180,7 @@ def main() -> None:
         seconds = []
         for _ in range(RUNS):
             clock = time.monotonic()
-            rows = open_tables(output).connection.execute(question).to_arrow_table()
+            rows = open_tables(output).connection.sql(question).to_arrow_table()
             seconds.append(time.monotonic() - clock)
         figures[name] = {
             "rows": rows.num_rows,

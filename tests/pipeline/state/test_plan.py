@@ -1,3 +1,4 @@
+import gc
 import random
 from dataclasses import replace
 
@@ -216,6 +217,27 @@ def test_slices_of_several_parts(archive, monkeypatch):
         assert [unit.number for unit in units] == list(range(first, min(end, entry.units)))
         outlines = [(unit.number, unit.date, unit.scoring, unit.images) for unit in units]
         assert list(slices.outlines(archive.ledger, number, first, end)) == outlines
+
+
+def test_a_planner_holds_units_of_one_batch_only(archive, monkeypatch):
+    """As objects of Python a part's million objects take half a gigabyte."""
+    monkeypatch.setattr(plan, "BATCH", 2)
+    archive.add(*(f"{number:02d}.jpg" for number in range(20)))
+    alive = []
+
+    class Watched(Listing):
+        def __iter__(self):
+            for entry in super().__iter__():
+                gc.collect()
+                alive.append(sum(isinstance(each, PlannedObject) for each in gc.get_objects()))
+                yield entry
+
+    wanted = archive.wanted()
+    before = sum(isinstance(each, PlannedObject) for each in gc.get_objects())
+    assert (
+        plan_slice(archive.ledger, replace(wanted, listing=lambda: Watched(wanted.listing()._config, wanted.input_store))) == 3
+    )
+    assert len(alive) == 20 and max(alive) - before <= 2
 
 
 def test_units_by_number_across_row_groups(archive):
