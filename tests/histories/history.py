@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-import table_checks as checks
 from commands import MODELS, Commands, summary
+from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
+from places import Look
 from storage_faults import HOWS, TARGETS, Fault, Killed, Running
+from table_checks import check_complete, check_current, check_foreign, check_sealed, expected_scores
 
 from pipeline.run import EmptyInput, score_archive
 from pipeline.state.entries import OtherKeys
@@ -113,17 +115,17 @@ class History(Commands):
                 assert expected, f"a command without a fault ended: {error!r}"
         self.steps[at] = f"{'  ' * depth}{command.__name__} {said} [{f'{fault} at {running.at}' if fault else ''}]"
         with self.faults.command(None):
-            opened = checks.newest(self.output)
-            checks.check_foreign(self.output, self.oracle, opened)
-            self.reader.check(opened)
+            look = Look(self.place)
+            check_foreign(look, self.oracle)
+            self.reader.check(look)
             for model in MODELS:
-                checks.check_plans(Ledger(self.output, model), model in self.retried)
+                check_plans(look, Ledger(self.output, model), model in self.retried)
             if not done or depth:
-                checks.check_sealed(self.output, self.oracle)
+                check_sealed(look, self.oracle)
             if done:
-                checks.check_complete(self.output, self.oracle, opened)
+                check_complete(look, self.oracle)
                 for model in MODELS if not depth else ():
-                    checks.check_fold(Ledger(self.output, model))
+                    check_fold(look, Ledger(self.output, model))
             if disturbed == self.disturbed:
                 again = committed & set(self.engine.scored[scored:])
                 assert not again, f"scored again: {sorted(again)}"
@@ -131,8 +133,9 @@ class History(Commands):
                     self._check_files_written_once(running)
 
     def check_readers(self) -> str:
-        checks.check_sealed(self.output, self.oracle)
-        checks.check_foreign(self.output, self.oracle, checks.newest(self.output))
+        look = Look(self.place)
+        check_sealed(look, self.oracle)
+        check_foreign(look, self.oracle)
         return ""
 
     def end(self) -> None:
@@ -149,14 +152,14 @@ class History(Commands):
         for model in MODELS:
             self.step(lambda model=model: self._accept_all(model), None)
         for model, number in sorted(self.scored):
-            checks.check_current(self.output, model, self.archives[number], self.places[number])
+            check_current(Look(self.place), model, self.archives[number], self.places[number])
         for model in MODELS:
             self.step(lambda model=model: self.rekey(model), None)
-            checks.check_key_columns(Ledger(self.output, model))
+            check_key_columns(Look(self.place), Ledger(self.output, model))
             self.step(lambda model=model: compact(Ledger(self.output, model)), None)
-        self.clock.pass_days(101, self.output_folder)
+        self.place.pass_days(101)
         self.step(lambda: clean(self.output), None)
-        checks.check_only_referenced(self.output)
+        check_only_referenced(Look(self.place), sorted({model for model, _ in self.scored}))
         if self.scored:
             self._check_views()
 
@@ -168,7 +171,7 @@ class History(Commands):
 
     def _check_views(self) -> None:
         tables, state = open_tables(self.output), self.oracle.after(settled(self.output).number)
-        scores = checks.expected_scores(state)
+        scores = expected_scores(state)
         with tables.answer("select count(*), (select count(*) from maps) from scores") as answer:
             assert answer.fetchall() == [(len(scores), len(scores))]
 

@@ -1,6 +1,6 @@
 """Says what the tables must hold after each publication: dictionaries in memory, the order of manifests, recorded results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stand_in import Row
@@ -19,11 +19,13 @@ class State:
     rows: Mapping[tuple[str, str], tuple[Row, ...]] = field(default_factory=dict)
     by: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
-    def scores(self) -> list[Row]:
-        return sorted(row for rows in self.rows.values() for row in rows if row.error is None)
+    _made: dict[str, list[tuple]] = field(default_factory=dict)
 
-    def errors(self) -> list[Row]:
-        return sorted(row for rows in self.rows.values() for row in rows if row.error is not None)
+    def expected(self, table: str, rows: Callable[["State"], list[tuple]]) -> list[tuple]:
+        """The rows that a table must have, made once."""
+        if table not in self._made:
+            self._made[table] = rows(self)
+        return self._made[table]
 
 
 class Oracle:

@@ -16,8 +16,10 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from moved_clock import MovedClock
+from parquet_here import ParserHere
 from small_archive import SmallArchive
 
+from pipeline.input.parquet import shard
 from pipeline.sources import files
 from pipeline.state import commits, lease, ledger
 from pipeline.storage import ahead
@@ -173,6 +175,7 @@ class StorageFaults:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         for module in (ahead, publication, query, files, ledger, commits):
             patch.setattr(module, "ThreadPoolExecutor", AtOnce)
+        patch.setattr(shard, "Parser", ParserHere)
         patch.setattr(lease, "BEAT_S", 1000.0)  # no beat, and every other lease looks as if its holder were dead
         for name in ("get", "get_range", "get_tail"):
             patch.setattr(LocalStore, name, self._read(getattr(LocalStore, name)))

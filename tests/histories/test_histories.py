@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from history import History
 from moved_clock import MovedClock
+from places import Disk
 from storage_faults import StorageFaults
 
 MEMORY = Path("/dev/shm")
@@ -44,7 +45,8 @@ def laboratory():
 
 def test_history(seed, laboratory):
     folder = Path(tempfile.mkdtemp(prefix="flowscore-history-", dir=MEMORY if MEMORY.is_dir() else None))
-    history = History(seed, folder, *laboratory)
+    faults, clock = laboratory
+    history = History(seed, folder, Disk(folder / "output", clock), faults, clock)
     try:
         history.run()
     except BaseException:
