@@ -98,7 +98,8 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
             raise_if_key_not_exists=False,
         )
     check_fits(table, name, schema)
-    missing = [column for column in schema if column.name not in arrow_schema(table).names]
+    have = set(arrow_schema(table).names)
+    missing = [column for column in schema if column.name not in have]
     if missing:
         table.alter.add_columns([Field.from_arrow(column) for column in missing])
         table = DeltaTable(table.table_uri, storage_options=storage_options(output_uri))

@@ -36,11 +36,15 @@ from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rekey import begin, rekey
 
 MODELS = ("castings", "plates")
+PAIRS = ((MODELS[0], 0), (MODELS[0], 0), (MODELS[0], 1), (MODELS[1], 0))
+"""Which model scores which archive."""
 PATTERNS = ("{date}/{lot}/{name}", "{date}/{cell}/{name}")
 
 
 class Commands:
-    """steps: what was done, for people.  disturbed: how often others were at work while a command paused."""
+    """steps: what was done, for people.  disturbed: how often others were at work while a command paused.
+    foreign_commits: of another program.
+    """
 
     def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock) -> None:
         self.random, self.faults, self.clock = random.Random(seed), faults, clock
@@ -50,13 +54,13 @@ class Commands:
         self.named, self.days = self.random.random() < 0.4, self.random.random() < 0.7
         self.archives = [SmallArchive(folder / f"input-{number}", self.days) for number in range(2)]
         self.places = [[archive.uri] for archive in self.archives]
-        self.engine = StandIn()
+        self.engine = StandIn(self._scores)
         self.oracle = Oracle(self.output, self.engine.committed)
         self.digests: dict[str, int] = dict.fromkeys(MODELS, 0)
         self.scored: set[tuple[str, int]] = set()
         self.retried: set[str] = set()
         self.at_work = (MODELS[0], 0)
-        self.disturbed = 0
+        self.disturbed = self.foreign_commits = 0
         self.reader = Reader(clock)
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"1")
@@ -64,7 +68,7 @@ class Commands:
 
     def score(self) -> str:
         if self.faults.depth == 1 or self.random.random() < 0.3:
-            self.at_work = self.random.choice((MODELS[0], MODELS[0], MODELS[1])), self.random.choice((0, 0, 1))
+            self.at_work = self.random.choice(PAIRS)
         model, number = self.at_work
         disturbed, archive = self.disturbed, self.archives[number]
         promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
@@ -151,9 +155,14 @@ class Commands:
             self.place.pass_days(days)
         return f"after {days} days: {clean(self.output)}"
 
+    def clean_late(self) -> str:
+        """While somebody sleeps so long who has written data files, and has not named them in a manifest."""
+        self.place.pass_days(100)
+        return f"after 100 days: {clean(self.output)}"
+
     def rekey(self, all_of: str | None = None) -> str:
         """Columns by another pattern, or the end of that."""
-        ledger = Ledger(self.output, all_of or self.random.choice(MODELS))
+        ledger = Ledger(self.output, all_of or self.random.choice(sorted({model for model, _ in self.scored})))
         with self.faults.command(None):
             exists = read_head(ledger).number
         begun = bool(exists and self.days and not all_of) and begin(ledger, self.random.choice(PATTERNS))
@@ -172,6 +181,7 @@ class Commands:
             merged = self._merged(name, here)
             commit_files(table, (merged,), here, None)
             self.faults.note("foreign")
+            self.foreign_commits += 1
             self.steps.append(f"{'  ' * self.faults.depth}foreign optimize of {name}: {len(here)} files")
         return ""
 
@@ -186,6 +196,13 @@ class Commands:
     def _wrote(self, key: str) -> None:
         if "/commits/" in key:
             self.engine.has_written(key)
+        elif "/publications/" in key:
+            self.faults.running.manifests.append(int(key[-11:-5]))
+
+    def _scores(self, key: str) -> None:
+        self.faults.running.scored.append(key)
+        if key in self.engine.committed:
+            self.faults.running.again.append(key)
 
 
 def summary(result: RunResult) -> str:

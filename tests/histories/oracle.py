@@ -8,7 +8,7 @@ from stand_in import Row
 from pipeline.state import slices
 from pipeline.state.entries import read_slice
 from pipeline.state.ledger import Ledger
-from pipeline.state.publications import Publications
+from pipeline.state.publications import Manifest, Publications
 from schemas.tally import MAY_CHANGE
 
 
@@ -35,6 +35,7 @@ class Oracle:
         self._output_uri, self._committed = output_uri, committed
         self.publications = Publications(output_uri)
         self._states = [State()]
+        self._manifests: dict[int, Manifest] = {}
         self._closed: set[tuple[str, int]] = set()
 
     def after(self, publication: int) -> State:
@@ -43,9 +44,15 @@ class Oracle:
             self._states.append(self._next(len(self._states)))
         return self._states[publication]
 
+    def manifest(self, number: int) -> Manifest:
+        """It never changes."""
+        if number not in self._manifests:
+            self._manifests[number] = self.publications.manifest(number)
+        return self._manifests[number]
+
     def _next(self, number: int) -> State:
         before = self._states[-1]
-        manifest = self.publications.manifest(number)
+        manifest = self.manifest(number)
         assert manifest.number == number
         if manifest.slice is None:
             return before

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from kept_tables import KeptTables
 from moved_clock import MovedClock
 
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
-from pipeline.tables.delta import open_table
+from pipeline.tables.delta import load_newest, open_table
 from pipeline.tables.files import data_files
 
 COLUMNS = {
@@ -43,19 +45,21 @@ class Known:
     """What never changes, so that no look need find it again.
 
     opened: the files of tables, by name, version and the oldest version of the log.  rows: of files, by key.
-    passed: what a check has said, by its name, and the keys of what it looked at.
+    passed: what a check has said, by its name, and the keys of what it looked at.  tables: loaded at some version.
     """
 
     opened: dict[tuple[str, int, int], list[DataFile]] = field(default_factory=dict)
     rows: dict[str, list[tuple]] = field(default_factory=dict)
     passed: dict[str, tuple[frozenset[str], Any]] = field(default_factory=dict)
+    tables: dict[str, DeltaTable] = field(default_factory=dict)
 
 
 class Disk:
     """A folder."""
 
-    def __init__(self, folder: Path, clock: MovedClock) -> None:
-        self.folder, self.uri, self.known, self._clock = folder, f"file://{folder}", Known(), clock
+    def __init__(self, folder: Path, clock: MovedClock, kept: KeptTables) -> None:
+        self.folder, self.uri, self.known = folder, f"file://{folder}", Known()
+        self._clock, self._kept = clock, kept
         folder.mkdir(parents=True)
 
     def sizes(self) -> dict[str, int]:
@@ -78,6 +82,7 @@ class Disk:
 
     def pass_days(self, days: int) -> None:
         self._clock.pass_days(days, self.folder)
+        self._kept.forget()
 
 
 class Look:
@@ -100,8 +105,20 @@ class Look:
             return []
         key = name, version, self._oldest[name]
         if key not in self.place.known.opened:
-            self.place.known.opened[key] = data_files(open_table(self.place.uri, name, version))
+            self.place.known.opened[key] = data_files(self._table(name, version))
         return self.place.known.opened[key]
+
+    def _table(self, name: str, version: int) -> DeltaTable | None:
+        """Loaded anew when its log has become shorter, and at every fifth version; else from where it was."""
+        kept = self.place.known.tables.get(name)
+        if kept is not None and kept.version() < version == self.versions[name] and version % 5:
+            if (name, kept.version(), self._oldest[name]) in self.place.known.opened:
+                load_newest(kept)
+                return kept
+        table = open_table(self.place.uri, name, version)
+        if table is not None:
+            self.place.known.tables[name] = table
+        return table
 
     def rows(self, name: str, version: int | None = None) -> list[tuple]:
         """The rows of all active files; fails when one is missing."""

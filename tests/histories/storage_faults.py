@@ -42,11 +42,14 @@ PUTS = {  # of the state of an output, by what their keys contain
     "/attempts/": "attempt",
     "/inventory/": "inventory",
 }
-TARGETS = (
-    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "part", "inventory", "listing", "vacuum"),
-    *("delete", "lease", "manifest", "delta", "delta", "delta"),
+PUBLISHING = ("manifest", "seal", "delta", "delta", "delta", "data", "checkpoint")
+SCORING = (
+    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "part", "inventory", "listing", "lease"),
+    *("manifest", "delta", "delta", "delta", "artifact", "attempt"),
 )
-"""`listing` is that of an archive; `delta` a commit to a table, `create` its first."""
+CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
+"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
+`logs` their cleaning."""
 
 
 class Killed(BaseException):
@@ -55,12 +58,16 @@ class Killed(BaseException):
 
 @dataclass
 class Fault:
-    """At the request number `nth` (of those of the kind `target`, if one is named) of a command."""
+    """At the request number `nth` (of those of the kind `target`, if one is named) of a command.
+
+    decides_anew: what others do in the pause makes a publication decide anew, and it takes nothing back.
+    """
 
     how: How
     nth: int
     target: str | None = None
     meanwhile: Callable[[], None] = lambda: None
+    decides_anew: bool = False
 
     def __str__(self) -> str:
         return f"{self.how} {self.target or 'request'} {self.nth}"
@@ -68,13 +75,20 @@ class Fault:
 
 @dataclass
 class Running:
-    """A command. at: the label of the request at which its fault came."""
+    """A command. at: the label of the request at which its fault came.
+
+    written: keys of the data files that it has put.  manifests: numbers of those.  scored: keys of the commits that it was
+    to make.  again: those of them that were there when it scored them.
+    """
 
     fault: Fault | None
     seen: int = 0
     at: str | None = None
     dead: bool = False
     written: list[str] = field(default_factory=list)
+    manifests: list[int] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
     def due(self, label: str) -> How | None:
         if self.fault is None or self.at or self.fault.target not in (None, label):
@@ -128,6 +142,11 @@ class StorageFaults:
     @property
     def depth(self) -> int:
         return len(self._commands)
+
+    @property
+    def running(self) -> Running:
+        """The command at work."""
+        return self._commands[-1]
 
     def note(self, what: str) -> None:
         """Count what a command does while another one pauses, with the request at which that pauses."""
@@ -184,9 +203,11 @@ class StorageFaults:
         patch.setattr(LocalStore, "list", self._list(LocalStore.list))
         patch.setattr(LocalStore, "delete", self._delete(LocalStore.delete))
         delta = {"create_write_transaction": "delta", "vacuum": "vacuum", "__init__": "open", "create_checkpoint": "checkpoint"}
+        delta |= {"update_incremental": "open", "cleanup_metadata": "logs"}
         for name, label in delta.items():
             patch.setattr(DeltaTable, name, self._of_delta(getattr(DeltaTable, name), label))
         patch.setattr(DeltaTable, "create", self._of_delta(DeltaTable.create, "create"))
+        patch.setattr(publication, "take_back", self._take_back(publication.take_back))
 
     def _archive(self, store: LocalStore) -> SmallArchive | None:
         return next((archive for archive in self.archives if store.root == str(archive.root)), None)
@@ -231,6 +252,15 @@ class StorageFaults:
             return self.request(label, call, lambda: False if new else None, Unreachable)
 
         return put
+
+    def _take_back(self, real: Callable) -> Callable:
+        def take_back(*args: Any) -> None:
+            fault = self.running.fault
+            told = fault is not None and fault.decides_anew and self.running.at
+            assert not told, "a commit of another program is taken back that came before the manifest"
+            real(*args)
+
+        return take_back
 
     def _delete(self, real: Callable) -> Callable:
         def deleted(store: LocalStore, key: str) -> None:
