@@ -12,12 +12,9 @@ from pipeline.state.publications import Publications, Seal
 from pipeline.state.slices import unreferenced_parts
 from pipeline.storage.objects import folders
 from pipeline.storage.store import open_store
-from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
+from pipeline.tables.delta import RETENTION_DAYS, TABLES, VACUUM_DAYS, open_table
 from pipeline.tables.faults import retried
 from pipeline.tables.publication import Draft, Opened, publish, settled
-
-VACUUM_DAYS = RETENTION_DAYS + 7
-"""Longer than the rollback window, so that a rollback that begins within it can end."""
 
 
 def clean(output_uri: str) -> dict[str, int]:

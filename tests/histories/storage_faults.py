@@ -42,14 +42,14 @@ PUTS = {  # of the state of an output, by what their keys contain
     "/attempts/": "attempt",
     "/inventory/": "inventory",
 }
-PUBLISHING = ("manifest", "seal", "delta", "delta", "delta", "data", "checkpoint")
+PUBLISHING = ("manifest", "seal", "delta", "delta", "delta", "data", "row", "checkpoint")
 SCORING = (
-    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "part", "inventory", "listing", "lease"),
-    *("manifest", "delta", "delta", "delta", "artifact", "attempt"),
+    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "row", "part", "inventory", "listing"),
+    *("manifest", "delta", "delta", "delta", "artifact", "attempt", "lease"),
 )
 CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
-"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
-`logs` their cleaning."""
+"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first, `logs`
+their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
 
 
 class Killed(BaseException):
@@ -237,11 +237,11 @@ class StorageFaults:
 
     def _put(self, real: Callable, new: bool) -> Callable:
         def put(store: LocalStore, key: str, what: Any) -> Any:
-            label = next((label for part, label in PUTS.items() if part in key), "data")
+            label = next((label for part, label in PUTS.items() if part in key), "row" if key.startswith("runs/") else "data")
 
             def call() -> Any:
                 made = real(store, key, what)
-                if made and label == "data":
+                if made and label in ("data", "row"):
                     self._clock.date(Path(store.root, key))
                     if self._commands:
                         self._commands[-1].written.append(key)

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.state import tiers
+from pipeline.state.dated_names import named_at
 from pipeline.state.ledger import Ledger
 from pipeline.state.outcomes import Outcomes
-from pipeline.state.dated_names import named_at
 from pipeline.state.tiers import first_of_each, merged, places, tier_rows, write_tier
 from schemas.inventory import INVENTORY
 
