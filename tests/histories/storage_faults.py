@@ -48,8 +48,8 @@ SCORING = (
     *("manifest", "delta", "delta", "delta", "artifact", "attempt", "lease"),
 )
 CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
-"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first, `logs`
-their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
+"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
+`logs` their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
 
 
 class Killed(BaseException):
