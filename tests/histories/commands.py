@@ -157,6 +157,7 @@ class Commands:
 
     def clean_late(self) -> str:
         """While somebody sleeps so long who has written data files, and has not named them in a manifest."""
+        self.faults.note("late clean")
         self.place.pass_days(100)
         return f"after 100 days: {clean(self.output)}"
 

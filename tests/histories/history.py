@@ -32,10 +32,13 @@ ALWAYS = (EmptyInput, SlicesWait)
 
 
 class History(Commands):
-    """One seed. hostile: every step meets a kill, a pause or a fault.  struck: whether it did, for each step."""
+    """One seed. hostile: every step meets a kill, a pause or a fault.  struck: whether it did, for each step.
+    most: steps.
+    """
 
-    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock) -> None:
+    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, most: int = 40) -> None:
         super().__init__(seed, folder, place, faults, clock)
+        self._most = most
         self.hostile, self.struck = self.random.random() < 0.7, list[bool]()
 
     def run(self) -> None:
@@ -43,7 +46,7 @@ class History(Commands):
             for _ in range(self.random.randint(2, 8)):
                 archive.change(self.random)
         self.hostile_step(self.score) if self.hostile else self.step(self.score, None)
-        for _ in range(10 + min(self.random.randrange(31) for _ in range(3 if self.hostile else 2))):
+        for _ in range(10 + min(self.random.randint(0, self._most - 10) for _ in range(3 if self.hostile else 2))):
             self.one_step()
         self.end()
 

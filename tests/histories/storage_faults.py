@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from moved_clock import MovedClock
+from moved_proxy import MovedProxy
 from parquet_here import ParserHere
 from small_archive import SmallArchive
 
@@ -25,6 +27,7 @@ from pipeline.state import commits, lease, ledger
 from pipeline.storage import ahead
 from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Archived, Object, Refused, Unreachable
+from pipeline.storage.s3 import S3Store
 from pipeline.tables import publication, query
 
 How = Literal["kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after"]
@@ -50,6 +53,9 @@ SCORING = (
 CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
 """Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
 `logs` their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
+
+
+OF_DELTA = ("delta", "create", "vacuum", "checkpoint", "logs")
 
 
 class Killed(BaseException):
@@ -129,6 +135,7 @@ class AtOnce:
 
 class StorageFaults:
     """archives: those that may be listed.  wrote: is told the key of every object that was put where none was.
+    proxy: that before an S3 server; then answers are lost there, and a kill ends a call of the Delta library at some request.
     met: how often each fault came at a request of each kind, and each deed in the pause at one.
     """
 
@@ -137,6 +144,8 @@ class StorageFaults:
         self._commands: list[Running] = []
         self.archives: list[SmallArchive] = []
         self.wrote: Callable[[str], None] = lambda key: None
+        self.proxy: MovedProxy | None = None
+        self._cuts = cycle(range(6))
         self.met: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -171,7 +180,13 @@ class StorageFaults:
         if how:
             self.met[how, label] += 1
         if how == "kill before":
+            if self.proxy is not None and label in OF_DELTA:
+                with self.proxy.cut(next(self._cuts)), contextlib.suppress(Exception):
+                    call()
             self._kill(command)
+        elif how == "lost" and self.proxy is not None:
+            with self.proxy.lost(writes=label not in ("open", "read", "list")):
+                return call()
         elif how == "fail before":
             raise failure(f"no answer to {label}")
         elif how == "pause before":
@@ -196,12 +211,13 @@ class StorageFaults:
             patch.setattr(module, "ThreadPoolExecutor", AtOnce)
         patch.setattr(shard, "Parser", ParserHere)
         patch.setattr(lease, "BEAT_S", 1000.0)  # no beat, and every other lease looks as if its holder were dead
-        for name in ("get", "get_range", "get_tail"):
-            patch.setattr(LocalStore, name, self._read(getattr(LocalStore, name)))
-        for name in ("put", "put_new", "put_new_file"):
-            patch.setattr(LocalStore, name, self._put(getattr(LocalStore, name), name != "put"))
-        patch.setattr(LocalStore, "list", self._list(LocalStore.list))
-        patch.setattr(LocalStore, "delete", self._delete(LocalStore.delete))
+        for kind in (LocalStore, S3Store):
+            for name in ("get", "get_range", "get_tail"):
+                patch.setattr(kind, name, self._read(getattr(kind, name)))
+            for name in ("put", "put_new", "put_new_file"):
+                patch.setattr(kind, name, self._put(getattr(kind, name), name != "put"))
+            patch.setattr(kind, "list", self._list(kind.list))
+            patch.setattr(kind, "delete", self._delete(kind.delete))
         delta = {"create_write_transaction": "delta", "vacuum": "vacuum", "__init__": "open", "create_checkpoint": "checkpoint"}
         delta |= {"update_incremental": "open", "cleanup_metadata": "logs"}
         for name, label in delta.items():
@@ -209,8 +225,8 @@ class StorageFaults:
         patch.setattr(DeltaTable, "create", self._of_delta(DeltaTable.create, "create"))
         patch.setattr(publication, "take_back", self._take_back(publication.take_back))
 
-    def _archive(self, store: LocalStore) -> SmallArchive | None:
-        return next((archive for archive in self.archives if store.root == str(archive.root)), None)
+    def _archive(self, store: LocalStore | S3Store) -> SmallArchive | None:
+        return next((archive for archive in self.archives if store.uri == archive.uri), None)
 
     def _read(self, real: Callable) -> Callable:
         def read(store: LocalStore, key: str, *args: Any, **options: Any) -> Any:
@@ -242,7 +258,8 @@ class StorageFaults:
             def call() -> Any:
                 made = real(store, key, what)
                 if made and label in ("data", "row"):
-                    self._clock.date(Path(store.root, key))
+                    if isinstance(store, LocalStore):
+                        self._clock.date(Path(store.root, key))
                     if self._commands:
                         self._commands[-1].written.append(key)
                 if made and new:
