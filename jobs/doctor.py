@@ -191,10 +191,10 @@ def writable(uri: str) -> Iterator[Finding]:
 
 def tables(uri: str) -> Iterator[Finding]:
     """Checks protocol and retention of the Delta tables under the output."""
-    from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
+    from pipeline.tables.delta import RETENTION, RETENTION_DAYS, TABLES, open_table
     from pipeline.tables.files import data_files
 
-    wanted = f"interval {RETENTION_DAYS} days"
+    wanted = ", ".join(f"{key} '{interval}'" for key, interval in RETENTION.items())
     for name in TABLES:
         try:
             table = open_table(uri, name)
@@ -207,13 +207,13 @@ def tables(uri: str) -> Iterator[Finding]:
         files = data_files(table)
         small = sum(file.size < SMALL_BYTES for file in files)
         text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}, {len(files):,} files, {small:,} small"
-        kept = {properties.get(f"delta.{key}Duration") for key in ("logRetention", "deletedFileRetention")}
+        kept = {key: properties.get(key) for key in RETENTION}
         if protocol.min_reader_version > 1:
             fix = "Some readers cannot open it. Another program raised its protocol; the table's history names it."
             yield Finding("fail", "tables", text, fix)
-        elif kept != {wanted}:
-            fix = f"Rollback needs {RETENTION_DAYS} days: set both retention properties back to '{wanted}'."
-            yield Finding("warn", "tables", f"{text}, keeps removed files for {kept}", fix)
+        elif kept != RETENTION:
+            fix = f"Rollback needs {RETENTION_DAYS} days: set the properties back to {wanted}."
+            yield Finding("warn", "tables", f"{text}, {', '.join(f'{key} {kept[key]!r}' for key in kept)}", fix)
         elif small > MANY_SMALL:
             fix = f"`flowscore finalize --output {uri} --compact` merges them; queries get faster."
             yield Finding("warn", "tables", text, fix)

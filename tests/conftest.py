@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seed", type=int, default=0, help="which ones")
     parser.addoption("--chaos-report", type=Path, help="CSV file with a line for each")
     parser.addoption("--histories", type=int, default=10, help="how many histories")
+    parser.addoption("--s3-histories", type=int, default=1, help="how many of them once more, on an S3 server")
     parser.addoption("--histories-seed", type=int, default=0, help="the seed of the first")
 
 

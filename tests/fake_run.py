@@ -1,7 +1,6 @@
 """Makes ledgers, slices and commits like a scoring run's, without a model, as input of publication and all later steps."""
 
 import hashlib
-import uuid
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,6 +18,7 @@ from pipeline.input.identity import image_id
 from pipeline.input.listing import Listing
 from pipeline.state import slices
 from pipeline.state.commits import write_commit
+from pipeline.state.dated_names import new_name
 from pipeline.state.entries import Created, Promotion, Slice, SlicePart, add_entry, read_head
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import SCORING_VERSION, ScoringConfig
@@ -195,7 +195,7 @@ def _seal(ledger: Ledger, number: int, scoring: ScoringConfig, planned: list[Uni
         units = planned[part * len(planned) // parts : (part + 1) * len(planned) // parts]
         mine = names[part * len(names) // parts : (part + 1) * len(names) // parts]
         rows = [{"object": name, "etag": "e", "stamp": "s", "date": dates[name], "before": before.get(name)} for name in mine]
-        name = uuid.uuid4().hex
+        name = new_name()
         _put(ledger, ledger.part_key(name, "units"), unit_table(units), SCHEMA, 64)
         _put(ledger, ledger.part_key(name, "objects"), pa.Table.from_pylist(rows, OBJECTS), OBJECTS, 16_384)
         first = units[0].number if units else len(planned)

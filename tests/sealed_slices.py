@@ -1,10 +1,9 @@
 """Slices for tests of the state, sealed without a planner."""
 
-import uuid
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.state.dated_names import new_name
 from pipeline.state.entries import Created, Slice, SlicePart
 from pipeline.state.ledger import Ledger
 from schemas import tally
@@ -23,7 +22,7 @@ def seal(ledger: Ledger, objects: dict[str, tuple[str, str, str]], parts: int = 
     each = -(-len(names) // parts)
     sealed = []
     for start in range(0, len(names), each):
-        part = SlicePart(name=uuid.uuid4().hex, first=start, objects=len(names[start : start + each]), units=1)
+        part = SlicePart(name=new_name(), first=start, objects=len(names[start : start + each]), units=1)
         rows = [(name, *objects[name], None) for name in names[start : start + each]]
         put(ledger, ledger.part_key(part.name, "objects"), rows, OBJECTS)
         sealed.append(part)

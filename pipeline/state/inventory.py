@@ -14,12 +14,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.state.dated_names import named_at
 from pipeline.state.entries import Head, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.numbered import Numbered
 from pipeline.state.outcomes import Outcomes, tallied
 from pipeline.state.state_file import intact
-from pipeline.state.tiers import Tier, files_prefix, merged, slice_rows, tier_rows, write_tier, written_at
+from pipeline.state.tiers import Tier, files_prefix, merged, slice_rows, tier_rows, write_tier
 
 SLICES_AT_ONCE = 16
 """Merged together; each needs a few megabytes."""
@@ -119,7 +120,7 @@ def unreferenced(ledger: Ledger, min_age_s: float = KEEP_S) -> list[str]:
     named = {file.name for base in _needed(ledger, since) for tier in base.tiers for file in tier.files}
     prefix = files_prefix(ledger)
     names = [entry.key.removeprefix(prefix) for entry in ledger.store.list(prefix)]
-    return [prefix + name for name in names if name not in named and written_at(name) < since]
+    return [prefix + name for name in names if name not in named and named_at(name) < since]
 
 
 def _needed(ledger: Ledger, since: datetime) -> Iterator[Base]:

@@ -2,8 +2,8 @@
 `<output>/_flowscore/ledgers/<model>/`, each written once.
 
 entries/9999/999987-000012.json          the one sequence: created, slice, promotion, rekey (pipeline/state/entries.py)
-parts/<random name>/objects.parquet      what a slice entry names: its objects in key order, schemas/inventory.py
-parts/<random name>/units.parquet        and its work units, schemas/plan.py
+parts/<time>-<random>/objects.parquet    what a slice entry names: its objects in key order, schemas/inventory.py
+parts/<time>-<random>/units.parquet      and its work units, schemas/plan.py
 artifacts/<digest>/                      the models that score here, copied at promotion
 commits/000012/00000007-000003.parquet   one object a finished unit: slice / number - part
 tallies/000012.parquet                   all units of the slice are committed: its counts (pipeline/state/tally.py)

@@ -5,7 +5,6 @@ with the archive. What is new depends on nothing but the objects: not on the dat
 """
 
 import tempfile
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.input import registry
 from pipeline.input.listing import Listing
+from pipeline.state.dated_names import new_name
 from pipeline.state.entries import Head, Slice, SlicePart, add_entry, check_keys, read_head
 from pipeline.state.inventory import Base, fold, read_base
 from pipeline.state.known import Known, is_new
@@ -193,7 +193,7 @@ class _Draft:
     def _end_part(self, folder: Path) -> None:
         if not self.waiting_objects:
             return
-        name = uuid.uuid4().hex
+        name = new_name()
         objects, units = pa.concat_tables(self.waiting_objects), pa.concat_tables(self.waiting_units)
         self._put(name, "units", units, UNITS_PER_ROW_GROUP, folder)
         self._put(name, "objects", objects, OBJECTS_PER_ROW_GROUP, folder)

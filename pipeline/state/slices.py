@@ -1,18 +1,24 @@
-"""Reads the parts of a sealed slice: its work units, and its objects in key order."""
+"""Reads the parts of a sealed slice: its work units, and its objects in key order. Finds those of no slice."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.state.entries import SlicePart, read_slice
+from pipeline.state.dated_names import named_at
+from pipeline.state.entries import Slice, SlicePart, read_entry, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import READING, intact
+from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.ranged import open_ranged
 from schemas.plan import Unit, UnitOutline, outlines_in, units_in
 
 Row = TypeVar("Row")
+
+THREADS = 16
 
 
 def units(ledger: Ledger, slice_number: int, first: int = 0, end: int | None = None) -> Iterator[Unit]:
@@ -47,6 +53,22 @@ def objects_of_part(
         for group in range(parquet.num_row_groups):
             if between is None or _overlaps(parquet.metadata.row_group(group), *between):
                 yield parquet.read_row_group(group, columns=columns)
+
+
+def unreferenced_parts(ledger: Ledger, before: datetime) -> list[str]:
+    """Keys of the parts that no slice names: of plannings that were killed, or lost the number; one request for each entry.
+
+    Args:
+        before: parts that were written since then are kept, whose slice may be still to come.
+    """
+    prefix = f"{ledger.prefix}/parts/"
+    keys = [entry.key for entry in ledger.store.list(prefix)]  # before the entries: a slice that is sealed now names its parts
+    old = {key: key[len(prefix) :].partition("/")[0] for key in keys if named_at(key[len(prefix) :]) < before}
+    if not old:
+        return []
+    entries = threads_ahead(partial(read_entry, ledger), ledger.entries.after(0), THREADS)
+    named = {part.name for entry in entries if isinstance(entry, Slice) for part in entry.parts}
+    return [key for key, name in old.items() if name not in named]
 
 
 def _overlaps(group: pq.RowGroupMetaData, low: str, high: str) -> bool:

@@ -5,9 +5,7 @@ written anew only a logarithmic number of times.
 """
 
 import io
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.state import state_file
+from pipeline.state.dated_names import new_name
 from pipeline.state.ledger import Ledger
 from pipeline.state.outcomes import Outcomes
 from pipeline.state.sorted_files import SortedFiles, outside
@@ -40,11 +39,10 @@ WRITING = {
 """Measured: 17.8 bytes an object, of which 16.5 are the etag. As 16 bytes of binary it would still take 16.0."""
 
 FROM_SLICE = ["object", "etag", "stamp", "date"]
-STAMP_OF_A_FILE = "%Y%m%dT%H%M%SZ"
 
 
 class TierFile(BaseModel):
-    """name: of `inventory/files/<name>`, begins with the time of writing.  first, last: its lowest and highest object."""
+    """name: of `inventory/files/<name>`, of pipeline/state/dated_names.py.  first, last: its lowest and highest object."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,11 +65,6 @@ class Tier(BaseModel):
 
 def files_prefix(ledger: Ledger) -> str:
     return f"{ledger.prefix}/inventory/files/"
-
-
-def written_at(name: str) -> datetime:
-    """When the file of that name was written, by the clock of who wrote it."""
-    return datetime.strptime(name.partition("-")[0], STAMP_OF_A_FILE).replace(tzinfo=UTC)
 
 
 def tier_rows(ledger: Ledger, tier: Tier, prefix: str = "") -> SortedFiles:
@@ -148,7 +141,7 @@ def _write_file(ledger: Ledger, piece: pa.Table, more: Iterator[pa.Table]) -> Ti
             rows += len(piece)
             last = piece["object"][-1].as_py()
             piece = next(more, None)
-    name = f"{datetime.now(UTC):{STAMP_OF_A_FILE}}-{uuid.uuid4().hex}.parquet"
+    name = f"{new_name()}.parquet"
     ledger.store.put_new(files_prefix(ledger) + name, sink.getvalue())
     return TierFile(name=name, first=first, last=last, rows=rows)
 

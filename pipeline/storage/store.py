@@ -43,12 +43,16 @@ def open_store(uri: str | os.PathLike[str], follow_links: bool = False) -> Store
     Args:
         follow_links: in a local directory, list and read the targets of symbolic links, wherever they lie.
     """
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return _open(os.fspath(uri), follow_links, os.getcwd(), environment)
+    uri = os.fspath(uri)
+    scheme, separator, _ = uri.partition("://")
+    if scheme != "s3":
+        return _open(uri, follow_links, None if separator else os.getcwd())
+    return _open(uri, follow_links, *sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
 
 
 @functools.lru_cache(maxsize=64)
-def _open(uri: str, follow_links: bool, _directory: str, _environment: tuple[tuple[str, str], ...]) -> Store:
+def _open(uri: str, follow_links: bool, *_where: object) -> Store:
+    """where: what else a URI depends on, if it does: a bucket on the AWS environment, a path on the working directory."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if not uri:

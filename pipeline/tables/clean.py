@@ -9,14 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pipeline.state.inventory import unreferenced
 from pipeline.state.ledger import Ledger, drop_commits, ledgers
 from pipeline.state.publications import Publications, Seal
+from pipeline.state.slices import unreferenced_parts
 from pipeline.storage.objects import folders
 from pipeline.storage.store import open_store
-from pipeline.tables.delta import RETENTION_DAYS, TABLES, open_table
+from pipeline.tables.delta import RETENTION_DAYS, TABLES, VACUUM_DAYS, open_table
 from pipeline.tables.faults import retried
 from pipeline.tables.publication import Draft, Opened, publish, settled
-
-VACUUM_DAYS = RETENTION_DAYS + 7
-"""Longer than the rollback window, so that a rollback that begins within it can end."""
 
 
 def clean(output_uri: str) -> dict[str, int]:
@@ -33,10 +31,11 @@ def clean(output_uri: str) -> dict[str, int]:
         closed = seal.closed(ledger.model)
         commits = sum(drop_commits(ledger, number) for number in slices_with_commits(ledger) if closed.holds(number))
         deleted[f"commits of published slices of {ledger.model}"] = commits
-        left = unreferenced(ledger)
-        for key in left:
+        parts, files = unreferenced_parts(ledger, datetime.now(UTC) - timedelta(days=RETENTION_DAYS)), unreferenced(ledger)
+        for key in (*parts, *files):
             ledger.store.delete(key)
-        deleted[f"files of old inventories of {ledger.model}"] = len(left)
+        deleted[f"files of plannings of {ledger.model} that no slice came of"] = len(parts)
+        deleted[f"files of old inventories of {ledger.model}"] = len(files)
     if unfinished := open_store(output_uri).delete_unfinished():
         deleted["files that were never written to their end"] = unfinished
     return deleted

@@ -34,6 +34,12 @@ TABLES: dict[str, ModuleType] = {
 """Every table with its schema module."""
 
 RETENTION_DAYS = 90
+VACUUM_DAYS = RETENTION_DAYS + 7
+"""Longer than the rollback window, so that a rollback that begins within it can end."""
+RETENTION = {
+    "delta.logRetentionDuration": f"interval {RETENTION_DAYS} days",
+    "delta.deletedFileRetentionDuration": f"interval {VACUUM_DAYS} days",  # a checkpoint forgets what was removed before that
+}
 VERSION_PROPERTY = "flowscore.schema_version"
 
 
@@ -87,8 +93,7 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
             partition_by=module.PARTITION_BY,
             description=(module.__doc__ or "").strip(),
             configuration={
-                "delta.logRetentionDuration": f"interval {RETENTION_DAYS} days",
-                "delta.deletedFileRetentionDuration": f"interval {RETENTION_DAYS} days",
+                **RETENTION,
                 "delta.enableExpiredLogCleanup": "false",  # `finalize --clean` cleans the log, up to a sealed version
                 "delta.checkpointInterval": "10",
                 "delta.dataSkippingNumIndexedCols": "-1",
@@ -98,7 +103,8 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
             raise_if_key_not_exists=False,
         )
     check_fits(table, name, schema)
-    missing = [column for column in schema if column.name not in arrow_schema(table).names]
+    have = set(arrow_schema(table).names)
+    missing = [column for column in schema if column.name not in have]
     if missing:
         table.alter.add_columns([Field.from_arrow(column) for column in missing])
         table = DeltaTable(table.table_uri, storage_options=storage_options(output_uri))

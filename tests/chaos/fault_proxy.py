@@ -34,12 +34,13 @@ class Fault:
     delay: the answer comes 0.3 s late. close_in_body, reset_in_body: half of the answer's body comes, then the connection
     ends, orderly or not. short: half of the body comes, and the length claims that this is all. 403 to 503: the proxy
     answers with that status, without the server. 500_after: it does so after the server has fulfilled the request. harm: the
-    victim is harmed, then the request goes on.
+    victim is harmed, then the request goes on. writes: only requests that change something count.
     """
 
     kind: str
     at: int
     times: int = 1
+    writes: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}-at-{self.at}" + (f"-times-{self.times}" if self.times > 1 else "")
@@ -109,10 +110,13 @@ class FaultProxy:
         with self._lock:
             return self._passed.struck
 
-    def next(self) -> tuple[int, str | None]:
+    def next(self, method: str) -> tuple[int, str | None]:
         """Number the new request, and say which fault strikes it."""
         with self._lock:
-            number, fault = self._passed.count, self._fault
+            fault = self._fault
+            if fault is not None and fault.writes and method in ("GET", "HEAD"):
+                return self._passed.count, None
+            number = self._passed.count
             self._passed.count += 1
             if fault is None or not fault.at <= number < fault.at + fault.times:
                 return number, None
@@ -125,6 +129,10 @@ class FaultProxy:
 
     def harm(self) -> None:
         self._harm()
+
+    def answered(self, content: bytes) -> bytes:
+        """What the client is told in place of the answer's body."""
+        return content
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
@@ -148,7 +156,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            number, kind = proxy.next()
+            number, kind = proxy.next(self.command)
             if kind in ("kill_before", "harm"):
                 proxy.harm()
             if kind in ("kill_before", "drop"):
@@ -164,6 +172,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, number: int, kind: str | None, body: bytes) -> None:
             status, headers, content = self._ask(body)
+            content = proxy.answered(content)
             self._note(number, kind, status, done=status < 300, sent=len(content))
             if kind == "kill_after":
                 proxy.harm()

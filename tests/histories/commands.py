@@ -1,17 +1,20 @@
 """The commands of a history, each with settings and at objects that its seed chooses, and what others do to its output."""
 
+import io
 import random
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import table_checks as checks
+from ledger_checks import check_archive_known
 from moved_clock import MovedClock
 from oracle import Oracle
+from places import Look, Place
 from small_archive import SmallArchive
 from stand_in import StandIn
 from storage_faults import StorageFaults
+from table_checks import Reader
 
 from models.config import ArtifactConfig
 from pipeline.input.config import SourceConfig
@@ -33,37 +36,39 @@ from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rekey import begin, rekey
 
 MODELS = ("castings", "plates")
+PAIRS = ((MODELS[0], 0), (MODELS[0], 0), (MODELS[0], 1), (MODELS[1], 0))
+"""Which model scores which archive."""
 PATTERNS = ("{date}/{lot}/{name}", "{date}/{cell}/{name}")
 
 
 class Commands:
-    """steps: what was done, for people.  disturbed: how often others were at work while a command paused."""
+    """steps: what was done, for people.  disturbed: how often others were at work while a command paused.
+    foreign_commits: of another program.
+    """
 
-    def __init__(self, seed: int, folder: Path, faults: StorageFaults, clock: MovedClock) -> None:
+    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock) -> None:
         self.random, self.faults, self.clock = random.Random(seed), faults, clock
         clock.moved = timedelta()
         self.folder, self.steps = folder, [f"seed {seed}"]
-        self.output_folder = folder / "output"
-        self.output_folder.mkdir(parents=True)
-        self.output = f"file://{self.output_folder}"
+        self.place, self.output = place, place.uri
         self.named, self.days = self.random.random() < 0.4, self.random.random() < 0.7
         self.archives = [SmallArchive(folder / f"input-{number}", self.days) for number in range(2)]
         self.places = [[archive.uri] for archive in self.archives]
-        self.engine = StandIn()
+        self.engine = StandIn(self._scores)
         self.oracle = Oracle(self.output, self.engine.committed)
         self.digests: dict[str, int] = dict.fromkeys(MODELS, 0)
         self.scored: set[tuple[str, int]] = set()
         self.retried: set[str] = set()
         self.at_work = (MODELS[0], 0)
-        self.disturbed = 0
-        self.reader = checks.Reader(self.output, clock)
+        self.disturbed = self.foreign_commits = 0
+        self.reader = Reader(clock)
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"1")
         faults.archives, faults.wrote = self.archives, self._wrote
 
     def score(self) -> str:
         if self.faults.depth == 1 or self.random.random() < 0.3:
-            self.at_work = self.random.choice((MODELS[0], MODELS[0], MODELS[1])), self.random.choice((0, 0, 1))
+            self.at_work = self.random.choice(PAIRS)
         model, number = self.at_work
         disturbed, archive = self.disturbed, self.archives[number]
         promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
@@ -76,7 +81,7 @@ class Commands:
         self.faults.note("promotion" if run.from_now_on else "score")
         result = score_archive(run, self.engine)
         if disturbed == self.disturbed:
-            checks.check_archive_known(run.ledger, archive, run.source.identity_base)
+            check_archive_known(Look(self.place), run.ledger, archive, run.source.identity_base)
         return f"{model} of {archive.root.name} {'with a new model ' if promotes else ''}{summary(result)}"
 
     def scoring_run(self, model: str, number: int, last: bool = False) -> ScoringRun:
@@ -147,12 +152,18 @@ class Commands:
         """After 100 days, unless somebody is at work: nothing that takes so long is waited for."""
         days = 100 if self.faults.depth == 1 and self.random.random() < 0.7 else self.random.choice((0, 2))
         if self.faults.depth == 1:
-            self.clock.pass_days(days, self.output_folder)
+            self.place.pass_days(days)
         return f"after {days} days: {clean(self.output)}"
+
+    def clean_late(self) -> str:
+        """While somebody sleeps so long who has written data files, and has not named them in a manifest."""
+        self.faults.note("late clean")
+        self.place.pass_days(100)
+        return f"after 100 days: {clean(self.output)}"
 
     def rekey(self, all_of: str | None = None) -> str:
         """Columns by another pattern, or the end of that."""
-        ledger = Ledger(self.output, all_of or self.random.choice(MODELS))
+        ledger = Ledger(self.output, all_of or self.random.choice(sorted({model for model, _ in self.scored})))
         with self.faults.command(None):
             exists = read_head(ledger).number
         begun = bool(exists and self.days and not all_of) and begin(ledger, self.random.choice(PATTERNS))
@@ -171,20 +182,28 @@ class Commands:
             merged = self._merged(name, here)
             commit_files(table, (merged,), here, None)
             self.faults.note("foreign")
+            self.foreign_commits += 1
             self.steps.append(f"{'  ' * self.faults.depth}foreign optimize of {name}: {len(here)} files")
         return ""
 
     def _merged(self, name: str, files: tuple[DataFile, ...]) -> DataFile:
-        folder = self.output_folder / name
-        rows = pa.concat_tables([pq.ParquetFile(folder / file.path).read() for file in files], promote_options="permissive")
+        bodies = [io.BytesIO(self.place.read(f"{name}/{file.path}")) for file in files]
+        rows = pa.concat_tables([pq.ParquetFile(body).read() for body in bodies], promote_options="permissive")
         path = Path(files[0].path).with_name(f"part-{self.random.getrandbits(64):016x}.parquet")
-        pq.write_table(rows, folder / path)
-        self.clock.date(folder / path)
-        return DataFile(str(path), (folder / path).stat().st_size, files[0].partition)
+        pq.write_table(rows, sink := io.BytesIO())
+        self.place.write(f"{name}/{path}", sink.getvalue())
+        return DataFile(str(path), len(sink.getvalue()), files[0].partition)
 
     def _wrote(self, key: str) -> None:
         if "/commits/" in key:
             self.engine.has_written(key)
+        elif "/publications/" in key:
+            self.faults.running.manifests.append(int(key[-11:-5]))
+
+    def _scores(self, key: str) -> None:
+        self.faults.running.scored.append(key)
+        if key in self.engine.committed:
+            self.faults.running.again.append(key)
 
 
 def summary(result: RunResult) -> str:

@@ -1,21 +1,25 @@
 """A seeded history of commands over one output, with faults, checked after each command."""
 
+import functools
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
-import table_checks as checks
 from commands import MODELS, Commands, summary
-from storage_faults import HOWS, TARGETS, Fault, Killed, Running
+from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
+from moved_clock import MovedClock
+from places import Look, Place
+from storage_faults import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running, StorageFaults
+from table_checks import check_complete, check_current, check_foreign, check_sealed, expected_scores
 
 from pipeline.run import EmptyInput, score_archive
-from pipeline.state.entries import OtherKeys
+from pipeline.state.entries import OtherKeys, read_head
 from pipeline.state.lease import LeaseHeld, LeaseLost
 from pipeline.state.ledger import Ledger
 from pipeline.state.promotion import OtherModel
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.objects import StorageError
 from pipeline.tables.clean import clean
-from pipeline.tables.compaction import compact
 from pipeline.tables.held import HoldLimits
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
@@ -28,37 +32,61 @@ ALWAYS = (EmptyInput, SlicesWait)
 
 
 class History(Commands):
-    """One seed."""
+    """One seed. hostile: every step meets a kill, a pause or a fault.  struck: whether it did, for each step.
+    most: steps.
+    """
+
+    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, most: int = 40) -> None:
+        super().__init__(seed, folder, place, faults, clock)
+        self._most = most
+        self.hostile, self.struck = self.random.random() < 0.7, list[bool]()
 
     def run(self) -> None:
         for archive in self.archives:
             for _ in range(self.random.randint(2, 8)):
                 archive.change(self.random)
-        self.step(self.score, None)
-        for _ in range(self.random.randint(10, 40)):
+        self.hostile_step(self.score) if self.hostile else self.step(self.score, None)
+        for _ in range(10 + min(self.random.randint(0, self._most - 10) for _ in range(3 if self.hostile else 2))):
             self.one_step()
         self.end()
+
+    def hostile_step(self, deed: Callable[[], object]) -> None:
+        """A command that meets a kill, a pause or a fault; when it ends before that came, it is repeated with a sure one."""
+        running = self.step(deed, self.at_put() if deed == self.score and self.random.random() < 0.5 else self.fault(deed))
+        if not running.at:
+            how = self.random.choice(HOWS)
+            running = self.step(deed, Fault(how, self.random.randrange(3), None, lambda: self.meanwhile(*self._some())))
+        self.struck.append(running.at is not None)
 
     def one_step(self) -> None:
         deed = self.random.choices(
             (self.change, self.score, self.accept, self.compact, self.clean, self.rekey, self.optimise, self.check_readers),
             (5, 8, 1.5, 1.5, 1, 0.7, 1, 1),
         )[0]
-        if deed in (self.change, self.optimise, self.check_readers):
+        if self.hostile:
+            if deed in (self.change, self.optimise, self.check_readers):
+                deed()
+                deed = self.score
+            elif deed == self.score:
+                self.change()
+            self.hostile_step(deed)
+        elif deed in (self.change, self.optimise, self.check_readers):
             deed()
         else:
             if deed == self.score and self.random.random() < 0.8:
                 self.change()
-                self.step(deed, self.at_put() if self.random.random() < 0.5 else self.fault())
+                self.step(deed, self.at_put() if self.random.random() < 0.5 else self.fault(deed))
             else:
-                self.step(deed, self.fault() if self.random.random() < 0.5 else None)
+                self.step(deed, self.fault(deed) if self.random.random() < 0.5 else None)
 
-    def fault(self) -> Fault:
-        if self.random.random() < 0.35:
-            return self.random.choice((self.race, self.zombie, self.foreign))()
+    def fault(self, deed: Callable[[], object]) -> Fault:
+        if deed != self.clean and self.random.random() < 0.35:
+            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper))()
         how = self.random.choice(HOWS)
-        target = self.random.choice(TARGETS) if self.random.random() < 0.6 else None
-        nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(300 ** self.random.random())
+        likely = SCORING if deed == self.score else CLEANING if deed == self.clean else PUBLISHING
+        target = self.random.choice(likely) if self.random.random() < 0.6 else None
+        most = 300 if deed == self.score else 40
+        nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(most ** self.random.random())
         return Fault(how, nth, target, lambda: self.meanwhile(*self._some()))
 
     def at_put(self) -> Fault:
@@ -81,6 +109,15 @@ class History(Commands):
         target, nth = self.random.choice(("manifest", "delta", "delta", "seal")), self.random.choice((0, 0, 1, 2, 3))
         return Fault("pause before", nth, target, lambda: self.meanwhile(self.optimise, self.optimise))
 
+    def foreign_early(self) -> Fault:
+        """It does so before the publication's manifest is put."""
+        meanwhile = functools.partial(self.meanwhile, self.optimise, self.optimise)
+        return Fault("pause after", self.random.choice((0, 0, 1, 2, 3)), "data", meanwhile, decides_anew=True)
+
+    def sleeper(self) -> Fault:
+        """A publisher wakes after its data files were deleted."""
+        return Fault("pause after", self.random.choice((0, 0, 1, 2)), "data", lambda: self.meanwhile(self.clean_late))
+
     def _some(self) -> list[Callable[[], object]]:
         others = (self.score, self.score, self.accept, self.compact, self.clean, self.rekey)
         deeds = (self.change, self.check_readers, self.optimise, *others)
@@ -95,12 +132,14 @@ class History(Commands):
                     deed()
             else:
                 again = self.faults.depth < 3 and self.random.random() < 0.3
-                self.step(deed, self.fault() if again else None)
+                self.step(deed, self.fault(deed) if again else None)
 
-    def step(self, command: Callable[[], object], fault: Fault | None) -> None:
+    def step(self, command: Callable[[], object], fault: Fault | None) -> Running:
         """One command with its fault; then the checks."""
-        at, depth, disturbed, scored = len(self.steps), self.faults.depth, self.disturbed, len(self.engine.scored)
+        at, depth, disturbed, foreign = len(self.steps), self.faults.depth, self.disturbed, self.foreign_commits
         committed = set(self.engine.committed)
+        with self.faults.command(None):
+            published = self.oracle.publications.manifests.newest()
         self.steps.append("")
         self.clock.moved += timedelta(hours=0 if depth else 2)
         with self.faults.command(fault) as running:
@@ -113,26 +152,28 @@ class History(Commands):
                 assert expected, f"a command without a fault ended: {error!r}"
         self.steps[at] = f"{'  ' * depth}{command.__name__} {said} [{f'{fault} at {running.at}' if fault else ''}]"
         with self.faults.command(None):
-            opened = checks.newest(self.output)
-            checks.check_foreign(self.output, self.oracle, opened)
-            self.reader.check(opened)
+            look = Look(self.place)
+            check_foreign(look, self.oracle)
+            self.reader.check(look)
             for model in MODELS:
-                checks.check_plans(Ledger(self.output, model), model in self.retried)
+                check_plans(look, Ledger(self.output, model), model in self.retried)
             if not done or depth:
-                checks.check_sealed(self.output, self.oracle)
+                check_sealed(look, self.oracle)
             if done:
-                checks.check_complete(self.output, self.oracle, opened)
+                check_complete(look, self.oracle)
                 for model in MODELS if not depth else ():
-                    checks.check_fold(Ledger(self.output, model))
-            if disturbed == self.disturbed:
-                again = committed & set(self.engine.scored[scored:])
-                assert not again, f"scored again: {sorted(again)}"
-                if done and not running.at:
-                    self._check_files_written_once(running)
+                    check_fold(look, Ledger(self.output, model))
+            again = committed.intersection(running.scored) if disturbed != self.disturbed else running.again
+            assert not again, f"scored again: {sorted(again)}"
+            harmless = fault is None or not running.at or fault.how in ("pause before", "pause after", "lost")
+            if done and harmless and foreign == self.foreign_commits:
+                self._check_files_written_once(running, published)
+        return running
 
     def check_readers(self) -> str:
-        checks.check_sealed(self.output, self.oracle)
-        checks.check_foreign(self.output, self.oracle, checks.newest(self.output))
+        look = Look(self.place)
+        check_sealed(look, self.oracle)
+        check_foreign(look, self.oracle)
         return ""
 
     def end(self) -> None:
@@ -146,39 +187,40 @@ class History(Commands):
                 return summary(score_archive(self.scoring_run(model, number, last=True), self.engine))
 
             self.step(score, None)
-        for model in MODELS:
-            self.step(lambda model=model: self._accept_all(model), None)
+        for model in sorted({model for model, _ in self.scored}):
+            if unclosed(ledger := Ledger(self.output, model), settled(self.output).closed(model)):
+                self.step(lambda ledger=ledger: self._accept_all(ledger), None)
         for model, number in sorted(self.scored):
-            checks.check_current(self.output, model, self.archives[number], self.places[number])
-        for model in MODELS:
-            self.step(lambda model=model: self.rekey(model), None)
-            checks.check_key_columns(Ledger(self.output, model))
-            self.step(lambda model=model: compact(Ledger(self.output, model)), None)
-        self.clock.pass_days(101, self.output_folder)
+            check_current(Look(self.place), model, self.archives[number], self.places[number])
+        for model in sorted({model for model, _ in self.scored}):
+            if read_head(Ledger(self.output, model)).rekeyed:
+                self.step(lambda model=model: self.rekey(model), None)
+            check_key_columns(Look(self.place), Ledger(self.output, model))
+        self.step(self.compact, None)
+        self.place.pass_days(101)
         self.step(lambda: clean(self.output), None)
-        checks.check_only_referenced(self.output)
+        check_only_referenced(Look(self.place), sorted({model for model, _ in self.scored}))
         if self.scored:
             self._check_views()
 
-    def _accept_all(self, model: str) -> str:
-        ledger = Ledger(self.output, model)
-        for number in unclosed(ledger, settled(self.output).closed(model)):
+    def _accept_all(self, ledger: Ledger) -> str:
+        for number in unclosed(ledger, settled(self.output).closed(ledger.model)):
             publish_slice(ledger, number, HoldLimits(accept=True))
-        return model
+        return ledger.model
 
     def _check_views(self) -> None:
         tables, state = open_tables(self.output), self.oracle.after(settled(self.output).number)
-        scores = checks.expected_scores(state)
+        scores = expected_scores(state)
         with tables.answer("select count(*), (select count(*) from maps) from scores") as answer:
             assert answer.fetchall() == [(len(scores), len(scores))]
 
-    def _check_files_written_once(self, running: Running) -> None:
-        """A command that nobody disturbed writes no data file that no publication needs."""
-        written = {key for key in running.written if key.endswith(".parquet")}
-        known = {
-            f"{name}/{file.path}"
-            for number in self.oracle.publications.manifests.after(0)
-            for name, change in self.oracle.publications.manifest(number).changes.items()
-            for file in change.add
-        }
-        assert written <= known, f"written in vain: {sorted(written - known)}"
+    def _check_files_written_once(self, running: Running, published: int) -> None:
+        """A command writes no data file that no publication needs, but partitions that it lost to its own ledger.
+
+        published: publications before it.
+        """
+        manifests = [self.oracle.manifest(number) for number in self.oracle.publications.manifests.after(0)]
+        lost = {manifest.model for manifest in manifests[published:] if manifest.number not in running.manifests}
+        named = {f"{name}/{file.path}" for each in manifests for name, made in each.changes.items() for file in made.add}
+        vain = [key for key in running.written if key.endswith(".parquet") and key not in named]
+        assert not [key for key in vain if key.split("/")[1].removeprefix("model=") not in lost], f"written in vain: {vain}"

@@ -1,6 +1,6 @@
 """Says what the tables must hold after each publication: dictionaries in memory, the order of manifests, recorded results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stand_in import Row
@@ -8,7 +8,7 @@ from stand_in import Row
 from pipeline.state import slices
 from pipeline.state.entries import read_slice
 from pipeline.state.ledger import Ledger
-from pipeline.state.publications import Publications
+from pipeline.state.publications import Manifest, Publications
 from schemas.tally import MAY_CHANGE
 
 
@@ -19,11 +19,13 @@ class State:
     rows: Mapping[tuple[str, str], tuple[Row, ...]] = field(default_factory=dict)
     by: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
-    def scores(self) -> list[Row]:
-        return sorted(row for rows in self.rows.values() for row in rows if row.error is None)
+    _made: dict[str, list[tuple]] = field(default_factory=dict)
 
-    def errors(self) -> list[Row]:
-        return sorted(row for rows in self.rows.values() for row in rows if row.error is not None)
+    def expected(self, table: str, rows: Callable[["State"], list[tuple]]) -> list[tuple]:
+        """The rows that a table must have, made once."""
+        if table not in self._made:
+            self._made[table] = rows(self)
+        return self._made[table]
 
 
 class Oracle:
@@ -33,6 +35,7 @@ class Oracle:
         self._output_uri, self._committed = output_uri, committed
         self.publications = Publications(output_uri)
         self._states = [State()]
+        self._manifests: dict[int, Manifest] = {}
         self._closed: set[tuple[str, int]] = set()
 
     def after(self, publication: int) -> State:
@@ -41,9 +44,15 @@ class Oracle:
             self._states.append(self._next(len(self._states)))
         return self._states[publication]
 
+    def manifest(self, number: int) -> Manifest:
+        """It never changes."""
+        if number not in self._manifests:
+            self._manifests[number] = self.publications.manifest(number)
+        return self._manifests[number]
+
     def _next(self, number: int) -> State:
         before = self._states[-1]
-        manifest = self.publications.manifest(number)
+        manifest = self.manifest(number)
         assert manifest.number == number
         if manifest.slice is None:
             return before

@@ -32,11 +32,11 @@ class Row(NamedTuple):
 
 
 class StandIn:
-    """committed: the rows of every commit object that was ever made, by key.  scored: keys in the order of scoring."""
+    """committed: the rows of every commit object that was ever made, by key.  scores: is told every key before it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, scores: Callable[[str], None]) -> None:
         self.committed: dict[str, list[Row]] = {}
-        self.scored: list[str] = []
+        self._scores = scores
         self._being_written: list[list[Row]] = []  # that of the command at work last
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class StandIn:
     def _commit(self, unit: EncodedUnit, config: StageConfig) -> Outcome:
         label, rows = unit.label, [scored(row) for row in unit.encoded.to_pylist()]
         key = config.ledger.commit_key(config.slice, label.number, label.part)
-        self.scored.append(key)
+        self._scores(key)
         mine = [
             Row(
                 config.scoring.source.identity(row["uri"]),

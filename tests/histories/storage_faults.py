@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,17 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from moved_clock import MovedClock
+from moved_proxy import MovedProxy
+from parquet_here import ParserHere
 from small_archive import SmallArchive
 
+from pipeline.input.parquet import shard
 from pipeline.sources import files
 from pipeline.state import commits, lease, ledger
 from pipeline.storage import ahead
 from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Archived, Object, Refused, Unreachable
+from pipeline.storage.s3 import S3Store
 from pipeline.tables import publication, query
 
 How = Literal["kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after"]
@@ -40,11 +45,17 @@ PUTS = {  # of the state of an output, by what their keys contain
     "/attempts/": "attempt",
     "/inventory/": "inventory",
 }
-TARGETS = (
-    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "part", "inventory", "listing", "vacuum"),
-    *("delete", "lease", "manifest", "delta", "delta", "delta"),
+PUBLISHING = ("manifest", "seal", "delta", "delta", "delta", "data", "row", "checkpoint")
+SCORING = (
+    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "row", "part", "inventory", "listing"),
+    *("manifest", "delta", "delta", "delta", "artifact", "attempt", "lease"),
 )
-"""`listing` is that of an archive; `delta` a commit to a table, `create` its first."""
+CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
+"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
+`logs` their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
+
+
+OF_DELTA = ("delta", "create", "vacuum", "checkpoint", "logs")
 
 
 class Killed(BaseException):
@@ -53,12 +64,16 @@ class Killed(BaseException):
 
 @dataclass
 class Fault:
-    """At the request number `nth` (of those of the kind `target`, if one is named) of a command."""
+    """At the request number `nth` (of those of the kind `target`, if one is named) of a command.
+
+    decides_anew: what others do in the pause makes a publication decide anew, and it takes nothing back.
+    """
 
     how: How
     nth: int
     target: str | None = None
     meanwhile: Callable[[], None] = lambda: None
+    decides_anew: bool = False
 
     def __str__(self) -> str:
         return f"{self.how} {self.target or 'request'} {self.nth}"
@@ -66,13 +81,20 @@ class Fault:
 
 @dataclass
 class Running:
-    """A command. at: the label of the request at which its fault came."""
+    """A command. at: the label of the request at which its fault came.
+
+    written: keys of the data files that it has put.  manifests: numbers of those.  scored: keys of the commits that it was
+    to make.  again: those of them that were there when it scored them.
+    """
 
     fault: Fault | None
     seen: int = 0
     at: str | None = None
     dead: bool = False
     written: list[str] = field(default_factory=list)
+    manifests: list[int] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
     def due(self, label: str) -> How | None:
         if self.fault is None or self.at or self.fault.target not in (None, label):
@@ -113,6 +135,7 @@ class AtOnce:
 
 class StorageFaults:
     """archives: those that may be listed.  wrote: is told the key of every object that was put where none was.
+    proxy: that before an S3 server; then answers are lost there, and a kill ends a call of the Delta library at some request.
     met: how often each fault came at a request of each kind, and each deed in the pause at one.
     """
 
@@ -121,11 +144,18 @@ class StorageFaults:
         self._commands: list[Running] = []
         self.archives: list[SmallArchive] = []
         self.wrote: Callable[[str], None] = lambda key: None
+        self.proxy: MovedProxy | None = None
+        self._cuts = cycle(range(6))
         self.met: Counter[tuple[str, str]] = Counter()
 
     @property
     def depth(self) -> int:
         return len(self._commands)
+
+    @property
+    def running(self) -> Running:
+        """The command at work."""
+        return self._commands[-1]
 
     def note(self, what: str) -> None:
         """Count what a command does while another one pauses, with the request at which that pauses."""
@@ -150,7 +180,13 @@ class StorageFaults:
         if how:
             self.met[how, label] += 1
         if how == "kill before":
+            if self.proxy is not None and label in OF_DELTA:
+                with self.proxy.cut(next(self._cuts)), contextlib.suppress(Exception):
+                    call()
             self._kill(command)
+        elif how == "lost" and self.proxy is not None:
+            with self.proxy.lost(writes=label not in ("open", "read", "list")):
+                return call()
         elif how == "fail before":
             raise failure(f"no answer to {label}")
         elif how == "pause before":
@@ -173,20 +209,24 @@ class StorageFaults:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         for module in (ahead, publication, query, files, ledger, commits):
             patch.setattr(module, "ThreadPoolExecutor", AtOnce)
+        patch.setattr(shard, "Parser", ParserHere)
         patch.setattr(lease, "BEAT_S", 1000.0)  # no beat, and every other lease looks as if its holder were dead
-        for name in ("get", "get_range", "get_tail"):
-            patch.setattr(LocalStore, name, self._read(getattr(LocalStore, name)))
-        for name in ("put", "put_new", "put_new_file"):
-            patch.setattr(LocalStore, name, self._put(getattr(LocalStore, name), name != "put"))
-        patch.setattr(LocalStore, "list", self._list(LocalStore.list))
-        patch.setattr(LocalStore, "delete", self._delete(LocalStore.delete))
+        for kind in (LocalStore, S3Store):
+            for name in ("get", "get_range", "get_tail"):
+                patch.setattr(kind, name, self._read(getattr(kind, name)))
+            for name in ("put", "put_new", "put_new_file"):
+                patch.setattr(kind, name, self._put(getattr(kind, name), name != "put"))
+            patch.setattr(kind, "list", self._list(kind.list))
+            patch.setattr(kind, "delete", self._delete(kind.delete))
         delta = {"create_write_transaction": "delta", "vacuum": "vacuum", "__init__": "open", "create_checkpoint": "checkpoint"}
+        delta |= {"update_incremental": "open", "cleanup_metadata": "logs"}
         for name, label in delta.items():
             patch.setattr(DeltaTable, name, self._of_delta(getattr(DeltaTable, name), label))
         patch.setattr(DeltaTable, "create", self._of_delta(DeltaTable.create, "create"))
+        patch.setattr(publication, "take_back", self._take_back(publication.take_back))
 
-    def _archive(self, store: LocalStore) -> SmallArchive | None:
-        return next((archive for archive in self.archives if store.root == str(archive.root)), None)
+    def _archive(self, store: LocalStore | S3Store) -> SmallArchive | None:
+        return next((archive for archive in self.archives if store.uri == archive.uri), None)
 
     def _read(self, real: Callable) -> Callable:
         def read(store: LocalStore, key: str, *args: Any, **options: Any) -> Any:
@@ -213,12 +253,13 @@ class StorageFaults:
 
     def _put(self, real: Callable, new: bool) -> Callable:
         def put(store: LocalStore, key: str, what: Any) -> Any:
-            label = next((label for part, label in PUTS.items() if part in key), "data")
+            label = next((label for part, label in PUTS.items() if part in key), "row" if key.startswith("runs/") else "data")
 
             def call() -> Any:
                 made = real(store, key, what)
-                if made and label == "data":
-                    self._clock.date(Path(store.root, key))
+                if made and label in ("data", "row"):
+                    if isinstance(store, LocalStore):
+                        self._clock.date(Path(store.root, key))
                     if self._commands:
                         self._commands[-1].written.append(key)
                 if made and new:
@@ -228,6 +269,15 @@ class StorageFaults:
             return self.request(label, call, lambda: False if new else None, Unreachable)
 
         return put
+
+    def _take_back(self, real: Callable) -> Callable:
+        def take_back(*args: Any) -> None:
+            fault = self.running.fault
+            told = fault is not None and fault.decides_anew and self.running.at
+            assert not told, "a commit of another program is taken back that came before the manifest"
+            real(*args)
+
+        return take_back
 
     def _delete(self, real: Callable) -> Callable:
         def deleted(store: LocalStore, key: str) -> None:

@@ -5,9 +5,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from bucket import Bucket
+from conftest import new_bucket
 from history import History
+from kept_tables import KeptTables
 from moved_clock import MovedClock
+from moved_proxy import MovedProxy
+from places import Disk
 from storage_faults import StorageFaults
+
+from pipeline.tables import publication
 
 MEMORY = Path("/dev/shm")
 
@@ -20,16 +27,18 @@ MUST_MEET = {
     ("promotion", "listing"),
     ("compaction", "manifest"),  # a zombie wakes after a compaction
     ("foreign", "delta"),
+    ("foreign", "data"),
+    ("late clean", "data"),
     ("accept", "late"),
 }
 """Of so many histories, some must meet each of these: see StorageFaults.met."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "seed" not in metafunc.fixturenames:
-        return
-    first = metafunc.config.getoption("--histories-seed")
-    metafunc.parametrize("seed", range(first, first + metafunc.config.getoption("--histories")))
+    for name, option in (("seed", "--histories"), ("s3_seed", "--s3-histories")):
+        if name in metafunc.fixturenames:
+            first = metafunc.config.getoption("--histories-seed")
+            metafunc.parametrize(name, range(first, first + metafunc.config.getoption(option)))
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +48,54 @@ def laboratory():
     with pytest.MonkeyPatch.context() as patch:
         clock.install(patch)
         faults.install(patch)
-        yield faults, clock
+        kept = KeptTables(faults)
+        patch.setattr(publication, "open_table", kept.opened(publication.open_table))
+        patch.setattr(tempfile, "tempdir", str(MEMORY) if MEMORY.is_dir() else None)
+        yield faults, clock, kept
 
 
-def test_history(seed, laboratory):
-    folder = Path(tempfile.mkdtemp(prefix="flowscore-history-", dir=MEMORY if MEMORY.is_dir() else None))
-    history = History(seed, folder, *laboratory)
+@pytest.fixture
+def folder(laboratory):
+    folder = Path(tempfile.mkdtemp(prefix="flowscore-history-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(s3):
+    """An S3 server; before `laboratory`, since no time passes there while it starts."""
+    return s3
+
+
+def test_history_on_s3(s3_seed, server, laboratory, folder, monkeypatch):
+    faults, clock, kept = laboratory
+    with MovedProxy(server, clock) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setattr(faults, "proxy", proxy)
+        kept.forget()
+        live(History(s3_seed, folder, Bucket(f"{new_bucket(server)}/output", server, clock, kept), faults, clock, most=15))
+
+
+def test_history(seed, laboratory, folder):
+    faults, clock, kept = laboratory
+    kept.forget()
+    live(History(seed, folder, Disk(folder / "output", clock, kept), faults, clock))
+
+
+def live(history: History) -> None:
     try:
         history.run()
     except BaseException:
         print("\n".join(history.steps))
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    kind = "every step struck" if history.struck and all(history.struck) else "some steps struck"
+    history.faults.met["history", kind] += 1
 
 
 def test_the_histories_met_all_that_matters(request, laboratory):
     if request.config.getoption("--histories") >= ENOUGH:
-        assert laboratory[0].met.keys() >= MUST_MEET, MUST_MEET - laboratory[0].met.keys()
+        met = laboratory[0].met
+        assert met.keys() >= MUST_MEET, MUST_MEET - met.keys()
+        assert met["history", "every step struck"] >= met["history", "some steps struck"]
+        told = ", ".join(f"{what} at {where} {count}" for (what, where), count in sorted(met.items()))
+        request.config.pluginmanager.get_plugin("terminalreporter").write_line(f"\nmet: {told}")

@@ -117,7 +117,7 @@ def test_tables_tell_their_protocol_and_retention(tmp_path):
     assert finding.level == "ok" and "reader 1" in finding.text and "90 days" in finding.text
     table.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 1 days"})
     (finding,) = findings(doctor.tables, str(tmp_path))
-    assert finding.level == "warn" and "interval 90 days" in finding.fix
+    assert finding.level == "warn" and "delta.deletedFileRetentionDuration 'interval 97 days'" in finding.fix
 
 
 def test_a_cluster_that_is_gone_fails(monkeypatch):

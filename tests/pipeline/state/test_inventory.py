@@ -217,7 +217,7 @@ def test_a_base_in_use_keeps_files_that_are_old(ledger, monkeypatch):
     for _ in range(3):
         seal(ledger, some(0, 20, "y"))
         base = fold(ledger, base, read_head(ledger, base.head))
-    monkeypatch.setattr(inventory, "written_at", lambda name: datetime.now(UTC) - timedelta(days=99))
+    monkeypatch.setattr(inventory, "named_at", lambda name: datetime.now(UTC) - timedelta(days=99))
     assert old not in unreferenced(ledger, min_age_s=3600)
     assert old in unreferenced(ledger, min_age_s=-1)
 

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.state import tiers
+from pipeline.state.dated_names import named_at
 from pipeline.state.ledger import Ledger
 from pipeline.state.outcomes import Outcomes
-from pipeline.state.tiers import first_of_each, merged, places, tier_rows, write_tier, written_at
+from pipeline.state.tiers import first_of_each, merged, places, tier_rows, write_tier
 from schemas.inventory import INVENTORY
 
 
@@ -38,7 +39,7 @@ def test_rows_are_cut_into_files_and_come_back(tmp_path, monkeypatch, count):
     assert [file.rows for file in tier.files] == [32] * (count // 32) + [count % 32] * bool(count % 32)
     assert pa.concat_tables([tiers.ROWS.empty_table(), *tier_rows(ledger, tier).upto("p")]).equals(table)
     for file in tier.files:
-        assert abs((datetime.now(UTC) - written_at(file.name)).total_seconds()) < 600
+        assert abs((datetime.now(UTC) - named_at(file.name)).total_seconds()) < 600
         stored = pq.ParquetFile(tmp_path / tiers.files_prefix(ledger) / file.name)
         assert stored.schema_arrow.names == INVENTORY.names
         assert stored.metadata.row_group(0).num_rows <= 8

@@ -4,8 +4,12 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sealed_slices import create, seal
 from tiny_publications import publish_images, set_clock, write_images
 
+from pipeline.state import dated_names
+from pipeline.state.entries import read_slice
+from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Publications
 from pipeline.storage.objects import Gone
 from pipeline.tables import clean as module
@@ -55,6 +59,20 @@ def test_readers_keep_rows_whose_files_another_program_replaced_long_ago(output,
     assert images(output) == ["c"]
 
 
+def test_a_file_stays_for_a_week_more_than_the_rollback_window_also_when_checkpoints_are_made(output, days_ago, tmp_path):
+    days_ago(99)
+    publish_images(output, "one", ["a"])
+    first = tmp_path / "scores" / data_files(open_table(output, "scores"))[0].path
+    at = first.stat().st_mtime - 99 * 86_400
+    os.utime(first, (at, at))
+    days_ago(92)
+    publish_images(output, "two", ["b"])
+    age_logs(tmp_path, 92)
+    days_ago(0)
+    clean(output)
+    assert first.exists()
+
+
 def test_a_version_stays_readable_that_was_the_newest_within_the_retention(output, days_ago, tmp_path):
     for days in (200, 100, 1):
         days_ago(days)
@@ -67,3 +85,17 @@ def test_a_version_stays_readable_that_was_the_newest_within_the_retention(outpu
         open_table(output, "scores", versions[0])
     for version in versions[1:]:
         assert len(data_files(open_table(output, "scores", version))) == 1
+
+
+def test_parts_of_plannings_that_no_slice_came_of_are_deleted_after_the_rollback_window(output, monkeypatch):
+    ledger = Ledger(output, "tiles")
+    create(ledger)
+    seal(ledger, {"a": ("e", "s", "none")})
+    names = []
+    for days in (100, 80):
+        set_clock(monkeypatch, datetime.now(UTC) - timedelta(days=days), dated_names)
+        names.append(dated_names.new_name())
+        ledger.store.put(ledger.part_key(names[-1], "objects"), b"of a planner that was killed")
+    named = read_slice(ledger, 2).parts[0].name
+    assert clean(output)["files of plannings of tiles that no slice came of"] == 1
+    assert {entry.key.split("/")[4] for entry in ledger.store.list(f"{ledger.prefix}/parts/")} == {named, names[1]}

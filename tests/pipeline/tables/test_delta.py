@@ -114,14 +114,13 @@ def test_columns_explain_themselves_in_table_and_files(published):
     assert in_file.field("bytes").metadata[b"unit"] == b"bytes"
 
 
-def test_tables_keep_the_simplest_protocol_and_90_days(published):
+def test_tables_keep_the_simplest_protocol_and_the_rollback_window(published):
     for name in ("scores", "maps", "regions", "errors", "runs"):
         table = DeltaTable(published / name)
         assert (table.protocol().min_reader_version, table.protocol().min_writer_version) == (1, 2)
         properties = table.metadata().configuration
-        assert (
-            properties["delta.logRetentionDuration"] == properties["delta.deletedFileRetentionDuration"] == "interval 90 days"
-        )
+        assert properties["delta.logRetentionDuration"] == "interval 90 days"
+        assert properties["delta.deletedFileRetentionDuration"] == "interval 97 days"
         assert properties[tables.VERSION_PROPERTY] == ("3" if name == "maps" else "2")
         assert properties["delta.enableExpiredLogCleanup"] == "false" and properties["delta.checkpointInterval"] == "10"
 
