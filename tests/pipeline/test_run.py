@@ -48,7 +48,7 @@ def test_a_held_slice_is_judged_again_once_what_is_new_is_published(tmp_path, mo
     held = seal_slice(ledger, f"file://{tmp_path}/in")
     published = []
 
-    def publish(ledger, number, hold, map_fn):
+    def publish(ledger, number, hold, map_fn, handles):
         if number == held and not published:
             raise SliceHeld("20 of 20 are damaged")
         published.append(number)
