@@ -1,9 +1,9 @@
 """Merges the small files of a ledger's partitions, and drops maps and regions that were replaced.
 
-A compaction is a publication of its own. `score` does it as soon as it rids a table of DUE_FILES files, so that the tables of an
-output have few files after any number of nights. Files are merged smallest first, and only with those that are not more than
-twice as large as all the smaller ones together: so files grow by a half at least with every merge, a partition keeps a number of
-files that grows with the logarithm of its size, and a row is written again about as often.
+A compaction is a publication of its own. `score` does it as soon as it rids a table of DUE_FILES files, so that an output has
+few files after any number of nights. Files are merged smallest first, and only with those that are not more than twice as large
+as all the smaller ones together: so files grow by a half at least with every merge, a partition keeps a number of files that
+grows with the logarithm of its size, and a row is written again about as often.
 """
 
 import logging
@@ -171,8 +171,8 @@ def _jobs(
 
 
 def _joined(ledger: Ledger, seal: Seal, scores: DeltaTable | None) -> list[DataFile] | None:
-    """The files of all versions of `scores` that somebody may be reading: those since the ledger's newest publication that is
-    KEPT_REPLACED old. None without such a publication."""
+    """The files of all versions of `scores` that somebody may be reading: the newest, and those that were it within
+    KEPT_REPLACED. None when the ledger has published nothing before that: then they hold all rows."""
     versions = _versions_since(ledger, seal, datetime.now(UTC) - KEPT_REPLACED)
     if versions is None:
         return None
@@ -186,16 +186,16 @@ def _joined(ledger: Ledger, seal: Seal, scores: DeltaTable | None) -> list[DataF
 
 
 def _versions_since(ledger: Ledger, seal: Seal, moment: datetime) -> set[int] | None:
-    """The versions of `scores` after the ledger's last publication before that moment, and after every later one: those of
-    other ledgers change none of its rows. None without such a publication. Two requests a publication."""
+    """The versions of `scores` just before each publication of the ledger that was sealed after that moment: publications of
+    other ledgers change none of its rows. None when the ledger is younger. Two requests a publication."""
     publications, versions = Publications(ledger.output_uri), set[int]()
     number = seal.closed(ledger.model).publication
     while number:
-        own = publications.seal(number)
-        versions |= {own.versions["scores"]} if "scores" in own.versions else set()
-        if datetime.fromisoformat(own.sealed_at) <= moment:
+        if datetime.fromisoformat(publications.seal(number).sealed_at) <= moment:
             return versions
-        number = publications.seal(number - 1).closed(ledger.model).publication if number > 1 else 0
+        before = publications.seal(number - 1) if number > 1 else Seal()
+        versions |= {before.versions["scores"]} if "scores" in before.versions else set()
+        number = before.closed(ledger.model).publication
     return None
 
 
