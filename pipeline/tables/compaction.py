@@ -1,12 +1,13 @@
 """Merges the small files of a ledger's partitions, and drops maps and regions that were replaced.
 
-A compaction is a publication of its own. `score` does it as soon as it rids a table of DUE_FILES files, so that an output has
-few files after any number of nights. Files are merged smallest first, and only with those that are not more than twice as large
-as all the smaller ones together: so files grow by a half at least with every merge, a partition keeps a number of files that
-grows with the logarithm of its size, and a row is written again about as often.
+A compaction is a publication of its own. `finalize --compact` merges all files of less than half of FILE_BYTES. `score` merges
+as soon as that rids a table of DUE_FILES files, smallest first, and leaves a file out that is more than TIER times as large as
+all smaller ones together. So an output has few files after any number of nights: a file grows by a half at least with every
+merge, a partition keeps a number of files that grows with the logarithm of its size, and a row is written again about as often.
 """
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DUE_FILES = 16
 """A merge that rids a table of so many files is worth its publication."""
+TIER = 2.0
 
 KEPT_REPLACED = timedelta(days=1)
 """So long a foreign reader may still join maps with a version of `scores` that it has opened before."""
@@ -45,6 +47,11 @@ COMPACTED = ("maps", "regions", "errors", "scores", "lots", "runs")
 OF_SCORES = ("maps", "regions")
 PIECE_ROWS = 500_000
 """So many images of a file of `scores` are in memory at once."""
+
+Groups = dict[str, list[list[DataFile]]]
+"""By table: files that are merged into one, or a few."""
+Merged = dict[str, tuple[int, int]]
+"""By table: the number of files before and after."""
 
 
 @dataclass(frozen=True)
@@ -62,37 +69,13 @@ class MergeJob:
     joined: tuple[DataFile, ...] | None
 
 
-def compact(
-    ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None = None, at_least: int = 1
-) -> dict[str, tuple[int, int]]:
-    """Merge what is small; returns for each table that changed the number of files before and after.
+def compact(ledger: Ledger, map_fn: MapFunction = map) -> Merged:
+    """Merge all that is small; returns for each table that changed the number of files before and after.
 
     Args:
-        map_fn, handles: as for `publish_slice`.
-        at_least: do nothing unless it rids one table of so many files.
+        map_fn: as for `publish_slice`.
     """
-    done: dict[str, tuple[int, int]] = {}
-
-    def prepare(seal: Seal, opened: Opened) -> Draft | None:
-        done.clear()
-        merged = {name: _groups_of(ledger, opened[name]) for name in COMPACTED}
-        if _most_saved(merged) < at_least:
-            return None
-        joined = _joined(ledger, seal, opened["scores"]) if merged["maps"] or merged["regions"] else None
-        changes = {}
-        for name, found in merged.items():
-            table = opened[name]
-            if table is None or not found:
-                continue
-            jobs = list(_jobs(ledger, name, arrow_schema(table), found, joined if name in OF_SCORES else None))
-            added = tuple(file for files in map_fn(merge, jobs) for file in files)
-            removed = tuple(file for job in jobs for file in job.files)
-            changes[name] = Change(added, removed, schema_text(arrow_schema(table)))
-        done.update({name: (len(change.remove), len(change.add)) for name, change in changes.items()})
-        return Draft(seal, ledger.model, "compaction", changes)
-
-    publish(ledger.output_uri, prepare, handles)
-    return done
+    return _compact(ledger, map_fn, {}, 1, math.inf)
 
 
 def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) -> None:
@@ -100,10 +83,10 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
 
     Nothing depends on it: what storage refuses, or another driver does first, is left to a later command.
     """
-    if _most_saved({name: _groups_of(ledger, handles.get(name)) for name in COMPACTED}) < DUE_FILES:
+    if _most_saved(_groups_of(ledger, handles, TIER)) < DUE_FILES:
         return
     try:
-        done = compact(ledger, map_fn, handles, DUE_FILES)
+        done = _compact(ledger, map_fn, handles, DUE_FILES, TIER)
     except (StorageError, TablesError) as error:
         log.warning("model %s: small files of its tables are not merged, a later command does it. %s", ledger.model, error)
     else:
@@ -111,14 +94,45 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
         log.info("model %s: merged %s", ledger.model, counts or "nothing: another driver was first")
 
 
-def groups(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
-    """Files of one partition, each group of which is merged into one of at most FILE_BYTES; no group of one."""
+def _compact(ledger: Ledger, map_fn: MapFunction, handles: Handles, at_least: int, tier: float) -> Merged:
+    """As `compact`. at_least: do nothing unless it rids one table of so many files.  tier: as for `groups`."""
+    done: Merged = {}
+
+    def prepare(seal: Seal, opened: Opened) -> Draft | None:
+        done.clear()
+        found = _groups_of(ledger, opened, tier)
+        if _most_saved(found) < at_least:
+            return None
+        joined = _joined(ledger, seal, opened["scores"]) if found["maps"] or found["regions"] else None
+        changes = {}
+        for name, merged in found.items():
+            table = opened[name]
+            if table is None or not merged:
+                continue
+            schema = arrow_schema(table)
+            jobs = list(_jobs(ledger, name, schema, merged, joined if name in OF_SCORES else None))
+            added = tuple(file for files in map_fn(merge, jobs) for file in files)
+            removed = tuple(file for job in jobs for file in job.files)
+            changes[name] = Change(added, removed, schema_text(schema))
+        done.update({name: (len(change.remove), len(change.add)) for name, change in changes.items()})
+        return Draft(seal, ledger.model, "compaction", changes)
+
+    publish(ledger.output_uri, prepare, handles)
+    return done
+
+
+def groups(files: Sequence[DataFile], tier: float = math.inf) -> Iterator[list[DataFile]]:
+    """Files of one partition, each group of which is merged into one of at most FILE_BYTES; no group of one.
+
+    Args:
+        tier: a file begins another group when it is more than so many times as large as all those before it together.
+    """
     group: list[DataFile] = []
     size = 0
     for file in sorted(files, key=lambda file: (file.size, file.path)):
         if file.size > FILE_BYTES // 2:
             break
-        if file.size > 2 * size or file.size + size > FILE_BYTES:
+        if group and (file.size > tier * size or file.size + size > FILE_BYTES):
             if len(group) > 1:
                 yield group
             group, size = [], 0
@@ -146,25 +160,28 @@ def merge(job: MergeJob) -> list[DataFile]:
         return writer.files
 
 
-def _groups_of(ledger: Ledger, table: DeltaTable | None) -> list[list[DataFile]]:
-    """What is to be merged of the ledger's part of a table."""
+def _groups_of(ledger: Ledger, tables: Opened, tier: float) -> Groups:
+    """What is to be merged of the ledger's part of each table."""
 
     def partition(file: DataFile) -> list[tuple[str, str]]:
         return sorted(file.partition.items())
 
-    mine = sorted((file for file in data_files(table) if file.partition["model"] == ledger.model), key=partition)
-    return [group for _, files in groupby(mine, partition) for group in groups(list(files))]
+    found: Groups = {}
+    for name in COMPACTED:
+        mine = sorted((file for file in data_files(tables.get(name)) if file.partition["model"] == ledger.model), key=partition)
+        found[name] = [group for _, files in groupby(mine, partition) for group in groups(list(files), tier)]
+    return found
 
 
-def _most_saved(merged: dict[str, list[list[DataFile]]]) -> int:
-    """Of how many files the merge rids the table that loses most."""
-    return max(sum(len(group) - 1 for group in found) for found in merged.values())
+def _most_saved(found: Groups) -> int:
+    """Of how many files a merge rids the table that loses most."""
+    return max(sum(len(group) - 1 for group in merged) for merged in found.values())
 
 
 def _jobs(
-    ledger: Ledger, name: str, schema: pa.Schema, found: list[list[DataFile]], joined: list[DataFile] | None
+    ledger: Ledger, name: str, schema: pa.Schema, merged: list[list[DataFile]], joined: list[DataFile] | None
 ) -> Iterator[MergeJob]:
-    for group in found:
+    for group in merged:
         partition = group[0].partition
         here = None if joined is None else tuple(file for file in joined if file.partition == partition)
         yield MergeJob(ledger.output_uri, name, ledger.model, schema, tuple(group), here)

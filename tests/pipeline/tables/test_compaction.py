@@ -13,7 +13,7 @@ from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Denied
 from pipeline.tables import compaction
 from pipeline.tables.changes import schema_text
-from pipeline.tables.compaction import DUE_FILES, compact, compact_if_due, groups
+from pipeline.tables.compaction import DUE_FILES, TIER, compact, compact_if_due, groups
 from pipeline.tables.delta import TABLES, open_table
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, publish
@@ -80,7 +80,20 @@ def sized(*sizes):
         ((FILE_BYTES // 3,) * 5, [[FILE_BYTES // 3] * 3, [FILE_BYTES // 3] * 2]),
     ],
 )
-def test_a_file_is_merged_with_all_smaller_ones_that_are_half_as_large_together(sizes, merged):
+def test_a_night_merges_a_file_with_all_smaller_ones_that_are_half_as_large_together(sizes, merged):
+    assert [[file.size for file in group] for group in groups(sized(*sizes), TIER)] == merged
+
+
+@pytest.mark.parametrize(
+    "sizes, merged",
+    [
+        ((10, 20, 60, 500), [[10, 20, 60, 500]]),
+        ((10,), []),
+        ((FILE_BYTES // 2 + 1, 10, 10), [[10, 10]]),
+        ((FILE_BYTES // 2,) * 3, [[FILE_BYTES // 2] * 2]),
+    ],
+)
+def test_a_command_merges_whatever_is_small(sizes, merged):
     assert [[file.size for file in group] for group in groups(sized(*sizes))] == merged
 
 
@@ -89,7 +102,7 @@ def test_files_and_rewriting_grow_with_the_logarithm_of_the_nights(nights, files
     files, rewritten, most = [], 0, 0
     for _ in range(nights):
         files = sized(*(file.size for file in files), 1_000)
-        found = list(groups(files))
+        found = list(groups(files, TIER))
         if sum(len(group) - 1 for group in found) >= DUE_FILES:
             merged = [sum(file.size for file in group) for group in found]
             rewritten += sum(merged)
@@ -182,14 +195,16 @@ def test_only_versions_just_before_a_publication_of_the_ledger_are_opened(tmp_pa
 
 def test_files_of_scores_are_read_until_all_images_are_found(tmp_path, hours_ago, monkeypatch):
     """So a merge of new maps does not read an archive's scores."""
-    read, original = [], compaction.open_ranged
+    read, handles, original = [], {}, compaction.open_ranged
     hours_ago(100)
     append(str(tmp_path), 1, images=[f"old{number}" for number in range(5_000)])
     (large,) = data_files(open_table(str(tmp_path), "scores"))
     hours_ago(50)
     append(str(tmp_path), 2)
-    append(str(tmp_path), 3)
+    append(str(tmp_path), 3, handles=handles)
     hours_ago(0)
     monkeypatch.setattr(compaction, "open_ranged", lambda store, key: read.append(key) or original(store, key))
-    assert compact(Ledger(str(tmp_path), "tiles")) == {"maps": (2, 1), "scores": (2, 1)}
+    monkeypatch.setattr(compaction, "DUE_FILES", 1)
+    compact_if_due(Ledger(str(tmp_path), "tiles"), handles)
+    assert [images_of(tmp_path, name)[0] for name in ("maps", "scores")] == [2, 2]
     assert f"scores/{large.path}" not in read and len(read) == 6
