@@ -1,9 +1,9 @@
 """Measures the cost of a night over years: 1,000 nights of 100 made-up images each, scored by a stand-in, in one output.
 
-    python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20] [--copy-to s3://bench/nights]
+    python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20] [--every 100] [--copy-to ...]
 
-A night is a day by the clock of the ledger. Prints, as means of 100 nights each: seconds of processor, requests of our store
-(without those of the Delta library) and memory of the driver; for the last of each 100 nights, which has a process of its own
+A night is a day by the clock of the ledger. Prints, as means of 100 nights each (--every): seconds of processor, requests of our store
+(without those of the Delta library) and memory of the driver; for the last of them, which has a process of its own
 as real nights do, its seconds and its peak memory; then the files of each table, what a compaction merged, and the time of a
 reader's first query before and after it, in a fresh process. With --copy-to that is asked of a copy in that place too.
 """
@@ -77,6 +77,7 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--nights", type=int, default=1000)
     asked.add_argument("--ledgers", type=int, default=1)
+    asked.add_argument("--every", type=int, default=100, help="so many nights make a line of the answer")
     asked.add_argument("--date", help="the same production day for every night, such as none")
     asked.add_argument("--copy-to", help="an empty place for a copy of the output")
     asked.add_argument("--one", nargs=2, metavar=("FOLDER", "NIGHT"), help="used for the nights with a process of their own")
@@ -93,7 +94,7 @@ def main() -> None:
         nights = []
         for night in range(asked.nights):
             make_images(folder, night)
-            own_process = night % 100 == 99
+            own_process = night % asked.every == asked.every - 1
             for ledger in range(own_process, asked.ledgers):
                 before, begun = requests.total(), time.process_time()
                 score(folder, night, ledger, asked.nights, asked.date)
@@ -102,7 +103,7 @@ def main() -> None:
                 memory = psutil.Process().memory_info().rss / 2**20
                 nights.append(Night(night, spent, requests.total() - before, memory))
             if own_process:
-                print(line([one for one in nights if one.number // 100 == night // 100]), flush=True)
+                print(line([one for one in nights if one.number // asked.every == night // asked.every]), flush=True)
                 command = [sys.executable, __file__, "--one", name, str(night), "--nights", str(asked.nights)]
                 subprocess.run([*command, *(["--date", asked.date] if asked.date else [])], check=True)
         outputs = [str(folder / "out")]
