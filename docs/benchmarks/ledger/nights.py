@@ -2,9 +2,9 @@
 
     python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20] [--every 100] [--copy-to ...]
 
-A night is a day by the clock of the ledger. Prints, as means of 100 nights each (--every): seconds of processor, requests of our store
-(without those of the Delta library) and memory of the driver; for the last of them, which has a process of its own
-as real nights do, its seconds and its peak memory; then the files of each table, what a compaction merged, and the time of a
+A night is a day by the clock of the ledger. Prints, as means of 100 nights each (--every): seconds of processor, requests of
+our store (without those of the Delta library) and memory of the driver; for the last of them, which has a process of its own as
+real nights do, its seconds and its peak memory; then the files of each table, what a compaction merged, and the time of a
 reader's first query before and after it, in a fresh process. With --copy-to that is asked of a copy in that place too.
 """
 
