@@ -22,6 +22,7 @@ from jobs.command.entry import run
 from jobs.command.errors import ExitCode
 from jobs.command.flags import Flag
 from pipeline.stages.cluster_address import NoCluster, check_cluster
+from pipeline.state.lease import epochs
 from pipeline.state.ledger import Ledger, OtherLayout, ledgers
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Publications
@@ -270,11 +271,11 @@ def _ledger(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _driver(ledger: Ledger) -> str:
-    epochs = [entry.key for entry in ledger.store.list(f"{ledger.prefix}/lease/") if entry.key.endswith(".json")]
-    if not epochs:
+    epoch = epochs(ledger).newest()
+    if not epoch:
         return "no driver yet"
-    holder = json.loads(ledger.store.get(epochs[-1]))
-    return f"driver {len(epochs)} was process {holder['pid']} on {holder['host']}"
+    holder = json.loads(epochs(ledger).get(epoch))
+    return f"driver {epoch} was process {holder['pid']} on {holder['host']}"
 
 
 def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:

@@ -26,8 +26,9 @@ from pipeline.state.scoring_config import ScoringConfig
 from pipeline.state.tally import read_tally
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import Store
+from pipeline.tables.compaction import compact_if_due
 from pipeline.tables.held import HoldLimits, SliceHeld
-from pipeline.tables.publication import settled
+from pipeline.tables.publication import Handles, settled
 from pipeline.tables.publish_slice import TASK_BYTES, publish_slice
 from pipeline.tables.rekey import rekey
 from schemas.tally import Tally
@@ -122,6 +123,7 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
         if not seen and not result.published and not result.open and not result.held:
             _check_not_empty(ledger, run.source, input_store)
         fold_if_due(ledger)
+        compact_if_due(ledger, work.handles, partial(engine.map, memory_bytes=TASK_BYTES))
     return result
 
 
@@ -162,6 +164,7 @@ class _Work:
     input_store: Store
     on_progress: OnProgress
     result: RunResult
+    handles: Handles = field(default_factory=dict)
 
     def finish(self, number: int) -> None:
         """Score what is open of a slice, then publish it; the result says what became of it.
@@ -181,7 +184,7 @@ class _Work:
         hold = HoldLimits(limits.max_error_share, limits.min_errors, limits.accept_errors and not scored_before)
         try:
             self.result.published[number] = publish_slice(
-                ledger, number, hold, partial(self.engine.map, memory_bytes=TASK_BYTES)
+                ledger, number, hold, partial(self.engine.map, memory_bytes=TASK_BYTES), self.handles
             )
         except SliceHeld as held:
             self.result.held[number] = str(held)

@@ -32,13 +32,15 @@ def set_clock(patch: pytest.MonkeyPatch, now: datetime, *modules: object) -> Non
     patch.setattr(changes, "_now_ms", lambda: int(now.timestamp() * 1000))
 
 
-def write_images(output: str, table: str, unit: str, images: list[str]) -> tuple[DataFile, ...]:
+def write_images(
+    output: str, table: str, unit: str, images: list[str], partition: dict[str, str] = PARTITION
+) -> tuple[DataFile, ...]:
     """A data file with a row for each image, not in the table yet."""
     schema = TABLES[table].SCHEMA
-    fixed = {**PARTITION, "date": "2026-01-01", "unit_id": unit}
+    fixed = {**partition, "date": "2026-01-01", "unit_id": unit}
     rows = [{column.name: fixed.get(column.name, _cell(column, image)) for column in schema} for image in images]
     with TemporaryDirectory() as scratch:
-        with PartitionWriter(open_store(output), table, schema, PARTITION, "test", Path(scratch)) as writer:
+        with PartitionWriter(open_store(output), table, schema, partition, "test", Path(scratch)) as writer:
             writer.write(pa.Table.from_pylist(rows, schema))
     return tuple(writer.files)
 

@@ -1,6 +1,6 @@
 """One driver a ledger, for economy only: two drivers would do the same work twice, without harm.
 
-An epoch is taken by put-if-absent of `lease/NNNNNN.json`; its holder rewrites a counter beside it. A driver
+An epoch is taken by put-if-absent of a numbered object; its holder rewrites a counter beside it, `.beat`. A driver
 that finds the counter unchanged for `STALE_S` of its own clock, or the holder's process on this host dead, takes the next
 epoch. A holder that sees a higher epoch stops.
 """
@@ -19,6 +19,7 @@ import psutil
 
 from pipeline.state.faults import StateError
 from pipeline.state.ledger import Ledger
+from pipeline.state.numbered import Numbered
 from pipeline.storage.objects import Gone, StorageError
 
 BEAT_S = 5.0
@@ -33,11 +34,21 @@ class LeaseLost(StateError):
     """Another driver has taken the ledger over."""
 
 
+def epochs(ledger: Ledger) -> Numbered:
+    """Who has driven the ledger: JSON with `host` and `pid`, one for each command."""
+    return Numbered(ledger.store, f"{ledger.prefix}/lease")
+
+
+def beat_key(ledger: Ledger, epoch: int) -> str:
+    return epochs(ledger).key(epoch).removesuffix("json") + "beat"
+
+
 class Lease:
     """The right to drive a ledger; a context manager that beats while it is held."""
 
     def __init__(self, ledger: Ledger, wait: Callable[[float], None] = time.sleep) -> None:
         self._ledger = ledger
+        self._epochs = epochs(ledger)
         self._wait = wait
         self._stop = threading.Event()
         self._epoch = 0
@@ -61,19 +72,19 @@ class Lease:
         """Raises:
         LeaseLost: another driver has taken a higher epoch.
         """
-        if self._highest() != self._epoch:
+        if self._epochs.newest() != self._epoch:
             raise LeaseLost(f"model {self._ledger.model} was taken over by another driver; this one stops")
 
     def _take(self) -> int:
         me = {"host": socket.gethostname(), "boot": _boot_id(), "pid": os.getpid(), "started": _started(os.getpid())}
         while True:
-            highest = self._highest()
+            highest = self._epochs.newest()
             if highest and not self._is_free(highest):
                 raise LeaseHeld(
                     f"model {self._ledger.model} is driven by another process ({self._holder(highest)}). "
                     "Wait for it, or stop it and repeat the command"
                 )
-            if self._ledger.store.put_new(self._key(highest + 1, "json"), json.dumps(me).encode()):
+            if self._epochs.put_new(highest + 1, json.dumps(me).encode()):
                 return highest + 1
 
     def _is_free(self, epoch: int) -> bool:
@@ -92,21 +103,17 @@ class Lease:
                 return False
         return True
 
-    def _highest(self) -> int:
-        prefix = f"{self._ledger.prefix}/lease/"
-        return max((int(o.key[len(prefix) :][:6]) for o in self._ledger.store.list(prefix)), default=0)
-
     def _holder(self, epoch: int) -> dict:
-        return json.loads(self._ledger.store.get(self._key(epoch, "json")))
+        return json.loads(self._epochs.get(epoch))
 
     def _counter(self, epoch: int) -> int:
         try:
-            return int(self._ledger.store.get(self._key(epoch, "beat")))
+            return int(self._ledger.store.get(beat_key(self._ledger, epoch)))
         except Gone:
             return 0
 
     def _beat(self, counter: int) -> None:
-        self._ledger.store.put(self._key(self._epoch, "beat"), str(counter).encode())
+        self._ledger.store.put(beat_key(self._ledger, self._epoch), str(counter).encode())
 
     def _beat_until_stopped(self) -> None:
         counter = 0
@@ -116,9 +123,6 @@ class Lease:
                 self._beat(counter)
             except StorageError:
                 continue  # a failed beat counts as missed; the run itself finds out what is wrong
-
-    def _key(self, epoch: int, suffix: str) -> str:
-        return f"{self._ledger.prefix}/lease/{epoch:06d}.{suffix}"
 
 
 def _boot_id() -> str:

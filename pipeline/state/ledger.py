@@ -9,7 +9,7 @@ commits/000012/00000007-000003.parquet   one object a finished unit: slice / num
 tallies/000012.parquet                   all units of the slice are committed: its counts (pipeline/state/tally.py)
 attempts/000012/0003.json                a driver that has worked on the slice (pipeline/state/attempts.py)
 inventory/...                            the fold of sealed slices (pipeline/state/inventory.py)
-lease/000001.json, 000001.beat           who drives the ledger (pipeline/state/lease.py)
+lease/9999/999998-000001.json, .beat     who drives the ledger (pipeline/state/lease.py)
 
 The output itself has `_flowscore/publications/` and `_flowscore/published/` (pipeline/state/publications.py).
 """

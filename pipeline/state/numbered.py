@@ -26,7 +26,7 @@ class Numbered:
         return f"{self.prefix}/{down // IN_A_FOLDER:04d}/{down:06d}-{number:06d}.json"
 
     def newest(self) -> int:
-        """The highest number that exists; 0 without any."""
+        """The highest number that exists; 0 without any. Beside an object may be one of its name that ends in other letters."""
         first = next(iter(self.store.list(f"{self.prefix}/")), None)
         return _number(first.key) if first else 0
 

@@ -132,7 +132,8 @@ class LocalStore:
 
     def _walk(self, directory: bytes, base: str, prefix: str, start_after: str, left_out: Keys) -> Iterator[Object]:
         """As `list`; adds keys of links that are not followed to `left_out`."""
-        levels = [(base, self._real(directory), iter(self._entries(directory, base)))]  # a stack, not calls
+        begin = b"" if "\\" in prefix else prefix[len(base) :].encode(errors="replace")
+        levels = [(base, self._real(directory), iter(self._entries(directory, base, begin)))]  # a stack, not calls
         while levels:
             base, _, entries = levels[-1]
             name, entry = next(entries, (None, None))
@@ -170,15 +171,16 @@ class LocalStore:
                         deleted += 1
         return deleted
 
-    def _entries(self, directory: bytes, base: str) -> Sequence[tuple[str, os.DirEntry[bytes]]]:
-        """Entries in key order: a directory sorts with its slash (`a.txt` < `a/` < `a0`)."""
+    def _entries(self, directory: bytes, base: str, begin: bytes = b"") -> Sequence[tuple[str, os.DirEntry[bytes]]]:
+        """Entries in key order whose name begins so: a directory sorts with its slash (`a.txt` < `a/` < `a0`)."""
 
         def call() -> list[tuple[str, os.DirEntry[bytes]]]:
             with os.scandir(directory) as entries:
                 return [
                     (_text(entry.name) + "/" * self._is_directory(entry), entry)
                     for entry in entries
-                    if not entry.name.endswith(PARTIAL.encode())
+                    if entry.name.startswith(begin)
+                    and not entry.name.endswith(PARTIAL.encode())
                     and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())
                 ]
 

@@ -103,8 +103,8 @@ def _created_and_widened(table: DeltaTable | None, output_uri: str, name: str, s
             raise_if_key_not_exists=False,
         )
     check_fits(table, name, schema)
-    have = set(arrow_schema(table).names)
-    missing = [column for column in schema if column.name not in have]
+    names = set(arrow_schema(table).names)
+    missing = [column for column in schema if column.name not in names]
     if missing:
         table.alter.add_columns([Field.from_arrow(column) for column in missing])
         table = DeltaTable(table.table_uri, storage_options=storage_options(output_uri))
@@ -130,8 +130,9 @@ def check_fits(table: DeltaTable, name: str, schema: pa.Schema) -> None:
             "It was made by a newer flowscore or by another program: use that, or choose another --output"
         )
     have = arrow_schema(table)
+    names = set(have.names)
     for column in schema:
-        if column.name in have.names and have.field(column.name).type != column.type:
+        if column.name in names and have.field(column.name).type != column.type:
             raise TableConflict(
                 f"column {column.name} of the table {name} must be of type {column.type}; got "
                 f"{have.field(column.name).type}. Rename the key in the key pattern, or choose another --output"

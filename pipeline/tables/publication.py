@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from pipeline.state.publications import Change, Kind, Manifest, Publications, Seal
-from pipeline.storage.objects import StorageError, listed, retry
+from pipeline.storage.objects import Denied, StorageError, listed, retry
 from pipeline.storage.store import open_store
 from pipeline.tables.changes import REMOVALS, TRANSACTIONS, active_paths, apply_change, committed_number, schema_of
 from pipeline.tables.delta import TABLES, load_newest, open_or_create, open_table
@@ -68,14 +68,15 @@ class Draft:
     row: Callable[[int], Change] | None = None
 
 
-def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None]) -> Seal | None:
+def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None], handles: Handles | None = None) -> Seal | None:
     """Bring a publication into all tables and seal it; None when `prepare` finds nothing to do.
 
     Args:
         prepare: decides by the newest seal and tables, and writes data files. It is called again when another driver of the
             same ledger has published meanwhile, or a file that it removes is gone.
+        handles: tables that the command has loaded; afterwards they are as this publication has left them.
     """
-    handles: Handles = {}
+    handles = {} if handles is None else handles
     while True:
         base = settled(output_uri)
         for name in TABLES:
@@ -91,11 +92,14 @@ def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None]) ->
 def _loaded(output_uri: str, name: str, handles: Handles) -> DeltaTable | None:
     """The newest version of a table; None when there is none."""
     table = handles.get(name)
-    if table is None:
-        table = handles[name] = open_table(output_uri, name)
-    else:
-        retry(partial(load_newest, table))
-    return table
+    if table is not None:
+        try:
+            retry(partial(load_newest, table))
+            return table
+        except Denied:  # the credentials with which it was opened may have expired
+            log.info("opening the table %s anew", name)
+    handles[name] = open_table(output_uri, name)
+    return handles[name]
 
 
 def settled(output_uri: str) -> Seal:

@@ -13,7 +13,7 @@ from pipeline.state.publications import Closed, Seal
 from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
-from pipeline.tables.publication import Draft, MapFunction, Opened, publish
+from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
@@ -22,11 +22,14 @@ TASK_BYTES = 2 << 30
 """Memory that a job of a publication holds at most, with Python and its libraries."""
 
 
-def publish_slice(ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFunction = map) -> Tally:
+def publish_slice(
+    ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFunction = map, handles: Handles | None = None
+) -> Tally:
     """Bring a slice into the tables, unless it is there already; returns its counts.
 
     Args:
         map_fn: applies a function to jobs, by default in this process, one after another; Ray tasks can do it too.
+        handles: as for `publish`.
     Raises:
         IncompleteSlice: a unit of the slice is not committed whole.
         SliceHeld: nothing is published.
@@ -51,7 +54,7 @@ def publish_slice(ledger: Ledger, number: int, limits: HoldLimits, map_fn: MapFu
         row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry))
         return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)
 
-    publish(ledger.output_uri, prepare)
+    publish(ledger.output_uri, prepare, handles)
     return tally
 
 

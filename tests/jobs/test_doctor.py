@@ -7,6 +7,7 @@ from fake_run import DIGEST, MODEL, failed, publish, published, scored, write_sl
 
 from jobs import doctor
 from pipeline.state.entries import read_slice
+from pipeline.state.lease import epochs
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Publications
 from pipeline.state.tally import add_up
@@ -77,7 +78,7 @@ def state(output, level=None):
 def test_slices_that_wait_are_reported_until_they_are_published(tmp_path):
     number = write_slice(tmp_path, [("2026-01-05", [scored("a", 1.0), failed("b")])], skip=(0,))
     ledger = Ledger(str(tmp_path), MODEL)
-    ledger.store.put(f"{ledger.prefix}/lease/000001.json", b'{"host": "plant-7", "pid": 12}')
+    epochs(ledger).put_new(1, b'{"host": "plant-7", "pid": 12}')
     (waiting,) = state(tmp_path, "warn")
     assert f"slice {number} has work units that are not scored" in waiting.text and "plant-7" in waiting.text
     other = write_slice(tmp_path, [("2026-01-06", [scored("c", 1.0), failed("d")])])

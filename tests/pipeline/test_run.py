@@ -48,7 +48,7 @@ def test_a_held_slice_is_judged_again_once_what_is_new_is_published(tmp_path, mo
     held = seal_slice(ledger, f"file://{tmp_path}/in")
     published = []
 
-    def publish(ledger, number, hold, map_fn):
+    def publish(ledger, number, hold, map_fn, handles):
         if number == held and not published:
             raise SliceHeld("20 of 20 are damaged")
         published.append(number)
@@ -62,3 +62,20 @@ def test_a_held_slice_is_judged_again_once_what_is_new_is_published(tmp_path, mo
     monkeypatch.setattr(module, "read_tally", lambda ledger, number: Tally())
     result = score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
     assert published[1] == held and not result.held and len(result.published) == 2
+
+
+def test_a_run_merges_small_files_with_the_tables_that_its_publication_has_loaded(tmp_path, monkeypatch):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    seal_slice(ledger, f"file://{tmp_path}/in")
+    merged = []
+
+    def publish(ledger, number, hold, map_fn, handles):
+        handles["scores"] = f"as slice {number} left it"
+        return Tally()
+
+    monkeypatch.setattr(module, "publish_slice", publish)
+    monkeypatch.setattr(module, "plan_slice", lambda ledger, wanted: None)
+    monkeypatch.setattr(module, "read_tally", lambda ledger, number: Tally())
+    monkeypatch.setattr(module, "compact_if_due", lambda ledger, handles, map_fn: merged.append(dict(handles)))
+    score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
+    assert merged == [{"scores": "as slice 2 left it"}]

@@ -1,21 +1,25 @@
 """Measures the cost of a night over years: 1,000 nights of 100 made-up images each, scored by a stand-in, in one output.
 
-    python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20]
+    python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20] [--every 100] [--copy-to ...]
 
-Prints, as means of 100 nights each: seconds of processor, requests of our store (without those of the Delta library) and
-memory of the driver; then what a compaction merged, the files of each table, and the time of a reader's first query in a fresh
-process.
+A night is a day by the clock of the ledger. Prints, as means of 100 nights each (--every): seconds of processor, requests of
+our store (without those of the Delta library) and memory of the driver; for the last of them, which has a process of its own as
+real nights do, its seconds and its peak memory; then the files of each table, what a compaction merged, and the time of a
+reader's first query before and after it, in a fresh process. With --copy-to that is asked of a copy in that place too.
 """
 
 import argparse
 import gc
+import logging
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -27,10 +31,12 @@ from pipeline.run import RunLimits, ScoringRun, score_archive  # noqa: E402
 from pipeline.state.ledger import Ledger  # noqa: E402
 from pipeline.state.promotion import Trained  # noqa: E402
 from pipeline.storage.local import LocalStore  # noqa: E402
-from pipeline.tables.compaction import compact  # noqa: E402
+from pipeline.storage.store import open_store  # noqa: E402
+from pipeline.tables import changes, compaction, publication  # noqa: E402
 from pipeline.tables.delta import TABLES, open_table, table_files  # noqa: E402
 
 IMAGES = 100
+FIRST_DAY = date(2026, 1, 1)
 COUNTED = ("list", "get", "get_range", "get_tail", "put", "put_new", "put_new_file", "delete")
 QUERY = """
 import time
@@ -38,8 +44,18 @@ begun = time.perf_counter()
 from pipeline.tables.query import open_tables
 imported = time.perf_counter()
 rows = open_tables({output!r}).connection.sql("select uri, score from scores order by score desc limit 100").fetchall()
+assert len(rows) == 100
 print(f"{{time.perf_counter() - imported:.2f}} s, and {{imported - begun:.2f}} s of imports before it")
 """
+
+
+class Night(NamedTuple):
+    """number: of the night, from 0.  memory: of the driver after it, MiB."""
+
+    number: int
+    seconds: float
+    requests: int
+    memory: float
 
 
 class Requests(Counter):
@@ -61,8 +77,14 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--nights", type=int, default=1000)
     asked.add_argument("--ledgers", type=int, default=1)
+    asked.add_argument("--every", type=int, default=100, help="so many nights make a line of the answer")
     asked.add_argument("--date", help="the same production day for every night, such as none")
+    asked.add_argument("--copy-to", help="an empty place for a copy of the output")
+    asked.add_argument("--one", nargs=2, metavar=("FOLDER", "NIGHT"), help="used for the nights with a process of their own")
     asked = asked.parse_args()
+    if asked.one:
+        print(alone(Path(asked.one[0]), int(asked.one[1]), asked.nights, asked.date))
+        return
     requests = Requests()
     requests.install()
     with tempfile.TemporaryDirectory(prefix="flowscore-nights-") as name:
@@ -71,44 +93,102 @@ def main() -> None:
         (folder / "model" / "weights").write_bytes(b"w")
         nights = []
         for night in range(asked.nights):
-            day = asked.date or (date(2026, 1, 1) + timedelta(night)).isoformat()
-            place = folder / "in" / f"{night:05d}"
-            place.mkdir(parents=True)
-            for image in range(IMAGES):
-                (place / f"{image:03d}.png").write_bytes(b"good %d.%05d" % (image, night))
-            for ledger in range(asked.ledgers):
-                run = scoring_run(folder, night, f"model{ledger}", None if day == "none" else day)
+            make_images(folder, night)
+            own_process = night % asked.every == asked.every - 1
+            for ledger in range(own_process, asked.ledgers):
                 before, begun = requests.total(), time.process_time()
-                result = score_archive(run, StandIn())
-                assert not result.open and not result.held, (result.open, result.held)
+                score(folder, night, ledger, asked.nights, asked.date)
                 spent = time.process_time() - begun
                 gc.collect()
-                nights.append((night, spent, requests.total() - before, psutil.Process().memory_info().rss / 2**20))
-            if night % 100 == 99 or night + 1 == asked.nights:
-                print(line(nights, night - night % 100, night), flush=True)
-        output = str(folder / "out")
-        for ledger in range(asked.ledgers):
-            begun = time.perf_counter()
-            merged = compact(Ledger(output, f"model{ledger}"))
-            print(f"compaction of model{ledger}: {time.perf_counter() - begun:.1f} s, {merged}", flush=True)
-        print({table: len(table_files(open_table(output, table))) for table in TABLES})
-        print(
-            "first query:", subprocess.run([sys.executable, "-c", QUERY.format(output=output)], text=True, capture_output=True)
-        )
+                memory = psutil.Process().memory_info().rss / 2**20
+                nights.append(Night(night, spent, requests.total() - before, memory))
+            if own_process:
+                print(line([one for one in nights if one.number // asked.every == night // asked.every]), flush=True)
+                command = [sys.executable, __file__, "--one", name, str(night), "--nights", str(asked.nights)]
+                subprocess.run([*command, *(["--date", asked.date] if asked.date else [])], check=True)
+        outputs = [str(folder / "out")]
+        if asked.copy_to:
+            copy(folder / "out", asked.copy_to)
+            outputs.append(asked.copy_to)
+        for output in outputs:
+            read(output, asked.ledgers)
 
 
-def scoring_run(folder: Path, night: int, model: str, day: str | None) -> ScoringRun:
+def make_images(folder: Path, night: int) -> None:
     """Each night has a folder of its own in the input, so that the length of the listing stays the same."""
-    source = SourceConfig(input_uri=f"file://{folder}/in/{night:05d}", date=day)
+    place = folder / "in" / f"{night:05d}"
+    place.mkdir(parents=True)
+    for image in range(IMAGES):
+        (place / f"{image:03d}.png").write_bytes(b"good %d.%05d" % (image, night))
+
+
+def score(folder: Path, night: int, ledger: int, nights: int, day: str | None) -> None:
+    """One night of one ledger. The last of all nights is today."""
+    set_clock(timedelta(night + 1 - nights))
+    day = day or (FIRST_DAY + timedelta(night)).isoformat()
+    source = SourceConfig(input_uri=f"file://{folder}/in/{night:05d}", date=None if day == "none" else day)
     trained = Trained("a" * 64, {"input": {"height": 64, "width": 64}}, folder / "model")
-    return ScoringRun(Ledger(str(folder / "out"), model), trained, source, {}, None, str(folder), "cpu", RunLimits())
+    place = Ledger(str(folder / "out"), f"model{ledger}")
+    result = score_archive(ScoringRun(place, trained, source, {}, None, str(folder), "cpu", RunLimits()), StandIn())
+    assert result.published and not result.open and not result.held, result
 
 
-def line(nights: list[tuple[int, float, int, float]], first: int, last: int) -> str:
-    chosen = [night for night in nights if first <= night[0] <= last]
-    seconds, requests, memory = (sum(night[i] for night in chosen) / len(chosen) for i in (1, 2, 3))
-    return f"nights {first + 1} to {last + 1}: {seconds:.3f} s of processor, {requests:.1f} requests, driver {memory:.0f} MiB"
+def set_clock(moved: timedelta) -> None:
+    """What publications take for the present moment, on which it depends how long the tables name files that were removed."""
+
+    class Moved(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(UTC) + moved
+
+    for module in (publication, compaction):
+        module.datetime = Moved
+    changes._now_ms = lambda: int((datetime.now(UTC) + moved).timestamp() * 1000)
+
+
+def alone(folder: Path, night: int, nights: int, day: str | None) -> str:
+    begun = time.process_time()
+    score(folder, night, 0, nights, day)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return f"night {night + 1} in a process of its own: {time.process_time() - begun:.3f} s of processor, peak {peak:.0f} MiB"
+
+
+def line(nights: list[Night]) -> str:
+    seconds, requests, memory = (sum(values) / len(nights) for values in list(zip(*nights, strict=True))[1:])
+    first, last = nights[0].number + 1, nights[-1].number + 1
+    return f"nights {first} to {last}: {seconds:.3f} s of processor, {requests:.1f} requests, driver {memory:.0f} MiB"
+
+
+def copy(output: Path, uri: str) -> None:
+    """What readers and a compaction need."""
+    store = open_store(uri)
+    for path in sorted(path for path in output.rglob("*") if path.is_file()):
+        key = path.relative_to(output).as_posix()
+        if not key.startswith("_flowscore/ledgers/"):
+            store.put_new_file(key, path)
+
+
+def read(output: str, ledgers: int) -> None:
+    """Print what a reader finds, before and after a compaction."""
+    set_clock(timedelta(0))
+    print(f"{output}:\n{files(output)}\nfirst query: {first_query(output)}", flush=True)
+    for ledger in range(ledgers):
+        begun = time.perf_counter()
+        merged = compaction.compact(Ledger(output, f"model{ledger}"))
+        print(f"compaction of model{ledger}: {time.perf_counter() - begun:.1f} s, {merged}", flush=True)
+    print(f"{files(output)}\nfirst query: {first_query(output)}", flush=True)
+
+
+def files(output: str) -> str:
+    return "files: " + ", ".join(f"{len(table_files(open_table(output, table)))} of {table}" for table in TABLES)
+
+
+def first_query(output: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", QUERY.format(output=output)], text=True, stdout=subprocess.PIPE, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
     main()

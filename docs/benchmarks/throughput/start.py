@@ -76,7 +76,7 @@ def main() -> None:
     (state,) = Path(output, "_flowscore", "ledgers").iterdir()
     commits = sorted(path.stat().st_mtime - began for path in state.glob("commits/*/*.parquet"))
     events = {
-        "claimed": min(path.stat().st_mtime for path in state.glob("lease/*.json")) - began,
+        "claimed": min(path.stat().st_mtime for path in state.glob("lease/*/*.json")) - began,
         "planned": max(path.stat().st_mtime for path in state.glob("entries/*")) - began,
         "first_commit": commits[0],
         "last_commit": commits[-1],

@@ -6,8 +6,9 @@ import psutil
 import pytest
 
 from pipeline.state import lease as module
-from pipeline.state.lease import Lease, LeaseHeld, LeaseLost
+from pipeline.state.lease import Lease, LeaseHeld, LeaseLost, beat_key, epochs
 from pipeline.state.ledger import Ledger
+from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Denied
 
 
@@ -18,14 +19,14 @@ def ledger(tmp_path):
 
 def other_holder(ledger, epoch, beat=7):
     holder = {"host": "elsewhere", "boot": "b", "pid": 1, "started": 0.0}
-    assert ledger.store.put_new(f"{ledger.prefix}/lease/{epoch:06d}.json", json.dumps(holder).encode())
-    ledger.store.put(f"{ledger.prefix}/lease/{epoch:06d}.beat", str(beat).encode())
+    assert epochs(ledger).put_new(epoch, json.dumps(holder).encode())
+    ledger.store.put(beat_key(ledger, epoch), str(beat).encode())
 
 
 def while_it_beats(ledger):
     """How a second driver waits for a first one that lives."""
     beats = iter(range(100, 200))
-    return lambda seconds: ledger.store.put(f"{ledger.prefix}/lease/000001.beat", str(next(beats)).encode())
+    return lambda seconds: ledger.store.put(beat_key(ledger, 1), str(next(beats)).encode())
 
 
 def test_a_finished_holder_gives_way_at_once(ledger):
@@ -90,3 +91,22 @@ def test_a_holder_that_was_overtaken_stops(ledger):
         other_holder(ledger, 2)
         with pytest.raises(LeaseLost):
             held.check()
+
+
+def test_a_driver_lists_no_epoch_but_the_newest(ledger, monkeypatch):
+    """Otherwise each night would list one more object than the night before."""
+    for _ in range(120):
+        with Lease(ledger):
+            pass
+    listed, original = [], LocalStore.list
+
+    def list_and_note(store, *args, **options):
+        for entry in original(store, *args, **options):
+            listed.append(entry.key)
+            yield entry
+
+    monkeypatch.setattr(LocalStore, "list", list_and_note)
+    with Lease(ledger) as held:
+        assert held._epoch == 121
+        held.check()
+    assert listed == [beat_key(ledger, 120), beat_key(ledger, 121)]

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.storage import local as objects_local
 from pipeline.storage import objects
+from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import BadUri, Changed, Denied, Gone, Refused, Unreachable
 from pipeline.storage.store import open_store
 
@@ -138,6 +139,19 @@ def test_a_name_that_reads_like_an_escaped_one_has_a_key_of_its_own(tmp_path):
     assert sorted(store.get(entry.key, entry.etag) for entry in entries) == sorted(names)
     for entry in entries:  # a listing goes on after any of them
         assert [later.key for later in store.list(start_after=entry.key)] == [e.key for e in entries if e.key > entry.key]
+        for length in range(len(entry.key) + 1):
+            prefix = entry.key[:length]
+            assert [found.key for found in store.list(prefix)] == [e.key for e in entries if e.key.startswith(prefix)]
+
+
+def test_a_listing_of_one_key_looks_at_no_other(tmp_path, monkeypatch):
+    """A ledger asks for one of as many objects as there were nights."""
+    for number in range(50):
+        (tmp_path / f"{number:03d}.png").write_bytes(b"")
+    looked, original = [], LocalStore._is_directory
+    monkeypatch.setattr(LocalStore, "_is_directory", lambda store, entry: looked.append(entry.name) or original(store, entry))
+    assert objects.listed(open_store(tmp_path), "007.png").key == "007.png"
+    assert set(looked) == {b"007.png"}
 
 
 def test_any_name_is_listed_and_read(tmp_path):

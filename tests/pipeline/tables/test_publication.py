@@ -12,6 +12,7 @@ from deltalake.exceptions import CommitFailedError
 
 from pipeline.state.publications import Change, Publications, Seal
 from pipeline.storage.local import LocalStore
+from pipeline.storage.objects import Denied
 from pipeline.storage.store import open_store
 from pipeline.tables import foreign, publication
 from pipeline.tables.changes import schema_text
@@ -334,3 +335,37 @@ def test_the_row_of_runs_is_written_for_the_number_that_the_publication_gets(out
         return Draft(seal, "tiles", "slice", {"scores": change("scores", write(output, "scores", ["a"]))}, 3, row=row)
 
     assert publish(output, prepare).number == numbers[-1] == 2 and numbers == [1, 2]
+
+
+def test_a_command_loads_a_table_once(output, monkeypatch):
+    publish(output, appending(output, 3, ["a"])[0])
+    opened, handles = [], {}
+
+    def watched(output, name, version=None):
+        opened.append(name)
+        return open_table(output, name, version)
+
+    monkeypatch.setattr(publication, "open_table", watched)
+    publish(output, appending(output, 4, ["b"])[0], handles)
+    publish(output, appending(output, 3, ["x"], "other")[0])
+    publish(output, appending(output, 5, ["c"])[0], handles)
+    assert opened.count("scores") == 2, "once for each command"
+    assert images(output) == sealed_images(output) == ["a", "b", "c", "x"]
+    assert handles["scores"].version() == open_table(output, "scores").version()
+
+
+def test_a_loaded_table_whose_credentials_have_expired_is_opened_anew(output, monkeypatch):
+    handles = {}
+    publish(output, appending(output, 3, ["a"])[0], handles)
+    expired = {name: table for name, table in handles.items() if table is not None}
+    real = publication.load_newest
+
+    def load_newest(table):
+        if any(table is old for old in expired.values()):
+            raise Denied("The operation lacked valid credentials")
+        real(table)
+
+    monkeypatch.setattr(publication, "load_newest", load_newest)
+    publish(output, appending(output, 4, ["b"])[0], handles)
+    assert images(output) == sealed_images(output) == ["a", "b"]
+    assert not any(handles[name] is table for name, table in expired.items())
