@@ -107,8 +107,8 @@ CONTENTS = [
     Content("tile of 4 GiB", "decode", "too_much_memory", lambda n: huge_tile_tiff()),
     Content("animated PNG", "decode", "several_images", lambda n: frames(n, "PNG")),
     Content("animated GIF", "decode", "unsupported_format", lambda n: frames(n, "GIF")),
-    Content("32-bit TIFF of NaN", "decode", "unsupported_mode", lambda n: encoded(Image.fromarray(FLOATS[0]), "TIFF")),
-    Content("32-bit TIFF of infinity", "decode", "unsupported_mode", lambda n: encoded(Image.fromarray(FLOATS[1]), "TIFF")),
+    Content("32-bit TIFF of NaN", "decode", "unsupported_format", lambda n: encoded(Image.fromarray(FLOATS[0]), "TIFF")),
+    Content("32-bit TIFF of infinity", "decode", "unsupported_format", lambda n: encoded(Image.fromarray(FLOATS[1]), "TIFF")),
     Content("pickle", "decode", "not_an_image", lambda n: pickle.dumps({"image": n})),
     Content("PNG with a text of 50 MB in 50 kB", "decode", "corrupt", lambda n: png(4, 4, bytes(20), BOMB)),
     # the others are left out of tars, which have ways of their own

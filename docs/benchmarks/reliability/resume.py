@@ -91,10 +91,10 @@ def read_of(requests: list[Request], prefix: str, listings: bool = False) -> int
 
 
 def state(output: str) -> dict[str, int]:
-    """Bytes of state on storage: planned parts, commits and the rest."""
+    """Bytes of state on storage: planned parts, commits, copies of models and the rest."""
     found: Counter[str] = Counter()
     for entry in open_store(output).list("_flowscore/"):
-        kind = next((name for name in ("commits", "parts") if f"/{name}/" in entry.key), "rest")
+        kind = next((name for name in ("commits", "parts", "artifacts") if f"/{name}/" in entry.key), "rest")
         found[kind] += entry.size
     return dict(found)
 
