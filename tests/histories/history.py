@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from commands import MODELS, Commands, summary
+from fault_kinds import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running
 from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
 from moved_clock import MovedClock
 from places import Look, Place
-from storage_faults import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running, StorageFaults
+from storage_faults import StorageFaults
 from table_checks import check_complete, check_current, check_foreign, check_sealed, expected_scores
 
 from pipeline.run import EmptyInput, score_archive

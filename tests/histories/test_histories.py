@@ -69,7 +69,7 @@ def server(s3):
 
 def test_history_on_s3(s3_seed, server, laboratory, folder, monkeypatch):
     faults, clock, kept = laboratory
-    with MovedProxy(server, clock) as proxy:
+    with MovedProxy(server, clock, faults.made) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setattr(faults, "proxy", proxy)
         kept.forget()
