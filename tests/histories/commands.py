@@ -69,6 +69,9 @@ class Commands:
     def score(self) -> str:
         if self.faults.depth == 1 or self.random.random() < 0.3:
             self.at_work = self.random.choice(PAIRS)
+        return self._score()
+
+    def _score(self) -> str:
         model, number = self.at_work
         disturbed, archive = self.disturbed, self.archives[number]
         promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
@@ -116,6 +119,11 @@ class Commands:
             from_now_on=head.digest not in (None, digest),
             retry_errors=last or self.random.random() < 0.2,
         )
+
+    def score_other(self) -> str:
+        """With a model that is not the one at work."""
+        self.at_work = self.random.choice([pair for pair in PAIRS if pair[0] != self.at_work[0]])
+        return self._score()
 
     def change(self) -> str:
         number = self.at_work[1] if self.faults.depth else self.random.choice((0, 0, 1))
@@ -201,9 +209,12 @@ class Commands:
             self.faults.running.manifests.append(int(key[-11:-5]))
 
     def _scores(self, key: str) -> None:
-        self.faults.running.scored.append(key)
-        if key in self.engine.committed:
-            self.faults.running.again.append(key)
+        """The parts of a tar are read in order: what lies behind a part whose put had failed is scored again with it."""
+        running, before = self.faults.running, f"{key[:-14]}{int(key[-14:-8]) - 1:06d}.parquet"
+        follows = running.scored[-1:] == [before] and before not in running.again
+        running.scored.append(key)
+        if key in self.engine.committed and not follows:
+            running.again.append(key)
 
 
 def summary(result: RunResult) -> str:

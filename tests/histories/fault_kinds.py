@@ -58,7 +58,7 @@ class Running:
     """A command. at: the label of the request at which its fault came.
 
     written: keys of the data files that it has put.  manifests: numbers of those.  scored: keys of the commits that it was
-    to make.  again: those of them that were there when it scored them.
+    to make.  again: those of them that were there when it began to read them.
     """
 
     fault: Fault | None

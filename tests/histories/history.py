@@ -82,7 +82,7 @@ class History(Commands):
 
     def fault(self, deed: Callable[[], object]) -> Fault:
         if deed != self.clean and self.random.random() < 0.35:
-            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper))()
+            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper, self.rival))()
         how = self.random.choice(HOWS)
         likely = SCORING if deed == self.score else CLEANING if deed == self.clean else PUBLISHING
         target = self.random.choice(likely) if self.random.random() < 0.6 else None
@@ -114,6 +114,11 @@ class History(Commands):
         """It does so before the publication's manifest is put."""
         meanwhile = functools.partial(self.meanwhile, self.optimise, self.optimise)
         return Fault("pause after", self.random.choice((0, 0, 1, 2, 3)), "data", meanwhile, decides_anew=True)
+
+    def rival(self) -> Fault:
+        """Another ledger publishes between the data files of a publication and its manifest."""
+        target, nth = self.random.choice(("data", "data", "row")), self.random.choice((0, 0, 1))
+        return Fault("pause after", nth, target, lambda: self.meanwhile(self.change, self.score_other))
 
     def sleeper(self) -> Fault:
         """A publisher wakes after its data files were deleted."""
@@ -164,7 +169,7 @@ class History(Commands):
                 check_complete(look, self.oracle)
                 for model in MODELS if not depth else ():
                     check_fold(look, Ledger(self.output, model))
-            again = committed.intersection(running.scored) if disturbed != self.disturbed else running.again
+            again = committed.intersection(running.again) if disturbed != self.disturbed else running.again
             assert not again, f"scored again: {sorted(again)}"
             harmless = fault is None or not running.at or fault.how in ("pause before", "pause after", "lost")
             if done and harmless and foreign == self.foreign_commits:
