@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from kept_tables import KeptTables
 from ledger_checks import check_archive_known
 from moved_clock import MovedClock
 from oracle import Oracle
@@ -46,7 +47,11 @@ class Commands:
     foreign_commits: of another program.
     """
 
-    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock) -> None:
+    def __init__(
+        self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, kept: KeptTables
+    ) -> None:
+        self.kept = kept
+        self.kept.forget()
         self.random, self.faults, self.clock = random.Random(seed), faults, clock
         clock.moved = timedelta()
         self.folder, self.steps = folder, [f"seed {seed}"]
@@ -160,14 +165,22 @@ class Commands:
         """After 100 days, unless somebody is at work: nothing that takes so long is waited for."""
         days = 100 if self.faults.depth == 1 and self.random.random() < 0.7 else self.random.choice((0, 2))
         if self.faults.depth == 1:
+            self.kept.forget()
             self.place.pass_days(days)
-        return f"after {days} days: {clean(self.output)}"
+        return f"after {days} days: {self._clean()}"
 
     def clean_late(self) -> str:
         """While somebody sleeps so long who has written data files, and has not named them in a manifest."""
         self.faults.note("late clean")
+        self.kept.forget()
         self.place.pass_days(100)
-        return f"after 100 days: {clean(self.output)}"
+        return f"after 100 days: {self._clean()}"
+
+    def _clean(self) -> dict[str, int]:
+        try:
+            return clean(self.output)
+        finally:
+            self.kept.forget()
 
     def rekey(self, all_of: str | None = None) -> str:
         """Columns by another pattern, or the end of that."""

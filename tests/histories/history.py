@@ -7,6 +7,7 @@ from pathlib import Path
 
 from commands import MODELS, Commands, summary
 from fault_kinds import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running
+from kept_tables import KeptTables
 from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
 from moved_clock import MovedClock
 from places import Look, Place
@@ -20,7 +21,6 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.promotion import OtherModel
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.objects import StorageError
-from pipeline.tables.clean import clean
 from pipeline.tables.held import HoldLimits
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
@@ -37,8 +37,17 @@ class History(Commands):
     most: steps.
     """
 
-    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, most: int = 40) -> None:
-        super().__init__(seed, folder, place, faults, clock)
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        place: Place,
+        faults: StorageFaults,
+        clock: MovedClock,
+        kept: KeptTables,
+        most: int = 40,
+    ) -> None:
+        super().__init__(seed, folder, place, faults, clock, kept)
         self._most = most
         self.hostile, self.struck = self.random.random() < 0.7, list[bool]()
 
@@ -203,8 +212,9 @@ class History(Commands):
                 self.step(lambda model=model: self.rekey(model), None)
             check_key_columns(Look(self.place), Ledger(self.output, model))
         self.step(self.compact, None)
+        self.kept.forget()
         self.place.pass_days(101)
-        self.step(lambda: clean(self.output), None)
+        self.step(self._clean, None)
         check_only_referenced(Look(self.place), sorted({model for model, _ in self.scored}))
         if self.scored:
             self._check_views()
