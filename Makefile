@@ -7,6 +7,7 @@ TESTS ?=
 STORE ?= bench-output
 POINTS ?= 1000
 HISTORIES ?= 1000
+S3_HISTORIES ?= 100
 SEED ?= 0
 MINUTES ?= 60
 
@@ -48,9 +49,9 @@ fuzz: $(STAMP) ## give every parser of outside bytes new damaged files each roun
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
 		FUZZ_EXAMPLES=1000 $(RUN) -m pytest tests/fuzz --timeout 7200 $(TESTS) || exit 1; done
 
-chaos: $(STAMP) ## put POINTS=1000 faults of SEED=0 into scoring runs, a line each in chaos-report.csv; live HISTORIES=1000 of a ledger
+chaos: $(STAMP) ## put POINTS=1000 faults of SEED=0 into scoring runs, a line each in chaos-report.csv; live HISTORIES=1000 of an output, S3_HISTORIES=100 on S3
 	$(RUN) -m pytest -m slow tests/chaos --chaos-points $(POINTS) --chaos-seed $(SEED) --chaos-report chaos-report.csv $(TESTS)
-	$(RUN) -m pytest tests/histories --histories $(HISTORIES) --histories-seed $(SEED)
+	$(RUN) -m pytest tests/histories --histories $(HISTORIES) --s3-histories $(S3_HISTORIES) --histories-seed $(SEED) --timeout 3600
 
 bench: $(STAMP) ## measure images per second from an S3 server here to tables, and what limits them; BENCH='--images 4000'
 	bash docs/benchmarks/throughput/bench.sh $(abspath $(RUN)) $(BENCH)

@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import botocore.session
-from kept_tables import KeptTables
 from moved_clock import MovedClock
 from places import Known
 
@@ -11,12 +10,12 @@ from places import Known
 class Bucket:
     """A folder of a bucket."""
 
-    def __init__(self, uri: str, server: str, clock: MovedClock, kept: KeptTables) -> None:
+    def __init__(self, uri: str, server: str, clock: MovedClock) -> None:
         self.uri, self.known = uri, Known()
         self._bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/"
         self._client = botocore.session.get_session().create_client("s3", endpoint_url=server)
-        self._clock, self._kept = clock, kept
+        self._clock = clock
 
     def sizes(self) -> dict[str, int]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
@@ -30,4 +29,3 @@ class Bucket:
 
     def pass_days(self, days: int) -> None:
         self._clock.moved += timedelta(days=days)
-        self._kept.forget()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from kept_tables import KeptTables
 from ledger_checks import check_archive_known
 from moved_clock import MovedClock
 from oracle import Oracle
@@ -46,7 +47,11 @@ class Commands:
     foreign_commits: of another program.
     """
 
-    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock) -> None:
+    def __init__(
+        self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, kept: KeptTables
+    ) -> None:
+        self.kept = kept
+        self.kept.forget()
         self.random, self.faults, self.clock = random.Random(seed), faults, clock
         clock.moved = timedelta()
         self.folder, self.steps = folder, [f"seed {seed}"]
@@ -69,6 +74,9 @@ class Commands:
     def score(self) -> str:
         if self.faults.depth == 1 or self.random.random() < 0.3:
             self.at_work = self.random.choice(PAIRS)
+        return self._score()
+
+    def _score(self) -> str:
         model, number = self.at_work
         disturbed, archive = self.disturbed, self.archives[number]
         promotes = self.digests[model] and self.random.random() < (0.1 if self.faults.depth == 1 else 0.3)
@@ -117,6 +125,11 @@ class Commands:
             retry_errors=last or self.random.random() < 0.2,
         )
 
+    def score_other(self) -> str:
+        """With a model that is not the one at work."""
+        self.at_work = self.random.choice([pair for pair in PAIRS if pair[0] != self.at_work[0]])
+        return self._score()
+
     def change(self) -> str:
         number = self.at_work[1] if self.faults.depth else self.random.choice((0, 0, 1))
         archive = self.archives[number]
@@ -152,14 +165,22 @@ class Commands:
         """After 100 days, unless somebody is at work: nothing that takes so long is waited for."""
         days = 100 if self.faults.depth == 1 and self.random.random() < 0.7 else self.random.choice((0, 2))
         if self.faults.depth == 1:
+            self.kept.forget()
             self.place.pass_days(days)
-        return f"after {days} days: {clean(self.output)}"
+        return f"after {days} days: {self._clean()}"
 
     def clean_late(self) -> str:
         """While somebody sleeps so long who has written data files, and has not named them in a manifest."""
         self.faults.note("late clean")
+        self.kept.forget()
         self.place.pass_days(100)
-        return f"after 100 days: {clean(self.output)}"
+        return f"after 100 days: {self._clean()}"
+
+    def _clean(self) -> dict[str, int]:
+        try:
+            return clean(self.output)
+        finally:
+            self.kept.forget()
 
     def rekey(self, all_of: str | None = None) -> str:
         """Columns by another pattern, or the end of that."""
@@ -201,9 +222,12 @@ class Commands:
             self.faults.running.manifests.append(int(key[-11:-5]))
 
     def _scores(self, key: str) -> None:
-        self.faults.running.scored.append(key)
-        if key in self.engine.committed:
-            self.faults.running.again.append(key)
+        """The parts of a tar are read in order: what lies behind a part whose put had failed is scored again with it."""
+        running, before = self.faults.running, f"{key[:-14]}{int(key[-14:-8]) - 1:06d}.parquet"
+        follows = running.scored[-1:] == [before] and before not in running.again
+        running.scored.append(key)
+        if key in self.engine.committed and not follows:
+            running.again.append(key)
 
 
 def summary(result: RunResult) -> str:

@@ -6,10 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from commands import MODELS, Commands, summary
+from fault_kinds import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running
+from kept_tables import KeptTables
 from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
 from moved_clock import MovedClock
 from places import Look, Place
-from storage_faults import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running, StorageFaults
+from storage_faults import StorageFaults
 from table_checks import check_complete, check_current, check_foreign, check_sealed, expected_scores
 
 from pipeline.run import EmptyInput, score_archive
@@ -19,7 +21,6 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.promotion import OtherModel
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.objects import StorageError
-from pipeline.tables.clean import clean
 from pipeline.tables.held import HoldLimits
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
@@ -36,8 +37,17 @@ class History(Commands):
     most: steps.
     """
 
-    def __init__(self, seed: int, folder: Path, place: Place, faults: StorageFaults, clock: MovedClock, most: int = 40) -> None:
-        super().__init__(seed, folder, place, faults, clock)
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        place: Place,
+        faults: StorageFaults,
+        clock: MovedClock,
+        kept: KeptTables,
+        most: int = 40,
+    ) -> None:
+        super().__init__(seed, folder, place, faults, clock, kept)
         self._most = most
         self.hostile, self.struck = self.random.random() < 0.7, list[bool]()
 
@@ -81,7 +91,7 @@ class History(Commands):
 
     def fault(self, deed: Callable[[], object]) -> Fault:
         if deed != self.clean and self.random.random() < 0.35:
-            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper))()
+            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper, self.rival))()
         how = self.random.choice(HOWS)
         likely = SCORING if deed == self.score else CLEANING if deed == self.clean else PUBLISHING
         target = self.random.choice(likely) if self.random.random() < 0.6 else None
@@ -113,6 +123,11 @@ class History(Commands):
         """It does so before the publication's manifest is put."""
         meanwhile = functools.partial(self.meanwhile, self.optimise, self.optimise)
         return Fault("pause after", self.random.choice((0, 0, 1, 2, 3)), "data", meanwhile, decides_anew=True)
+
+    def rival(self) -> Fault:
+        """Another ledger publishes between the data files of a publication and its manifest."""
+        target, nth = self.random.choice(("data", "data", "row")), self.random.choice((0, 0, 1))
+        return Fault("pause after", nth, target, lambda: self.meanwhile(self.change, self.score_other))
 
     def sleeper(self) -> Fault:
         """A publisher wakes after its data files were deleted."""
@@ -163,7 +178,7 @@ class History(Commands):
                 check_complete(look, self.oracle)
                 for model in MODELS if not depth else ():
                     check_fold(look, Ledger(self.output, model))
-            again = committed.intersection(running.scored) if disturbed != self.disturbed else running.again
+            again = committed.intersection(running.again) if disturbed != self.disturbed else running.again
             assert not again, f"scored again: {sorted(again)}"
             harmless = fault is None or not running.at or fault.how in ("pause before", "pause after", "lost")
             if done and harmless and foreign == self.foreign_commits:
@@ -197,8 +212,9 @@ class History(Commands):
                 self.step(lambda model=model: self.rekey(model), None)
             check_key_columns(Look(self.place), Ledger(self.output, model))
         self.step(self.compact, None)
+        self.kept.forget()
         self.place.pass_days(101)
-        self.step(lambda: clean(self.output), None)
+        self.step(self._clean, None)
         check_only_referenced(Look(self.place), sorted({model for model, _ in self.scored}))
         if self.scored:
             self._check_views()

@@ -17,7 +17,7 @@ class KeptTables:
         self._tables: dict[tuple[int, str], DeltaTable] = {}
 
     def forget(self) -> None:
-        """No process lives for days, in which logs are shortened."""
+        """No process lives for days, or goes on to another command after a cleaning, which shortens logs."""
         self._tables.clear()
 
     def opened(self, real: Callable[[str, str], DeltaTable | None]) -> Callable[[str, str], DeltaTable | None]:

@@ -1,7 +1,7 @@
 """A proxy before an S3 server that loses answers, ends connections and tells the times of a moved clock."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from urllib.parse import unquote
@@ -14,11 +14,11 @@ ENTRY = re.compile(rb"<Key>([^<]*)</Key><LastModified>([^<]*)</LastModified>")
 
 
 class MovedProxy(FaultProxy):
-    """Listings say the times of a moved clock. Faults come in `call`."""
+    """Listings say the times of a moved clock. made: is told every key below `output/` that is put."""
 
-    def __init__(self, upstream: str, clock: MovedClock) -> None:
+    def __init__(self, upstream: str, clock: MovedClock, made: Callable[[str], None]) -> None:
         super().__init__(upstream)
-        self._clock = clock
+        self._clock, self._made = clock, made
         self._put_at: dict[str, timedelta] = {}  # how far the clock had moved when a key was put
 
     @contextmanager
@@ -42,7 +42,9 @@ class MovedProxy(FaultProxy):
     def write_down(self, request: Request) -> None:
         super().write_down(request)
         if request.method == "PUT" and request.done:
-            self._put_at.setdefault(request.key.partition("/")[2], self._clock.moved)
+            key = request.key.partition("/")[2]
+            self._put_at.setdefault(key, self._clock.moved)
+            self._made(key.removeprefix("output/"))
 
     def answered(self, content: bytes) -> bytes:
         return ENTRY.sub(self._dated, content)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from kept_tables import KeptTables
 from moved_clock import MovedClock
 
 from pipeline.state.ledger import Ledger
@@ -57,9 +56,9 @@ class Known:
 class Disk:
     """A folder."""
 
-    def __init__(self, folder: Path, clock: MovedClock, kept: KeptTables) -> None:
+    def __init__(self, folder: Path, clock: MovedClock) -> None:
         self.folder, self.uri, self.known = folder, f"file://{folder}", Known()
-        self._clock, self._kept = clock, kept
+        self._clock = clock
         folder.mkdir(parents=True)
 
     def sizes(self) -> dict[str, int]:
@@ -82,7 +81,6 @@ class Disk:
 
     def pass_days(self, days: int) -> None:
         self._clock.pass_days(days, self.folder)
-        self._kept.forget()
 
 
 class Look:

@@ -8,14 +8,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from fault_kinds import OF_DELTA, Fault, Killed, Running, put_label
 from moved_clock import MovedClock
 from moved_proxy import MovedProxy
 from parquet_here import ParserHere
@@ -29,81 +29,6 @@ from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Archived, Object, Refused, Unreachable
 from pipeline.storage.s3 import S3Store
 from pipeline.tables import publication, query
-
-How = Literal["kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after"]
-HOWS: tuple[How, ...] = ("kill before", "kill after", "lost", "fail before", "fail after", "pause before", "pause after")
-
-PUTS = {  # of the state of an output, by what their keys contain
-    "_flowscore/publications/": "manifest",
-    "_flowscore/published/": "seal",
-    "/entries/": "entry",
-    "/commits/": "commit",
-    "/tallies/": "tally",
-    "/parts/": "part",
-    "/artifacts/": "artifact",
-    "/lease/": "lease",
-    "/attempts/": "attempt",
-    "/inventory/": "inventory",
-}
-PUBLISHING = ("manifest", "seal", "delta", "delta", "delta", "data", "row", "checkpoint")
-SCORING = (
-    *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "row", "part", "inventory", "listing"),
-    *("manifest", "delta", "delta", "delta", "artifact", "attempt", "lease"),
-)
-CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
-"""Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
-`logs` their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""
-
-
-OF_DELTA = ("delta", "create", "vacuum", "checkpoint", "logs")
-
-
-class Killed(BaseException):
-    """The process of the command is dead."""
-
-
-@dataclass
-class Fault:
-    """At the request number `nth` (of those of the kind `target`, if one is named) of a command.
-
-    decides_anew: what others do in the pause makes a publication decide anew, and it takes nothing back.
-    """
-
-    how: How
-    nth: int
-    target: str | None = None
-    meanwhile: Callable[[], None] = lambda: None
-    decides_anew: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.how} {self.target or 'request'} {self.nth}"
-
-
-@dataclass
-class Running:
-    """A command. at: the label of the request at which its fault came.
-
-    written: keys of the data files that it has put.  manifests: numbers of those.  scored: keys of the commits that it was
-    to make.  again: those of them that were there when it scored them.
-    """
-
-    fault: Fault | None
-    seen: int = 0
-    at: str | None = None
-    dead: bool = False
-    written: list[str] = field(default_factory=list)
-    manifests: list[int] = field(default_factory=list)
-    scored: list[str] = field(default_factory=list)
-    again: list[str] = field(default_factory=list)
-
-    def due(self, label: str) -> How | None:
-        if self.fault is None or self.at or self.fault.target not in (None, label):
-            return None
-        self.seen += 1
-        if self.seen <= self.fault.nth:
-            return None
-        self.at = label
-        return self.fault.how
 
 
 class AtOnce:
@@ -253,22 +178,23 @@ class StorageFaults:
 
     def _put(self, real: Callable, new: bool) -> Callable:
         def put(store: LocalStore, key: str, what: Any) -> Any:
-            label = next((label for part, label in PUTS.items() if part in key), "row" if key.startswith("runs/") else "data")
-
             def call() -> Any:
                 made = real(store, key, what)
-                if made and label in ("data", "row"):
-                    if isinstance(store, LocalStore):
+                if made and isinstance(store, LocalStore):
+                    if put_label(key) in ("data", "row"):
                         self._clock.date(Path(store.root, key))
-                    if self._commands:
-                        self._commands[-1].written.append(key)
-                if made and new:
-                    self.wrote(key)
+                    self.made(key)
                 return made
 
-            return self.request(label, call, lambda: False if new else None, Unreachable)
+            return self.request(put_label(key), call, lambda: False if new else None, Unreachable)
 
         return put
+
+    def made(self, key: str) -> None:
+        """An object is there since now, also when the answer was lost."""
+        if self._commands and put_label(key) in ("data", "row"):
+            self.running.written.append(key)
+        self.wrote(key)
 
     def _take_back(self, real: Callable) -> Callable:
         def take_back(*args: Any) -> None:

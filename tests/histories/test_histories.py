@@ -69,17 +69,15 @@ def server(s3):
 
 def test_history_on_s3(s3_seed, server, laboratory, folder, monkeypatch):
     faults, clock, kept = laboratory
-    with MovedProxy(server, clock) as proxy:
+    with MovedProxy(server, clock, faults.made) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setattr(faults, "proxy", proxy)
-        kept.forget()
-        live(History(s3_seed, folder, Bucket(f"{new_bucket(server)}/output", server, clock, kept), faults, clock, most=15))
+        live(History(s3_seed, folder, Bucket(f"{new_bucket(server)}/output", server, clock), faults, clock, kept, most=15))
 
 
 def test_history(seed, laboratory, folder):
     faults, clock, kept = laboratory
-    kept.forget()
-    live(History(seed, folder, Disk(folder / "output", clock, kept), faults, clock))
+    live(History(seed, folder, Disk(folder / "output", clock), faults, clock, kept))
 
 
 def live(history: History) -> None:
