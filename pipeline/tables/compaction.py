@@ -4,6 +4,7 @@ A compaction is a publication of its own. `finalize --compact` merges all files 
 as soon as that rids a table of DUE_FILES files, smallest first, and leaves a file out that is more than TIER times as large as
 all smaller ones together. So an output has few files after any number of nights: a file grows by a half at least with every
 merge, a partition keeps a number of files that grows with the logarithm of its size, and a row is written again about as often.
+Files of more than NIGHT_BYTES stay as they are until that command.
 """
 
 import logging
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 DUE_FILES = 16
 """A merge that rids a table of so many files is worth its publication."""
 TIER = 2.0
+NIGHT_BYTES = FILE_BYTES // 8
+"""A larger file is not worth a night's time, and images that are scored again would have all of a merged one written anew."""
 
 KEPT_REPLACED = timedelta(days=1)
 """So long a foreign reader may still join maps with a version of `scores` that it has opened before."""
@@ -75,7 +78,7 @@ def compact(ledger: Ledger, map_fn: MapFunction = map) -> Merged:
     Args:
         map_fn: as for `publish_slice`.
     """
-    return _compact(ledger, map_fn, {}, 1, math.inf)
+    return _compact(ledger, map_fn, {}, night=False)
 
 
 def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) -> None:
@@ -83,10 +86,10 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
 
     Nothing depends on it: what storage refuses, or another driver does first, is left to a later command.
     """
-    if _most_saved(_groups_of(ledger, handles, TIER)) < DUE_FILES:
+    if _most_saved(_groups_of(ledger, handles, night=True)) < DUE_FILES:
         return
     try:
-        done = _compact(ledger, map_fn, handles, DUE_FILES, TIER)
+        done = _compact(ledger, map_fn, handles, night=True)
     except (StorageError, TablesError) as error:
         log.warning("model %s: small files of its tables are not merged, a later command does it. %s", ledger.model, error)
     else:
@@ -94,14 +97,14 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
         log.info("model %s: merged %s", ledger.model, counts or "nothing: another driver was first")
 
 
-def _compact(ledger: Ledger, map_fn: MapFunction, handles: Handles, at_least: int, tier: float) -> Merged:
-    """As `compact`. at_least: do nothing unless it rids one table of so many files.  tier: as for `groups`."""
+def _compact(ledger: Ledger, map_fn: MapFunction, handles: Handles, night: bool) -> Merged:
+    """night: merge what is due, otherwise all that is small."""
     done: Merged = {}
 
     def prepare(seal: Seal, opened: Opened) -> Draft | None:
         done.clear()
-        found = _groups_of(ledger, opened, tier)
-        if _most_saved(found) < at_least:
+        found = _groups_of(ledger, opened, night)
+        if _most_saved(found) < (DUE_FILES if night else 1):
             return None
         joined = _joined(ledger, seal, opened["scores"]) if found["maps"] or found["regions"] else None
         changes = {}
@@ -121,16 +124,17 @@ def _compact(ledger: Ledger, map_fn: MapFunction, handles: Handles, at_least: in
     return done
 
 
-def groups(files: Sequence[DataFile], tier: float = math.inf) -> Iterator[list[DataFile]]:
+def groups(files: Sequence[DataFile], tier: float = math.inf, largest: int = FILE_BYTES // 2) -> Iterator[list[DataFile]]:
     """Files of one partition, each group of which is merged into one of at most FILE_BYTES; no group of one.
 
     Args:
         tier: a file begins another group when it is more than so many times as large as all those before it together.
+        largest: files of more bytes stay as they are.
     """
     group: list[DataFile] = []
     size = 0
     for file in sorted(files, key=lambda file: (file.size, file.path)):
-        if file.size > FILE_BYTES // 2:
+        if file.size > largest:
             break
         if group and (file.size > tier * size or file.size + size > FILE_BYTES):
             if len(group) > 1:
@@ -160,7 +164,7 @@ def merge(job: MergeJob) -> list[DataFile]:
         return writer.files
 
 
-def _groups_of(ledger: Ledger, tables: Opened, tier: float) -> Groups:
+def _groups_of(ledger: Ledger, tables: Opened, night: bool) -> Groups:
     """What is to be merged of the ledger's part of each table."""
 
     def partition(file: DataFile) -> list[tuple[str, str]]:
@@ -169,7 +173,10 @@ def _groups_of(ledger: Ledger, tables: Opened, tier: float) -> Groups:
     found: Groups = {}
     for name in COMPACTED:
         mine = sorted((file for file in data_files(tables.get(name)) if file.partition["model"] == ledger.model), key=partition)
-        found[name] = [group for _, files in groupby(mine, partition) for group in groups(list(files), tier)]
+        partitions = [list(files) for _, files in groupby(mine, partition)]
+        found[name] = [
+            group for files in partitions for group in (groups(files, TIER, NIGHT_BYTES) if night else groups(files))
+        ]
     return found
 
 

@@ -186,24 +186,31 @@ def _changed(
         table = _loaded(output_uri, name, handles)
         return None if table is None else table.version()
     schema = schema_of(change)
-    wait_s = FIRST_WAIT_S
-    while True:
+    wait_s, newest = FIRST_WAIT_S, False
 
-        def attempt() -> int:
-            table = handles[name] = open_or_create(output_uri, name, schema, _loaded(output_uri, name, handles))
-            if committed_number(table, application) >= manifest.number:
-                return table.version()
-            if change.remove and (missing := {file.path for file in change.remove} - active_paths(table)):
-                take_back(output_uri, name, table, missing, sealed)
-                return -1
+    def attempt(newest: bool) -> int:
+        # A table that is loaded need not be the newest: then the commit fails, and the next look is at the newest.
+        loaded = handles.get(name)
+        table = _loaded(output_uri, name, handles) if loaded is None or newest else loaded
+        table = handles[name] = open_or_create(output_uri, name, schema, table)
+        if committed_number(table, application) >= manifest.number:
+            return table.version()
+        if change.remove and (missing := {file.path for file in change.remove} - active_paths(table)):
+            take_back(output_uri, name, table, missing, sealed)
+        else:
             apply_change(table, change, application, manifest.number)
-            return -1  # the next look finds the transaction, also when this commit's answer was lost
+        return -1  # the next look finds the transaction, also when this commit's answer was lost
 
+    while True:
         try:
-            version = retry(attempt)
+            version = retry(partial(attempt, newest))
         except CommitFailedError:  # another process was first
             time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-            continue
-        if version != -1:
-            return version
+        except Denied:  # the credentials with which the table was loaded may have expired
+            if newest:
+                raise
+        else:
+            if version != -1:
+                return version
+        newest = True

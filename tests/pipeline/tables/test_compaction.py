@@ -81,7 +81,7 @@ def sized(*sizes):
     ],
 )
 def test_a_night_merges_a_file_with_all_smaller_ones_that_are_half_as_large_together(sizes, merged):
-    assert [[file.size for file in group] for group in groups(sized(*sizes), TIER)] == merged
+    assert [[file.size for file in group] for group in groups(sized(*sizes), TIER, FILE_BYTES // 2)] == merged
 
 
 @pytest.mark.parametrize(
@@ -208,3 +208,13 @@ def test_files_of_scores_are_read_until_all_images_are_found(tmp_path, hours_ago
     compact_if_due(Ledger(str(tmp_path), "tiles"), handles)
     assert [images_of(tmp_path, name)[0] for name in ("maps", "scores")] == [2, 2]
     assert f"scores/{large.path}" not in read and len(read) == 6
+
+
+def test_a_night_leaves_large_files_to_the_command(tmp_path, monkeypatch):
+    handles = {}
+    for number in range(1, DUE_FILES + 2):
+        append(str(tmp_path), number, handles=handles)
+    monkeypatch.setattr(compaction, "NIGHT_BYTES", min(file.size for file in data_files(handles["scores"])) - 1)
+    compact_if_due(Ledger(str(tmp_path), "tiles"), {"scores": handles["scores"]})
+    assert images_of(tmp_path, "scores")[0] == DUE_FILES + 1
+    assert compact(Ledger(str(tmp_path), "tiles"))["scores"] == (DUE_FILES + 1, 1)

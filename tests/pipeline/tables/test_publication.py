@@ -354,18 +354,57 @@ def test_a_command_loads_a_table_once(output, monkeypatch):
     assert handles["scores"].version() == open_table(output, "scores").version()
 
 
-def test_a_loaded_table_whose_credentials_have_expired_is_opened_anew(output, monkeypatch):
-    handles = {}
+@pytest.mark.parametrize("when", ["before the publication", "while files are written"])
+def test_a_loaded_table_whose_credentials_have_expired_is_opened_anew(output, monkeypatch, when):
+    handles, expired, (load, commit) = {}, [], (publication.load_newest, DeltaTable.create_write_transaction)
     publish(output, appending(output, 3, ["a"])[0], handles)
-    expired = {name: table for name, table in handles.items() if table is not None}
-    real = publication.load_newest
 
-    def load_newest(table):
-        if any(table is old for old in expired.values()):
+    def asked(table):
+        if any(table is old for old in expired):
             raise Denied("The operation lacked valid credentials")
-        real(table)
 
-    monkeypatch.setattr(publication, "load_newest", load_newest)
-    publish(output, appending(output, 4, ["b"])[0], handles)
-    assert images(output) == sealed_images(output) == ["a", "b"]
-    assert not any(handles[name] is table for name, table in expired.items())
+    def prepare(seal, opened):
+        if when == "while files are written" and not expired:
+            expired.extend(filter(None, opened.values()))
+        return prepare_rows(seal, opened)
+
+    monkeypatch.setattr(publication, "load_newest", lambda table: asked(table) or load(table))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lambda table, *a, **o: asked(table) or commit(table, *a, **o))
+    if when == "before the publication":
+        expired += filter(None, handles.values())
+    prepare_rows, _ = appending(output, 4, ["b"])
+    publish(output, prepare, handles)
+    assert len(expired) == 2 and images(output) == sealed_images(output) == ["a", "b"]
+    assert not any(handles[name] is table for name in ("scores", "maps") for table in expired)
+
+
+def test_a_table_that_changes_after_it_was_loaded_is_loaded_again(output, monkeypatch):
+    """A publisher commits on the version that he has loaded; here it is not the newest any more."""
+    publish(output, appending(output, 3, ["a"])[0])
+    real, todo, sleeps = publication.complete, [lambda: optimize_nothing(output)], []
+
+    def after_the_manifest(*args):
+        if todo:
+            todo.pop()()
+        return real(*args)
+
+    monkeypatch.setattr(publication, "complete", after_the_manifest)
+    monkeypatch.setattr(publication.time, "sleep", sleeps.append)
+    seal = publish(output, appending(output, 4, ["b"])[0])
+    assert len(sleeps) == 1 and images(output) == sealed_images(output) == ["a", "b"]
+    assert seal.versions["scores"] == DeltaTable(f"{output}/scores").version() == 3
+
+
+def optimize_nothing(output):
+    """Another program's commit that changes no file."""
+    DeltaTable(f"{output}/scores").alter.set_table_properties({"other.program": "1"}, raise_if_not_exists=False)
+
+
+def test_a_table_is_loaded_again_only_after_its_commit(output, monkeypatch):
+    """To load it costs the more the more files it has and the longer its log is."""
+    publish(output, appending(output, 3, ["a"])[0])
+    loads, real = [], publication.load_newest
+    monkeypatch.setattr(publication, "load_newest", lambda table: loads.append(table) or real(table))
+    seal = publish(output, appending(output, 4, ["b"])[0])
+    assert len(loads) == 2, "maps and scores"
+    assert seal.versions == {name: open_table(output, name).version() for name in ("scores", "maps")}
