@@ -49,7 +49,7 @@ class History(Commands):
     ) -> None:
         super().__init__(seed, folder, place, faults, clock, kept)
         self._most = most
-        self.hostile, self.struck = self.random.random() < 0.7, list[bool]()
+        self.hostile, self.struck = seed % 20 < 12, list[bool]()
 
     def run(self) -> None:
         for archive in self.archives:
@@ -61,11 +61,11 @@ class History(Commands):
         self.end()
 
     def hostile_step(self, deed: Callable[[], object]) -> None:
-        """A command that meets a kill, a pause or a fault; when it ends before that came, it is repeated with a sure one."""
+        """A command that meets a kill, a pause or a fault; when it ends before that came, the next one meets a sure one."""
         running = self.step(deed, self.at_put() if deed == self.score and self.random.random() < 0.5 else self.fault(deed))
         if not running.at:
             how = self.random.choice(HOWS)
-            running = self.step(deed, Fault(how, self.random.randrange(3), None, lambda: self.meanwhile(*self._some())))
+            running = self.step(self.score, Fault(how, self.random.randrange(3), None, lambda: self.meanwhile(*self._some())))
         self.struck.append(running.at is not None)
 
     def one_step(self) -> None:
