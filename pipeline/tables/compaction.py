@@ -147,7 +147,7 @@ def groups(files: Sequence[DataFile], tier: float = math.inf, largest: int = FIL
 
 
 def merge(job: MergeJob) -> list[DataFile]:
-    """Write the rows of the job's files in the table's order; memory holds them all, about 1 GiB at most."""
+    """Write the rows of the job's files in the table's order; memory holds them all and their sorted copy, 1.8 GB at most."""
     store = open_store(job.output_uri)
     tables = []
     for file in job.files:

@@ -80,7 +80,7 @@ def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None], ha
     while True:
         base = settled(output_uri)
         for name in TABLES:
-            _loaded(output_uri, name, handles)
+            _loaded(output_uri, name, handles, base.versions.get(name))
         draft = prepare(base, handles)
         if draft is None:
             return None
@@ -89,15 +89,21 @@ def publish(output_uri: str, prepare: Callable[[Seal, Opened], Draft | None], ha
             return seal
 
 
-def _loaded(output_uri: str, name: str, handles: Handles) -> DeltaTable | None:
-    """The newest version of a table; None when there is none."""
+def _loaded(output_uri: str, name: str, handles: Handles, sealed: int | None = None) -> DeltaTable | None:
+    """The newest version of a table; None when there is none.
+
+    sealed: a version that the table has reached. A table that was loaded before that, and whose log a cleaning has shortened
+    since, does not get there any more, and is opened anew; so is one whose credentials have expired.
+    """
     table = handles.get(name)
     if table is not None:
         try:
             retry(partial(load_newest, table))
-            return table
-        except Denied:  # the credentials with which it was opened may have expired
-            log.info("opening the table %s anew", name)
+        except StorageError as error:
+            log.info("opening the table %s anew: %s", name, error)
+        else:
+            if table.version() >= (sealed or 0):
+                return table
     handles[name] = open_table(output_uri, name)
     return handles[name]
 
@@ -121,7 +127,7 @@ def _put(output_uri: str, draft: Draft, handles: Handles) -> Seal | None:
     while True:
         base = settled(output_uri)
         mine, then = base.closed(draft.model), draft.base.closed(draft.model)
-        if mine.publication != then.publication or not _fits(output_uri, draft.changes, handles):
+        if mine.publication != then.publication or not _fits(output_uri, draft.changes, base, handles):
             return None
         number = base.number + 1
         manifest = Manifest(
@@ -140,11 +146,13 @@ def _put(output_uri: str, draft: Draft, handles: Handles) -> Seal | None:
             return complete(output_uri, manifest, handles)
 
 
-def _fits(output_uri: str, changes: Mapping[str, Change], handles: Handles) -> bool:
+def _fits(output_uri: str, changes: Mapping[str, Change], base: Seal, handles: Handles) -> bool:
     """Whether every file to be removed is active in the newest table. Raises StorageError if one to be added is missing."""
     for name, change in changes.items():
-        if change.remove and not {file.path for file in change.remove} <= active_paths(_loaded(output_uri, name, handles)):
-            return False
+        if change.remove:
+            table = _loaded(output_uri, name, handles, base.versions.get(name))
+            if not {file.path for file in change.remove} <= active_paths(table):
+                return False
     store = open_store(output_uri)
     added = [(f"{name}/{file.path}", file.size) for name, change in changes.items() for file in change.add]
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
@@ -183,7 +191,7 @@ def _changed(
 ) -> int | None:
     """The version of the table that has the change; None without a table. sealed: its version in the seal before."""
     if not change.add and not change.remove:
-        table = _loaded(output_uri, name, handles)
+        table = _loaded(output_uri, name, handles, sealed)
         return None if table is None else table.version()
     schema = schema_of(change)
     wait_s, newest = FIRST_WAIT_S, False
@@ -191,8 +199,9 @@ def _changed(
     def attempt(newest: bool) -> int:
         # A table that is loaded need not be the newest: then the commit fails, and the next look is at the newest.
         loaded = handles.get(name)
-        table = _loaded(output_uri, name, handles) if loaded is None or newest else loaded
-        table = handles[name] = open_or_create(output_uri, name, schema, table)
+        if loaded is None or newest or loaded.version() < (sealed or 0):
+            loaded = _loaded(output_uri, name, handles, sealed)
+        table = handles[name] = open_or_create(output_uri, name, schema, loaded)
         if committed_number(table, application) >= manifest.number:
             return table.version()
         if change.remove and (missing := {file.path for file in change.remove} - active_paths(table)):

@@ -408,3 +408,32 @@ def test_a_table_is_loaded_again_only_after_its_commit(output, monkeypatch):
     seal = publish(output, appending(output, 4, ["b"])[0])
     assert len(loads) == 2, "maps and scores"
     assert seal.versions == {name: open_table(output, name).version() for name in ("scores", "maps")}
+
+
+@pytest.mark.parametrize("when", ["before the publication", "while files are written"])
+def test_a_table_that_was_loaded_before_its_log_was_shortened_is_opened_anew(output, when):
+    handles, others = {}, list(range(4, 17))
+    publish(output, appending(output, 3, ["a"])[0], handles)
+
+    def others_publish_and_clean():
+        for number in others:
+            publish(output, appending(output, number, [f"b{number}"], "other")[0])
+        for log in Path(output).glob("*/_delta_log"):
+            checkpoint = max(int(path.name[:20]) for path in log.glob("*.checkpoint.parquet"))
+            for commit in log.glob("*.json"):
+                if commit.name[:20].isdigit() and int(commit.name[:20]) < checkpoint:
+                    commit.unlink()
+
+    prepare_rows, _ = appending(output, 20, ["z"])
+
+    def prepare(seal, opened):
+        draft = prepare_rows(seal, opened)
+        if when == "while files are written" and others:
+            others_publish_and_clean()
+            others.clear()
+        return draft
+
+    if when == "before the publication":
+        others_publish_and_clean()
+    publish(output, prepare, handles)
+    assert images(output) == sealed_images(output) == sorted(["a", "z", *(f"b{number}" for number in range(4, 17))])
