@@ -231,8 +231,8 @@ class History(Commands):
             assert answer.fetchall() == [(len(scores), len(scores))]
 
     def _check_files_written_once(self, running: Running, published: int) -> None:
-        """A command writes no data file that no publication needs, but partitions that it lost to its own ledger, and the row of
-        `runs`, which holds the number that another ledger may have taken meanwhile.
+        """A command writes no data file that no publication needs, but partitions that it lost to its own ledger, and the row
+        of `runs`, which holds the number that another ledger may have taken meanwhile.
 
         published: publications before it.
         """
