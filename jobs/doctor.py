@@ -36,8 +36,7 @@ GIB = 1 << 30
 LEAST_MEMORY = 4 * GIB
 LEAST_SHARED_MEMORY = 2 * GIB
 LEAST_DISK = 10 * GIB
-SMALL_BYTES = 32 << 20
-MANY_SMALL = 1000
+MANY_SPARE = 1000
 """Files of a table above which a query takes longer than a second."""
 
 
@@ -192,6 +191,7 @@ def writable(uri: str) -> Iterator[Finding]:
 
 def tables(uri: str) -> Iterator[Finding]:
     """Checks protocol and retention of the Delta tables under the output."""
+    from pipeline.tables.compaction import spare
     from pipeline.tables.delta import RETENTION, RETENTION_DAYS, TABLES, open_table
     from pipeline.tables.files import data_files
 
@@ -206,8 +206,7 @@ def tables(uri: str) -> Iterator[Finding]:
             continue
         protocol, properties = table.protocol(), table.metadata().configuration
         files = data_files(table)
-        small = sum(file.size < SMALL_BYTES for file in files)
-        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}, {len(files):,} files, {small:,} small"
+        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}, {len(files):,} files"
         kept = {key: properties.get(key) for key in RETENTION}
         if protocol.min_reader_version > 1:
             fix = "Some readers cannot open it. Another program raised its protocol; the table's history names it."
@@ -215,9 +214,9 @@ def tables(uri: str) -> Iterator[Finding]:
         elif kept != RETENTION:
             fix = f"Rollback needs {RETENTION_DAYS} days: set the properties back to {wanted}."
             yield Finding("warn", "tables", f"{text}, {', '.join(f'{key} {kept[key]!r}' for key in kept)}", fix)
-        elif small > MANY_SMALL:
-            fix = f"`flowscore finalize --output {uri} --compact` merges them; queries get faster."
-            yield Finding("warn", "tables", text, fix)
+        elif (left := spare(files)) > MANY_SPARE:
+            fix = f"`flowscore finalize --output {uri} --compact` merges small ones, and queries get faster."
+            yield Finding("warn", "tables", f"{text}, {left:,} more than are needed", fix)
         else:
             yield Finding("ok", "tables", f"{text}, rollback window {RETENTION_DAYS} days")
 

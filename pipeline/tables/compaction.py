@@ -10,7 +10,7 @@ Files of more than NIGHT_BYTES stay as they are until that command.
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -164,16 +164,23 @@ def merge(job: MergeJob) -> list[DataFile]:
         return writer.files
 
 
-def _groups_of(ledger: Ledger, tables: Opened, night: bool) -> Groups:
-    """What is to be merged of the ledger's part of each table."""
+def spare(files: Sequence[DataFile]) -> int:
+    """Of how many of a table's files `finalize --compact` rids it."""
+    return sum(len(group) - 1 for partition in _partitions(files) for group in groups(partition))
 
+
+def _partitions(files: Iterable[DataFile]) -> list[list[DataFile]]:
     def partition(file: DataFile) -> list[tuple[str, str]]:
         return sorted(file.partition.items())
 
+    return [list(found) for _, found in groupby(sorted(files, key=partition), partition)]
+
+
+def _groups_of(ledger: Ledger, tables: Opened, night: bool) -> Groups:
+    """What is to be merged of the ledger's part of each table."""
     found: Groups = {}
     for name in COMPACTED:
-        mine = sorted((file for file in data_files(tables.get(name)) if file.partition["model"] == ledger.model), key=partition)
-        partitions = [list(files) for _, files in groupby(mine, partition)]
+        partitions = _partitions(file for file in data_files(tables.get(name)) if file.partition["model"] == ledger.model)
         found[name] = [
             group for files in partitions for group in (groups(files, TIER, NIGHT_BYTES) if night else groups(files))
         ]

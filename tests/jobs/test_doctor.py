@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fake_run import DIGEST, MODEL, failed, publish, published, scored, write_slice
+from tiny_publications import publish_images
 
 from jobs import doctor
 from pipeline.state.entries import read_slice
@@ -119,6 +120,16 @@ def test_tables_tell_their_protocol_and_retention(tmp_path):
     table.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 1 days"})
     (finding,) = findings(doctor.tables, str(tmp_path))
     assert finding.level == "warn" and "delta.deletedFileRetentionDuration 'interval 97 days'" in finding.fix
+
+
+def test_tables_whose_small_files_a_compaction_would_merge_are_named(tmp_path, monkeypatch):
+    publish_images(str(tmp_path), "unit-1", ["a"])
+    publish_images(str(tmp_path), "unit-2", ["b"])
+    assert {finding.level for finding in findings(doctor.tables, str(tmp_path))} == {"ok"}
+    monkeypatch.setattr(doctor, "MANY_SPARE", 0)
+    found = {finding.text.split(":")[0]: finding for finding in findings(doctor.tables, str(tmp_path))}
+    assert found["maps"].level == "warn" and "2 files, 1 more than are needed" in found["maps"].text
+    assert "--compact" in found["maps"].fix and found["scores"].level == "ok"
 
 
 def test_a_cluster_that_is_gone_fails(monkeypatch):

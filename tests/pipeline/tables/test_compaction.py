@@ -13,7 +13,7 @@ from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Denied
 from pipeline.tables import compaction
 from pipeline.tables.changes import schema_text
-from pipeline.tables.compaction import DUE_FILES, TIER, compact, compact_if_due, groups
+from pipeline.tables.compaction import DUE_FILES, TIER, compact, compact_if_due, groups, spare
 from pipeline.tables.delta import TABLES, open_table
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, publish
@@ -130,6 +130,12 @@ def test_score_merges_once_that_rids_a_table_of_enough_files(tmp_path, monkeypat
     assert images_of(tmp_path, "scores") == images_of(tmp_path, "maps") == (1, everything)
     manifest = Publications(output).manifest(DUE_FILES + 2)
     assert (manifest.kind, Publications(output).last_seal().number) == ("compaction", DUE_FILES + 2)
+
+
+def test_files_are_spare_that_a_command_would_merge_away():
+    other = [file._replace(partition={**file.partition, "period": "2026-02"}) for file in sized(1, 2)]
+    assert spare([*sized(1, 1, 1, FILE_BYTES), *other]) == 2 + 1
+    assert spare(sized(1)) == spare([]) == 0
 
 
 def test_a_ledger_merges_files_of_its_own(tmp_path):
