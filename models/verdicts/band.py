@@ -56,7 +56,7 @@ def band(n: int, rates: Iterable[Fraction] = ()) -> Band:
     b_j = BetaInv(1 - eta; j, n + 1 - j), and eta so that P(U_(j) <= b_j at all nodes) = 0.95 for uniform order statistics.
     Assumes: n independent pieces from one distribution, which need not be continuous.
     Guarantees: for at least 95 % of calibrations the bounds of all thresholds hold at once (conditional on the calibration).
-    Source: the generic simultaneous calibration of Bates, Candes, Lei, Romano & Sesia 2023, arXiv:2104.08279, section 3,
+    Source: the generic simultaneous calibration of Bates, Candes, Lei, Romano & Sesia 2023, arXiv:2104.08279,
         with bounds of equal level at nodes; crossing probability by forward recursion, Noe 1972, Ann. Math. Stat. 43(1).
 
     >>> found = band(400)
@@ -122,7 +122,7 @@ def coverage(n: int, nodes: NDArray[np.int64], bounds: NDArray[np.float64]) -> f
     states that carry probability are kept. It is the same probability as with binomial increments.
 
     Source: Moscovich & Nadler 2017, Fast calculation of boundary crossing probabilities for Poisson processes,
-        arXiv:1503.04363, eq. 4; Noe 1972.
+        arXiv:1503.04363; Noe 1972.
 
     >>> round(coverage(3, np.array([1]), np.array([0.5])), 12)  # 1 - 0.5^3
     0.875

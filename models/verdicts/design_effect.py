@@ -30,7 +30,7 @@ def design_effect(exceeds: ArrayLike, groups: ArrayLike) -> DesignEffect:
         groups: the lot (or piece) of each member, (N,).
     Assumes: groups are independent, and members of a group exchangeable.
     Guarantees: an estimate without a guarantee; it needs some 20 groups to be worth reading.
-    Source: Donner 1986, Int. Stat. Review 54(1), eq. 2.2 (ANOVA estimator); Kish 1965, Survey Sampling, section 5.4.
+    Source: Donner 1986, Int. Stat. Review 54(1) (ANOVA estimator); Kish 1965, Survey Sampling.
 
     >>> design_effect([True, True, False, False, False, False], list("aabbcc"))
     DesignEffect(intraclass=1.0, effect=2.0, effective=3.0)

@@ -72,7 +72,7 @@ def image_p(rank: Integers, calibration: ImageCalibration) -> NDArray[np.float64
     Assumes: pieces are exchangeable, and so are the images of one view within a piece; images of a piece may be alike.
     Guarantees: P(p <= a) <= a for a random image of a new piece, so the mean over pieces of the share of their images that
         are flagged is at most the rate, marginally. It says nothing of how many pieces have a flagged image.
-    Source: Lee, Barber & Willett 2023, arXiv:2306.06342, section 3 (hierarchical conformal prediction);
+    Source: Lee, Barber & Willett 2023, arXiv:2306.06342 (hierarchical conformal prediction);
         Dunn, Wasserman & Ramdas 2018, arXiv:1809.07441.
 
     >>> found = image_calibration([1, 2, 3, 4], ["a", "a", "b", "b"])

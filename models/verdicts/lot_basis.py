@@ -68,7 +68,7 @@ def spread_between(selection: LotCounts) -> LotSpread:
     pi = (sum c + 1/2) / (sum m + 1), never 0 or 1. tau^2 = max(0, (Q - (L - 1) pi (1 - pi)) / (M - sum m^2 / M)) with
     Q = sum m_l (c_l / m_l - pi)^2 and M = sum m; 0 from a single lot.
     Assumes: nothing that `lots_p` needs: any pi and tau^2 fixed beforehand keep its guarantee, good ones give it power.
-    Source: Kleinman 1973, JASA 68(341), eq. 2.1 (moments of proportions with extraneous variance), weights m_l.
+    Source: Kleinman 1973, JASA 68(341) (moments of proportions with extraneous variance), weights m_l.
 
     >>> spread_between(lot_counts([0, 10, 5], [100, 100, 100])).variance > 0
     True
@@ -98,7 +98,7 @@ def lots_p(new: LotCounts, known_good: LotCounts, spread: LotSpread) -> NDArray[
 
     Assumes: good lots are exchangeable, their sizes included; pieces of a lot may be alike.
     Guarantees: P(p <= a) <= a for a good lot, marginally (on average over sets of known-good lots).
-    Source: conformal p-value, Vovk, Gammerman & Shafer 2005, eq. 2.19 without smoothing, with the lot as the unit.
+    Source: conformal p-value, Vovk, Gammerman & Shafer 2005, chapter 2, without smoothing, with the lot as the unit.
 
     >>> known = lot_counts(range(19), [100] * 19)
     >>> lots_p(lot_counts([30, 18], [100, 100]), known, LotSpread(0.09, 0.003)).tolist()
@@ -118,9 +118,10 @@ def lots_model_p(new: LotCounts, known_good: LotCounts) -> NDArray[np.float64]:
     y = asin sqrt((c + 3/8) / (m + 3/4)), v = 1 / (4 m + 2), tau^2 = max(0, var y - mean v), w = 1 / (tau^2 + v);
     p = P(t_{L-1} >= (y - mean_w y) / sqrt(tau^2 + v + 1 / sum w)).
     Assumes: lot effects are normal on this scale, pieces independent within a lot.
-    Guarantees: approximate, on average over known-good lots.
+    Guarantees: approximate, on average over known-good lots, and for the level 0.05 only: with lots of 50 to 1,000 pieces
+        whose means differ by 0.2 sd it holds 1 to 7 % of good lots, of those of 1,000 pieces up to 8 %; at 0.01 up to 2 %.
     Source: Anscombe 1948, Biometrika 35(3/4), for y and v; prediction interval of random effects, Higgins, Thompson &
-        Spiegelhalter 2009, JRSS A 172(1), eq. 12, with L - 1 degrees of freedom.
+        Spiegelhalter 2009, JRSS A 172(1), with L - 1 degrees of freedom.
 
     >>> lots_model_p(lot_counts([5, 30], [100, 100]), lot_counts([3, 5, 6, 4, 7], [100] * 5)).round(3).tolist()
     [0.486, 0.002]

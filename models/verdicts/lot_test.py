@@ -62,7 +62,7 @@ def hold_limit(judged: int, rank: int, n: int) -> int:
     Source: Vovk 2012, arXiv:1209.2673, proposition 2b, for u; a tolerance limit for the count given u.
 
     >>> hold_limit(1000, rank=4, n=400), hold_limit(1, rank=4, n=40)
-    (27, 2)
+    (28, 2)
     """
     _check_lot(0, judged, rank, n)
     return int(binom.ppf(1 - float(MISS), judged, fixed_rate_bound(rank, n))) + 1
@@ -74,7 +74,7 @@ def defects_at_least(flagged: int, judged: int, rank: int, n: int) -> int:
     Assumes: the lot's good pieces and the calibration's are exchangeable; defective pieces may score anything.
     Guarantees: exceeds the number of defective pieces with probability at most 0.05, marginally.
     Source: the lot test inverted over the number of defects, as for conformal bounds on the number of outliers,
-        Magnani, Sesia & Solari 2023, arXiv:2307.06331, section 2.
+        Magnani, Sesia & Solari 2023, arXiv:2308.05534.
 
     >>> defects_at_least(30, judged=1000, rank=4, n=400), defects_at_least(10, judged=1000, rank=4, n=400)
     (9, 0)
@@ -100,7 +100,7 @@ def expected_false_holds(judged: Sequence[int], rank: int, n: int) -> FalseHolds
 
     >>> found = expected_false_holds([1000] * 40, rank=4, n=400)
     >>> round(found.on_average, 2), round(found.at_most, 2)
-    (0.63, 1.6)
+    (0.42, 1.39)
     """
     sizes, lots = np.unique(np.asarray(judged, np.int64), return_counts=True)
     worst = fixed_rate_bound(rank, n)

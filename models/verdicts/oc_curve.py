@@ -58,7 +58,7 @@ def passes(plan: LotPlan, defective: ArrayLike) -> NDArray[np.float64]:
     """
     if plan.judged < 1 or not 1 <= plan.limit <= plan.judged + 1:
         raise VerdictError(
-            f"limit must be from 1 to judged + 1, and judged 1 or more; got {plan.limit} and {plan.judged}. Take `hold_limit`'s."
+            f"limit must be from 1 to judged + 1, and judged 1 or more; got {plan.limit} and {plan.judged}. Take hold_limit."
         )
     return np.asarray(binom.cdf(plan.limit - 1, plan.judged, flagged_share(plan, defective)), np.float64)
 

@@ -65,8 +65,8 @@ def piece_p(rank: NDArray[np.int64], n: int) -> NDArray[np.float64]:
 
     Assumes: the new piece and the n calibration pieces are exchangeable; ties may have any probability.
     Guarantees: P(p <= a) <= a for every a, marginally (on average over calibrations).
-    Source: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World, eq. 2.19 without smoothing;
-        Bates, Candes, Lei, Romano & Sesia 2023, arXiv:2104.08279, eq. 2.
+    Source: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World, chapter 2, without smoothing;
+        Bates, Candes, Lei, Romano & Sesia 2023, arXiv:2104.08279.
 
     >>> piece_p(np.array([1, 4]), n=3)
     array([0.25, 1.  ])

@@ -51,7 +51,7 @@ def allowed_rank(rate: Fraction, n: int) -> int:
 
     Assumes: the new piece and the n calibration pieces are exchangeable.
     Guarantees: P(rank <= j) <= rate, marginally, that is on average over calibrations.
-    Source: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World, proposition 2.4.
+    Source: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World, chapter 2.
 
     >>> allowed_rank(rate_of("0.29"), 99), int(0.29 * 100)
     (29, 28)

@@ -20,7 +20,7 @@ def q_values(rank: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     Assumes: lots are exchangeable with the calibration; conformal p-values of one calibration are PRDS.
     Guarantees: among pieces with q_value <= q, the share of good ones is at most q in expectation, on average over
         calibrations. It is no statement about one lot or one calibration.
-    Source: Benjamini & Hochberg 1995; for conformal p-values Bates et al. 2023, arXiv:2104.08279, theorem 2.
+    Source: Benjamini & Hochberg 1995; for conformal p-values Bates et al. 2023, arXiv:2104.08279 (they are PRDS).
 
     >>> q_values(np.array([1, 1, 50]), n=99).round(3).tolist()
     [0.015, 0.015, 0.5]
@@ -41,9 +41,9 @@ def flagged_together(rank: NDArray[np.int64], q: Fraction, n: int) -> NDArray[np
     check_pieces(n)
     ordered = np.sort(np.asarray(rank, np.int64))
     judged = len(ordered)
-    # The largest rank that is small enough to be the k-th of m, for k = 1 ... m.
-    allowed = np.array([math.floor(q * (n + 1) * k / judged) for k in range(1, judged + 1)], np.int64)
-    passing = np.flatnonzero(ordered <= allowed)
+    # Python's integers: m, n and a denominator of many digits multiply to more than int64 holds.
+    left = ordered.astype(object) * (judged * q.denominator)
+    passing = np.flatnonzero(left <= np.arange(1, judged + 1).astype(object) * (q.numerator * (n + 1)))
     largest = ordered[passing[-1]] if len(passing) else 0
     return np.asarray(rank, np.int64) <= largest
 
