@@ -16,13 +16,15 @@ def finite_scores(scores: ArrayLike, field: str = "scores") -> NDArray[np.float3
     """Scores as float32, (N,); scores that are equal in float32 are ties from here on.
 
     Raises:
-        VerdictError: one is nan or infinite, also after the cast.
+        VerdictError: one is nan or infinite, also after the cast; or they are no single column.
 
     >>> finite_scores([0.5, 2])
     array([0.5, 2. ], dtype=float32)
     """
     with np.errstate(over="ignore"):
         cast = np.atleast_1d(np.asarray(scores, np.float64)).astype(np.float32)
+    if cast.ndim != 1:
+        raise VerdictError(f"{field} must be one column; got the shape {cast.shape}. Take one score for each piece or image.")
     bad = ~np.isfinite(cast)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])

@@ -39,6 +39,11 @@ def test_scores_that_are_not_finite_are_errors(bad: float) -> None:
         sorted_calibration([0, bad])
 
 
+def test_scores_are_one_column() -> None:
+    with pytest.raises(VerdictError, match=r"calibration scores must be one column; got the shape \(2, 2\)"):
+        sorted_calibration([[1, 2], [3, 4]])
+
+
 def test_an_empty_calibration() -> None:
     with pytest.raises(VerdictError, match="calibration pieces must be 1 or more; got 0"):
         sorted_calibration([])
