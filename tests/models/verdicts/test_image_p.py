@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.stats import betabinom
 
 from models.faults import VerdictError
 from models.verdicts.image_p import image_calibration, image_p, image_ranks, images_flagged
@@ -58,6 +59,25 @@ def test_the_mean_share_of_flagged_images_keeps_the_rate() -> None:
     for rate, share in shares.items():
         error = share.std() / runs**0.5
         assert float(rate) / 4 < share.mean() <= float(rate) + 3.5 * error
+
+
+def test_ranks_of_images_keep_the_mean_and_not_the_interval() -> None:
+    """Shown failing: 5 like images a piece, ranked as if images were exchangeable, at 5 %; pieces keep both."""
+    rng, runs, pieces, images = np.random.default_rng(4), 800, 200, 5
+    scores = 0.85**0.5 * rng.standard_normal((runs, 2 * pieces, 1)) + 0.15**0.5 * rng.standard_normal(
+        (runs, 2 * pieces, images)
+    )
+    inside = {}
+    for name, values in (("images", scores), ("pieces", scores.max(axis=2, keepdims=True))):
+        old, new = (half.reshape(runs, -1) for half in (values[:, :pieces], values[:, pieces:]))
+        n = old.shape[1]
+        j = n // 20
+        low, high = betabinom.ppf((0.025, 0.975), n, j, n + 1 - j)
+        count = (new > np.sort(old, axis=1)[:, -j, None]).sum(axis=1)
+        assert count.mean() / n <= 0.05 + 3.5 * count.std() / n / runs**0.5
+        inside[name] = ((low <= count) & (count <= high)).mean()
+    assert inside["images"] < 0.85
+    assert inside["pieces"] >= 0.95 - 3.5 * (0.95 * 0.05 / runs) ** 0.5
 
 
 def test_faults() -> None:

@@ -31,7 +31,7 @@ def drawn(rng: np.random.Generator, lots: int, threshold: float) -> LotCounts:
 
 @pytest.mark.parametrize("rate", [0.01, 0.05])
 def test_levels_with_lots_that_differ(rate: float) -> None:
-    rng, runs, threshold = np.random.default_rng(8), 2000, norm.isf(rate)
+    rng, runs, threshold = np.random.default_rng(8), 1000, norm.isf(rate)
     held = {lots: np.empty(runs) for lots in (5, 18, 19)}
     for run in range(runs):
         new = drawn(rng, 40, threshold)
@@ -45,7 +45,7 @@ def test_levels_with_lots_that_differ(rate: float) -> None:
 
 def test_a_test_by_pieces_fails_where_lots_differ() -> None:
     """Shown failing at a rate of 5 %: it holds several times as many good lots as it says."""
-    rng, runs, n = np.random.default_rng(9), 2000, 400
+    rng, runs, n = np.random.default_rng(9), 1000, 400
     j = int(Fraction("0.05") * (n + 1))
     held = 0
     for _ in range(runs):

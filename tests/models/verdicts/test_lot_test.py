@@ -121,7 +121,7 @@ def test_expected_false_holds() -> None:
 
 
 def test_shift_p_keeps_its_level_and_sees_another_lot() -> None:
-    rng, runs = np.random.default_rng(2), 800
+    rng, runs = np.random.default_rng(2), 400
     for m, step in ((5, 0.0), (40, 0.5), (300, 0.0)):
         p = np.empty(runs)
         for run in range(runs):
