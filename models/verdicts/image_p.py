@@ -5,7 +5,7 @@ Sums of shares are integers in units of 1 / (least common multiple of the pieces
 
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from models.faults import VerdictError
 from models.verdicts.ranks import finite_scores
 
 LARGEST = np.iinfo(np.int64).max
-Integers = NDArray[np.int64] | NDArray[np.object_]
+Integers = NDArray[Any]  # of int64, or of Python's integers
 
 
 class ImageCalibration(NamedTuple):

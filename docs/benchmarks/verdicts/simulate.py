@@ -10,6 +10,7 @@ guarantee does not hold, or a rule that shall be shown failing does not fail.
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -237,17 +238,18 @@ def main() -> int:
     parser.add_argument("--only", help="one family's function, such as bands")
     settings = parser.parse_args()
     rows: list[Row] = []
-    for seed, family in enumerate(FAMILIES):
-        if settings.only in (None, family.__name__):
-            for row in family(np.random.default_rng(seed), settings.runs):
-                rows.append(row)
-                if not settings.csv:
-                    print(line(row), flush=True)
-    if settings.csv:
-        with open(settings.csv, "w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["family", "cell", "measured", "nominal", "standard_error", "holds"])
-            table.writerows([r.family, r.cell, f"{r.measured:.5f}", r.nominal, f"{r.error:.5f}", said(r)] for r in rows)
+    with open(settings.csv or os.devnull, "w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["family", "cell", "measured", "nominal", "standard_error", "holds"])
+        for seed, family in enumerate(FAMILIES):
+            if settings.only in (None, family.__name__):
+                for row in family(np.random.default_rng(seed), settings.runs):
+                    rows.append(row)
+                    figures = f"{row.measured:.5f}", row.nominal, f"{row.error:.5f}", said(row)
+                    table.writerow([row.family, row.cell, *figures])
+                    stream.flush()
+                    if not settings.csv:
+                        print(f"| {row.family} | {row.cell} | {' | '.join(map(str, figures))} |", flush=True)
     print("\n| guarantee | cells | hold | nearest to its limit, or beyond | measured | nominal | error |\n" + "|---" * 7 + "|")
     for name in dict.fromkeys(row.family for row in rows):
         own = [row for row in rows if row.family == name]
@@ -262,10 +264,6 @@ def main() -> int:
 
 def said(row: Row) -> str:
     return {"holds": "", "fails": "shown failing: ", "is shown": "no guarantee: "}[row.meant] + ("yes" if row.holds() else "no")
-
-
-def line(row: Row) -> str:
-    return f"| {row.family} | {row.cell} | {row.measured:.5f} | {row.nominal} | {row.error:.5f} | {said(row)} |"
 
 
 if __name__ == "__main__":
