@@ -7,3 +7,7 @@ class ModelError(ValueError):
 
 class NoSuchDevice(ModelError):
     """A device that this machine does not have, or that is none."""
+
+
+class VerdictError(ModelError, ValueError):
+    """Numbers from which no verdict, interval or chart can be made as asked."""
