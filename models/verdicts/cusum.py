@@ -108,7 +108,7 @@ def false_suspension(reference: int, channels: int, horizon: int, slack: float |
     """The chance that a sum of some channel exceeds h within a horizon of unchanged nights, over references of L nights.
 
     A reference's mean errs by N(0, 1/L) standard deviations and its variance by chi2_{L-1} / (L - 1): both are integrated
-    over. Given them, the chance S_n(u) of no alarm in n nights from the sum u is followed exactly, side by side:
+    over. Given them, the chance S_n(u) of no alarm in n nights from the sum u is followed exactly, one side at a time:
     S_n(u) = S_{n-1}(0) F(k - u) + integral over 0..h of S_{n-1}(y) f(y + k - u) dy.
     Assumes independent normal nights and channels; channels that move together alarm less often. The chances of both sides
     are added, which errs upward.
@@ -142,7 +142,8 @@ def _one_side(shift: NDArray[np.float64], scale: NDArray[np.float64], slack: flo
     kernel, to_zero = _moves(shift, scale, slack, limit)
     system = np.eye(kernel.shape[1]) - kernel
     system[:, :, 0] -= to_zero
-    return np.linalg.solve(system, np.ones((len(shift), kernel.shape[1], 1)))[:, 0, 0]
+    lengths: NDArray[np.float64] = np.linalg.solve(system, np.ones((len(shift), kernel.shape[1], 1))).astype(np.float64)
+    return lengths[:, 0, 0]
 
 
 def _survival(shift: NDArray[np.float64], scale: NDArray[np.float64], slack: float, horizon: int) -> NDArray[np.float64]:

@@ -13,15 +13,15 @@ from models.faults import VerdictError
 
 
 class Share(NamedTuple):
-    """count of total, and the ends of an interval of the true share. Without pieces the interval is 0 to 1."""
+    """counted of total, and the ends of an interval of the true share. Without pieces the interval is 0 to 1."""
 
-    count: int
+    counted: int
     total: int
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.count} of {self.total} ({100 * self.low:.3g} to {100 * self.high:.3g} %)"
+        return f"{self.counted} of {self.total} ({100 * self.low:.3g} to {100 * self.high:.3g} %)"
 
 
 def at_least(count: ArrayLike, total: ArrayLike, level: float = 0.95) -> NDArray[np.float64]:

@@ -41,3 +41,8 @@ def test_power_and_sources(benchmark, quantities):
 def test_a_mix_holds_its_share_of_the_other_product(benchmark, quantities):
     night = benchmark.Nights(quantities, 4000, seed=0).draw(mixed="turned", share=0.1)
     assert np.mean(night.embedding > 0.5) == pytest.approx(0.1, abs=0.02)
+
+
+def test_few_unchanged_months_are_suspended(benchmark, quantities):
+    two, sums = benchmark.suspensions(quantities, 200, 20, references=40)
+    assert two <= 0.3 and sums <= 0.3  # computed: 4.6 % by the sums; two nights over in a row are about as rare

@@ -37,12 +37,19 @@ BATCH = 32
 LOT_EFFECT = 0.2
 NIGHT_SIZES = (200, 1000)
 UNCHANGED_NIGHTS = 8  # watched after each reference
+MONTH = 30
+
+
+def blurred(grey: np.ndarray, sigma: float) -> np.ndarray:
+    return np.rint(gaussian_filter(grey.astype(np.float64), sigma)).astype(np.uint8)
+
+
 CHANGES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     **{
         f"light {-share} %": ("light", lambda grey, share=share: np.rint(grey * (1 - share / 100)).astype(np.uint8))
         for share in (5, 10, 15, 20)
     },
-    **{f"blur {sigma:g} px": ("focus", lambda grey, sigma=sigma: gaussian_filter(grey, sigma)) for sigma in (0.5, 1)},
+    **{f"blur {sigma:g} px": ("focus", lambda grey, sigma=sigma: blurred(grey, sigma)) for sigma in (0.5, 1)},
 }
 OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "turned": lambda grey: np.rot90(grey),
@@ -175,6 +182,20 @@ def false_alarms(quantities: dict[str, Quantities], pieces: int, count: int, ref
     return float(over.mean()), float(over.mean(axis=1).std() / np.sqrt(references)), float(raw.mean())
 
 
+def suspensions(quantities: dict[str, Quantities], pieces: int, count: int, references: int) -> tuple[float, float]:
+    """Share of references after which 30 unchanged nights are suspended at least once: by two nights, and by the sums."""
+    nights = Nights(quantities, pieces, seed=13 + count + pieces)
+    two, sums = 0, 0
+    for _ in range(references):
+        reference, centred = nights.reference(count)
+        carried, said = start(reference), set()
+        for _ in range(MONTH):
+            carried, judged = judge(reference, carried, night_channels(nights.draw(), centred))
+            said.add(judged.sentence.partition(":")[0])
+        two, sums = two + ("suspended after two nights in a row" in said), sums + ("suspended after a slow drift" in said)
+    return two / references, sums / references
+
+
 def power(quantities: dict[str, Quantities], pieces: int, count: int, references: int) -> dict[str, Row]:
     """One changed night of each kind after each reference."""
     nights = Nights(quantities, pieces, seed=7 + count + pieces)
@@ -204,6 +225,10 @@ def main() -> None:
             over, error, raw = false_alarms(quantities, pieces, count, given.references)
             by_raw = f"{100 * raw:.2f} %" if count < 33 else "(ranks)"
             print(f"| {pieces:,} | {count} | {100 * over:.2f} % +- {100 * error:.2f} | {by_raw} |", flush=True)
+    print("\n| pieces a night | reference nights | a month suspended by two nights | by the sums |\n|---|---|---|---|")
+    for count in (20, 60):
+        two, sums = suspensions(quantities, 200, count, given.references // 2)
+        print(f"| 200 | {count} | {100 * two:.1f} % | {100 * sums:.1f} % |", flush=True)
     tables = [power(quantities, pieces, 20, given.references) for pieces in NIGHT_SIZES]
     head = " | ".join(f"{pieces:,} pieces: over | source named | named alone" for pieces in NIGHT_SIZES)
     print(f"\n| change | {head} |\n|---|---|---|---|---|---|---|")
