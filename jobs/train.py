@@ -67,8 +67,11 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             _say_split(groups, len(calibration), len(selection), len(fitting))
             fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
     trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
-    pieces = [groups.names[i] if settings.group_key else str(i) for i in selection]
-    threshold = _map_threshold(read.maxima(fitted.held_out_maxima, selection), pieces, settings)
+    # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
+    keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
+    pieces = [groups.names[i] if keyed else str(i) for i in selection]
+    maxima = read.maxima(fitted.held_out_maxima, selection)
+    threshold = _map_threshold(maxima, pieces, keyed or "image", settings.region_share)
     update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
     config = detector.config.model_copy(update=update)
     detector.to("cpu")
@@ -192,16 +195,12 @@ def _fit(
         return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
 
 
-def _map_threshold(maxima: np.ndarray, pieces: list[str], settings: TrainSettings) -> float | None:
-    """The map's threshold, from maps of held-out good images; None where they are too few. Prints one line about it.
-
-    A piece is what --group-key keeps together, else an image. Lots and near-duplicates are no pieces: both may join many.
-    """
+def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:
+    """The map's threshold, from maps of held-out good images; None where they are too few. Prints one line about it."""
     if not len(maxima):
         print("no regions: no good images were held out to set the threshold of the map (--selection-share 0)")
         return None
-    share, count, unit = settings.region_share, len(set(pieces)), settings.group_key or "image"
-    threshold = map_threshold(maxima, pieces, share)
+    count, threshold = len(set(pieces)), map_threshold(maxima, pieces, share)
     if threshold is None:
         print(
             f"no regions: {count} held-out good pieces (by {unit}) cannot set a threshold of the map that a new one exceeds "

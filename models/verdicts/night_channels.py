@@ -31,9 +31,9 @@ class Channel(NamedTuple):
 
 CHANNELS = (
     Channel("brightness", "light", 0.01, "log"),  # 1 %: one grey level at mid grey, no more than 8 bits can tell
-    Channel("contrast_ratio", "light", 0.02, "log"),  # stray light or dirt; two roundings of a level
+    Channel("contrast_ratio", "light", 0.02, "log"),  # stray light or dirt; half a grey level of a spread of 25
     Channel("sharpness_ratio", "focus", 0.02, "log"),  # a Gaussian blur of about 0.35 pixels, on the tiles
-    Channel("size", "fixture", 0.005, "log"),  # half a pixel in 100
+    Channel("size", "fixture", 0.005, "log"),  # half a pixel in 100, along one side
     Channel("score_mean", "model", 0.1, "scale"),  # moves a false-alarm rate of 1 % to about 1.4 %, if scores are normal
     Channel("score_count", "mix", 0.02, "share"),  # twice 0.25 %
     Channel("embedding_mean", "fixture", 0.1, "scale"),
