@@ -60,14 +60,16 @@ SHARES = (2, 5, 10)
 
 
 class Quantities(NamedTuple):
-    """Of n pictures, (n, 6): log brightness, log contrast, log sharpness, log size, score, embedding distance."""
+    """Of n pictures, (n, 6): log mean, log(sd / mean), log(Laplacian sd / sd), log size, score, embedding distance."""
 
     values: np.ndarray
 
     def night(self, at: np.ndarray, lot: np.ndarray) -> NightImages:
         """The pictures at these positions, with the lot's effect (6,) added."""
         x = self.values[at] + lot
-        return NightImages(["tile"] * len(at), *np.exp(x[:, :4]).T, x[:, 4], x[:, 5])
+        spread = x[:, 0] + x[:, 1]  # log sd
+        logs = np.stack([x[:, 0], spread, 2 * (spread + x[:, 2]), x[:, 3]])
+        return NightImages(["tile"] * len(at), *np.exp(logs), x[:, 4], x[:, 5])
 
 
 class Row(NamedTuple):
@@ -104,9 +106,11 @@ def measure(folder: Path) -> dict[str, Quantities]:
     project = axes[:16].T / (spreads[:16] / np.sqrt(len(pooled) - 1))
 
     def quantities(changed: np.ndarray) -> np.ndarray:
-        statistics = np.log(np.maximum([grey_statistics(np.ascontiguousarray(grey)) for grey in changed], 0.25))
+        measured = [grey_statistics(np.ascontiguousarray(grey)) for grey in changed]
+        mean, spread, edges = np.log(np.maximum(measured, 0.25)).T  # edges: twice the log of the Laplacian's sd
         pooled, score = features(detector, changed)
-        return np.column_stack([statistics, size, score, np.linalg.norm((pooled - middle) @ project, axis=1)])
+        far = np.linalg.norm((pooled - middle) @ project, axis=1)
+        return np.column_stack([mean, spread - mean, edges / 2 - spread, size, score, far])
 
     found = {"plain": quantities(greys[half])}
     for name, change in [*((name, change) for name, (_, change) in CHANGES.items()), *OTHERS.items()]:
