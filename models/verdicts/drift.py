@@ -91,7 +91,7 @@ def chart(reference: Reference, night: ArrayLike) -> Charted:
     is over if its distance from the mean of all L + 1 nights, by their standard deviation, is above the floor(0.03 (L + 1))-th
     largest of the reference nights' largest distances: assumes exchangeable nights only. Both also need the effect floor.
     Guarantees that an unchanged night has a channel over with probability at most 3 %, on average over references, if views'
-    centres were known beforehand. With centres from the reference itself, and counts that are not normal, it was 2.2 to 3.7 %
+    centres were known beforehand. With centres from the reference itself, and counts that are not normal, it was 2.3 to 3.9 %
     (docs/benchmarks/verdicts/drift.md).
 
     Args:
