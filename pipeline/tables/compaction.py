@@ -217,15 +217,18 @@ def _joined(ledger: Ledger, seal: Seal, scores: DeltaTable | None) -> list[DataF
 
 
 def _versions_since(ledger: Ledger, seal: Seal, moment: datetime) -> set[int] | None:
-    """The versions of `scores` just before each publication of the ledger that was sealed after that moment: publications of
-    other ledgers change none of its rows. None when the ledger is younger. Two requests a publication."""
+    """The versions of `scores` before each publication of the ledger that was sealed after that moment, from the one in the seal
+    before: another program may have moved its rows to other files until then. Publications of other ledgers change none of its
+    rows. None when the ledger is younger. Two requests a publication."""
     publications, versions = Publications(ledger.output_uri), set[int]()
     number = seal.closed(ledger.model).publication
     while number:
-        if datetime.fromisoformat(publications.seal(number).sealed_at) <= moment:
+        after = publications.seal(number)
+        if datetime.fromisoformat(after.sealed_at) <= moment:
             return versions
         before = publications.seal(number - 1) if number > 1 else Seal()
-        versions |= {before.versions["scores"]} if "scores" in before.versions else set()
+        if "scores" in before.versions:
+            versions |= set(range(before.versions["scores"], after.versions["scores"]))
         number = before.closed(ledger.model).publication
     return None
 

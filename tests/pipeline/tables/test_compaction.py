@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from tiny_publications import PARTITION, publish_images, set_clock, write_images
 
 from pipeline.state.ledger import Ledger
@@ -197,6 +198,23 @@ def test_only_versions_just_before_a_publication_of_the_ledger_are_opened(tmp_pa
     monkeypatch.setattr(compaction, "open_table", watched)
     assert compact(Ledger(str(tmp_path), "tiles"))["maps"] == (2, 1)
     assert opened == [Publications(str(tmp_path)).seal(3).versions["scores"]]
+
+
+def test_maps_stay_for_readers_of_files_that_another_program_wrote(tmp_path, hours_ago):
+    """Between two publications another program merges files of scores, and the merged ones are cleaned."""
+    output = str(tmp_path)
+    hours_ago(100)
+    append(output, 1)
+    append(output, 2)
+    before = data_files(open_table(output, "scores"))
+    DeltaTable(f"{output}/scores").optimize.compact()
+    for file in before:
+        (tmp_path / "scores" / file.path).unlink()
+    hours_ago(10)
+    publish_images(output, "unit-new", ["a"])
+    hours_ago(0)
+    compact(Ledger(output, "tiles"))
+    assert sorted(units_of_maps(tmp_path)) == ["unit-1", "unit-2", "unit-new"]
 
 
 def test_files_of_scores_are_read_until_all_images_are_found(tmp_path, hours_ago, monkeypatch):
