@@ -52,6 +52,7 @@ class Commands:
     ) -> None:
         self.kept = kept
         self.kept.forget()
+        faults.dropped.clear()
         self.random, self.faults, self.clock = random.Random(seed), faults, clock
         clock.moved = timedelta()
         self.folder, self.steps = folder, [f"seed {seed}"]
@@ -216,7 +217,10 @@ class Commands:
         return DataFile(str(path), len(sink.getvalue()), files[0].partition)
 
     def _wrote(self, key: str) -> None:
-        if "/commits/" in key:
+        if key in self.faults.dropped:
+            at = self.faults.running.at
+            assert at, f"{key} is written by a command that did not pause while its slice was published and cleaned"
+        elif "/commits/" in key:
             self.engine.has_written(key)
         elif "/publications/" in key:
             self.faults.running.manifests.append(int(key[-11:-5]))

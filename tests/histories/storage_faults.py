@@ -61,6 +61,7 @@ class AtOnce:
 class StorageFaults:
     """archives: those that may be listed.  wrote: is told the key of every object that was put where none was.
     proxy: that before an S3 server; then answers are lost there, and a kill ends a call of the Delta library at some request.
+    dropped: keys of deleted commits.
     met: how often each fault came at a request of each kind, and each deed in the pause at one.
     """
 
@@ -71,6 +72,7 @@ class StorageFaults:
         self.wrote: Callable[[str], None] = lambda key: None
         self.proxy: MovedProxy | None = None
         self._cuts = cycle(range(6))
+        self.dropped: set[str] = set()
         self.met: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -207,7 +209,12 @@ class StorageFaults:
 
     def _delete(self, real: Callable) -> Callable:
         def deleted(store: LocalStore, key: str) -> None:
-            self.request("delete", lambda: real(store, key), lambda: None, Unreachable)
+            def call() -> None:
+                real(store, key)
+                if "/commits/" in key:
+                    self.dropped.add(key)
+
+            self.request("delete", call, lambda: None, Unreachable)
 
         return deleted
 
