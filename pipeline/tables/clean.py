@@ -4,7 +4,12 @@ Nothing is deleted that a version of the last `RETENTION_DAYS` days needs, that 
 younger than a publication can take.
 """
 
+import logging
+import random
+import time
 from datetime import UTC, datetime, timedelta
+
+from deltalake.exceptions import CommitFailedError
 
 from pipeline.state.inventory import unreferenced
 from pipeline.state.ledger import Ledger, drop_commits, ledgers
@@ -16,6 +21,10 @@ from pipeline.tables.delta import RETENTION_DAYS, TABLES, VACUUM_DAYS, open_tabl
 from pipeline.tables.faults import retried
 from pipeline.tables.publication import Draft, Opened, publish, settled
 
+log = logging.getLogger(__name__)
+
+TRIES = 10
+
 
 def clean(output_uri: str) -> dict[str, int]:
     """Returns how many objects were deleted, by what they were."""
@@ -23,10 +32,9 @@ def clean(output_uri: str) -> dict[str, int]:
     _clean_logs(output_uri)
     deleted: dict[str, int] = {}
     for name in TABLES:
-        table = open_table(output_uri, name)
-        if table is not None:
-            files = retried(table.vacuum)(retention_hours=VACUUM_DAYS * 24, dry_run=False, full=True)
-            deleted[f"files of {name}"] = len(files)
+        files = _vacuumed(output_uri, name)
+        if files is not None:
+            deleted[f"files of {name}"] = files
     for ledger in ledgers(output_uri):
         closed = seal.closed(ledger.model)
         commits = sum(drop_commits(ledger, number) for number in slices_with_commits(ledger) if closed.holds(number))
@@ -39,6 +47,23 @@ def clean(output_uri: str) -> dict[str, int]:
     if unfinished := open_store(output_uri).delete_unfinished():
         deleted["files that were never written to their end"] = unfinished
     return deleted
+
+
+def _vacuumed(output_uri: str, name: str) -> int | None:
+    """Deletes a table's old files; returns how many, None without a table.
+
+    The library writes down in the table's log what it deletes, and ends where another command has committed meanwhile.
+    """
+    for _ in range(TRIES):
+        table = open_table(output_uri, name)
+        if table is None:
+            return None
+        try:
+            return len(retried(table.vacuum)(retention_hours=VACUUM_DAYS * 24, dry_run=False, full=True))
+        except CommitFailedError:
+            time.sleep(random.uniform(0.5, 1.0))
+    log.warning("files of the table %s are left to a later cleaning: others commit all the time", name)
+    return 0
 
 
 def _sealed_anew(output_uri: str) -> Seal:

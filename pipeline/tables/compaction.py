@@ -217,9 +217,9 @@ def _joined(ledger: Ledger, seal: Seal, scores: DeltaTable | None) -> list[DataF
 
 
 def _versions_since(ledger: Ledger, seal: Seal, moment: datetime) -> set[int] | None:
-    """The versions of `scores` before each publication of the ledger that was sealed after that moment, from the one in the seal
-    before: another program may have moved its rows to other files until then. Publications of other ledgers change none of its
-    rows. None when the ledger is younger. Two requests a publication."""
+    """The versions of `scores` before each publication of the ledger that was sealed after that moment, from the version in the
+    seal before: another program may have moved its rows to other files until then. Publications of other ledgers change none
+    of its rows. None when the ledger is younger. Two requests a publication."""
     publications, versions = Publications(ledger.output_uri), set[int]()
     number = seal.closed(ledger.model).publication
     while number:

@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.state.attempts import read_attempts
+from pipeline.state.committed import IncompleteSlice
 from pipeline.state.entries import Promotion, Slice, is_slice, read_entry, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Closed, Seal
 from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
-from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
+from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
@@ -49,7 +50,12 @@ def publish_slice(
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
         files = SliceFiles(ledger, number, entry, later, may_change, bases(entry))
-        changes = slice_changes(files, opened, map_fn)
+        try:
+            changes = slice_changes(files, opened, map_fn)
+        except IncompleteSlice:
+            if settled(ledger.output_uri).closed(ledger.model).holds(number):
+                return None  # others have published it meanwhile, and its commits are cleaned already
+            raise
         attempts = read_attempts(ledger, number)
         row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry))
         return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)

@@ -4,6 +4,8 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from sealed_slices import create, seal
 from tiny_publications import publish_images, set_clock, write_images
 
@@ -99,3 +101,22 @@ def test_parts_of_plannings_that_no_slice_came_of_are_deleted_after_the_rollback
     named = read_slice(ledger, 2).parts[0].name
     assert clean(output)["files of plannings of tiles that no slice came of"] == 1
     assert {entry.key.split("/")[4] for entry in ledger.store.list(f"{ledger.prefix}/parts/")} == {named, names[1]}
+
+
+@pytest.mark.parametrize("conflicts", [2, 1_000])
+def test_a_cleaning_beside_others_that_commit_tries_again_and_then_leaves_it(output, monkeypatch, caplog, conflicts):
+    publish_images(output, "one", ["a"])
+    real, tried = DeltaTable.vacuum, []
+
+    def vacuum(table, **options):
+        if table.table_uri.rstrip("/").endswith("scores") and len(tried) < conflicts:
+            tried.append(table)
+            raise CommitFailedError("a concurrent transaction deleted data this operation read")
+        return real(table, **options)
+
+    monkeypatch.setattr(DeltaTable, "vacuum", vacuum)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    assert clean(output)["files of scores"] == 0
+    assert len(tried) == min(conflicts, module.TRIES) == len(set(map(id, tried)))
+    assert ("left to a later cleaning" in caplog.text) == (conflicts > module.TRIES)
+    assert images(output) == ["a"]

@@ -6,9 +6,11 @@ import pytest
 from fake_run import FIRST, MODEL, scored, write_slice
 
 from pipeline.state import sorted_files
-from pipeline.state.ledger import Ledger
-from pipeline.state.publications import Closed
+from pipeline.state.committed import IncompleteSlice
+from pipeline.state.ledger import Ledger, drop_commits
+from pipeline.state.publications import Closed, Publications
 from pipeline.tables import publish_slice
+from pipeline.tables.held import HoldLimits
 from pipeline.tables.publish_slice import superseded
 
 DAY = "2026-05-04"
@@ -64,3 +66,24 @@ def test_nearly_always_nothing_is(tmp_path, later):
     if later:
         write(tmp_path, later)
     assert len(superseded(Ledger(str(tmp_path), MODEL), number, Closed(through=number + len(later)))) == 0
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_driver_that_wakes_after_its_slice_was_published_and_cleaned_has_nothing_to_do(tmp_path, monkeypatch, published):
+    number, ledger = write(tmp_path, "ab"), Ledger(str(tmp_path), MODEL)
+    real, once = publish_slice.slice_changes, [True]
+
+    def changes(*args):
+        if once and once.pop():
+            if published:
+                publish_slice.publish_slice(ledger, number, HoldLimits())
+            drop_commits(ledger, number)
+        return real(*args)
+
+    monkeypatch.setattr(publish_slice, "slice_changes", changes)
+    if published:
+        assert publish_slice.publish_slice(ledger, number, HoldLimits()).scored == 2
+        assert Publications(str(tmp_path)).last_seal().number == 1
+    else:
+        with pytest.raises(IncompleteSlice, match="Repeat `flowscore score`"):
+            publish_slice.publish_slice(ledger, number, HoldLimits())
