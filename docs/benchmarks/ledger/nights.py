@@ -2,15 +2,17 @@
 
     python docs/benchmarks/ledger/nights.py --nights 1000 [--date none] [--ledgers 20] [--every 100] [--copy-to ...]
 
-A night is a day by the clock of the ledger. Prints, as means of 100 nights each (--every): seconds of processor, requests of
-our store (without those of the Delta library) and memory of the driver; for the last of them, which has a process of its own as
-real nights do, its seconds and its peak memory; then the files of each table, what a compaction merged, and the time of a
-reader's first query before and after it, in a fresh process. With --copy-to that is asked of a copy in that place too.
+A night is a day by the clock of the ledger, and every 30 nights (--clean-every) the output is cleaned. Prints, as means of 100
+nights each (--every): seconds of processor, requests of our store (without those of the Delta library), memory of the driver;
+for the last of them, which has a process of its own as real nights do, its seconds and its peak memory; then the files of each
+table, what a compaction merged, and the time of a reader's first query before and after it, in a fresh process. With --copy-to
+that is asked of a copy in that place too.
 """
 
 import argparse
 import gc
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -28,13 +30,15 @@ from stand_in import StandIn  # noqa: E402
 
 from pipeline.input.config import SourceConfig  # noqa: E402
 from pipeline.run import RunLimits, ScoringRun, score_archive  # noqa: E402
+from pipeline.state import dated_names, inventory  # noqa: E402
 from pipeline.state.ledger import Ledger  # noqa: E402
 from pipeline.state.promotion import Trained  # noqa: E402
 from pipeline.storage.local import LocalStore  # noqa: E402
 from pipeline.storage.store import open_store  # noqa: E402
-from pipeline.tables import changes, compaction, publication  # noqa: E402
-from pipeline.tables.delta import TABLES, open_table, table_files  # noqa: E402
+from pipeline.tables import changes, clean, compaction, publication  # noqa: E402
+from pipeline.tables.delta import TABLES, VACUUM_DAYS, open_table, table_files  # noqa: E402
 
+MOVED = (publication, compaction, clean, inventory, dated_names)
 IMAGES = 100
 FIRST_DAY = date(2026, 1, 1)
 COUNTED = ("list", "get", "get_range", "get_tail", "put", "put_new", "put_new_file", "delete")
@@ -78,6 +82,7 @@ def main() -> None:
     asked.add_argument("--nights", type=int, default=1000)
     asked.add_argument("--ledgers", type=int, default=1)
     asked.add_argument("--every", type=int, default=100, help="so many nights make a line of the answer")
+    asked.add_argument("--clean-every", type=int, default=30, help="nights from one `finalize --clean` to the next; 0: none")
     asked.add_argument("--date", help="the same production day for every night, such as none")
     asked.add_argument("--copy-to", help="an empty place for a copy of the output")
     asked.add_argument("--one", nargs=2, metavar=("FOLDER", "NIGHT"), help="used for the nights with a process of their own")
@@ -91,7 +96,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"w")
-        nights = []
+        nights, logs = [], set()
         for night in range(asked.nights):
             make_images(folder, night)
             own_process = night % asked.every == asked.every - 1
@@ -102,6 +107,11 @@ def main() -> None:
                 gc.collect()
                 memory = psutil.Process().memory_info().rss / 2**20
                 nights.append(Night(night, spent, requests.total() - before, memory))
+            age_logs(folder / "out", timedelta(night + 1 - asked.nights), logs)
+            if asked.clean_every and night % asked.clean_every == asked.clean_every - 1:
+                spent = clean_up(str(folder / "out"), timedelta(night + 1 - asked.nights))
+                if own_process or night + asked.clean_every >= asked.nights:
+                    print(f"a cleaning after night {night + 1}: {spent:.1f} s of processor", flush=True)
             if own_process:
                 print(line([one for one in nights if one.number // asked.every == night // asked.every]), flush=True)
                 command = [sys.executable, __file__, "--one", name, str(night), "--nights", str(asked.nights)]
@@ -143,9 +153,27 @@ def set_clock(moved: timedelta) -> None:
         def now(cls, tz=None):
             return datetime.now(UTC) + moved
 
-    for module in (publication, compaction):
+    for module in MOVED:
         module.datetime = Moved
     changes._now_ms = lambda: int((datetime.now(UTC) + moved).timestamp() * 1000)
+
+
+def age_logs(output: Path, moved: timedelta, seen: set[str]) -> None:
+    """Files of the tables' logs are as old as the clock says when they were written; the library looks at that."""
+    at = (datetime.now(UTC) + moved).timestamp()
+    for log in output.glob("*/_delta_log"):
+        for entry in os.scandir(log):
+            if entry.is_file() and entry.path not in seen:
+                os.utime(entry.path, (at, at))
+                seen.add(entry.path)
+
+
+def clean_up(output: str, moved: timedelta) -> float:
+    """What `finalize --clean` does; seconds of processor. The library compares with the machine's clock, not the moved one."""
+    begun = time.process_time()
+    clean.VACUUM_DAYS = VACUUM_DAYS - moved.days
+    clean.clean(output)
+    return time.process_time() - begun
 
 
 def alone(folder: Path, night: int, nights: int, day: str | None) -> str:
