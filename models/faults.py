@@ -7,3 +7,7 @@ class ModelError(ValueError):
 
 class NoSuchDevice(ModelError):
     """A device that this machine does not have, or that is none."""
+
+
+class VerdictError(ModelError):
+    """Scores, counts or rates from which no verdict follows."""

@@ -14,6 +14,7 @@ ModelError                models
     TrainingError         a training that cannot go on
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network for which guided backpropagation is not defined
+    VerdictError          scores, counts or rates from which no verdict follows
 StorageError              pipeline/storage: a request that storage did not fulfil
     BadUri                an address that names no store
     Gone                  an object that does not exist, or no longer exists
