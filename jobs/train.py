@@ -26,7 +26,7 @@ from models.detector import Detector, FitRun, Step
 from models.features.store import ImageFeatures
 from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups, group_images, split
-from models.maps.regions import threshold_of
+from models.verdicts.map_threshold import map_threshold, pieces_needed
 from pipeline.scoring.scorer import resolve_device, tiling
 from pipeline.storage.copies import upload_directory
 
@@ -67,7 +67,11 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             _say_split(groups, len(calibration), len(selection), len(fitting))
             fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
     trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
-    threshold = _map_threshold(read.maxima(fitted.held_out_maxima, selection), settings.region_share)
+    # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
+    keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
+    pieces = [groups.names[i] if keyed else str(i) for i in selection]
+    maxima = read.maxima(fitted.held_out_maxima, selection)
+    threshold = _map_threshold(maxima, pieces, keyed or "image", settings.region_share)
     update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
     config = detector.config.model_copy(update=update)
     detector.to("cpu")
@@ -191,13 +195,19 @@ def _fit(
         return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
 
 
-def _map_threshold(maxima: np.ndarray, share: float) -> float | None:
-    """The map's threshold, from maps of held-out good images; None without such images. Prints one line about it."""
+def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:
+    """The map's threshold, from maps of held-out good images; None where they are too few. Prints one line about it."""
     if not len(maxima):
         print("no regions: no good images were held out to set the threshold of the map (--selection-share 0)")
         return None
-    threshold = threshold_of(maxima, share)
-    print(f"map threshold {threshold:.4g}: at most {share:.0%} of {len(maxima)} held-out good images exceed it")
+    count, threshold = len(set(pieces)), map_threshold(maxima, pieces, share)
+    if threshold is None:
+        print(
+            f"no regions: {count} held-out good pieces (by {unit}) cannot set a threshold of the map that a new one exceeds "
+            f"with at most {share:.3g}; {pieces_needed(share)} can. Give more images, --selection-share or region_share"
+        )
+        return None
+    print(f"map threshold {threshold:.4g}: a new good piece exceeds it with at most {share:.3g}, by {count} held out ({unit})")
     return threshold
 
 

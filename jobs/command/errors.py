@@ -12,6 +12,7 @@ ModelError                models
     BackboneError         a backbone that cannot be built as configured
     NoSuchDevice          a device that this machine does not have, or that is none
     TrainingError         a training that cannot go on
+    VerdictError          numbers from which no verdict, interval or chart can be made as asked
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network for which guided backpropagation is not defined
     VerdictError          scores, counts or rates from which no verdict follows

@@ -54,7 +54,10 @@ class TrainSettings(BaseModel):
     selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that shows when to stop; 0: fixed epochs")
     patience: int = Field(4, ge=1, description="clearly worse epochs in a row that stop the training")
     region_share: float = Field(
-        0.05, gt=0, lt=1, description="share of held-out good images that may have a region; sets the map's threshold"
+        0.05,
+        gt=0,
+        lt=1,
+        description="share of new good pieces that may have a region; sets the map's threshold",
     )
     exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line")
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")

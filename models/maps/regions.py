@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import regionprops
 
@@ -80,31 +80,6 @@ class Found:
 
     regions: list[Region]
     count: int
-
-
-def threshold_of(held_out_maxima: ArrayLike, share: float = 0.05) -> float:
-    """The smallest threshold at which at most `share` of held-out good images have a region, that is, a cell above it.
-
-    Let k be the most of the n images for which k / n <= share; the threshold is the (k + 1)-th largest maximum. Ties leave
-    fewer than k images above it. If n < 1 / share it is the largest maximum, and no image is above it. A new good image has
-    a region with probability (k + 1) / (n + 1) at most: 5 % at n = 19, but 1 in 6 at n = 5.
-
-    Args:
-        held_out_maxima: largest map value of each image, in the part that shows it (`Placement.shown`), (n,), finite.
-        share: 0 <= share < 1.
-    Returns:
-        One of the maxima, a float32 value; a cell is above it when it is greater.
-
-    >>> threshold_of(range(1, 41))  # two of the 40 images may lie above
-    38.0
-    """
-    maxima = np.sort(np.asarray(held_out_maxima, np.float32))
-    if maxima.ndim != 1 or not maxima.size or not np.isfinite(maxima).all():
-        raise ValueError(f"held_out_maxima must be a list of finite numbers; got {held_out_maxima!r}. Give one for each image.")
-    if not 0 <= share < 1:
-        raise ValueError(f"share must be at least 0 and below 1; got {share!r}. Give the share of good images with a region.")
-    above = np.count_nonzero(np.arange(1, maxima.size + 1) / maxima.size <= share)
-    return float(maxima[maxima.size - 1 - above])
 
 
 def find_regions(anomaly_map: NDArray[np.float32], threshold: float, placement: Placement) -> Found:

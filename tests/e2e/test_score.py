@@ -28,7 +28,8 @@ from e2e_archives import (
 from jobs.command.errors import UsageError
 from jobs.score import prepare
 from models.explain.explainer import ExplanationError
-from models.maps.regions import Region, find_regions, threshold_of
+from models.maps.regions import Region, find_regions
+from models.verdicts.map_threshold import map_threshold
 from pipeline.decode.geometry import placement
 from pipeline.decode.unit import decode_unit
 from pipeline.in_process import encoded_units
@@ -83,7 +84,7 @@ def test_scores_equal_one_process_without_ray(uninterrupted, model, tmp_path):
 def test_images_with_regions_are_explained(uninterrupted, model, tmp_path):
     maxima = "select m.map_offset + 255 * m.map_scale from maps m"
     highest = [value for (value,) in open_tables(str(uninterrupted / "out")).connection.execute(maxima).fetchall()]
-    marking = with_threshold(model, tmp_path / "model", threshold_of(highest, share=0.3))
+    marking = with_threshold(model, tmp_path / "model", map_threshold(highest, range(len(highest)), share=0.3))
     run_score(marking, uninterrupted / "in", tmp_path / "out", explain="grad_cam")
     assert scores(tmp_path / "out") == scores(uninterrupted / "out")
     rows = open_tables(str(tmp_path / "out")).connection.execute(
@@ -118,7 +119,8 @@ def test_a_model_with_a_map_threshold_marks_regions(uninterrupted, model, tmp_pa
     for table in encoded_units(scoring.source):
         found = scorer(decode_unit(table, scoring.decode).pixels)
         maps |= dict(zip(table["image_id"].to_pylist(), found.anomaly_map, strict=True))
-    threshold = threshold_of([anomaly_map.max() for anomaly_map in maps.values()], share=0.3)
+    # Rank 16 of 50, so that 15 are above it.
+    threshold = map_threshold([anomaly_map.max() for anomaly_map in maps.values()], list(maps), share=0.32)
     marking = with_threshold(model, tmp_path / "model", threshold)
     run_score(marking, uninterrupted / "in", tmp_path / "out")
     assert scores(tmp_path / "out") == scores(uninterrupted / "out")

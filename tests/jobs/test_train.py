@@ -222,3 +222,18 @@ def test_members_chooses_what_is_trained_on(goods: Path, config: Path, tmp_path:
     flags = ("--selection-share", "0", "--epochs", "1", "--members", "*.png")
     assert train(goods, tmp_path / "model", config, *flags) == 0
     assert artifact.read(tmp_path / "model").config.trained["images"] == 20
+
+
+def test_a_map_threshold_needs_enough_held_out_pieces(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    """One lot of four images is held out; a share of 20 % needs four pieces, and a lot that is kept together counts once."""
+    plain, given = ("--selection-share", "0.2"), tmp_path / "share.yaml"
+    given.write_text(yaml.safe_dump(SMALL | {"region_share": 0.2}))
+    keys = ("--key-pattern", "{lot}/{name}")
+    assert train(goods, tmp_path / "five", config, *keys, *plain) == 0
+    assert "no regions: 4 held-out good pieces (by image)" in (said := capsys.readouterr().out) and "; 19 can" in said
+    assert train(goods, tmp_path / "twenty", given, *keys, *plain) == 0
+    assert "a new good piece exceeds it with at most 0.2, by 4 held out (image)" in capsys.readouterr().out
+    assert train(goods, tmp_path / "lots", given, *keys, *plain, "--group-key", "lot") == 0
+    assert "no regions: 1 held-out good pieces (by lot)" in capsys.readouterr().out
+    thresholds = [artifact.read(tmp_path / name).config.map_threshold for name in ("five", "twenty", "lots")]
+    assert thresholds[0] is thresholds[2] is None and thresholds[1] is not None
