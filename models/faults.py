@@ -10,4 +10,4 @@ class NoSuchDevice(ModelError):
 
 
 class VerdictError(ModelError):
-    """Scores, counts or rates from which no verdict follows."""
+    """Numbers from which no verdict, interval or chart can be made as asked."""

@@ -15,7 +15,6 @@ ModelError                models
     VerdictError          numbers from which no verdict, interval or chart can be made as asked
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network for which guided backpropagation is not defined
-    VerdictError          scores, counts or rates from which no verdict follows
 StorageError              pipeline/storage: a request that storage did not fulfil
     BadUri                an address that names no store
     Gone                  an object that does not exist, or no longer exists
