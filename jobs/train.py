@@ -77,7 +77,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     detector.to("cpu")
     with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
         target = place or Path(folder) / "model"
-        saved = artifact.save(target, config, detector, card(config, settings.calibration_share == 0))
+        saved = artifact.save(target, config, detector, card(config))
         if place is None:
             upload_directory(target, settings.model_out)
     print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
