@@ -56,7 +56,7 @@ def table(n: int, rates: Iterable[Fraction], detection: float | None = None, siz
 
     detection: share of pieces with defects that a challenge says are flagged at least; None without one.
 
-    >>> print(*table(400, [Fraction("0.01")], sizes=[1000])[1:], sep="\n")
+    >>> print(*table(400, [Fraction("0.01")], sizes=[1000])[1:], sep=chr(10))
     rate     lot of  held from       0 %  0.5 %    1 %    2 %    5 %   10 %
     1 %       1,000         28       100    100     95     34      0      0
     """

@@ -116,7 +116,7 @@ def promises(calibration: Calibration, rates: Iterable[Fraction] = ()) -> list[s
 
     >>> from models.calibration.example import calibration
     >>> print(promises(calibration(pieces=60))[2][12:])
-    10 %: a new good piece is flagged with at most 9.84 % on average, 18.5 % at 95 %; 22.6 % at any threshold like it
+    10 %: a new good piece is flagged with at most 9.84 % on average, 16.7 % at 95 %; 19.7 % at any threshold like it
     """
     asked = list(rates)
     mode, grid = calibration.mode, calibration.grid
