@@ -70,11 +70,20 @@ class ScoredSet:
 class KeyReader:
     """Reads pieces, views and lots from the keys of an input.
 
-    flags: the flag that named each key, for messages.  pattern: the setting that reads them from the path.
+    size: key of a defect's size class.  every_lot: an image without the lot is refused.  pattern: the setting that reads
+    keys from the path, for messages.
     """
 
-    def __init__(self, source: SourceConfig, keys: Keys, size: str | None = None, pattern: str = "--key-pattern") -> None:
-        self._source, self._keys, self._size, self._pattern = source, keys, size, pattern
+    def __init__(
+        self,
+        source: SourceConfig,
+        keys: Keys,
+        size: str | None = None,
+        every_lot: bool = False,
+        pattern: str = "--key-pattern",
+    ) -> None:
+        self._source, self._keys, self._size = source, keys, size
+        self._every_lot, self._pattern = every_lot, pattern
 
     def __call__(self, row: dict) -> Named:
         """Raises UsageError for an image that lacks a key; a lot may be missing."""
@@ -91,7 +100,7 @@ class KeyReader:
         return Named(
             piece,
             value(keys.view, "--view-key") if keys.view else "",
-            found.get(keys.lot) if keys.lot else None,
+            value(keys.lot, "--group-key") if keys.lot and self._every_lot else found.get(keys.lot or ""),
             tuple(value(name, "--by") for name in keys.by),
             value(self._size, "--size-key") if self._size else "",
         )

@@ -22,8 +22,8 @@ class RankShift(NamedTuple):
     def sentence(self, other: str, than: str) -> str:
         """In words.
 
-        >>> RankShift(200, largest=3, median=0.0, pieces=212).sentence("cuda-bf16", "cpu-float32")
-        '200 stored images, scored on cuda-bf16 instead of cpu-float32: ranks differ by 3 at most, 0 in the median, of 212 pieces'
+        >>> RankShift(200, largest=3, median=0.0, pieces=212).sentence("cuda", "cpu")
+        '200 stored images, scored on cuda instead of cpu: ranks differ by 3 at most, 0 in the median, of 212 pieces'
         """
         differ = f"ranks differ by {self.largest:,} at most, {self.median:g} in the median, of {self.pieces:,} pieces"
         return f"{self.images:,} stored images, scored on {other} instead of {than}: {differ}"
