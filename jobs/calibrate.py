@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from models.calibration.other_mode import rank_shift
 from models.calibration.promises import promises
 from models.fitting.groups import group_images
 from models.verdicts.exact_interval import at_least
+from models.verdicts.rates import rate_of
 from pipeline.decode.config import DecodeConfig
 from pipeline.scoring.scorer import Scorer, resolve_device
 from pipeline.state.scoring_config import SCORING_VERSION
@@ -208,10 +210,12 @@ def _report(made: Calibration, settings: CalibrateSettings) -> list[str]:
     return lines
 
 
-def _detection(made: Calibration) -> float | None:
-    """The smallest share of pieces with defects that the challenge says are found, over the rates."""
-    rows = [one for one in (made.challenge.detected if made.challenge else ()) if one.size_class == ""]
-    return min((float(at_least(one.flagged, one.pieces)) for one in rows), default=None)
+def _detection(made: Calibration) -> dict[Fraction, float] | None:
+    """The share of pieces with defects that the challenge says are found at least, at each rate."""
+    if made.challenge is None:
+        return None
+    whole = [one for one in made.challenge.detected if one.size_class == ""]
+    return {rate_of(one.rate): float(at_least(one.flagged, one.pieces)) for one in whole}
 
 
 def _put(uri: str, place: Path | None, directory: Path, made: Calibration) -> artifact.Artifact:

@@ -1,6 +1,6 @@
 """What a calibration means for lots: how few bad pieces can stand out, from which count a lot is held, how often it passes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -29,11 +29,13 @@ class Plan(NamedTuple):
     passing: tuple[float, ...]
 
 
-def plans(n: int, rates: Iterable[Fraction], detection: float = 1.0, sizes: Iterable[int] = LOT_SIZES) -> list[Plan]:
+def plans(
+    n: int, rates: Iterable[Fraction], detection: Mapping[Fraction, float] | None = None, sizes: Iterable[int] = LOT_SIZES
+) -> list[Plan]:
     """The plan of every lot size at every rate that n pieces can promise.
 
     Args:
-        detection: share of defective pieces that are flagged; 1 is the best case.
+        detection: share of defective pieces that are flagged at each rate; without one all are, the best case.
     Assumes: as `lot_test.hold_limit` and `oc_curve.passes`; good pieces are flagged at the rate's average.
 
     >>> (found,) = plans(400, [Fraction("0.01")], sizes=[1000])
@@ -45,38 +47,40 @@ def plans(n: int, rates: Iterable[Fraction], detection: float = 1.0, sizes: Iter
         rank = allowed_rank(rate, n)
         for judged in sizes if 1 <= rank <= n else ():
             limit = hold_limit(judged, rank, n)
-            plan = LotPlan(judged, limit, detection, rank / (n + 1))
+            plan = LotPlan(judged, limit, 1.0 if detection is None else detection[rate], rank / (n + 1))
             holds = expected_false_holds([judged], rank, n).at_most
             found.append(Plan(rate, judged, limit, holds, tuple(passes(plan, DEFECTIVE).tolist())))
     return found
 
 
-def table(n: int, rates: Iterable[Fraction], detection: float | None = None, sizes: Iterable[int] = LOT_SIZES) -> list[str]:
-    """The plans as lines of text.
+def table(
+    n: int, rates: Iterable[Fraction], detection: Mapping[Fraction, float] | None = None, sizes: Iterable[int] = LOT_SIZES
+) -> list[str]:
+    """The plans as lines of text; none if no rate can be promised.
 
-    detection: share of pieces with defects that a challenge says are flagged at least; None without one.
+    detection: share of pieces with defects that a challenge says are flagged at least, at each rate; None without one.
 
     >>> print(*table(400, [Fraction("0.01")], sizes=[1000])[1:], sep=chr(10))
-    rate     lot of  held from       0 %  0.5 %    1 %    2 %    5 %   10 %
-    1 %       1,000         28       100    100     95     34      0      0
+    rate     lot of  held from  good held       0 %  0.5 %    1 %    2 %    5 %   10 %
+    1 %       1,000         28     3.48 %       100    100     95     34      0      0
     """
-    found = plans(n, rates, 1.0 if detection is None else detection, sizes)
+    found = plans(n, rates, detection, sizes)
     if not found:
         return []
-    assumed = (
-        "if every defective piece is flagged: a challenge says how many are"
-        if detection is None
-        else f"if {per_cent(detection)} of defective pieces are flagged, as the challenge says at least"
-    )
-    shares = "".join(f"{per_cent(share):>7}" for share in DEFECTIVE)
+    assumed = "if every defective piece is flagged; --challenge measures how many are"
+    if detection is not None:
+        shares = ", ".join(f"{per_cent(detection[rate])} at {per_cent(rate)}" for rate in {plan.rate: 0 for plan in found})
+        assumed = f"if as many of the defective pieces are flagged as the challenge says at least: {shares}"
+    heads = "".join(f"{per_cent(share):>7}" for share in DEFECTIVE)
     lines = [
         f"of 100 lots pass, by the share of their pieces that are defective ({assumed}):",
-        f"{'rate':<8}{'lot of':>7}{'held from':>11}   {shares}",
+        f"{'rate':<8}{'lot of':>7}{'held from':>11}{'good held':>11}   {heads}",
     ]
     for plan in found:
         curve = "".join(f"{100 * share:>7.0f}" for share in plan.passing)
         limit = f"{plan.limit:,}" if plan.limit <= plan.judged else "never"
-        lines.append(f"{per_cent(plan.rate):<8}{plan.judged:>7,}{limit:>11}   {curve}")
+        held = per_cent(plan.false_holds)
+        lines.append(f"{per_cent(plan.rate):<8}{plan.judged:>7,}{limit:>11}{held:>11}   {curve}")
     return lines
 
 
