@@ -289,8 +289,7 @@ def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
     except (ArtifactError, StorageError) as error:
         yield Finding("fail", "model", str(error), "Copy the model directory again, or train again.")
         return
-    config = opened.config
-    size = f"{config.input.height}x{config.input.width}"
+    config, size = opened.config, f"{opened.config.input.height}x{opened.config.input.width}"
     calibrated = "not calibrated: raw scores, no verdicts" if calibration is None else headline(calibration)
     network = config.backbone.name if config.backbone else "its own encoder"
     text = f"{config.name}: {config.detector} on {network}, {size}, digest {opened.model_digest[:12]}, {calibrated}"

@@ -183,12 +183,12 @@ def _check_one_value(good: Scored, names: NDArray[np.str_], first: NDArray[np.in
     """A piece is from one lot and has one value of each `by` key; else the name is used for several pieces."""
     code = np.searchsorted(names, good.images.piece)
     for row, start in enumerate(first[code].tolist()):
-        for what, value, other in (("lot", good.lot[start], good.lot[row]), ("by", good.by[start], good.by[row])):
+        for what, value, other in (("lot", str(good.lot[start]), str(good.lot[row])), ("by", good.by[start], good.by[row])):
             if value != other:
                 key = keys.lot if what == "lot" else "the keys of by"
                 named = ",".join(filter(None, [keys.lot if what == "lot" else ",".join(keys.by), *keys.piece]))
                 raise VerdictError(
-                    f"a piece must have one value of {key}; got {value!r} and {other!r} for {names[code[row]]!r}. "
+                    f"a piece must have one value of {key}; got {value!r} and {other!r} for {str(names[code[row]])!r}. "
                     f"If such names repeat, name pieces by several keys: --piece-key {named}."
                 )
 

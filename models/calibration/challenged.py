@@ -31,7 +31,9 @@ def challenged(
     sizes = np.asarray(size_classes, np.str_)
     mixed = np.flatnonzero(sizes != sizes[first][np.searchsorted(names, images.piece)])
     if len(mixed):
-        raise VerdictError(f"a piece must have one size class; got two for {images.piece[mixed[0]]!r}. Name the larger one.")
+        raise VerdictError(
+            f"a piece must have one size class; got two for {str(images.piece[mixed[0]])!r}. Name the larger one."
+        )
     group = calibration.groups[0]
     scored = piece_scores(images, calibration.selection.scales, group.sets)
     classes = sizes[first].tolist()
