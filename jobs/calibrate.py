@@ -145,6 +145,10 @@ def _pieces(made: Calibration, good: Scored) -> list[str]:
     lines = [f"{len(good.uri):,} images of {len(names):,} pieces; {len(group.score):,} are complete and count"]
     if not made.keys.piece:
         lines.append("without --piece-key an image is a piece")
+    others = len(names) - len(group.score)
+    if others:
+        kinds = " or ".join(str(sum(one)) for one in group.sets.tolist())
+        lines.append(f"{others:,} pieces have no {kinds} readable images; new pieces like them are not judged unless flagged")
     if len(group.sets) > 1:
         counts = ", ".join(f"{len(group.scores(row)):,} of {sum(one)}" for row, one in enumerate(group.sets.tolist()))
         lines.append(f"image counts vary, and each is calibrated by itself (pieces of images): {counts}")

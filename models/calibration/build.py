@@ -38,8 +38,15 @@ class Scored(NamedTuple):
         2
         """
         rows = np.flatnonzero(chosen).tolist()
-        lists = [[column[row] for row in rows] for column in self[2:]]
-        return Scored(Images(*(column[chosen] for column in self.images)), self.lot[chosen], *lists)
+        piece, view, score, readable = self.images
+        return Scored(
+            Images(piece[chosen], view[chosen], score[chosen], readable[chosen]),
+            self.lot[chosen],
+            [self.by[row] for row in rows],
+            [self.uri[row] for row in rows],
+            [self.member[row] for row in rows],
+            [self.content_hash[row] for row in rows],
+        )
 
 
 class Belongs(NamedTuple):
@@ -85,7 +92,7 @@ def calibrate(good: Scored, selection: Selection, belongs: Belongs, rates: Seque
     of_image = np.searchsorted(names, images.piece)
     for values in sorted(set(by)) if belongs.keys.by else []:
         mine = np.array([each == values for each in by], bool)[of_image]
-        group = _group(Images(*(column[mine] for column in images)), names, lot, values, scales, least)
+        group = _group(good.take(mine).images, names, lot, values, scales, least)
         if belongs.keys.lot is not None and group.enough(max(rates)):
             groups.append(group)
     seen = tuple(tuple(sorted({values[at] for values in by})) for at in range(len(belongs.keys.by)))

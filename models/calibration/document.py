@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from models.calibration.calibration import Challenge, Grid, Keys, Mode, StoredImage
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
