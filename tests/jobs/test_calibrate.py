@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +15,17 @@ from scipy import ndimage
 
 from jobs.calibrate import main
 from jobs.command.entry import run
+from jobs.images.rescored import score_again
 from jobs.train import main as train_main
 from models import artifact
 from models.calibration import files
-from models.calibration.calibration import Calibration
+from models.calibration.calibration import Calibration, StoredImage
+from models.verdicts.ranks import ranks
+from pipeline.decode.config import DecodeConfig
+from pipeline.input.identity import content_hash
+from pipeline.scoring.scorer import open_scorer
+from pipeline.session import Model
+from pipeline.storage.copies import local_copy, upload_directory
 
 PATTERN = "{line}/{lot}/{serial}_{camera}.png"
 KEYS = ("--key-pattern", PATTERN, "--piece-key", "lot,serial", "--view-key", "camera")
@@ -152,8 +160,6 @@ def test_other_images_are_refused_if_the_model_knows_some(place: Path, model: Pa
 
 
 def hash_of(path: Path) -> str:
-    from pipeline.input.identity import content_hash
-
     return content_hash(path.read_bytes())
 
 
@@ -302,8 +308,6 @@ def test_another_mode_is_compared_before_it_replaces_the_first(place: Path, mode
     capsys.readouterr()
     assert calibrate(model, tmp_path / "other", *KEYS[:4]) == 0
     said = capsys.readouterr().out
-    from models.verdicts.ranks import ranks
-
     assert "1 stored images can no longer be read" in said
     (images, largest, median) = re.findall(
         r"(\d+) stored images, scored on cpu-float32 .*differ by (\d+) at most, ([\d.]+) in", said
@@ -325,3 +329,78 @@ def test_a_damaged_calibration_is_replaced(place: Path, model: Path, capsys) -> 
     assert calibrate(model, place / "fresh", *KEYS[:4]) == 0
     assert "the calibration that is there is not used" in capsys.readouterr().out
     assert (model / "calibration.json").read_bytes() == whole
+
+
+def test_a_model_in_object_storage_is_calibrated_there(place: Path, s3_bucket: str, tmp_path: Path, capsys) -> None:
+    upload_directory(place / "model", f"{s3_bucket}/model")
+    upload_directory(place / "fresh", f"{s3_bucket}/fresh")
+    for _ in range(2):  # the second time over the first calibration
+        flags = ["--model", f"{s3_bucket}/model", "--input", f"{s3_bucket}/fresh", "--device", "cpu", *KEYS[:4]]
+        (tmp_path / "c.yaml").write_text(f"cache_dir: {tmp_path / 'cache'}\n")
+        with pytest.raises(SystemExit) as ended:
+            run(main, [*flags, "--config", str(tmp_path / "c.yaml")])
+        assert not ended.value.code
+    found = artifact.read(local_copy(f"{s3_bucket}/model", tmp_path / "other cache"))
+    made = files.read(found)
+    assert made is not None and len(made.groups[0].score) == 60
+    assert found.model_digest == artifact.read(place / "model").model_digest
+    assert made.stored[0].uri.startswith(s3_bucket) and "60 good pieces" in (found.directory / "card.md").read_text()
+
+
+def test_images_in_a_tar_and_cut_into_tiles(place: Path, tmp_path: Path, capsys) -> None:
+    """Scores are those of every other command, and stored images are found again in their shard."""
+    settings = SMALL | {"aspect": "tile", "image_size": 32}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(settings))
+    flags = ["--input", str(place / "good"), "--model-out", str(tmp_path / "model"), "--config", str(tmp_path / "train.yaml")]
+    with pytest.raises(SystemExit):
+        run(train_main, flags)
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "fresh.tar", "w") as tar:
+        for path in sorted((place / "fresh").rglob("*.png"))[:40]:
+            tar.add(path, arcname=str(path.relative_to(place / "fresh")))
+    keys = ("--key-pattern", "{shard}/" + PATTERN, "--piece-key", "lot,serial")
+    assert calibrate(tmp_path / "model", tmp_path / "shards", *keys) == 0
+    made = read(tmp_path / "model")
+    assert len(made.groups[0].score) == 20 and made.grid.resize == "tile" and made.grid.maps != ()
+    paths = [str(place / "fresh" / str(image.member)) for image in made.stored]
+    assert [image.score for image in made.stored] == pytest.approx(Model(tmp_path / "model", "cpu").score(paths).score.tolist())
+    text = json.loads((tmp_path / "model" / "calibration.json").read_text())
+    text["mode"]["scoring_version"] = 1
+    (tmp_path / "model" / "calibration.json").write_text(artifact.file_text(text))
+    artifact.write_digests(tmp_path / "model")
+    assert calibrate(tmp_path / "model", place / "fresh", *KEYS[:4]) == 0  # the same contents, loose
+    said = capsys.readouterr().out
+    assert "40 stored images, scored on cpu-float32 (batches of 16, scoring version" in said
+    assert "ranks differ by 0 at most, 0 in the median, of 20 pieces" in said
+
+
+def test_stored_images_of_a_shard_are_scored_again(place: Path, model: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "fresh.tar", "w") as tar:
+        for path in sorted((place / "fresh").rglob("*.png"))[:4]:
+            tar.add(path, arcname=path.name)
+    names = [path for path in sorted((place / "fresh").rglob("*.png"))[:4]]
+    uri = f"file://{tmp_path}/fresh.tar"
+    stored = [StoredImage(uri, path.name, hash_of(path), "", 0.0) for path in names]
+    stored.append(StoredImage(uri, "gone.png", "0" * 32, "", 0.0))
+    opened = artifact.read(model)
+    found = score_again(stored, open_scorer(model, "cpu"), DecodeConfig.of(opened.config.input))
+    assert found.keys() == {image.content_hash for image in stored[:4]}
+    scores = Model(model, "cpu").score([str(path) for path in names]).score
+    assert [found[image.content_hash] for image in stored[:4]] == pytest.approx(scores.tolist())
+
+
+def test_excluded_images_do_not_calibrate(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "exclude.txt").write_text("A/lot30/000_bright.png\nA/lot30/000_dark.png\n")
+    assert calibrate(model, place / "fresh", *KEYS[:4], "--exclude", str(tmp_path / "exclude.txt")) == 0
+    assert "left out by --exclude: 2 images" in capsys.readouterr().out and len(read(model).groups[0].score) == 59
+    (tmp_path / "exclude.txt").write_text("A/lot30/999_bright.png\n")
+    assert calibrate(model, place / "fresh", *KEYS[:4], "--exclude", str(tmp_path / "exclude.txt")) == 2
+    assert "--exclude must be a list in which every line names an image" in capsys.readouterr().err
+
+
+def test_too_many_unreadable_images_are_refused(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(place / "fresh", tmp_path / "fresh")
+    for path in sorted((tmp_path / "fresh").rglob("*.png"))[:12]:
+        path.write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    assert calibrate(model, tmp_path / "fresh", *KEYS[:4]) == 3
+    assert "got 12 of 120" in capsys.readouterr().err and artifact.read(model).calibration_digest is None
