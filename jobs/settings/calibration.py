@@ -47,7 +47,10 @@ class CalibrateSettings(BaseModel):
     @classmethod
     def _rates(cls, value: Any) -> str:
         """A list of a YAML file becomes text too; every rate is checked."""
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        parts = value if isinstance(value, list | tuple) else [value]
+        if any(not isinstance(part, str | int | float) for part in parts):  # YAML can stand for billions of values
+            raise ValueError("rates must be numbers with commas between them; got something else. Write for example 0.05,0.01.")
+        text = ",".join(map(str, parts))
         for part in text.split(","):
             rate_of(part)
         return text

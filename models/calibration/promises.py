@@ -137,6 +137,8 @@ def promises(calibration: Calibration, rates: Iterable[Fraction] = ()) -> list[s
                 lines += [f"{named}{line}" for line in _of_lots(group, row)]
     if not calibration.knows_lots():
         lines.append("lots are not known, so variation from lot to lot is not covered")
+        if calibration.keys.by:
+            lines.append(f"no value of {', '.join(calibration.keys.by)} is compared with its own pieces, since that takes lots")
     lines.append(
         f"holds for scores made on {mode.label} in batches of {mode.batch_size}, of images at {grid.height} x {grid.width} "
         f"pixels ({grid.resize}), scoring version {mode.scoring_version}; any other score is not judged"

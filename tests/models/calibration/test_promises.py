@@ -54,6 +54,7 @@ def test_the_headline_and_what_does_not_hold() -> None:
     assert "line A: 1 %" not in text and "line A: 5 %" in text  # 5 / 0.01 - 1 pieces are not there
     unknown = replace(made, keys=made.keys._replace(lot=None), lots=("",))
     text = "\n".join(promises(unknown))
+    assert "no value of line is compared with its own pieces" in text
     assert "lots not known" in text and "lot to lot is not covered" in text and "design effect" not in text
 
 
