@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.command.entry import run
-from jobs.command.errors import check_unreadable
+from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.places import check_folder, local_place
 from jobs.images.good import Exclusions
 from jobs.images.kept import Kept, kept_images, seen_by
@@ -28,6 +28,7 @@ from models.fitting.groups import group_images
 from models.verdicts.exact_interval import at_least
 from models.verdicts.rates import rate_of
 from pipeline.decode.config import DecodeConfig
+from pipeline.input.listing import open_input
 from pipeline.scoring.scorer import Scorer, resolve_device
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
@@ -64,11 +65,15 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
         "scoring", source, scorer, decode, read_keys, exclusions, seen.fit.__contains__, once=by_image, with_thumbs=by_image
     )
     _say_read(found)
+    if not found.images and not found.left_out:
+        links = open_input(source).links_left_out()
+        fix = f"Add --follow-links: {links} links there are not followed." if links else "Correct the place."
+        raise UsageError("--input", "a place with good images", settings.input, fix)
     check_unreadable(found.unreadable, len(found.images), settings.max_unreadable_share, settings.input)
     kept = kept_images(found, seen, opened.config.trained, settings.input)
     if any(image.named.lot is None for image in kept.good):
         keys = keys._replace(lot=None)
-    good, selected = _without_lots(columns(kept.good), keys), columns(kept.selected)
+    good, selected = (_without_lots(columns(images), keys) for images in (kept.good, kept.selected))
     size = opened.config.input
     belongs = Belongs(
         opened.model_digest,
@@ -112,8 +117,8 @@ def _say_read(found: ScoredSet) -> None:
         print("not readable: " + ", ".join(f"{count:,} {reason}" for reason, count in found.unreadable.most_common()))
 
 
-def _without_lots(good: Scored, keys: Keys) -> Scored:
-    return good if keys.lot is not None else good._replace(lot=np.full(len(good.uri), ""))
+def _without_lots(images: Scored, keys: Keys) -> Scored:
+    return images if keys.lot is not None else images._replace(lot=np.full(len(images.uri), ""))
 
 
 def _selection(selected: Scored, good: Scored, earlier: Calibration | None, belongs: Belongs) -> Selection:

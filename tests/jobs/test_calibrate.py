@@ -404,3 +404,26 @@ def test_too_many_unreadable_images_are_refused(place: Path, model: Path, tmp_pa
         path.write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     assert calibrate(model, tmp_path / "fresh", *KEYS[:4]) == 3
     assert "got 12 of 120" in capsys.readouterr().err and artifact.read(model).calibration_digest is None
+
+
+def test_an_input_without_images_is_refused(model: Path, place: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "links").mkdir()
+    assert calibrate(model, tmp_path / "links") == 2
+    assert "--input must be a place with good images" in capsys.readouterr().err
+    for number, path in enumerate(sorted((place / "fresh").rglob("*.png"))):
+        (tmp_path / "links" / f"{number}.png").symlink_to(path)
+    assert calibrate(model, tmp_path / "links") == 2
+    assert "Add --follow-links: 120 links there are not followed" in capsys.readouterr().err
+    assert calibrate(model, tmp_path / "links", "--follow-links") == 0
+
+
+def test_lots_that_some_images_lack_are_not_known(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(place / "fresh", tmp_path / "fresh")
+    shutil.copy(place / "fresh" / "A" / "lot30" / "000_bright.png", tmp_path / "fresh" / "odd.png")
+    (tmp_path / "fresh" / "A" / "lot30" / "000_bright.png").unlink()
+    assert calibrate(model, tmp_path / "fresh", "--key-pattern", PATTERN, "--by", "line") == 2  # --by must be read everywhere
+    assert "odd.png lacks it" in capsys.readouterr().err
+    assert calibrate(model, tmp_path / "fresh", "--key-pattern", PATTERN) == 0
+    made = read(model)
+    assert made.lots == ("",) and not made.knows_lots() and len(made.groups[0].score) == 120
+    assert "variation from lot to lot is not covered" in capsys.readouterr().out
