@@ -19,6 +19,7 @@ from jobs.command.flags import Flag, Named
 from jobs.command.places import check_file
 from jobs.command.progress import Progress
 from jobs.images.ground_truth import GroundTruth
+from jobs.images.kept import seen_by
 from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
 from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
 from jobs.images.piece_groups import PieceGroups
@@ -145,7 +146,7 @@ def _at_rates(
         return [], []
     scores = [LabelledScore(i.path, i.group, i.score, i.defect_type != GOOD, i.content_hash) for i in scored]
     mode = Mode(scorer.label, scorer.batch_size, SCORING_VERSION)
-    return of_labelled(calibration, scores, mode, settings.groups is not None)
+    return of_labelled(calibration, scores, mode, seen_by(opened.config.trained), settings.groups is not None)
 
 
 def _at_mask(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jobs.images.kept import Seen
 from models.calibration.at_rates import AtRate, at_rates
 from models.calibration.calibration import Calibration, Mode
 from models.calibration.promises import per_cent
@@ -23,9 +24,12 @@ class LabelledScore(NamedTuple):
 
 
 def of_labelled(
-    calibration: Calibration, scores: Sequence[LabelledScore], mode: Mode, with_groups: bool
+    calibration: Calibration, scores: Sequence[LabelledScore], mode: Mode, seen: Seen, with_groups: bool
 ) -> tuple[list[AtRate], list[str]]:
-    """The figures, and sentences about what they leave out or why there are none."""
+    """The figures, and sentences about what they leave out or why there are none.
+
+    seen: what the model was fitted and selected on; such images, and those of the calibration, say nothing of new pieces.
+    """
     if calibration.mode != mode:
         return [], [
             f"no figures at calibrated rates: the calibration holds for {calibration.mode.label}, and this is {mode.label}"
@@ -36,11 +40,13 @@ def of_labelled(
     by_group = bool(calibration.keys.piece)
     if by_group and not with_groups:
         return [], ["no figures at calibrated rates: the calibration is by piece; --groups says what piece each image shows"]
-    known = set(calibration.hashes)
+    known = seen.fit | seen.selection | set(calibration.hashes)
     fresh = [score for score in scores if score.content_hash not in known]
     lines = []
     if len(fresh) < len(scores):
-        lines.append(f"at calibrated rates, left out: {len(scores) - len(fresh):,} images that the model is calibrated on")
+        lines.append(
+            f"at calibrated rates, left out: {len(scores) - len(fresh):,} images that the model was trained or calibrated on"
+        )
     if not fresh:
         return [], lines
     view = calibration.selection.scales.views[0]

@@ -175,6 +175,16 @@ def test_false_calls_and_escapes_at_calibrated_rates(tree: Path, squashing: Path
     assert wider["piece_escapes"] is None and wider["image_escapes"]["high"] >= ten["image_escapes"]["high"]
 
 
+def test_images_that_the_model_knows_say_nothing_of_new_ones(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    model, out = calibrated(squashing, tree, tmp_path), tmp_path / "figures.json"
+    shutil.copytree(tree, tmp_path / "tree")
+    shutil.copy(tree / "train" / "good" / "000.png", tmp_path / "tree" / "test" / "good" / "fitted.png")
+    shutil.copy(tmp_path / "fresh" / "p00" / "0.png", tmp_path / "tree" / "test" / "good" / "calibrated.png")
+    assert evaluate("--model", str(model), "--input", str(tmp_path / "tree"), "--device", "cpu", "--json", str(out)) == 0
+    assert "left out: 2 images that the model was trained or calibrated on" in capsys.readouterr().out
+    assert json.loads(out.read_text())["at_rates"][3]["image_false_calls"]["total"] == 8
+
+
 def test_a_calibration_by_piece_is_evaluated_by_piece(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
     keys = ("--key-pattern", "{part}/{name}", "--piece-key", "part")
     model, out = calibrated(squashing, tree, tmp_path, *keys), tmp_path / "figures.json"
