@@ -152,8 +152,11 @@ def _pieces(made: Calibration, good: Scored) -> list[str]:
         lines.append("without --piece-key an image is a piece")
     others = len(names) - len(group.score)
     if others:
-        kinds = " or ".join(str(sum(one)) for one in group.sets.tolist())
-        lines.append(f"{others:,} pieces have no {kinds} readable images; new pieces like them are not judged unless flagged")
+        kinds = ", ".join(str(images) for images in sorted(set(group.sets.sum(axis=1).tolist())))
+        lines.append(
+            f"{others:,} pieces have other numbers of readable images than {kinds} and do not count; new pieces like them are "
+            "not judged, unless flagged by the images that are there"
+        )
     if len(group.sets) > 1:
         counts = ", ".join(f"{len(group.scores(row)):,} of {sum(one)}" for row, one in enumerate(group.sets.tolist()))
         lines.append(f"image counts vary, and each is calibrated by itself (pieces of images): {counts}")

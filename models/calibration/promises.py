@@ -104,7 +104,10 @@ def headline(calibration: Calibration) -> str:
     """
     group = calibration.groups[0]
     kinds = [(len(group.scores(row)), _consists(calibration, group, row)) for row in _rows(group)]
-    pieces = " and ".join(f"{n:,} good pieces of {images}" for n, images in kinds)
+    pieces = f"{kinds[0][0]:,} good pieces of {kinds[0][1]}"
+    if len(kinds) > 1:
+        sizes = [int(group.sets[row].sum()) for row in _rows(group)]
+        pieces = f"{len(group.score):,} good pieces of {min(sizes)} to {max(sizes)} images, {len(kinds)} kinds apart"
     lots = f" from {len(np.unique(group.lot)):,} lots" if calibration.knows_lots() else ", lots not known"
     best = smallest_rate(max(n for n, _ in kinds))
     promise = f"at best {per_cent(best.on_average)} on average and {per_cent(best.at_95)} at 95 %"

@@ -200,6 +200,8 @@ def test_image_counts_that_vary_are_calibrated_each_by_itself(place: Path, model
     group = read(model).groups[0]
     assert group.sets.tolist() == [[2], [3]] and [len(scores) for scores in group.calibrations()] == [20, 15]
     said = capsys.readouterr().out
+    assert "calibrated on 35 good pieces of 2 to 3 images, 2 kinds apart from 7 lots" in said
+    assert "1 pieces have other numbers of readable images than 2, 3 and do not count" in said
     assert "20 of 2, 15 of 3" in said and "pieces of 3 images: 10 %: a new good piece" in said
 
 
