@@ -280,15 +280,17 @@ def _driver(ledger: Ledger) -> str:
 def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
     """Recomputes the model's digests over its bytes."""
     from models.artifact import ArtifactError, read
+    from models.calibration import files
+    from models.calibration.promises import headline
 
     try:
         opened = read(local_copy(uri, cache_dir))
+        calibration = files.read(opened)
     except (ArtifactError, StorageError) as error:
         yield Finding("fail", "model", str(error), "Copy the model directory again, or train again.")
         return
-    config = opened.config
-    size = f"{config.input.height}x{config.input.width}"
-    calibrated = "calibrated" if opened.calibration_digest else "not calibrated: raw scores, no verdicts"
+    config, size = opened.config, f"{opened.config.input.height}x{opened.config.input.width}"
+    calibrated = "not calibrated: raw scores, no verdicts" if calibration is None else headline(calibration)
     network = config.backbone.name if config.backbone else "its own encoder"
     text = f"{config.name}: {config.detector} on {network}, {size}, digest {opened.model_digest[:12]}, {calibrated}"
     yield Finding("ok", "model", text)

@@ -19,9 +19,14 @@ from jobs.command.flags import Flag, Named
 from jobs.command.places import check_file
 from jobs.command.progress import Progress
 from jobs.images.ground_truth import GroundTruth
+from jobs.images.kept import seen_by
 from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
+from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
+from models.calibration import files
+from models.calibration.at_rates import AtRate
+from models.calibration.calibration import Mode
 from models.maps.grids import resized
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
@@ -29,7 +34,8 @@ from models.metrics.ranking import auroc, average_precision, f1_max
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import content_box
 from pipeline.in_process import score_encoded
-from pipeline.scoring.scorer import open_scorer
+from pipeline.scoring.scorer import Scorer, open_scorer
+from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
 
 STATISTICS: dict[str, Callable[[NDArray[np.float32], NDArray[np.bool_]], float]] = {
@@ -62,12 +68,14 @@ class EvaluateSettings(BaseModel):
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One scored image of the labelled set. path: below the input.  defect_type: its folder.  score: raw."""
+    """One scored image of the labelled set. path: below the input.  defect_type: its folder.  score: raw.
+    content_hash: of its file, 32 hex digits."""
 
     path: str
     defect_type: str
     score: float
     group: str
+    content_hash: str
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -94,17 +102,20 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
                     continue
                 path = f"test/{image.key}"
                 group = groups.of(path)
-                scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group))
+                scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group, row["content_hash"]))
                 mask = truth.mask(image, (row["height"], row["width"]))
                 if mask is not None:
                     shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
                     evidence[image.defect_type].add(shown, mask, group)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
+    if groups.lacking:
+        print(f"--groups: {groups.lacking:,} images have no row in {settings.groups}; each is a group of its own")
     if groups.unused():
         print(f"--groups: {groups.unused():,} rows of {settings.groups} name no scored image")
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
     counts = Counter(image.defect_type for image in scored)
     check_both_scored(dict(counts), str(root))
+    at_rates, notes = _at_rates(opened, scorer, scored, settings)
     return {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
@@ -113,14 +124,29 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "unreadable": dict(unreadable),
         "defects_without_mask": truth.counts.without_mask,
         "masks": asdict(truth.counts),
-        "notes": [*labelled.lines(), *truth.counts.lines()],
+        "notes": [*labelled.lines(), *truth.counts.lines(), *notes],
         "interval": "95 %, bootstrap by " + (f"group of {settings.groups.name}" if settings.groups else "image"),
         "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
         "edges are from 128 on; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
         "figures": {name: _figures(name, scored, evidence, settings) for name in [ALL, *labelled.types] if name != GOOD},
+        "calibration_digest": opened.calibration_digest,
+        "at_rates": [as_json(one) for one in at_rates],
+        "at_rates_in_words": lines_of(at_rates),
         "scores": [asdict(image) for image in scored],
     }
+
+
+def _at_rates(
+    opened: artifact.Artifact, scorer: Scorer, scored: list[ImageScore], settings: EvaluateSettings
+) -> tuple[list[AtRate], list[str]]:
+    """False calls and escapes at calibrated rates; none of a model without a calibration."""
+    calibration = files.read(opened)
+    if calibration is None:
+        return [], []
+    scores = [LabelledScore(i.path, i.group, i.score, i.defect_type != GOOD, i.content_hash) for i in scored]
+    mode = Mode(scorer.label, scorer.batch_size, SCORING_VERSION)
+    return of_labelled(calibration, scores, mode, seen_by(opened.config.trained), settings.groups is not None)
 
 
 def _at_mask(
@@ -187,6 +213,8 @@ def main(settings: EvaluateSettings) -> None:
         settings.json_file.parent.mkdir(parents=True, exist_ok=True)
         settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(table(report))
+    for line in report["at_rates_in_words"]:
+        print(line)
     for note in report["notes"]:
         print(note)
     if report["unreadable"]:

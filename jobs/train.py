@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
-from jobs.command.places import check_folder
+from jobs.command.places import check_folder, local_place
 from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
@@ -41,7 +41,7 @@ def main(settings: TrainSettings) -> None:
 def train(settings: TrainSettings) -> artifact.Artifact:
     """Read, extract features once, split by group, fit, and write the artifact."""
     started = time.monotonic()
-    place = _local_place(settings.model_out)
+    place = local_place(settings.model_out)
     if place is not None:
         check_folder("--model-out", place.parent)
         artifact.check_place(place)
@@ -77,19 +77,13 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     detector.to("cpu")
     with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
         target = place or Path(folder) / "model"
-        saved = artifact.save(target, config, detector, card(config, settings.calibration_share == 0))
+        saved = artifact.save(target, config, detector, card(config))
         if place is None:
             upload_directory(target, settings.model_out)
     print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
     if settings.calibration_share == 0:
         print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
-
-
-def _local_place(model_out: str) -> Path | None:
-    """The folder on this machine; None where the model goes to storage."""
-    remote = "://" in model_out and not model_out.startswith("file://")
-    return None if remote else Path(model_out.removeprefix("file://"))
 
 
 def _build(config: ArtifactConfig) -> Detector:

@@ -109,17 +109,29 @@ def save(directory: Path, config: ArtifactConfig, detector: "Detector", card: st
         save_file({key: tensor.cpu().contiguous() for key, tensor in detector.state_dict().items()}, partial / WEIGHTS)
         (partial / CARD).write_text(card, encoding="utf-8")
         write_digests(partial)
-        os.chmod(partial, 0o755)
-        if directory.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-            os.rename(directory, replaced / "old")
-            os.rename(partial, directory)
-            shutil.rmtree(replaced)
-        else:
-            os.rename(partial, directory)
+        put_in_place(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return read(directory)
+
+
+def put_in_place(partial: Path, directory: Path) -> None:
+    """Rename a complete folder to the directory beside it; what was there is deleted.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "new").mkdir()
+    ...     put_in_place(Path(folder) / "new", Path(folder) / "tile")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['tile']
+    """
+    os.chmod(partial, 0o755)
+    if not directory.exists():
+        os.rename(partial, directory)
+        return
+    replaced = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    os.rename(directory, replaced / "old")
+    os.rename(partial, directory)
+    shutil.rmtree(replaced)
 
 
 def write_digests(directory: Path) -> None:
@@ -145,8 +157,10 @@ def write_digests(directory: Path) -> None:
     os.replace(partial, directory / DIGESTS)
 
 
-def read(directory: Path) -> Artifact:
+def read(directory: Path, calibration: bool = True) -> Artifact:
     """Check the digests over the bytes and read the config. Other files in the directory are ignored.
+
+    calibration: False ignores a calibration too, damaged or not, for a command that makes a new one.
 
     >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -163,8 +177,8 @@ def read(directory: Path) -> Artifact:
         raise ArtifactError(
             f"{directory / DIGESTS} must list {', '.join(SCORING_FILES)}; it does not. Restore the artifact or train again."
         )
-    present = [name for name in CALIBRATION_FILES if (directory / name).exists()]
-    for name in (*SCORING_FILES, *CALIBRATION_FILES):
+    present = [name for name in CALIBRATION_FILES if calibration and (directory / name).exists()]
+    for name in (*SCORING_FILES, *(CALIBRATION_FILES if calibration else ())):
         if name not in files and name not in present:
             continue
         actual = _file_digest(directory / name)
@@ -173,9 +187,8 @@ def read(directory: Path) -> Artifact:
                 f"{directory / name} must have the SHA-256 that {DIGESTS} records, {files.get(name)}; got {actual}. "
                 "The file was changed or damaged: restore the artifact, or train (for a calibration: calibrate) again."
             )
-    calibrated = bool(present)
-    found = digest(directory, SCORING_FILES), digest(directory, CALIBRATION_FILES) if calibrated else None
-    if found != (recorded.get("model_digest"), recorded.get("calibration_digest")):
+    found = digest(directory, SCORING_FILES), digest(directory, CALIBRATION_FILES) if present else None
+    if found != (recorded.get("model_digest"), recorded.get("calibration_digest") if calibration else None):
         raise ArtifactError(f"{directory / DIGESTS} must fit its own file list; it does not. Restore the artifact.")
     try:
         config = ArtifactConfig.model_validate(_json(directory, CONFIG), context=STORED)

@@ -1,15 +1,19 @@
 """The card of a trained model: what a person should know before relying on it."""
 
+from collections.abc import Sequence
+
 from models.config import ArtifactConfig
 
 
-def card(config: ArtifactConfig, uncalibrated: bool) -> str:
-    """The card as Markdown. It is the same for every run of the same training.
+def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
+    """The card as Markdown. It is the same for every run of the same training and calibration.
+
+    promises: what a calibration promises, sentence by sentence; none if there is no calibration.
 
     >>> counts = {"images": 40, "fit": 30, "selection": 10, "calibration": 0, "excluded": 0, "unreadable": {}, "groups": 8}
     >>> made = {"groups_by": "the key lot", "seed": 0, "epochs": None, "device": "cpu", "training": {}, "versions": {}}
     >>> config = ArtifactConfig(name="tile", detector="padim", trained={**counts, **made, "synthetic_auroc": {}})
-    >>> card(config, uncalibrated=True).splitlines()[6]
+    >>> card(config).splitlines()[6]
     '- 40 good images: 30 to fit, 10 for selection, 0 kept for calibration'
     """
     made = config.trained
@@ -45,8 +49,12 @@ def card(config: ArtifactConfig, uncalibrated: bool) -> str:
         ]
     else:
         lines += ["No selection images were kept, so nothing is known yet: run `flowscore evaluate` with labelled images."]
+    if promises:
+        lines += ["", "## Calibration", "", *(f"- {line}" for line in promises)]
     lines += ["", "## Limits", ""]
-    if uncalibrated:
+    if promises:
+        lines += ["- The calibration speaks of good pieces only. How many defects are found is another matter."]
+    elif not made["calibration"]:
         lines += ["- Not calibrated: no good image was kept for it. Scores rank images; they carry no false-alarm rate."]
     else:
         lines += ["- Not calibrated yet: run `flowscore calibrate`; until then scores carry no false-alarm rate."]

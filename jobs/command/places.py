@@ -8,6 +8,16 @@ from pathlib import Path
 from jobs.command.errors import UsageError
 
 
+def local_place(uri: str) -> Path | None:
+    """The folder on this machine; None for a place in storage.
+
+    >>> local_place("file:///models/tile"), local_place("s3://models/tile")
+    (PosixPath('/models/tile'), None)
+    """
+    remote = "://" in uri and not uri.startswith("file://")
+    return None if remote else Path(uri.removeprefix("file://"))
+
+
 def check_file(flag: str, path: Path) -> None:
     """Raises UsageError where no file can be written at the path. Leaves nothing behind."""
     if os.path.isdir(path):

@@ -224,7 +224,7 @@ def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: 
             tiles = [batch.pixels for batch in unit_of_one.batches()]
             rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
             pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])
-            whole = _thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
+            whole = thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
             yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None], _deep(image, rows))
 
 
@@ -241,7 +241,7 @@ def _draw(most: int, seed: int, content_hash: str, position: int, grid: TileGrid
     return np.sort(rng.choice(count, min(most, count), replace=False))
 
 
-def _thinned(image: np.ndarray) -> np.ndarray:
+def thinned(image: np.ndarray) -> np.ndarray:
     """The image with its shorter side thinned to at most about 1,000 px, which is enough for a thumbnail."""
     step = max(1, min(image.shape[:2]) // 512)
     return image[::step, ::step]

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from jobs.command.errors import UsageError
 from jobs.command.text_files import read_table
-from jobs.images.names import nearest, plain, spellings
+from jobs.images.names import plain, spellings
 
 
 class PieceGroups:
     """Rows path,group: the path below the input, and the piece (the second column, under any name).
+
+    lacking: images asked for so far that have no row; each is then a piece of its own.
 
     Raises:
         UsageError: the file is no such table, or gives an image two pieces.
@@ -19,6 +21,7 @@ class PieceGroups:
         self._groups: dict[str, str] = {}
         self._lines: dict[str, str] = {}
         self._used: set[str] = set()
+        self._without: set[str] = set()
         for row in read_table("--groups", table, ("path", "group")) if table is not None else []:
             path, group = row.cells[:2]
             for name in spellings(path):
@@ -27,15 +30,18 @@ class PieceGroups:
                     raise UsageError("--groups", rule, path, f"Line {row.line} of {table} gives it another group.")
                 self._lines[name] = path
 
+    @property
+    def lacking(self) -> int:
+        return len(self._without)
+
     def of(self, path: str) -> str:
-        """The piece that the image shows; without a table, the image itself. Raises UsageError if the image has no row."""
+        """The piece that the image shows; the image itself if there is no table, or no row for it."""
         if self._table is None:
             return path
         name = plain(path)
         if name not in self._groups:
-            near = nearest(path, sorted(set(self._lines.values())))
-            hint = f" Its nearest row there is {near!r}." if near else ""
-            raise UsageError("--groups", "a table that has every image", path, f"Add a row for it to {self._table}.{hint}")
+            self._without.add(name)
+            return path
         self._used.add(self._lines[name])
         return self._groups[name]
 

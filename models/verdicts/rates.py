@@ -4,12 +4,15 @@ A float is no rate: 0.29 x 100 is 28.999999999999996, so 99 pieces would allow 2
 """
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from models.faults import VerdictError
 
+LONG_NUMBER = re.compile(r"[eE][+-]?\d{4}|.{50}")  # exact fractions of such texts can take all memory
+LEAST_RATE = Fraction(1, 10**9)  # a smaller one takes more pieces than there are
 MISS = Fraction(1, 20)  # a statement "at 95 %" is wrong for one calibration in twenty
 
 
@@ -31,18 +34,21 @@ def rate_of(text: str | float) -> Fraction:
     """The rate that a text says, exactly; a float counts as the text that Python prints for it.
 
     Raises:
-        VerdictError: no number between 0 and 1, both excluded.
+        VerdictError: no number between 0 and 1, both excluded, or one below 1e-9.
 
     >>> rate_of("0.29"), rate_of("1 %"), rate_of(0.001)
     (Fraction(29, 100), Fraction(1, 100), Fraction(1, 1000))
     """
     said = str(text).strip()
     try:
+        if LONG_NUMBER.search(said):
+            raise ValueError(said)
         rate = Fraction(said[:-1].strip()) / 100 if said.endswith("%") else Fraction(said)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
-    if not 0 < rate < 1:
-        raise VerdictError(f"rate must be above 0 and below 1; got {text!r}. Write a share such as 0.01, or 1 %.")
+    if not LEAST_RATE <= rate < 1:
+        shown = said if len(said) < 50 else f"{said[:50]}..."
+        raise VerdictError(f"rate must be above 0 and below 1; got {shown!r}. Write a share such as 0.01, or 1 %.")
     return rate
 
 

@@ -118,7 +118,8 @@ def test_the_error_codes_are_those_that_the_pipeline_writes():
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     table = page[page.index("| error | meaning |") : page.index("`message` says")]
     codes = {code for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)}
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pipeline").rglob("*.py"))
+    files = [path for room in ("pipeline", "schemas") for path in (ROOT / room).rglob("*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
     assert codes and not {code for code in codes if f'"{code}"' not in source}
     written = set(re.findall(r'(?:Undecodable|Fault)\(\s*"(\w+)"', source))
     assert written <= codes

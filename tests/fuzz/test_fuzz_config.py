@@ -11,6 +11,7 @@ from jobs.command.config import load
 from jobs.command.errors import ExitCode, exit_code
 from jobs.evaluate import EvaluateSettings
 from jobs.explain import ExplainSettings
+from jobs.settings.calibration import CalibrateSettings
 from jobs.settings.scoring import ScoreSettings
 from jobs.settings.training import TrainSettings
 
@@ -46,9 +47,27 @@ training:
   epochs: 3
 hyperparameters: {hidden: 4, kernels: [3]}
 """
+CALIBRATE = """\
+model: /model
+input: s3://plant/good
+key_pattern: "{line}/{lot}/{serial}_{camera}.png"
+piece_key: lot,serial
+view_key: camera
+by: line
+rates: [0.05, 0.01]
+challenge: /bad
+challenge_pattern: "{size}/{lot}/{serial}_{camera}.png"
+size_key: size
+"""
 EVALUATE = "model: /m\ninput: /good\njson_file: /out.json\ndevice: cpu\ndraws: 100\n"
 EXPLAIN = "model: /m\ninput: /good\noutput: /out\n"
-FILES = {ScoreSettings: SCORE, TrainSettings: TRAIN, EvaluateSettings: EVALUATE, ExplainSettings: EXPLAIN}
+FILES = {
+    ScoreSettings: SCORE,
+    TrainSettings: TRAIN,
+    CalibrateSettings: CALIBRATE,
+    EvaluateSettings: EVALUATE,
+    ExplainSettings: EXPLAIN,
+}
 TEXTS = [
     *(
         "",
@@ -132,6 +151,6 @@ def test_values_of_any_type(path, model, data):
 
 
 @pytest.mark.parametrize("model", FILES)
-@pytest.mark.parametrize("name", ["input", "model", "source", "taps", "limits", "device"])
+@pytest.mark.parametrize("name", ["input", "model", "source", "taps", "limits", "device", "rates", "by"])
 def test_a_few_bytes_that_stand_for_billions_are_no_answer_of_billions(path, model, name):
     check(model, path, f"{LAUGHS}{name}: *a11\n".encode())

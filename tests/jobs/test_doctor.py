@@ -1,12 +1,18 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fake_run import DIGEST, MODEL, failed, publish, published, scored, write_slice
 from tiny_publications import publish_images
 
 from jobs import doctor
+from models.artifact import save
+from models.calibration import in_folder
+from models.calibration.example import calibration
+from models.config import ArtifactConfig
+from models.registry import build
 from pipeline.state.entries import read_slice
 from pipeline.state.lease import epochs
 from pipeline.state.ledger import Ledger
@@ -70,6 +76,20 @@ def test_a_missing_model_fails_with_2():
     ended = run_doctor("--model", "/nonexistent/model")
     assert ended.returncode == 2
     assert "fail model" in ended.stdout and "Traceback" not in ended.stderr
+
+
+def test_a_calibrated_model_says_what_it_promises(tmp_path):
+    config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
+    saved = save(tmp_path / "tile", config, build(config), "# card")
+    check = partial(findings, doctor.artifact, str(saved.directory), tmp_path / "cache")
+    (before,) = check()
+    in_folder.put(saved.directory, replace(calibration(pieces=212), model_digest=saved.model_digest))
+    (after,) = check()
+    assert "not calibrated: raw scores, no verdicts" in before.text and (before.level, after.level) == ("ok", "ok")
+    assert "calibrated on 212 good pieces of 1 image from 10 lots, for cpu-float32" in after.text
+    (saved.directory / "calibration.json").write_text("{}")
+    (damaged,) = check()
+    assert damaged.level == "fail" and "calibrate" in damaged.text
 
 
 def state(output, level=None):

@@ -14,9 +14,12 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from jobs.calibrate import main as calibrate_main
 from jobs.command.entry import run
 from jobs.evaluate import main
 from jobs.train import main as train_main
+from models import artifact
+from models.calibration import files
 
 SMALL = {
     "weights": "none",
@@ -122,10 +125,82 @@ def test_what_cannot_work_is_one_sentence(tree: Path, model: Path, tmp_path: Pat
     assert "MVTec layout" in capsys.readouterr().err
     assert evaluate("--model", str(tmp_path / "none"), "--input", str(tree)) == 2
     assert "artifact's directory" in capsys.readouterr().err
+
+
+def test_images_without_a_row_are_groups_of_their_own(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
     short = tmp_path / "short.csv"
-    short.write_text("path,piece\ntest/good/000.png,a\n")
-    assert evaluate("--model", str(model), "--input", str(tree), "--groups", str(short)) == 2
-    assert "a table that has every image" in capsys.readouterr().err
+    short.write_text("path,piece\ntest/good/000.png,a\ntest/good/001.png,a\ntest/good/gone.png,b\n")
+    assert evaluate("--model", str(squashing), "--input", str(tree), "--groups", str(short)) == 0
+    said = capsys.readouterr().out
+    assert "16 images have no row" in said and "1 rows of" in said
+
+
+def calibrated(model: Path, tree: Path, folder: Path, *flags: str) -> Path:
+    """A copy of the model, calibrated on 40 other goods of two images a piece."""
+    shutil.copytree(model, folder / "calibrated")
+    for number in range(40):
+        path = folder / "fresh" / f"p{number // 2:02}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(500 + number, False, (72, 80))[0]).save(path)
+    given = ["--model", str(folder / "calibrated"), "--input", str(folder / "fresh"), "--device", "cpu", *flags]
+    with pytest.raises(SystemExit) as ended:
+        run(calibrate_main, given)
+    assert not ended.value.code
+    return folder / "calibrated"
+
+
+def test_false_calls_and_escapes_at_calibrated_rates(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    model, out = calibrated(squashing, tree, tmp_path), tmp_path / "figures.json"
+    assert evaluate("--model", str(model), "--input", str(tree), "--device", "cpu", "--json", str(out)) == 0
+    report, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert "at 0.1 %: the calibration cannot promise it; that takes 999 pieces" in said
+    assert [row["needs_pieces"] for row in report["at_rates"]] == [999, 99, None, None]
+    (five, ten) = report["at_rates"][2:]
+    found = files.read(artifact.read(model))
+    assert found is not None
+    for row, rank in ((five, 2), (ten, 4)):  # floor(rate x 41)
+        limit = found.images.score[np.argsort(found.images.score)[-rank]]
+        calls = sum(image["score"] > limit for image in report["scores"] if image["defect_type"] == "good")
+        escapes = sum(image["score"] <= limit for image in report["scores"] if image["defect_type"] != "good")
+        assert (row["image_false_calls"]["counted"], row["image_false_calls"]["total"]) == (calls, 8)
+        assert row["image_escapes"]["counted"] == row["piece_escapes"]["counted"] == escapes
+        assert row["piece_false_calls"]["low"] <= calls / 8 <= row["piece_false_calls"]["high"]
+    assert report["calibration_digest"] == artifact.read(model).calibration_digest
+    assert "at 10 %, images: false calls" in said
+    # A group of --groups holds images that are alike, so an interval that takes images as independent is not shown.
+    flags = ("--groups", str(tree / "pieces.csv"), "--json", str(out))
+    assert evaluate("--model", str(model), "--input", str(tree), "--device", "cpu", *flags) == 0
+    assert "%, pieces:" not in capsys.readouterr().out
+    wider = json.loads(out.read_text())["at_rates"][3]
+    assert wider["piece_escapes"] is None and wider["image_escapes"]["high"] >= ten["image_escapes"]["high"]
+
+
+def test_images_that_the_model_knows_say_nothing_of_new_ones(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    model, out = calibrated(squashing, tree, tmp_path), tmp_path / "figures.json"
+    shutil.copytree(tree, tmp_path / "tree")
+    shutil.copy(tree / "train" / "good" / "000.png", tmp_path / "tree" / "test" / "good" / "fitted.png")
+    shutil.copy(tmp_path / "fresh" / "p00" / "0.png", tmp_path / "tree" / "test" / "good" / "calibrated.png")
+    assert evaluate("--model", str(model), "--input", str(tmp_path / "tree"), "--device", "cpu", "--json", str(out)) == 0
+    assert "left out: 2 images that the model was trained or calibrated on" in capsys.readouterr().out
+    assert json.loads(out.read_text())["at_rates"][3]["image_false_calls"]["total"] == 8
+
+
+def test_a_calibration_by_piece_is_evaluated_by_piece(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    keys = ("--key-pattern", "{part}/{name}", "--piece-key", "part")
+    model, out = calibrated(squashing, tree, tmp_path, *keys), tmp_path / "figures.json"
+    flags = ("--model", str(model), "--input", str(tree), "--device", "cpu", "--json", str(out))
+    assert evaluate(*flags) == 0
+    assert "--groups says what piece each image shows" in capsys.readouterr().out
+    assert evaluate(*flags, "--groups", str(tree / "pieces.csv")) == 0
+    row = json.loads(out.read_text())["at_rates"][3]
+    assert row["piece_false_calls"]["total"] == 4 and row["piece_escapes"]["total"] == 5
+    assert row["image_escapes"]["total"] == 10
+    text = json.loads((model / "calibration.json").read_text())
+    text["mode"]["label"] = "cuda-bf16"
+    (model / "calibration.json").write_text(artifact.file_text(text))
+    artifact.write_digests(model)
+    assert evaluate(*flags, "--groups", str(tree / "pieces.csv")) == 0
+    assert "no figures at calibrated rates: the calibration holds for cuda-bf16" in capsys.readouterr().out
 
 
 def redrawn(root: Path, change: Callable[[np.ndarray], np.ndarray], rename: Callable[[Path], Path]) -> None:

@@ -26,11 +26,10 @@ def test_without_a_table_an_image_is_its_own_piece():
     assert PieceGroups(None).of("test/good/x.jpg") == "test/good/x.jpg" and PieceGroups(None).unused() == 0
 
 
-def test_an_image_without_a_row_and_one_with_two_pieces(tmp_path):
+def test_an_image_without_a_row_is_its_own_piece_and_one_with_two_is_refused(tmp_path):
     groups = table(tmp_path, "path,group\ngood/x.jpg,a\n")
-    with pytest.raises(UsageError, match=r"every image; got 'test/good/x.jpg'. Add a row .* nearest row there is 'good/x.jpg'"):
-        groups.of("test/good/x.jpg")
-    assert groups.unused() == 1
+    assert [groups.of(path) for path in ("test/good/x.jpg", "test/good/x.jpg", "good/x.jpg")] == ["test/good/x.jpg"] * 2 + ["a"]
+    assert groups.lacking == 1 and groups.unused() == 0
     with pytest.raises(UsageError, match="names each image once; got 'a\\\\\\\\x.jpg'. Line 3"):
         table(tmp_path, "path,group\na/x.jpg,1\na\\x.jpg,2\n")
 

@@ -44,7 +44,9 @@ def test_smallest_rate_is_what_the_pieces_are_enough_for(n: int) -> None:
     assert (1 - found.at_95) ** n == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("text", ["0", "1", "-0.1", "100 %", "half", "", "1/0", "nan", "inf"])
+@pytest.mark.parametrize(
+    "text", ["0", "1", "-0.1", "100 %", "half", "", "1/0", "nan", "inf", "1e-40", "1e-99999999", "0." + "1" * 60]
+)
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(VerdictError, match="rate must be above 0 and below 1; got"):
         rate_of(text)
