@@ -32,9 +32,9 @@ def clean(output_uri: str) -> dict[str, int]:
     _clean_logs(output_uri)
     deleted: dict[str, int] = {}
     for name in TABLES:
-        files = _vacuumed(output_uri, name)
-        if files is not None:
-            deleted[f"files of {name}"] = files
+        gone = _vacuumed(output_uri, name)
+        if gone is not None:
+            deleted[f"files of {name}"] = gone
     for ledger in ledgers(output_uri):
         closed = seal.closed(ledger.model)
         commits = sum(drop_commits(ledger, number) for number in slices_with_commits(ledger) if closed.holds(number))
