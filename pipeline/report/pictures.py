@@ -88,7 +88,7 @@ def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str)
     values = np.concatenate([StoredMap(*row).values().ravel() for row in rows])
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
     images = f"{len(rows):,} images of " if len(rows) == SAMPLED_MAPS else ""
-    basis = f"50th to 99.9th percentile of the map values of {images}this scoring run, since the model is not calibrated"
+    basis = f"50th to 99.9th percentile of the map values of {images}this scoring run, since the maps are not calibrated"
     return ColourScale(float(low), float(high), basis)
 
 
