@@ -35,8 +35,8 @@ them at the last seal, which is one snapshot. With another program:
   is in both for a moment, and never in neither.
 
 A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores`; they are null in rows of models with
-another pattern. Columns are only ever added. Columns about calibration are null and `verdict` is `not_judged`: a publication does
-not judge yet.
+another pattern. Columns are only ever added. Columns about calibration are null and `verdict` is `not_judged`: a publication
+does not judge yet.
 
 A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
 """

@@ -72,7 +72,6 @@ def _score(worker: "_Worker", item: WorkItem, config: StageConfig) -> Iterator[O
 
 def _less(worker: "_Worker", item: WorkItem, how: str) -> Iterator[LeftOut]:
     """What to leave out of a part that ended its worker: first the images that do it alone, then all, then reading as well."""
-    again = f"{how}, {TRIES} times out of {TRIES}"
     try:
         count = worker.probe(item, 0, 0, TRIES)
     except _Died:
@@ -81,8 +80,9 @@ def _less(worker: "_Worker", item: WorkItem, how: str) -> Iterator[LeftOut]:
         return
     found = tuple(_culprits(worker, item, 0, count or 0))
     log.warning("work unit %d ended its worker (%s): %d of its %d images do it alone", item.number, how, len(found), count or 0)
-    yield LeftOut(Take.IMAGES, found, f"scoring this image alone ended its worker ({again}); others of its unit were scored")
-    yield LeftOut(Take.NO_IMAGE, message=f"scoring the images of its unit together ended their worker ({again})")
+    alone = f"scoring this image alone ended its worker {TRIES} times ({how}); others of its unit were scored"
+    yield LeftOut(Take.IMAGES, found, alone)
+    yield LeftOut(Take.NO_IMAGE, message=f"images of its unit ended their worker together ({how}); none was scored")
     yield LeftOut(Take.NOTHING)
 
 

@@ -52,11 +52,12 @@ class LoneWorker:
         self._config, self._score = config, stage(config)
 
     def rehearse(self) -> None:
-        """Scores a unit of one image that could not be read: loads the model, and computes what every unit does."""
-        failed = pa.table({"position": pa.array([0], pa.int32()), "error": ["rehearsal"]})
+        """Scores a unit of one image that could not be read: computes what every unit does. There are no tiles without an
+        image, so a model of tiles is only loaded, as the stage did when it was made."""
         size = self._config.scoring.decode
-        pixels = None if size.resize == "tile" else pa.py_buffer(bytes(size.height * size.width * 3))
-        if pixels is not None:
+        if size.resize != "tile":
+            failed = pa.table({"position": pa.array([0], pa.int32()), "error": ["rehearsal"]})
+            pixels = pa.py_buffer(bytes(size.height * size.width * 3))
             self._score(DecodedUnit(_REHEARSED, StageSeconds(), failed, pixels).table())
 
     def go_on(self, item: WorkItem, left_out: LeftOut) -> Done:
