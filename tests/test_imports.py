@@ -25,7 +25,7 @@ ONLY_IN = {  # library: the places that may import it
 }
 FLOORS = (  # of pipeline: a room may import rooms of its own floor and of the floors below
     {"storage", "decode"},
-    {"scoring", "input", "sources"},
+    {"scoring", "input", "sources", "verdicts"},
     {"report", "state"},
     {"tables", "stages", "in_process"},
     {"run", "slice_scoring", "session"},

@@ -5,6 +5,7 @@ A rate that was chosen by looking at data (a review budget) does not make a pres
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -54,18 +55,20 @@ def lot_p(flagged: int, judged: int, rank: int, n: int) -> float:
     return float(_at_least(judged, rank, n)[flagged])
 
 
-def hold_limit(judged: int, rank: int, n: int) -> int:
-    """c95: the smallest c with P(Bin(m, u) >= c) <= 0.05, u = BetaInv(0.95; j, n + 1 - j); m + 1 if no count will do.
+def hold_limit(judged: int, rank: int, n: int, level: Fraction = MISS) -> int:
+    """c95: the smallest c with P(Bin(m, u) >= c) <= level, u = BetaInv(0.95; j, n + 1 - j); m + 1 if no count will do.
 
+    Args:
+        level: share of good lots that may be held, 0.05; less where a lot has several chances to be held.
     Assumes: the lot's pieces and the calibration's are independent, from one distribution.
-    Guarantees: for at least 95 % of calibrations at most 5 % of good lots are held (conditional on the calibration).
+    Guarantees: for at least 95 % of calibrations at most the level of good lots is held (conditional on the calibration).
     Source: Vovk 2012, arXiv:1209.2673, proposition 2b, for u; a tolerance limit for the count given u.
 
     >>> hold_limit(1000, rank=4, n=400), hold_limit(1, rank=4, n=40)
     (28, 2)
     """
     _check_lot(0, judged, rank, n)
-    return int(binom.ppf(1 - float(MISS), judged, fixed_rate_bound(rank, n))) + 1
+    return int(binom.ppf(1 - float(level), judged, fixed_rate_bound(rank, n))) + 1
 
 
 def defects_at_least(flagged: int, judged: int, rank: int, n: int) -> int:

@@ -1,0 +1,146 @@
+"""What images show, as far as verdicts depend on it: which piece and view, with which score, and why one cannot be compared."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.calibration.calibration import Calibration
+from pipeline.verdicts.rule import Judge
+
+BETWEEN = "/"
+"""Of the values that together name a piece; no value of a path holds one."""
+
+COLUMNS = ("lot", "date", "score", "device", "scoring_version", "map_height", "map_width")
+"""Columns that are always needed; `Judge.key_names` adds others."""
+ORDER = ("run_id", "uri", "member")
+"""Columns that order the images of one piece: a later slice is a retake."""
+
+DIGITS = 16  # of a digest, which tell models apart
+UNREADABLE = "not readable"
+NOT_CALIBRATED = "not calibrated"
+Texts = NDArray[Any]
+"""(N,), Python strings: an array of str would take the longest text's memory for each."""
+
+
+class Shown(NamedTuple):
+    """Images, one a row, each column (N,).
+
+    place: model, day and lot as one text, which only images of one lot (or of none) have in common.
+    in_lot: whether it has one.
+    piece: a text within the place; "" if the image is a piece, or its piece is not known.  view: "" if there is one view.
+    group: position of the calibration's group that it is compared with; -1 for none.
+    score: raw.  fault: why the image cannot be compared, "" if it can.
+    order: of the images of a piece.
+    """
+
+    place: pa.Array
+    in_lot: NDArray[np.bool_]
+    piece: pa.Array
+    view: Texts
+    group: NDArray[np.int64]
+    score: NDArray[np.float32]
+    fault: Texts
+    order: NDArray[np.int64]
+
+
+def shown(rows: pa.Table, judge: Judge) -> Shown:
+    """What scored images show.
+
+    Args:
+        rows: images of the judge's model, with a score or without: COLUMNS, the judge's key names, and ORDER if several images
+            may show a piece.
+    """
+    count, calibration = rows.num_rows, judge.calibration
+    score = pc.fill_null(rows["score"], 0.0).to_numpy().astype(np.float32)
+    place, in_lot = places(rows["lot"], rows["date"], judge.digest), np.asarray(pc.is_valid(rows["lot"]))
+    none = pa.repeat(pa.scalar(""), count)
+    if calibration is None:
+        faults = np.full(count, NOT_CALIBRATED, object)
+        return Shown(place, in_lot, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count))
+    keys = calibration.keys
+    names = [name for name in keys.piece if name != "lot"] or list(keys.piece)
+    fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
+    piece = none
+    if names:
+        parts = [pc.fill_null(_texts(rows[name]), "") for name in names]
+        piece = _one(pc.binary_join_element_wise(*parts, BETWEEN)) if len(parts) > 1 else _one(parts[0])
+        _lacking(fault, rows, names, "piece")
+    view = np.full(count, "", object)
+    if keys.view is not None:
+        view = np.array(pc.fill_null(_texts(rows[keys.view]), "").to_pylist(), object)
+        _lacking(fault, rows, [keys.view], "view")
+        known = set(calibration.selection.scales.views.tolist())
+        for value in sorted(set(view[fault == ""].tolist()) - known):
+            _mark(fault, view == value, f"{keys.view} {value!r} is not in the calibration")
+    group = _groups(fault, rows, judge, calibration)
+    _other_mode(fault, rows, calibration)
+    order = np.arange(count)
+    if names:
+        taken = pc.sort_indices(rows.select(list(ORDER)), sort_keys=[(name, "ascending") for name in ORDER])
+        order[taken.to_numpy()] = np.arange(count)
+    return Shown(place, in_lot, piece, view, group, score, fault, order)
+
+
+def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array:
+    """Model, day and lot as one text each, (N,); no lot is another text than any lot."""
+    named = pc.fill_null(pc.binary_join_element_wise("=", _texts(lot), ""), "")
+    return _one(pc.binary_join_element_wise(digest[:DIGITS], _texts(date), named, "\n"))
+
+
+def _groups(fault: Texts, rows: pa.Table, judge: Judge, calibration: Calibration) -> NDArray[np.int64]:
+    """The group of each image, marking those with a value that the calibration has never seen."""
+    by = calibration.keys.by
+    if not by:
+        return np.zeros(rows.num_rows, np.int64)
+    _lacking(fault, rows, list(by), "calibration group")
+    for name, seen in zip(by, calibration.seen, strict=True):
+        values = np.array(pc.fill_null(_texts(rows[name]), "").to_pylist(), object)
+        for value in sorted(set(values[fault == ""].tolist()) - set(seen)):
+            _mark(fault, values == value, f"{name} {value!r} is not in the calibration")
+    at = {id(group): number for number, group in enumerate(calibration.groups)}
+    columns = [pc.fill_null(_texts(rows[name]), "").to_pylist() for name in by]
+    of = list(zip(*columns, strict=True))
+    found = {values: calibration.group_for(values, judge.rate) for values in set(of)}
+    numbers = {values: -1 if group is None else at[id(group)] for values, group in found.items()}
+    return np.array([numbers[values] for values in of], np.int64)
+
+
+def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:
+    """Mark images whose scores do not compare: other arithmetic, other rules, another grid of cells."""
+    device = np.array(_texts(rows["device"]).to_pylist(), object)
+    for other in {*device.tolist()} - {calibration.mode.label}:
+        _mark(fault, device == other, f"scored on {other}, calibrated on {calibration.mode.label}")
+    version = pc.fill_null(rows["scoring_version"], 0).to_numpy()
+    for other in {*version.tolist()} - {calibration.mode.scoring_version}:
+        says = f"scored by version {other} of the scoring code, calibrated by {calibration.mode.scoring_version}"
+        _mark(fault, version == other, says)
+    sides = [np.asarray(pc.fill_null(rows[name], 0).to_numpy(), np.int64) for name in ("map_height", "map_width")]
+    for height, width in np.unique(np.stack(sides), axis=1).T.tolist():
+        if (height, width) not in calibration.grid.maps:
+            known = ", ".join(f"{h} x {w}" for h, w in calibration.grid.maps)
+            says = (
+                f"a map of {height} x {width} cells, and the calibration is for {known}" if height else "no map size is known"
+            )
+            _mark(fault, (sides[0] == height) & (sides[1] == width), says)
+
+
+def _lacking(fault: Texts, rows: pa.Table, names: list[str], what: str) -> None:
+    for name in names:
+        lacks = np.asarray(pc.is_null(rows[name]))
+        _mark(fault, lacks, f"the path says no {name}, so its {what} is not known")
+
+
+def _mark(fault: Texts, where: NDArray[np.bool_], says: str) -> None:
+    """The first fault of an image stays."""
+    fault[where & (fault == "")] = says
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string())
+
+
+def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
