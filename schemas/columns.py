@@ -9,6 +9,7 @@ IMAGE_ID = field("image_id", pa.string(), "stable identity of the image: 32 hex 
 URI = field("uri", pa.string(), "canonical URI of the object that holds the image", nullable=False)
 MEMBER = field("member", pa.string(), "tar member name or Parquet row id within the object; null for a loose file")
 LOT = field("lot", pa.string(), "lot that the image belongs to; null when unknown")
+PIECE = field("piece", pa.string(), "piece that the image shows, by name within its lot; null when the image is a piece")
 CONTENT_HASH = field(
     "content_hash", pa.string(), "first 128 bits of SHA-256 of the encoded bytes, 32 hex digits; null when unread"
 )
@@ -27,10 +28,13 @@ LOOK = [
 ]
 
 # The model fills these.
-MAP = [
-    field("map", pa.binary(), "anomaly map, row-major uint8; value = map_offset + map_scale * byte"),
+MAP_SIZE = [
     field("map_height", pa.int16(), "rows of the map", "cells"),
     field("map_width", pa.int16(), "columns of the map", "cells"),
+]
+MAP = [
+    field("map", pa.binary(), "anomaly map, row-major uint8; value = map_offset + map_scale * byte"),
+    *MAP_SIZE,
     field("map_scale", pa.float32(), "map value per byte step"),
     field("map_offset", pa.float32(), "map value of byte 0"),
     field("embedding", pa.binary(), "32 float16, little-endian: pooled whitened features"),
@@ -48,6 +52,11 @@ PERIOD = field(
 UNIT_ID = field("unit_id", pa.string(), "work unit in which the image was scored", nullable=False)
 RUN_ID = field("run_id", pa.string(), "scoring run of the row, `<model>-<slice>`: sorts like the slices", nullable=False)
 DEVICE = field("device", pa.string(), "device and precision that scored, for example `cpu-bf16`")
+
+
+def key_field(name: str) -> pa.Field:
+    """The nullable string column of one key of the path pattern, such as `line` or `product`."""
+    return field(name, pa.string(), f"key column: the part of the path that the key pattern calls {{{name}}}")
 
 
 def fault(always: bool) -> list[pa.Field]:

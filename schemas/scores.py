@@ -12,18 +12,21 @@ from schemas.columns import (
     IMAGE_ID,
     LOOK,
     LOT,
+    MAP_SIZE,
     MEMBER,
     MODEL,
     MODEL_DIGEST,
     PERIOD,
+    PIECE,
     RUN_ID,
     SCORING_VERSION,
     UNIT_ID,
     URI,
+    key_field,
 )
 from schemas.field import field
 
-VERSION = 2
+VERSION = 3
 PARTITION_BY = ["model", "period"]
 SORT_BY = "score desc, image_id"
 ROW_GROUP_ROWS = 122_880
@@ -43,14 +46,19 @@ SCHEMA = pa.schema(
         MODEL_DIGEST,
         SCORING_VERSION,
         CALIBRATION_DIGEST,
-        field("calibration_group", pa.string(), "group of good images that the score is compared with"),
+        field("calibration_group", pa.string(), "good pieces that the piece is compared with: `all`, or values of key columns"),
+        PIECE,
+        field("view", pa.string(), "which view of the piece the image is; null when there is one view"),
         field("score", pa.float32(), "raw anomaly score, never clamped; higher is more anomalous", nullable=False),
-        field("rank", pa.int64(), "number of calibration scores that are at least this score", "images"),
-        field("n_calibration", pa.int64(), "good images in the calibration group", "images"),
-        field("p_value", pa.float64(), "(1 + rank) / (n_calibration + 1)"),
-        field("q_value", pa.float64(), "p-value adjusted within the lot by Benjamini-Hochberg"),
-        field("verdict", pa.string(), "verdict by the calibration: ok, flagged or not_judged", nullable=False),
+        field("rank", pa.int64(), "1 + calibration pieces that score at least as high as the image's piece", "pieces"),
+        field("n_calibration", pa.int64(), "good pieces in the calibration group", "pieces"),
+        field("p_value", pa.float64(), "the image's own p-value, for looking and never for decisions"),
+        field("piece_p", pa.float64(), "p-value of its piece: rank / (n_calibration + 1)"),
+        field("q_value", pa.float64(), "p-value of its piece adjusted within the lot by Benjamini-Hochberg"),
+        field("verdict", pa.string(), "on its piece: ok, flagged or not_judged", nullable=False),
+        field("reason", pa.string(), "why its piece is not judged, or was flagged though images are missing; else null"),
         field("regions", pa.int32(), "all connected areas of the map above the threshold; null when not computed", "regions"),
+        *MAP_SIZE,
         *LOOK,
         RUN_ID,
         UNIT_ID,
@@ -60,11 +68,6 @@ SCHEMA = pa.schema(
 )
 
 
-def key_field(name: str) -> pa.Field:
-    """The nullable string column of one key of the path pattern, such as `line` or `product`."""
-    return field(name, pa.string(), f"key column: the part of the path that the key pattern calls {{{name}}}")
-
-
 def with_keys(key_columns: tuple[str, ...]) -> pa.Schema:
     """SCHEMA with the key columns at its end, in the order given."""
-    return pa.schema([*SCHEMA, *(key_field(name) for name in key_columns)])
+    return pa.schema([*SCHEMA, *map(key_field, key_columns)])

@@ -7,7 +7,8 @@ from models.calibration.build import Belongs, Scored, calibrate, select
 from models.calibration.calibration import Calibration, Grid, Keys, Mode
 from models.verdicts.pieces import Images
 from models.verdicts.rates import rate_of
-from pipeline.verdicts.rule import Judge, Rule
+from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.rule import Rule
 
 PATTERN = "{line}/{lot}/{serial}_{camera}.png"
 DIGEST = "ab" * 32

@@ -220,7 +220,7 @@ def _positions(counts: RankCounts, scores: NDArray[np.float32]) -> tuple[NDArray
     within = np.arange(int(counts.pieces.sum())) - np.repeat(np.cumsum(counts.pieces) - counts.pieces, counts.pieces)
     between = (within + 1) / (np.repeat(counts.pieces, counts.pieces) + 1)  # pieces between two scores are no ties
     at = np.repeat(below, counts.pieces) - np.where(np.repeat(counts.tied, counts.pieces) > 0, 0.0, 1 - between)
-    return at, np.searchsorted(scores, scores, side="left").astype(np.float32)
+    return np.asarray(at, np.float64), np.searchsorted(scores, scores, side="left").astype(np.float32)
 
 
 def _above(scores: NDArray[np.float32], lot: NDArray[np.int64], threshold: float) -> LotCounts:

@@ -7,7 +7,7 @@ of its own, a piece belongs to the row that it equals, and a missing image canno
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,11 @@ Verdict = Literal["ok", "flagged", "not_judged"]
 class Images(NamedTuple):
     """Images in the order in which they were taken, each column (N,).
 
-    view: "" if the product has one view.  score: raw; any value where not readable.  readable: whether it has a score.
+    piece: names, or numbers.  view: "" if the product has one view.  score: raw; any value where not readable.
+    readable: whether it has a score.
     """
 
-    piece: NDArray[np.str_]
+    piece: NDArray[Any]
     view: NDArray[np.str_]
     score: NDArray[np.float32]
     readable: NDArray[np.bool_]
@@ -48,7 +49,7 @@ class PieceScores(NamedTuple):
     surplus: readable images beyond the complete set, and images of views that the scales do not have.
     """
 
-    piece: NDArray[np.str_]
+    piece: NDArray[Any]
     score: NDArray[np.float32]
     number: NDArray[np.int64]
     belongs: NDArray[np.bool_]

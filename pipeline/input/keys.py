@@ -3,12 +3,12 @@
 import functools
 import re
 
-from schemas import scores
+from schemas import errors, scores
 
 FIELD = re.compile(r"\{([^{}]*)\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 REST = "name"  # the one field that may hold slashes
-TAKEN = set(scores.SCHEMA.names) - {"date", "lot"}
+TAKEN = {*scores.SCHEMA.names, *errors.SCHEMA.names} - {"date", "lot"}
 SIDECARS = (
     "json txt cls csv xml yaml yml npy idx md jsn jsonl ndjson tsv text transcript cls2 index inx id "
     "npz pyd pickle pkl pth ten mp msg cbor"

@@ -15,6 +15,7 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.state_file import READING, intact
 from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.objects import Object
+from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 from schemas.footer import Footer
 from schemas.plan import UnitOutline
@@ -27,22 +28,26 @@ class IncompleteSlice(StateError, ValueError):
 
 
 class Commit(NamedTuple):
-    """One commit: its unit's number, its footer and its rows (schemas.commit.SCHEMA)."""
+    """One commit: its unit's number, its footer and its rows, columns of schemas.commit.SCHEMA."""
 
     number: int
     footer: Footer
     rows: pa.Table
 
 
-def read_commits(ledger: Ledger, slice_number: int, first: int, end: int) -> Iterator[Commit]:
+def read_commits(ledger: Ledger, slice_number: int, first: int, end: int, columns: list[str] | None = None) -> Iterator[Commit]:
     """Every commit of the units first <= number < end, each by one GET, a few read ahead.
 
+    Args:
+        columns: read only these, by ranges.
     Raises:
         IncompleteSlice: at the first unit of which something is missing.
     """
     listed = ((number, entry) for number, _, entry in ledger.commits(slice_number, first, end))
     store = ledger.store
-    by_number = groupby(threads_ahead(lambda named: _read(store, *named), listed, READ_AHEAD), key=lambda commit: commit.number)
+    by_number = groupby(
+        threads_ahead(lambda named: _read(store, *named, columns), listed, READ_AHEAD), key=lambda commit: commit.number
+    )
     for unit in slices.outlines(ledger, slice_number, first, end):
         number, parts = next(by_number, (None, iter(())))
         rows, ended = 0, False
@@ -63,8 +68,14 @@ def not_whole(slice_number: int, unit: UnitOutline, rows: int) -> IncompleteSlic
     )
 
 
-def _read(store: Store, number: int, entry: Object) -> Commit:
-    with intact(entry.key):
-        file = pq.ParquetFile(io.BytesIO(store.get(entry.key, entry.etag, entry.size)), **READING)
-        rows, footer = file.read(), footer_of(file.metadata.metadata)
+def _read(store: Store, number: int, entry: Object, columns: list[str] | None) -> Commit:
+    with intact(entry.key), _opened(store, entry, columns) as opened:
+        file = pq.ParquetFile(opened, **READING)
+        rows, footer = file.read(columns=columns), footer_of(file.metadata.metadata)
     return Commit(number, footer, rows)
+
+
+def _opened(store: Store, entry: Object, columns: list[str] | None) -> io.IOBase:
+    if columns is None:
+        return io.BytesIO(store.get(entry.key, entry.etag, entry.size))
+    return open_ranged(store, entry.key, entry.etag)

@@ -16,6 +16,7 @@ from pipeline.state.faults import StateError
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Gone
+from pipeline.verdicts.rule import Rule
 from schemas.days import is_day
 
 LAYOUT = 1
@@ -61,6 +62,20 @@ class Rekey(_Entry):
     key_pattern: str | None
 
 
+class Judging(_Entry):
+    """From here on the scores of this model become verdicts by this rule, those that are in the tables too.
+
+    The calibration that it names lies in the ledger. before: the rule until then.  decided_at: ISO time with offset.
+    """
+
+    kind: Literal["judging"] = "judging"
+    digest: str
+    rule: Rule
+    before: Rule
+    decided_by: str
+    decided_at: str
+
+
 class SlicePart(_Entry):
     """name: random, of its folder.  first: number of its first unit.  objects, units: how many."""
 
@@ -98,8 +113,8 @@ class Slice(_Entry):
     code_version: str
 
 
-Entry = Annotated[Created | Promotion | Rekey | Slice, Field(discriminator="kind")]
-_ENTRY: TypeAdapter[Created | Promotion | Rekey | Slice] = TypeAdapter(Entry)
+AnyEntry = Created | Promotion | Rekey | Judging | Slice
+_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(Annotated[AnyEntry, Field(discriminator="kind")])
 
 
 class Promoted(_Entry):
@@ -110,6 +125,14 @@ class Promoted(_Entry):
     digest: str
 
 
+class Judged(_Entry):
+    """The newest rule for a model, with the number of its entry."""
+
+    number: int
+    digest: str
+    rule: Rule
+
+
 @dataclass(frozen=True)
 class Head:
     """What a ledger's entries up to `number` add up to; number 0 is a ledger that does not exist yet.
@@ -117,6 +140,7 @@ class Head:
     places: (input name, URI) of every named input.
     slices: numbers of the slices among the entries that were read, ascending.
     rekeyed: number of the last rekey; 0 without any.
+    judged: the newest rule of each model that has one, by number.
     """
 
     number: int = 0
@@ -127,6 +151,16 @@ class Head:
     places: tuple[tuple[str, str], ...] = ()
     slices: tuple[int, ...] = ()
     rekeyed: int = 0
+    judged: tuple[Judged, ...] = ()
+
+    @property
+    def decided(self) -> int:
+        """Number of the last entry that decided a rule; 0 without any."""
+        return self.judged[-1].number if self.judged else 0
+
+    def rule_of(self, digest: str) -> Rule | None:
+        """The rule for the scores of a model; None if none was ever decided."""
+        return next((judged.rule for judged in self.judged if judged.digest == digest), None)
 
     @property
     def digest(self) -> str | None:
@@ -140,7 +174,7 @@ class Head:
                 return promotion.digest
         return self.promotions[0].digest
 
-    def plus(self, number: int, entry: "Created | Promotion | Rekey | Slice") -> "Head":
+    def plus(self, number: int, entry: AnyEntry) -> "Head":
         head = replace(self, number=number)
         if isinstance(entry, Created):
             return replace(head, image_id=entry.image_id, key_pattern=entry.key_pattern)
@@ -149,12 +183,15 @@ class Head:
             return replace(head, promotions=(*self.promotions, promoted))
         if isinstance(entry, Rekey):
             return replace(head, key_pattern=entry.key_pattern, rekeyed=number)
+        if isinstance(entry, Judging):
+            others = (judged for judged in self.judged if judged.digest != entry.digest)
+            return replace(head, judged=(*others, Judged(number=number, digest=entry.digest, rule=entry.rule)))
         named = {(str(entry.scorings[0].source.input_name), place) for place in entry.places}
         places = tuple(sorted({*self.places, *named}))
         return replace(head, last_day=entry.last_day, places=places, slices=(*self.slices, number))
 
 
-def read_entry(ledger: Ledger, number: int) -> Created | Promotion | Rekey | Slice:
+def read_entry(ledger: Ledger, number: int) -> AnyEntry:
     """Raises Gone without such an entry, OtherLayout for an entry of another version."""
     return _ENTRY.validate_json(ledger.entries.get(number))
 
@@ -198,7 +235,7 @@ def check_keys(ledger: Ledger, head: Head, image_id: Mode, key_pattern: str | No
         )
 
 
-def add_entry(ledger: Ledger, head: Head, entry: "Created | Promotion | Rekey | Slice") -> bool:
+def add_entry(ledger: Ledger, head: Head, entry: AnyEntry) -> bool:
     """Put the entry after `head`; False when somebody else's is there: read the head and decide anew.
 
     An entry of ours whose answer was lost also gives False. Reading the head then shows it, and there is nothing left to do.

@@ -1,10 +1,11 @@
 """Where a ledger keeps its state: all that was ever done for one model name in one output, as objects under
 `<output>/_flowscore/ledgers/<model>/`, each written once.
 
-entries/9999/999987-000012.json          the one sequence: created, slice, promotion, rekey (pipeline/state/entries.py)
+entries/9999/999987-000012.json          the one sequence: created, slice, promotion, rekey, judging (pipeline/state/entries.py)
 parts/<time>-<random>/objects.parquet    what a slice entry names: its objects in key order, schemas/inventory.py
 parts/<time>-<random>/units.parquet      and its work units, schemas/plan.py
 artifacts/<digest>/                      the models that score here, copied at promotion
+calibrations/<digest>/                   the calibrations by which verdicts were decided (pipeline/state/judges.py)
 commits/000012/00000007-000003.parquet   one object a finished unit: slice / number - part
 tallies/000012.parquet                   all units of the slice are committed: its counts (pipeline/state/tally.py)
 attempts/000012/0003.json                a driver that has worked on the slice (pipeline/state/attempts.py)
@@ -61,6 +62,10 @@ class Ledger:
 
     def artifact_prefix(self, digest: str) -> str:
         return f"{self.prefix}/artifacts/{digest}"
+
+    def calibration_key(self, digest: str, name: str) -> str:
+        """name: of a file of a calibration."""
+        return f"{self.prefix}/calibrations/{digest}/{name}"
 
     def tally_key(self, slice_number: int) -> str:
         return f"{self.prefix}/tallies/{slice_number:06d}.parquet"

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.state.numbered import Numbered
 from pipeline.storage.store import open_store
 
-Kind = Literal["slice", "compaction", "rekey"]
+Kind = Literal["slice", "compaction", "rekey", "verdicts"]
 
 
 class DataFile(NamedTuple):
@@ -37,8 +37,9 @@ class Change:
 class Manifest:
     """A publication, written ahead. attempt: random, tells the publisher whether a lost put was his.
 
-    slice: the slice that it closes; None for a compaction or a rekey.  skipped: earlier slices of the ledger that stay open.
+    slice: the slice that it closes; None for other kinds.  skipped: earlier slices of the ledger that stay open.
     rekey: the entry whose key pattern all rows have after it; 0 when it is no rekey.
+    judged: the last entry of a rule by which all rows are judged after it; 0 when it decides none anew.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Manifest:
     changes: dict[str, Change]
     written_at: str
     rekey: int = 0
+    judged: int = 0
 
     def text(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -66,22 +68,30 @@ class Closed:
     """Which slices of a ledger are closed: every one up to `through` except those in `still_open`.
 
     publication: the ledger's last one.  rekeyed: the last entry of a rekey that is in the tables.
+    judged: the last entry of a rule by which the rows are judged; 0 after a rekey, since other keys make other pieces and lots.
+    noted: the last entry of a rule that is in the table `decisions`.
     """
 
     publication: int = 0
     through: int = 0
     still_open: tuple[int, ...] = ()
     rekeyed: int = 0
+    judged: int = 0
+    noted: int = 0
 
     def holds(self, slice_number: int) -> bool:
         return slice_number <= self.through and slice_number not in self.still_open
 
     def after(self, manifest: Manifest) -> "Closed":
         """The same once a publication of the ledger is complete."""
+        rekeyed = max(self.rekeyed, manifest.rekey)
+        judged = 0 if rekeyed > self.rekeyed else max(self.judged, manifest.judged)
+        noted = max(self.noted, manifest.judged)
+        now = replace(self, publication=manifest.number, rekeyed=rekeyed, judged=judged, noted=noted)
         if manifest.slice is None:
-            return replace(self, publication=manifest.number, rekeyed=max(self.rekeyed, manifest.rekey))
+            return now
         left = tuple(sorted({*self.still_open, *manifest.skipped} - {manifest.slice}))
-        return replace(self, publication=manifest.number, through=max(self.through, manifest.slice), still_open=left)
+        return replace(now, through=max(self.through, manifest.slice), still_open=left)
 
 
 @dataclass(frozen=True)
@@ -148,4 +158,4 @@ def _change(read: dict[str, Any]) -> Change:
 
 
 def _closed(read: dict[str, Any]) -> Closed:
-    return Closed(read["publication"], read["through"], tuple(read["still_open"]), read["rekeyed"])
+    return Closed(**read | {"still_open": tuple(read["still_open"])})

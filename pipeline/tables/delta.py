@@ -21,7 +21,7 @@ from pipeline.storage.s3_connection import current_connection
 from pipeline.storage.store import open_store
 from pipeline.tables.address import delta_address
 from pipeline.tables.faults import TablesError, named, retried
-from schemas import errors, lots, maps, regions, runs, scores
+from schemas import decisions, errors, lots, maps, regions, runs, scores
 
 TABLES: dict[str, ModuleType] = {
     "maps": maps,
@@ -30,6 +30,7 @@ TABLES: dict[str, ModuleType] = {
     "lots": lots,
     "scores": scores,
     "runs": runs,
+    "decisions": decisions,
 }
 """Every table with its schema module."""
 
@@ -157,14 +158,25 @@ def score_schema(key_columns: Iterable[str]) -> pa.Schema:
     Raises:
         TableConflict: a key has the name of a fixed column.
     """
-    keys = tuple(name for name in key_columns if name not in ("date", "lot", "name"))
-    taken = {name.lower() for name in scores.SCHEMA.names}
+    keys = _own_columns(key_columns)
+    taken = {name.lower() for name in (*scores.SCHEMA.names, *errors.SCHEMA.names)}
     for i, name in enumerate(keys):
         if name.lower() in taken | {other.lower() for other in keys[:i]}:
             raise TableConflict(
-                f"key column must not have the name of another column of scores; got {name!r}. Rename it in the key pattern"
+                f"key column must not have the name of another column of scores or errors; got {name!r}. "
+                "Rename it in the key pattern"
             )
     return scores.with_keys(keys)
+
+
+def error_schema(key_columns: Iterable[str]) -> pa.Schema:
+    """The errors table's columns for the same run: key columns are those of `scores`."""
+    return errors.with_keys(_own_columns(key_columns))
+
+
+def _own_columns(key_columns: Iterable[str]) -> tuple[str, ...]:
+    """The fields of a key pattern that are columns of their own."""
+    return tuple(name for name in key_columns if name not in ("date", "lot", "name"))
 
 
 def partition_path(partition: dict[str, str]) -> str:

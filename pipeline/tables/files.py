@@ -24,32 +24,55 @@ def data_files(table: DeltaTable | None) -> list[DataFile]:
     return sorted(files, key=lambda file: file.path)
 
 
+Bounds = tuple[str, str]
+
+
 class ActiveFile(NamedTuple):
     """A file with what its statistics say of its rows; None where they say nothing.
 
     first_uri, last_uri: no row has a uri before the first or after the last.  first_run: nor a run_id before this one.
+    days, lots: nor a date or a lot outside of these.
     """
 
     file: DataFile
     first_uri: str | None
     last_uri: str | None
     first_run: str | None
+    days: Bounds | None = None
+    lots: Bounds | None = None
+
+    def may_be_within(self, days: Bounds, lots: Bounds | None) -> bool:
+        """Whether it may hold a row of these days and lots, both first and last; lots None for any lot or none."""
+        if self.days is not None and not _overlap(self.days, days):
+            return False
+        return lots is None or self.lots is None or _overlap(self.lots, lots)
 
 
 @retried
-def active_files(table: DeltaTable | None, model: str, periods: Collection[str]) -> list[ActiveFile]:
-    """The files of a model's periods in the version that is loaded, by path."""
-    if table is None or not periods:
+def active_files(table: DeltaTable | None, model: str, periods: Collection[str] | None) -> list[ActiveFile]:
+    """The files of a model in the version that is loaded, by path. periods: only those; None for all."""
+    if table is None or (periods is not None and not periods):
         return []
     actions = pa.table(table.get_add_actions(flatten=True))
-    bounds = [
-        actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows
-        for name in ("min.uri", "max.uri", "min.run_id")
-    ]
-    keys = (actions[name].to_pylist() for name in ("path", "size_bytes", "partition.model", "partition.period"))
-    found = [
-        ActiveFile(DataFile(unquote(path), size, {"model": of, "period": period}), *known)
-        for path, size, of, period, *known in zip(*keys, *bounds, strict=True)
-        if of == model and period in periods
-    ]
+
+    def column(name: str) -> list[str | None]:
+        return actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows
+
+    found = []
+    for path, size, of, period, uri, last_uri, run, *ends in zip(
+        *map(column, ("path", "size_bytes", "partition.model", "partition.period", "min.uri", "max.uri", "min.run_id")),
+        *map(column, ("min.date", "max.date", "min.lot", "max.lot")),
+        strict=True,
+    ):
+        if of == model and (periods is None or period in periods):
+            file = DataFile(unquote(str(path)), int(str(size)), {"model": of, "period": str(period)})
+            found.append(ActiveFile(file, uri, last_uri, run, _both(*ends[:2]), _both(*ends[2:])))
     return sorted(found, key=lambda active: active.file.path)
+
+
+def _both(first: str | None, last: str | None) -> Bounds | None:
+    return None if first is None or last is None else (first, last)
+
+
+def _overlap(mine: Bounds, theirs: Bounds) -> bool:
+    return mine[0] <= theirs[1] and theirs[0] <= mine[1]

@@ -38,6 +38,7 @@ STEPS = (
     ("scores", "all"),
     ("errors", "remove"),
     ("lots", "all"),
+    ("decisions", "all"),
     ("runs", "all"),
 )
 """The order in which a manifest changes the tables. An image that moves from errors to scores, or back, is in both for a
@@ -65,6 +66,7 @@ class Draft:
     slice: int | None = None
     skipped: tuple[int, ...] = ()
     rekey: int = 0
+    judged: int = 0
     row: Callable[[int], Change] | None = None
 
 
@@ -140,6 +142,7 @@ def _put(output_uri: str, draft: Draft, handles: Handles) -> Seal | None:
             changes=draft.changes if draft.row is None else {**draft.changes, "runs": draft.row(number)},
             written_at=datetime.now(UTC).isoformat(timespec="seconds"),
             rekey=draft.rekey,
+            judged=draft.judged,
         )
         put = publications.manifests.put_new(manifest.number, manifest.text())
         if put or publications.manifest(manifest.number).attempt == attempt:

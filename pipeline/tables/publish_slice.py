@@ -10,11 +10,13 @@ from pipeline.state.attempts import read_attempts
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.entries import Promotion, Slice, is_slice, read_entry, read_slice
 from pipeline.state.ledger import Ledger
+from pipeline.state.plan import read_state
 from pipeline.state.publications import Closed, Seal
 from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
+from pipeline.tables.rejudge import in_force, judges_of, rejudge
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
@@ -43,13 +45,16 @@ def publish_slice(
     accept = f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
 
     def prepare(seal: Seal, opened: Opened) -> Draft | None:
-        closed = seal.closed(ledger.model)
+        closed, head = seal.closed(ledger.model), read_state(ledger)[1]
         if closed.holds(number):
             return None
+        if not in_force(head, closed):
+            raise _OtherRules
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
-        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry))
+        judges, entries = judges_of(ledger, head)
+        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries)
         try:
             changes = slice_changes(files, opened, map_fn)
         except IncompleteSlice:
@@ -60,8 +65,16 @@ def publish_slice(
         row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry))
         return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)
 
-    publish(ledger.output_uri, prepare, handles)
-    return tally
+    while True:
+        try:
+            publish(ledger.output_uri, prepare, handles)
+            return tally
+        except _OtherRules:
+            rejudge(ledger, map_fn, handles)
+
+
+class _OtherRules(Exception):
+    """The rows in the tables are not judged by the newest rules yet."""
 
 
 def superseded(ledger: Ledger, number: int, closed: Closed) -> pa.Array:

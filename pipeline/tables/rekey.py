@@ -1,7 +1,8 @@
-"""Gives rows of `scores` the key columns of another key pattern, read from their uris; nothing is scored again.
+"""Gives rows of `scores` and `errors` the key columns of another key pattern, read from their uris; nothing is scored again.
 
 A rekey is an entry, from which on slices follow the new pattern, and then a publication that writes the files with other
 values again. Whoever finds the entry without its publication can finish it: what is to be changed is seen in the rows.
+Verdicts follow at once (pipeline/tables/rejudge.py), as other keys make other pieces and lots.
 """
 
 import json
@@ -25,14 +26,15 @@ from pipeline.state.publications import Change, DataFile, Seal
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.ranged import open_ranged
 from pipeline.tables.changes import schema_text
-from pipeline.tables.delta import TableConflict, arrow_schema, check_fits, score_schema
+from pipeline.tables.delta import TABLES, TableConflict, arrow_schema, check_fits, error_schema, score_schema
 from pipeline.tables.faults import TablesError
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, MapFunction, Opened, publish, settled
+from pipeline.tables.rejudge import rejudge
 from pipeline.tables.writer import PartitionWriter
-from schemas import scores
 
 READ_THREADS = 16
+REKEYED = ("scores", "errors")
 
 
 class SlicesWait(TablesError, ValueError):
@@ -40,7 +42,7 @@ class SlicesWait(TablesError, ValueError):
 
 
 class Rekeyed(NamedTuple):
-    """Counts of `scores`: files that had other values and were written again, and their rows."""
+    """Files of `scores` and `errors` that had other values and were written again, and their rows."""
 
     files: int
     rows: int
@@ -51,6 +53,7 @@ class FileJob:
     """One file that may have to be written again. schema: columns of the table.  sources: the inputs with the new pattern."""
 
     ledger: Ledger
+    table: str
     file: DataFile
     schema: pa.Schema
     sources: tuple[SourceConfig, ...]
@@ -58,7 +61,7 @@ class FileJob:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a key pattern fills."""
-        return ("lot", *(name for name in self.schema.names if name not in scores.SCHEMA.names))
+        return ("lot", *(name for name in self.schema.names if name not in TABLES[self.table].SCHEMA.names))
 
 
 def begin(ledger: Ledger, pattern: str) -> bool:
@@ -85,7 +88,7 @@ def begin(ledger: Ledger, pattern: str) -> bool:
 
 
 def rekey(ledger: Ledger, map_fn: MapFunction = map) -> Rekeyed:
-    """Bring all rows of the model in `scores` under the ledger's key pattern; does nothing when they are.
+    """Bring all rows of the model under the ledger's key pattern; does nothing when they are.
 
     Args:
         map_fn: as for `publish_slice`.
@@ -96,13 +99,17 @@ def rekey(ledger: Ledger, map_fn: MapFunction = map) -> Rekeyed:
 
     def prepare(seal: Seal, opened: Opened) -> Draft | None:
         nonlocal done
-        head, table = read_state(ledger)[1], opened["scores"]
-        change, done = (Change(), Rekeyed(0, 0)) if table is None else _change(ledger, head, table, map_fn)
-        if not change.remove and head.rekeyed <= seal.closed(ledger.model).rekeyed:
+        head = read_state(ledger)[1]
+        tables = ((name, opened[name]) for name in REKEYED)
+        changes = {name: _change(ledger, head, name, table, map_fn) for name, table in tables if table is not None}
+        changes = {name: change for name, change in changes.items() if change.remove}
+        done = Rekeyed(sum(len(change.remove) for change in changes.values()), sum(map(_rows, changes.values())))
+        if not changes and head.rekeyed <= seal.closed(ledger.model).rekeyed:
             return None
-        return Draft(seal, ledger.model, "rekey", {"scores": change} if change.remove else {}, rekey=head.rekeyed)
+        return Draft(seal, ledger.model, "rekey", changes, rekey=head.rekeyed)
 
     publish(ledger.output_uri, prepare)
+    rejudge(ledger, map_fn)
     return done
 
 
@@ -115,27 +122,30 @@ def rekey_file(job: FileJob) -> list[DataFile] | None:
     if all(_with_keys(rows, job).select(job.columns).equals(rows.select(job.columns)) for rows in groups):
         return None
     with TemporaryDirectory(prefix="flowscore-rekey-") as folder:
-        args = (job.ledger.store, "scores", job.schema, job.file.partition, job.ledger.model, Path(folder))
+        args = (job.ledger.store, job.table, job.schema, job.file.partition, job.ledger.model, Path(folder))
         with PartitionWriter(*args) as writer:
             for rows in _read(job, writer.schema.names):
                 writer.write(_with_keys(rows, job))
     return writer.files
 
 
-def _change(ledger: Ledger, head: Head, table: DeltaTable, map_fn: MapFunction) -> tuple[Change, Rekeyed]:
+def _change(ledger: Ledger, head: Head, name: str, table: DeltaTable, map_fn: MapFunction) -> Change:
     fields = key_pattern(head.key_pattern).fields if head.key_pattern else []
     have = arrow_schema(table)
-    schema = pa.schema([*have, *(column for column in score_schema(fields) if column.name not in have.names)])
-    check_fits(table, "scores", schema)
+    wanted = score_schema(fields) if name == "scores" else error_schema(fields)
+    schema = pa.schema([*have, *(column for column in wanted if column.name not in have.names)])
+    check_fits(table, name, schema)
     sources = _sources(ledger, head)
-    jobs = [FileJob(ledger, file, schema, sources) for file in data_files(table) if file.partition["model"] == ledger.model]
+    jobs = [
+        FileJob(ledger, name, file, schema, sources) for file in data_files(table) if file.partition["model"] == ledger.model
+    ]
     add: list[DataFile] = []
     remove: list[DataFile] = []
     for job, written in zip(jobs, map_fn(rekey_file, jobs), strict=True):
         if written is not None:
             add += written
             remove.append(job.file)
-    return Change(tuple(add), tuple(remove), schema_text(schema)), Rekeyed(len(remove), _rows(add))
+    return Change(tuple(add), tuple(remove), schema_text(schema))
 
 
 def _sources(ledger: Ledger, head: Head) -> tuple[SourceConfig, ...]:
@@ -149,7 +159,7 @@ def _sources(ledger: Ledger, head: Head) -> tuple[SourceConfig, ...]:
 
 def _read(job: FileJob, names: list[str]) -> Iterator[pa.Table]:
     """Columns of the file, null where it lacks one."""
-    with open_ranged(job.ledger.store, f"scores/{job.file.path}") as opened:
+    with open_ranged(job.ledger.store, f"{job.table}/{job.file.path}") as opened:
         parquet = pq.ParquetFile(opened)
         there = [name for name in names if name in parquet.schema_arrow.names]
         for group in range(parquet.num_row_groups):
@@ -181,5 +191,5 @@ def _keys(sources: tuple[SourceConfig, ...], uri: str, member: str | None) -> di
     raise TableConflict(f"uri of a row must lie below an input of its model; got {uri!r}. Another program has written it")
 
 
-def _rows(files: list[DataFile]) -> int:
-    return sum(json.loads(file.stats)["numRecords"] for file in files)
+def _rows(change: Change) -> int:
+    return sum(json.loads(file.stats)["numRecords"] for file in change.add)

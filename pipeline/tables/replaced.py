@@ -1,13 +1,11 @@
-"""Finds the rows of objects that a slice holds again, and writes files of scores and errors anew without them.
+"""Finds the rows of objects that a slice holds again.
 
 Only objects with `before` in the parts of a slice can have rows in the tables. Nothing here holds all of them: the parts are
 summed up by period, which names the files to look at, and a file is compared with the objects that fall between its own URIs.
 """
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +16,10 @@ import pyarrow.parquet as pq
 from pipeline.state import slices
 from pipeline.state.entries import SlicePart
 from pipeline.state.ledger import Ledger
-from pipeline.state.publications import DataFile
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store, open_store
-from pipeline.tables.delta import TABLES
 from pipeline.tables.files import ActiveFile
 from pipeline.tables.identities import Bases, identities, identity_bounds
-from pipeline.tables.writer import PartitionWriter
 from schemas.days import period
 
 PIECE_ROWS = 500_000
@@ -71,27 +66,37 @@ class ScanJob(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RewriteJob:
-    """Write one file without the rows of the slice's objects that an earlier one held, except those in `kept`.
-
-    schema: the table's columns.
-    """
+class Replaced:
+    """The objects of a slice that an earlier one held, except those in `kept`: rows of them go."""
 
     ledger: Ledger
     slice: int
-    table: str
-    file: DataFile
-    schema: pa.Schema
     kept: pa.Array
     bases: Bases
 
+    def among(self, uris: pa.ChunkedArray | pa.Array) -> pa.Array:
+        """Whether each of the rows at these URIs goes, (rows,) bool."""
+        pieces = []
+        for start in range(0, len(uris), PIECE_ROWS):
+            identity = identities(uris[start : start + PIECE_ROWS].cast(pa.string()), self.bases)
+            found = pa.array(np.zeros(len(identity), bool))
+            bounds = pc.min_max(identity).as_py()
+            for objects in self._near(bounds["min"], bounds["max"]):
+                found = pc.or_(found, pc.is_in(identity, objects))
+            pieces.append(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
+        return pa.concat_arrays([pa.array([], pa.bool_()), *pieces])
 
-class Rewritten(NamedTuple):
-    """The files in place of `file`, none if it lost all of its rows. file: None when it holds no such row and stays."""
-
-    table: str
-    file: DataFile | None
-    added: tuple[DataFile, ...]
+    def _near(self, first: str, last: str) -> Iterator[pa.Array]:
+        """Those from the first to the last of these names, at most about OBJECTS_AT_ONCE at a time."""
+        waiting: list[pa.Array] = []
+        for rows in slices.objects(self.ledger, self.slice, ["object", "before"], (first, last)):
+            objects = rows["object"].filter(pc.is_valid(rows["before"]))
+            waiting += objects.filter(pc.invert(pc.is_in(objects, self.kept))).chunks
+            if sum(map(len, waiting)) >= OBJECTS_AT_ONCE:
+                yield pa.concat_arrays(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_arrays(waiting)
 
 
 def planned_again(job: PartJob) -> Planned:
@@ -127,49 +132,6 @@ def find_objects(job: ScanJob) -> pa.Array:
     for piece in _identities(open_store(job.output_uri), job.table, job.path, job.bases):
         found = pc.or_(found, pc.is_in(job.objects, piece))
     return job.objects.filter(found)
-
-
-def rewrite(job: RewriteJob) -> Rewritten:
-    """Write the file again without the rows of replaced objects, in its own order and with all of its columns."""
-    store = job.ledger.store
-    pieces = [_replaced(job, piece) for piece in _identities(store, job.table, job.file.path, job.bases)]
-    replaced = np.concatenate([np.zeros(0, bool), *pieces])
-    if not replaced.any():
-        return Rewritten(job.table, None, ())
-    if replaced.all():
-        return Rewritten(job.table, job.file, ())
-    with open_ranged(store, f"{job.table}/{job.file.path}") as file, tempfile.TemporaryDirectory(prefix="flowscore-") as folder:
-        parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES)
-        schema = pa.schema([job.schema.field(c.name) if c.name in job.schema.names else c for c in parquet.schema_arrow])
-        stem, done = job.ledger.run_id(job.slice), 0
-        with PartitionWriter(store, job.table, schema, job.file.partition, stem, Path(folder)) as writer:
-            for batch in parquet.iter_batches(TABLES[job.table].ROW_GROUP_ROWS):
-                stays = pa.array(~replaced[done : done + batch.num_rows])
-                writer.write(pa.Table.from_batches([batch]).filter(stays))
-                done += batch.num_rows
-        return Rewritten(job.table, job.file, tuple(writer.files))
-
-
-def _replaced(job: RewriteJob, identity: pa.Array) -> np.ndarray:
-    """Whether each row's object is replaced: (rows,) bool. identity: of the objects of some rows."""
-    bounds = pc.min_max(identity).as_py()
-    found = pa.array(np.zeros(len(identity), bool))
-    for objects in _held_before(job, (bounds["min"], bounds["max"])):
-        found = pc.or_(found, pc.is_in(identity, objects))
-    return np.asarray(found)
-
-
-def _held_before(job: RewriteJob, between: tuple[str, str]) -> Iterator[pa.Array]:
-    """The slice's replaced objects near those names, at most about OBJECTS_AT_ONCE at a time."""
-    waiting: list[pa.Array] = []
-    for rows in slices.objects(job.ledger, job.slice, ["object", "before"], between):
-        objects = rows["object"].filter(pc.is_valid(rows["before"]))
-        waiting += objects.filter(pc.invert(pc.is_in(objects, job.kept))).chunks
-        if sum(map(len, waiting)) >= OBJECTS_AT_ONCE:
-            yield pa.concat_arrays(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_arrays(waiting)
 
 
 def _identities(store: Store, table: str, path: str, bases: Bases) -> Iterator[pa.Array]:

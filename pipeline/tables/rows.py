@@ -5,6 +5,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.verdicts.names import FILLED, NOT_CALIBRATED, NOT_JUDGED
 from schemas import errors, maps, regions, scores
 from schemas.commit import REGION
 
@@ -18,24 +19,25 @@ def score_rows(rows: pa.Table, schema: pa.Schema, same: Same) -> pa.Table:
     Args:
         rows: schemas/commit.py rows.
         schema: columns of the table: those of schemas/scores.py and key columns.
-        same: values of the columns that are equal in every row; what calibration fills is null, the verdict `not_judged`.
+        same: values of the columns that are equal in every row. What verdicts fill is null, and the verdict `not_judged`.
     """
     scored = rows.filter(pc.is_valid(rows["score"]))
     assert pc.all(pc.is_finite(scored["score"])).as_py() in (True, None), "a commit holds a score that is not finite"
-    keys = [name for name in schema.names if name not in scores.SCHEMA.names]
     filled = {
         **same,
-        **{name: pc.map_lookup(scored["keys"], pa.scalar(name), occurrence="first") for name in keys},
+        **_keys(scored, schema, scores.SCHEMA),
         "regions": scored["region_count"],
-        "verdict": "not_judged",
-        **dict.fromkeys(("calibration_group", "rank", "n_calibration", "p_value", "q_value")),
+        **dict.fromkeys(FILLED),
+        "verdict": NOT_JUDGED,
+        "reason": NOT_CALIBRATED,
     }
     return _table(scored, schema, filled)
 
 
-def error_rows(rows: pa.Table, same: Same) -> pa.Table:
-    """Rows of `errors`."""
-    return _table(rows.filter(pc.is_valid(rows["error"])), errors.SCHEMA, same)
+def error_rows(rows: pa.Table, schema: pa.Schema, same: Same) -> pa.Table:
+    """Rows of `errors`, with schemas/errors.py's columns and key columns."""
+    failed = rows.filter(pc.is_valid(rows["error"]))
+    return _table(failed, schema, {**same, **_keys(failed, schema, errors.SCHEMA)})
 
 
 def map_rows(rows: pa.Table, same: Same) -> pa.Table:
@@ -52,6 +54,12 @@ def region_rows(rows: pa.Table, same: Same) -> pa.Table:
     columns = {REGION.field(i).name: pc.struct_field(flat, REGION.field(i).name) for i in range(REGION.num_fields)}
     numbers = pa.array([number for count in counts for number in range(count)], pa.int32())
     return _table(parents, regions.SCHEMA, {**same, **columns, "region": numbers})
+
+
+def _keys(rows: pa.Table, schema: pa.Schema, fixed: pa.Schema) -> dict[str, pa.Array]:
+    """The key columns of rows, by name."""
+    names = [name for name in schema.names if name not in fixed.names]
+    return {name: pc.map_lookup(rows["keys"], pa.scalar(name), occurrence="first") for name in names}
 
 
 def _table(rows: pa.Table, schema: pa.Schema, filled: dict) -> pa.Table:

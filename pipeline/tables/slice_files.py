@@ -4,8 +4,8 @@ Files are appended: what the slice brings goes to new files, and only files with
 again without them. `maps` and `regions` only get additions; what they lose goes at a compaction.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -16,12 +16,16 @@ from pipeline.state.entries import Slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change, DataFile
 from pipeline.tables.changes import schema_text
-from pipeline.tables.delta import TABLES, arrow_schema, check_fits, key_columns, score_schema
+from pipeline.tables.delta import TABLES, arrow_schema, check_fits, error_schema, key_columns, score_schema
 from pipeline.tables.files import active_files
 from pipeline.tables.identities import Bases
 from pipeline.tables.publication import MapFunction
-from pipeline.tables.replaced import PartJob, RewriteJob, ScanJob, Span, find_objects, may_hold, planned_again, rewrite
+from pipeline.tables.replaced import PartJob, Replaced, ScanJob, Span, find_objects, may_hold, planned_again
+from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.slice_rows import WRITTEN, RowsJob, dealt_out, write_rows
+from pipeline.tables.slice_verdicts import JudgedSlice, SliceToJudge, judge_slice
+from pipeline.verdicts.judge import Judge
+from schemas import lots
 
 REPLACED_IN = ("errors", "scores")
 """Tables that lose the rows of replaced objects."""
@@ -34,6 +38,7 @@ class SliceFiles:
     superseded: objects that a published later slice holds: nothing of them is written or removed.
     may_change: objects whose outcome in the slice may change: it never replaces rows that are there.
     bases: see pipeline/tables/identities.py.
+    judges: of the slice's models that have a calibration, by digest.  entries: of their rules in the ledger.
     """
 
     ledger: Ledger
@@ -42,13 +47,15 @@ class SliceFiles:
     superseded: pa.Array
     may_change: pa.Array
     bases: Bases = ()
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    entries: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
         """The columns of the files by table. Raises TableConflict for a key with the name of another column."""
-        keys = [name for scoring in self.entry.scorings for name in key_columns(scoring.source)]
+        keys = dict.fromkeys(name for scoring in self.entry.scorings for name in key_columns(scoring.source))
         fixed = {name: TABLES[name].SCHEMA for name in WRITTEN}
-        return {**fixed, "scores": score_schema(dict.fromkeys(keys))}
+        return {**fixed, "scores": score_schema(keys), "errors": error_schema(keys)}
 
 
 def slice_changes(files: SliceFiles, opened: Mapping[str, DeltaTable | None], map_fn: MapFunction = map) -> dict[str, Change]:
@@ -73,20 +80,29 @@ def slice_changes(files: SliceFiles, opened: Mapping[str, DeltaTable | None], ma
     kept = _with_rows(files, candidates, may_change, map_fn)
     left_out = pa.concat_arrays([files.superseded.cast(pa.string()), kept])
 
+    replaced = Replaced(files.ledger, files.number, left_out, files.bases)
+
+    jobs: Iterable[RowsJob] = _rows_jobs(files, schemas, left_out)
+    judged = JudgedSlice()
+    if files.judges:
+        to_judge = SliceToJudge(files.ledger, files.number, files.judges, files.entries, replaced, candidates)
+        judged = judge_slice(to_judge, list(jobs), opened, map_fn)
+        jobs = judged.jobs
     added: dict[str, list[DataFile]] = {name: [] for name in WRITTEN}
     removed: dict[str, list[DataFile]] = {name: [] for name in WRITTEN}
-    for written in map_fn(write_rows, _rows_jobs(files, schemas["scores"], left_out)):
+    for written in map_fn(write_rows, jobs):
         for name, found in written.items():
             added[name] += found
-    for rewritten in map_fn(rewrite, _rewrite_jobs(files, candidates, opened, left_out)):
+    for rewritten in map_fn(rewrite, _rewrite_jobs(files, schemas, opened, candidates, replaced, judged)):
         if rewritten.file is not None:
             removed[rewritten.table].append(rewritten.file)
             added[rewritten.table] += rewritten.added
-    return {
+    changes = {
         name: Change(tuple(added[name]), tuple(removed[name]), schema_text(schemas[name]))
         for name in WRITTEN
         if added[name] or removed[name]
     }
+    return changes | ({"lots": Change(tuple(judged.lots), schema=schema_text(lots.SCHEMA))} if judged.lots else {})
 
 
 def _planned_again(files: SliceFiles, map_fn: MapFunction) -> tuple[dict[str, Span], pa.Array]:
@@ -123,20 +139,28 @@ def _with_rows(files: SliceFiles, candidates: list[tuple[str, DataFile]], object
     return pa.concat_arrays([pa.array([], pa.string()), *map_fn(find_objects, jobs)]).unique()
 
 
-def _rows_jobs(files: SliceFiles, score_columns: pa.Schema, left_out: pa.Array) -> Iterator[RowsJob]:
+def _rows_jobs(files: SliceFiles, schemas: Mapping[str, pa.Schema], left_out: pa.Array) -> Iterator[RowsJob]:
     now = datetime.now(UTC)
     digests = tuple(scoring.model_digest for scoring in files.entry.scorings)
+    columns = {name: schemas[name] for name in ("scores", "errors")}
     for period, units in dealt_out(slices.outlines(files.ledger, files.number), digests):
-        yield RowsJob(files.ledger, files.number, period, units, score_columns, now, left_out, files.bases)
+        yield RowsJob(files.ledger, files.number, period, units, columns, now, left_out, files.bases)
 
 
 def _rewrite_jobs(
     files: SliceFiles,
-    candidates: list[tuple[str, DataFile]],
+    schemas: Mapping[str, pa.Schema],
     opened: Mapping[str, DeltaTable | None],
-    kept: pa.Array,
+    candidates: list[tuple[str, DataFile]],
+    replaced: Replaced,
+    judged: JudgedSlice,
 ) -> Iterator[RewriteJob]:
-    for name, file in candidates:
+    rejudged = [("scores", file) for file, _ in judged.files.values()]
+    for name, file in dict((f"{name}/{file.path}", (name, file)) for name, file in [*candidates, *rejudged]).values():
         table = opened[name]
         assert table is not None
-        yield RewriteJob(files.ledger, files.number, name, file, arrow_schema(table), kept, files.bases)
+        have = arrow_schema(table)
+        schema = pa.schema([*have, *(column for column in schemas[name] if column.name not in have.names)])
+        _, verdicts = judged.files.get(file.path, (file, None)) if name == "scores" else (file, None)
+        only = judged.only.get(file.partition["period"])
+        yield RewriteJob(files.ledger, files.ledger.run_id(files.number), name, file, schema, replaced, verdicts, only)

@@ -1,12 +1,12 @@
 """Writes the rows that a slice brings: its units of one period become files of maps, regions, errors and scores."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +18,10 @@ from pipeline.tables.delta import TABLES
 from pipeline.tables.identities import Bases, identities
 from pipeline.tables.order import TableOrder, UnitOrder
 from pipeline.tables.rows import Same, error_rows, map_rows, region_rows, score_rows
+from pipeline.tables.seen_images import UnitRange
 from pipeline.tables.writer import PartitionWriter
+from pipeline.verdicts.columns import with_verdicts
+from pipeline.verdicts.gathered import Verdicts
 from schemas.days import period
 from schemas.plan import UnitOutline
 
@@ -30,29 +33,23 @@ STREAM_IMAGES = 25_000
 JOB_UNITS = 4096
 
 
-class UnitRange(NamedTuple):
-    """The units first <= number < end of a slice, which one model scores."""
-
-    first: int
-    end: int
-    model_digest: str
-
-
 @dataclass(frozen=True)
 class RowsJob:
     """Units of one period, to be written; plain values that can be sent to a Ray task.
 
-    score_schema: columns of the table scores.  left_out: objects of which nothing is written.
+    schemas: columns of `scores` and `errors`.  left_out: objects of which nothing is written.
+    verdicts: by which scores are judged; None where nothing is.
     """
 
     ledger: Ledger
     slice: int
     period: str
     units: tuple[UnitRange, ...]
-    score_schema: pa.Schema
+    schemas: Mapping[str, pa.Schema]
     scored_at: datetime
     left_out: pa.Array
     bases: Bases
+    verdicts: Verdicts | None = None
 
     @property
     def partition(self) -> dict[str, str]:
@@ -93,20 +90,22 @@ def write_rows(job: RowsJob) -> dict[str, tuple[DataFile, ...]]:
     writers: dict[str, PartitionWriter] = {}
     with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder, ExitStack() as stack:
         for table in WRITTEN:
-            schema = job.score_schema if table == "scores" else TABLES[table].SCHEMA
+            schema = job.schemas.get(table, TABLES[table].SCHEMA)
             stem = job.ledger.run_id(job.slice)
             writer = PartitionWriter(job.ledger.store, table, schema, job.partition, stem, Path(folder))
             writers[table] = stack.enter_context(writer)
         by_unit = {table: UnitOrder(writers[table]) for table in ("maps", "regions")}
-        sorted_rows = {table: TableOrder(writers[table], table) for table in ("errors", "scores")}
+        verdicts = job.verdicts
+        judged = None if verdicts is None else partial(with_verdicts, verdicts=verdicts)
+        of_errors, of_scores = TableOrder(writers["errors"], "errors"), TableOrder(writers["scores"], "scores", judged)
         for unit_id, rows, same in _commits(job):
             by_unit["maps"].write(unit_id, map_rows(rows, same))
             by_unit["regions"].write(unit_id, region_rows(rows, same))
-            sorted_rows["errors"].write(error_rows(rows, same))
-            sorted_rows["scores"].write(score_rows(rows, job.score_schema, same))
+            of_errors.write(error_rows(rows, job.schemas["errors"], same))
+            of_scores.write(score_rows(rows, job.schemas["scores"], same))
         for by in by_unit.values():
             by.flush()
-        for order in sorted_rows.values():
+        for order in (of_errors, of_scores):
             order.flush()
     return {table: tuple(writer.files) for table, writer in writers.items() if writer.files}
 
@@ -121,7 +120,6 @@ def _commits(job: RowsJob) -> Iterator[tuple[str, pa.Table, Same]]:
                 "model": job.ledger.model,
                 "model_digest": digest,
                 "scoring_version": footer.scoring_version,
-                "calibration_digest": None,
                 "date": footer.date,
                 "period": job.period,
                 "run_id": job.ledger.run_id(job.slice),

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from models.calibration.lot_decision import LotDecision, RankCounts, decide_lot, q_by_rank
 from models.verdicts.rates import rate_of
+from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 from pipeline.verdicts.pieces import Judged
-from pipeline.verdicts.rule import Judge
-from pipeline.verdicts.shown import NOT_CALIBRATED, UNREADABLE, Shown
+from pipeline.verdicts.shown import Shown
 
 IMAGES = ["place", "lot", "date"]
 PIECES = ["place", "group", "number", "rank", "tied", "counts", "flagged"]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from models.calibration.calibration import Calibration, Group
 from models.verdicts.pieces import Images, piece_scores, verdicts
-from pipeline.verdicts.rule import Judge
+from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.names import NOT_JUDGED
 from pipeline.verdicts.shown import Shown
 
 SEVERAL = "its images have several calibration groups"
@@ -71,9 +72,10 @@ def judge_pieces(images: Shown, code: NDArray[np.int64], judge: Judge) -> Judged
         code: as `codes` returns it; all images of a piece must be there.
     """
     count = int(code.max(initial=-1)) + 1
-    zeros = [np.zeros(count, np.int64) for _ in range(5)]
-    none = np.zeros(count, np.bool_)
-    found = Judged(*zeros, none, none.copy(), np.full(count, "not_judged", object), np.full(count, "", object))
+    group, number, rank, tied, n = (np.zeros(count, np.int64) for _ in range(5))
+    above, counts = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    said = np.full(count, NOT_JUDGED, object), np.full(count, "", object)
+    found = Judged(group, number, rank, tied, n, above, counts, *said)
     first = np.full(count, -1)
     order = np.argsort(images.order, kind="stable")
     backwards = order[::-1]
@@ -110,7 +112,7 @@ def _judge_group(
     clear = found.reason[pieces] == ""
     reason = np.array(said.reason, object)
     found.reason[pieces] = np.where(flagged & ~clear & (reason != ""), reason, np.where(clear, reason, found.reason[pieces]))
-    found.verdict[pieces] = np.where(flagged | clear, np.array(said.verdict, object), "not_judged")
+    found.verdict[pieces] = np.where(flagged | clear, np.array(said.verdict, object), NOT_JUDGED)
     found.number[pieces], found.rank[pieces] = scored.number, said.rank
     found.n[pieces] = np.where(scored.belongs, said.n, 0)
     for row, calibrated in enumerate(group.calibrations()):

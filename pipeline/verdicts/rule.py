@@ -1,13 +1,7 @@
-"""The rule by which a ledger's scores of one model become verdicts, and the rule with its calibration at hand."""
-
-import functools
-from dataclasses import dataclass
-from fractions import Fraction
+"""The rule by which a ledger's scores of one model become verdicts."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.calibration.calibration import Calibration
-from models.calibration.lot_decision import Kind, kind_of
 from models.verdicts.rates import rate_of
 
 
@@ -30,44 +24,6 @@ class Rule(BaseModel):
         rate_of(text)
         return text
 
-
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """A rule with its calibration, for images that one model scored.
-
-    digest: of the model.  calibration: None if it has none; then nothing is judged.
-    """
-
-    digest: str
-    rule: Rule = Rule()
-    calibration: Calibration | None = None
-
-    @functools.cached_property
-    def rate(self) -> Fraction:
-        return rate_of(self.rule.rate)
-
-    @property
-    def by_piece(self) -> bool:
-        """Whether several images may show one piece."""
-        return self.calibration is not None and bool(self.calibration.keys.piece)
-
-    @property
-    def key_names(self) -> tuple[str, ...]:
-        """Key columns that the verdict on an image depends on, besides `lot`."""
-        if self.calibration is None:
-            return ()
-        keys = self.calibration.keys
-        named = (*keys.piece, *filter(None, [keys.view]), *keys.by)
-        return tuple(dict.fromkeys(name for name in named if name != "lot"))
-
-    @functools.cached_property
-    def kinds(self) -> dict[tuple[int, int], Kind]:
-        """What pieces are compared with, by (position of the group, row of its sets); those that are large enough."""
-        if self.calibration is None:
-            return {}
-        found = {
-            (at, row): kind_of(self.calibration, group, row, self.rate)
-            for at, group in enumerate(self.calibration.groups)
-            for row in range(len(group.sets))
-        }
-        return {place: kind for place, kind in found.items() if kind is not None}
+    def texts(self) -> dict[str, str | None]:
+        """Its settings as the table `decisions` has them."""
+        return {name: None if value is None else str(value) for name, value in self.model_dump().items()}

@@ -1,5 +1,6 @@
 """What images show, as far as verdicts depend on it: which piece and view, with which score, and why one cannot be compared."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.calibration.calibration import Calibration
-from pipeline.verdicts.rule import Judge
+from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 
 BETWEEN = "/"
 """Of the values that together name a piece; no value of a path holds one."""
@@ -19,8 +21,6 @@ ORDER = ("run_id", "uri", "member")
 """Columns that order the images of one piece: a later slice is a retake."""
 
 DIGITS = 16  # of a digest, which tell models apart
-UNREADABLE = "not readable"
-NOT_CALIBRATED = "not calibrated"
 Texts = NDArray[Any]
 """(N,), Python strings: an array of str would take the longest text's memory for each."""
 
@@ -88,6 +88,21 @@ def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array
     """Model, day and lot as one text each, (N,); no lot is another text than any lot."""
     named = pc.fill_null(pc.binary_join_element_wise("=", _texts(lot), ""), "")
     return _one(pc.binary_join_element_wise(digest[:DIGITS], _texts(date), named, "\n"))
+
+
+class Within(NamedTuple):
+    """All of some places are from the first to the last of these days and lots; lots None if one of them has no lot."""
+
+    days: tuple[str, str]
+    lots: tuple[str, str] | None
+
+
+def within(of: Iterable[str]) -> Within:
+    """The bounds of places, as `places` writes them."""
+    parts = [place.split("\n", 2)[1:] for place in of]
+    days, lots = [day for day, _ in parts], [lot for _, lot in parts]
+    named = None if "" in lots else (min(lots)[1:], max(lots)[1:])
+    return Within((min(days), max(days)), named)
 
 
 def _groups(fault: Texts, rows: pa.Table, judge: Judge, calibration: Calibration) -> NDArray[np.int64]:

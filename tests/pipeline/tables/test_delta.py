@@ -121,7 +121,7 @@ def test_tables_keep_the_simplest_protocol_and_the_rollback_window(published):
         properties = table.metadata().configuration
         assert properties["delta.logRetentionDuration"] == "interval 90 days"
         assert properties["delta.deletedFileRetentionDuration"] == "interval 97 days"
-        assert properties[tables.VERSION_PROPERTY] == ("3" if name == "maps" else "2")
+        assert properties[tables.VERSION_PROPERTY] == str(tables.TABLES[name].VERSION)
         assert properties["delta.enableExpiredLogCleanup"] == "false" and properties["delta.checkpointInterval"] == "10"
 
 

@@ -7,7 +7,8 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.delta import arrow_schema, open_table
 from pipeline.tables.files import ActiveFile, active_files
-from pipeline.tables.replaced import PartJob, RewriteJob, ScanJob, Span, find_objects, may_hold, planned_again, rewrite
+from pipeline.tables.replaced import PartJob, Replaced, ScanJob, Span, find_objects, may_hold, planned_again
+from pipeline.tables.rewrite import RewriteJob, rewrite
 
 LEDGER = Ledger("s3://out", MODEL)
 JANUARY = "2026-01"
@@ -74,7 +75,8 @@ def test_a_file_is_searched_and_written_again(tmp_path):
 
     def written(*kept):
         objects = pa.array([f"s3://line/{name}" for name in kept], pa.string())
-        return rewrite(RewriteJob(ledger, number, "scores", found.file, arrow_schema(table), objects, ()))
+        replaced = Replaced(ledger, number, objects, ())
+        return rewrite(RewriteJob(ledger, "new", "scores", found.file, arrow_schema(table), replaced))
 
     some = written("a")
     assert some.file == found.file and [

@@ -1,8 +1,10 @@
+from functools import partial
+
 import pyarrow as pa
 import pytest
 from fake_run import failed, scored
 
-from pipeline.tables.delta import score_schema
+from pipeline.tables.delta import error_schema, score_schema
 from pipeline.tables.rows import error_rows, map_rows, region_rows, score_rows
 from schemas import commit
 
@@ -12,6 +14,7 @@ SAME = {
     **{"unit_id": "u", "device": "cpu", "scored_at": None},
 }
 SCHEMA = score_schema(["line", "camera"])
+ERRORS = error_schema(["line"])
 
 
 def rows(*images):
@@ -29,8 +32,9 @@ def test_scores_and_errors_part_ways():
         (1.5, "7", None, 1),
         (2.5, "9", None, None),
     ]
-    (lost,) = error_rows(given, SAME).to_pylist()
+    (lost,) = error_rows(given, ERRORS, SAME).to_pylist()
     assert (lost["uri"], lost["byte_offset"], lost["period"]) == ("s3://line/b", 17, "none")
+    assert (lost["lot"], lost["line"], lost["model_digest"]) == ("lot1", "7", SAME["model_digest"])
 
 
 def test_the_count_of_regions_holds_those_left_out_too():
@@ -67,7 +71,9 @@ def test_regions_are_numbered_within_their_image():
     assert found[0]["peak"] == 3.5
 
 
-@pytest.mark.parametrize("convert", [error_rows, map_rows, region_rows, lambda r, same: score_rows(r, SCHEMA, same)])
+@pytest.mark.parametrize(
+    "convert", [map_rows, region_rows, partial(score_rows, schema=SCHEMA), partial(error_rows, schema=ERRORS)]
+)
 def test_nothing_gives_nothing(convert):
-    assert convert(rows(), SAME).num_rows == 0
-    assert convert(rows(failed("a")), SAME).num_rows in (0, 1)
+    assert convert(rows(), same=SAME).num_rows == 0
+    assert convert(rows(failed("a")), same=SAME).num_rows in (0, 1)

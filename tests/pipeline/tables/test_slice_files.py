@@ -19,7 +19,7 @@ from pipeline.state.entries import read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change
 from pipeline.state.scoring_config import SCORING_VERSION
-from pipeline.tables import order, replaced, slice_rows
+from pipeline.tables import order, replaced, rewrite, seen_images, slice_files, slice_rows
 from pipeline.tables import writer as table_files
 from pipeline.tables.delta import TABLES, TableConflict, open_or_create, open_table
 from pipeline.tables.slice_files import SliceFiles, slice_changes
@@ -134,21 +134,22 @@ def test_a_later_slice_replaces_what_it_holds_anew(tmp_path):
 
 def test_new_objects_are_only_appended(tmp_path, monkeypatch):
     bring_in(tmp_path, BEFORE)
-    monkeypatch.setattr(replaced, "open_ranged", lambda *_: pytest.fail("an existing file was read"))
+    for module in (replaced, rewrite, seen_images):
+        monkeypatch.setattr(module, "open_ranged", lambda *_: pytest.fail("an existing file was read"))
     changes = bring_in(tmp_path, [(DAY, [scored("late", 7.0)])])
     assert not any(change.remove for change in changes.values())
     assert len(files(tmp_path, "scores")) == 3 and scores(tmp_path)["late"] == 7.0
 
 
 def looked_at(monkeypatch):
-    """(table, file) of every file that is opened to look for rows."""
-    seen, original = [], replaced._identities
+    """(table, file) of every file that is opened to look for rows that go."""
+    seen, original = [], slice_files.rewrite
 
-    def identities(store, table, path, bases):
-        seen.append((table, path))
-        return original(store, table, path, bases)
+    def rewrite(job):
+        seen.append((job.table, job.file.path))
+        return original(job)
 
-    monkeypatch.setattr(replaced, "_identities", identities)
+    monkeypatch.setattr(slice_files, "rewrite", rewrite)
     return seen
 
 

@@ -1,0 +1,104 @@
+"""What verdicts need of other images: jobs look at their own rows, the driver puts it together and hands back what each needs.
+
+Where an image is a piece, a job hands over counts alone. Where several images may show a piece, it hands over the few columns
+that tell which, about 100 bytes an image, since a piece may lie in several jobs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts
+from pipeline.verdicts.pieces import as_table, codes, judge_pieces
+from pipeline.verdicts.shown import COLUMNS, ORDER, places, shown
+
+
+class Part(NamedTuple):
+    """What a job has seen of the images of one model. counts: of pieces only where an image is one.  rows: otherwise."""
+
+    digest: str
+    counts: LotCounts
+    rows: pa.Table | None
+
+
+class Known(NamedTuple):
+    """What the verdicts of some rows of one model depend on besides these rows.
+
+    pieces: PIECES of the pieces that they show; None where an image is a piece.  q: `lots.decide`'s, of their lots.
+    """
+
+    judge: Judge
+    pieces: pa.Table | None
+    q: pa.Table
+
+
+class Gathered(NamedTuple):
+    """known: for each part.  lots: by place."""
+
+    known: list[Known]
+    lots: dict[str, Lot]
+
+
+def columns(judge: Judge) -> tuple[str, ...]:
+    """Columns of images that `part_of` and `verdict_columns` read, besides `model_digest`."""
+    return tuple(dict.fromkeys((*COLUMNS, *judge.key_names, *(ORDER if judge.by_piece else ()))))
+
+
+def part_of(rows: pa.Table, judge: Judge) -> Part:
+    """What these images say.
+
+    Args:
+        rows: of the judge's model, with `columns(judge)`; score null where an image could not be read.
+    """
+    images = shown(rows, judge)
+    code = codes(images, judge)
+    if judge.by_piece:
+        none = np.zeros(0, np.int64)
+        empty = shown(rows.slice(0, 0), judge)
+        counts = LotCounts(image_counts(rows, images), piece_counts(empty, none, judge_pieces(empty, none, judge)))
+        return Part(judge.digest, counts, rows.select(list(columns(judge))).combine_chunks())
+    pieces = piece_counts(images, code, judge_pieces(images, code, judge))
+    return Part(judge.digest, LotCounts(image_counts(rows, images), pieces), None)
+
+
+def places_of(part: Part) -> set[str]:
+    """The places of its lots."""
+    return set(part.counts.images["place"].to_pylist())
+
+
+def places_without_lot(part: Part) -> set[str]:
+    """The places of its images of no lot, where several of them may show a piece."""
+    if part.rows is None:
+        return set()
+    rows = part.rows.filter(pc.is_null(part.rows["lot"]))
+    return set(places(rows["lot"], rows["date"], part.digest).to_pylist())
+
+
+def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
+    """Put the parts of one model together: all images of every lot, and of every piece, that is in one of them."""
+    if not parts:
+        return Gathered([], {})
+    counts, pieces = added(part.counts for part in parts), [None] * len(parts)
+    if judge.by_piece:
+        rows = pa.concat_tables([part.rows for part in parts if part.rows is not None])
+        images = shown(rows, judge)
+        code = codes(images, judge)
+        judged = judge_pieces(images, code, judge)
+        counts = LotCounts(counts.images, piece_counts(images, code, judged))
+        whole = as_table(images, code, judged)
+        ends = np.cumsum([0 if part.rows is None else part.rows.num_rows for part in parts])
+        pieces = [whole.take(pa.array(np.unique(mine))) for mine in np.split(code, ends[:-1])]
+    decided = decide(counts, dict.fromkeys(counts.images["place"].to_pylist(), judge))
+    known = [
+        Known(judge, of_part, decided.q.filter(pc.is_in(decided.q["place"], pa.array(places_of(part), pa.string()))))
+        for part, of_part in zip(parts, pieces, strict=True)
+    ]
+    return Gathered(known, decided.lots)
+
+
+Verdicts = Mapping[str, Known]
+"""By model digest."""

@@ -1,0 +1,98 @@
+"""Ledgers whose model is calibrated, without a model: slices of made-up scores, and what their verdicts must be."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import fake_run
+import numpy as np
+from fake_run import DIGEST, MODEL
+
+from models.artifact import CALIBRATION_FILES
+from models.calibration import files
+from models.calibration.build import Belongs, Scored, calibrate, select
+from models.calibration.calibration import Calibration, Grid, Keys, Mode
+from models.verdicts.pieces import Images
+from models.verdicts.rates import rate_of
+from pipeline.input.config import SourceConfig
+from pipeline.state.judges import decide
+from pipeline.state.ledger import Ledger
+from pipeline.state.scoring_config import SCORING_VERSION
+from pipeline.tables.delta import open_table
+from pipeline.verdicts.rule import Rule
+
+PATTERN = "{line}/{lot}/{serial}_{camera}.png"
+SOURCE = SourceConfig(input_uri=fake_run.INPUT, key_pattern=PATTERN)
+VIEWS = ("side", "top")
+BY_PIECE = Keys(PATTERN, ("lot", "serial"), "camera", "lot", ("line",))
+BY_IMAGE = Keys(PATTERN, lot="lot")
+
+
+def calibration(keys: Keys = BY_PIECE, pieces: int = 100, seed: int = 0, digest: str = DIGEST) -> Calibration:
+    """Good pieces of ten lots of line 7; scores are normal around 0."""
+    rng = np.random.default_rng(seed)
+    views = VIEWS if keys.view else ("",)
+
+    def good(count: int) -> Scored:
+        piece = np.repeat(np.arange(count), len(views))
+        score = (rng.normal(size=count)[piece] + 0.1 * rng.normal(size=len(piece))).astype(np.float32)
+        return Scored(
+            Images(np.array([f"{at:05}" for at in piece]), np.tile(views, count), score, np.ones(len(piece), bool)),
+            np.array([f"lot {at % 10}" for at in piece]),
+            [("7",) if keys.by else ()] * len(piece),
+            [f"file:///good/{at}.png" for at in range(len(piece))],
+            [None] * len(piece),
+            [f"{at + (count << 20) + (seed << 40):032x}" for at in range(len(piece))],
+        )
+
+    images, chosen = good(pieces), good(40)
+    grid = Grid(48, 64, "squash", ((6, 8),))
+    belongs = Belongs(digest, Mode("cpu-float32", 8, SCORING_VERSION), grid, keys)
+    return calibrate(images, select(chosen, images, keys), belongs, [rate_of("0.05")])
+
+
+def put_rule(output: Path, made: Calibration | None, digest: str = "c" * 64, model: str = MODEL, **settings) -> bool:
+    """Decide the rule of a model; the ledger must be there. Returns whether it is a new one."""
+    ledger = Ledger(str(output), model)
+    folder = output.parent / f"calibration-{digest[:4]}"
+    if made is None:
+        return decide(ledger, DIGEST, Rule(**settings), None, "a test")
+    folder.mkdir(exist_ok=True)
+    for name, content in files.encoded(made).items():
+        assert name in CALIBRATION_FILES
+        (folder / name).write_bytes(content)
+    return decide(ledger, made.model_digest, Rule(calibration=digest, **settings), folder, "a test")
+
+
+def image(folder: str, serial: str, score: float | None, camera: str = "top", line: str = "7", **columns) -> dict:
+    """A commit row; score None for one that could not be read. columns: others than the path says."""
+    name = f"{line}/{folder}/{serial}_{camera}.png"
+    keys = {"lot": folder, "keys": [("line", line), ("serial", serial), ("camera", camera)], **columns}
+    return fake_run.failed(name, **keys) if score is None else fake_run.scored(name, score, **keys)
+
+
+def publish(output: Path, content: list[tuple[str, list[dict]]], **options) -> int:
+    return fake_run.published(output, content, source=SOURCE, **options)
+
+
+def rows(output: Path, table: str) -> list[dict]:
+    """The rows of a table's newest version."""
+    opened = open_table(str(output), table)
+    return [] if opened is None else opened.to_pyarrow_table().to_pylist()
+
+
+def verdicts(output: Path) -> dict[str, tuple[str, str | None]]:
+    """(verdict, reason) by the end of the image's path."""
+    return {row["uri"].removeprefix(f"{fake_run.INPUT}/"): (row["verdict"], row["reason"]) for row in rows(output, "scores")}
+
+
+def lots(output: Path) -> dict[tuple[str, str], list[dict]]:
+    """The revisions of each lot by (date, lot), from the first."""
+    found = defaultdict(list)
+    for row in sorted(rows(output, "lots"), key=lambda row: row["revision"]):
+        found[row["date"], row["lot"]].append(row)
+    return dict(found)
+
+
+def files_of(output: Path, table: str) -> set[str]:
+    opened = open_table(str(output), table)
+    return set() if opened is None else set(opened.file_uris())
