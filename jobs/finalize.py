@@ -18,6 +18,7 @@ from pipeline.tables.compaction import compact
 from pipeline.tables.held import HoldLimits, SliceHeld
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
+from pipeline.tables.rejudge import rejudge
 
 LIMITS = RunLimits.model_fields
 
@@ -59,6 +60,9 @@ def main(settings: FinalizeSettings) -> None:
     chosen = choose(output_uri, settings)
     left, published = Left(), 0
     for ledger in chosen:
+        done = rejudge(ledger)
+        if done.files or done.lots:
+            print(f"model {ledger.model}: judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots")
         published += publish(ledger, settings, left)
     if not published and not left.held and not left.open:
         print("nothing to publish: every slice is already in the tables")

@@ -69,6 +69,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
         cache_dir=str(settings.cache_dir.expanduser()),
         device=settings.device,
         limits=settings.limits,
+        ruling=settings.verdicts.ruling(opened.model_digest, opened.calibration_digest, opened.directory),
         from_now_on=settings.from_now_on,
         retry_errors=settings.retry_errors,
         listing=None if settings.listing is None else ListingFile(settings.listing.expanduser()),
@@ -121,6 +122,8 @@ def report(result: RunResult) -> None:
     Raises:
         PartialRunError: units are still open.  ErrorShareError: a slice is held.
     """
+    for line in result.judged:
+        print(line)
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
         print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")

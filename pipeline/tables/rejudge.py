@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline.state.entries import Head, Judging, read_entry
-from pipeline.state.judges import judge_of
+from pipeline.state.judges import Ruling, decide, judge_of
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
@@ -76,6 +76,22 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
 
     publish(ledger.output_uri, prepare, handles)
     return done
+
+
+def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> list[str]:
+    """Decide a rule, if it is not the ledger's already, and bring the rows in the tables under the newest.
+
+    Returns:
+        What was done, in sentences; none if nothing was.
+    """
+    rule, said = decide(ledger, ruling), []
+    if rule is not None:
+        of = f"calibration {rule.calibration[:16]}" if rule.calibration else "the model is not calibrated: nothing is judged"
+        said.append(f"model {ledger.model}: verdicts at a rate of {rule.rate}; {of}")
+    done = rejudge(ledger, map_fn)
+    if done.files or done.lots:
+        said.append(f"judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots; no image was read")
+    return said
 
 
 def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
