@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from jobs.pages.explanation_picture import draw
 from models.maps.map_scale import CellCounts
@@ -43,8 +44,8 @@ class ExplanationPictures:
         name: of the picture's file.
         pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
         """
-        stored = self._scratch / f"{sum(map(len, self._waiting.values()))}.npz"
-        np.savez(stored, pixels=pixels, relevance=relevance)
+        stored = self._scratch / f"{sum(map(len, self._waiting.values()))}.safetensors"
+        save_file({"pixels": np.ascontiguousarray(pixels), "relevance": np.ascontiguousarray(relevance)}, stored)
         self._waiting[method].append(_Waiting(name, title, stored))
         if method not in self._known:
             self._counts[method].add(relevance)
@@ -54,9 +55,8 @@ class ExplanationPictures:
         scales = {method: self._scale(method) for method in self._waiting}
         for method, waiting in self._waiting.items():
             for one in waiting:
-                with np.load(one.stored) as stored:
-                    drawn = draw(stored["pixels"], stored["relevance"], one.title, scales[method])
-                drawn.save(self._folder / one.name)
+                stored = load_file(one.stored)
+                draw(stored["pixels"], stored["relevance"], one.title, scales[method]).save(self._folder / one.name)
                 one.stored.unlink()
         return scales
 

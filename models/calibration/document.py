@@ -12,6 +12,7 @@ from models.verdicts.rates import rate_of
 FORMAT: Literal[1] = 1
 LATER = ("repeats", "map_scale")
 """Fields that files of the same format lack if an earlier version wrote them; not written if there is nothing to say."""
+MOST = 10**9  # pieces of a challenge; more digits than a float64 or an int64 has are no count
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -76,6 +77,8 @@ class Document(BaseModel, frozen=True, extra="forbid"):
         counts += [(one.rate, count, one.pieces) for one in same for count in (one.agreeing, one.flagged)]
         if any(not 0 <= count <= pieces for _, count, pieces in counts) or not all(0 <= one.pairs <= 1 for one in same):
             raise ValueError("challenge and repeats must count no more pieces than there are")
+        if any(pieces > MOST for _, _, pieces in counts):
+            raise ValueError(f"challenge and repeats must count at most {MOST:,} pieces")
         for rate, _, _ in counts:
             rate_of(rate)
         if not all(math.isfinite(image.score) for image in self.stored_images):

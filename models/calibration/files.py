@@ -180,19 +180,21 @@ def _arrays(packed: bytes, document: Document, where: str) -> dict[str, NDArray[
         if kind.dtype == "float32" and not np.isfinite(array).all():
             raise refuse(f"{name} has numbers that are not finite")
     limits = {"images.view": len(document.scales), "selection.lot": len(found["selection.lot"])}
-    pieces = int(found["images.piece"].max(initial=-1)) + 1
+    # Every piece has an image: numbers beyond would take memory and minutes wherever pieces are counted.
+    pieces = min(int(found["images.piece"].max(initial=-1)) + 1, len(found["images.piece"]))
     limits["images.piece"] = pieces
     for at, group in enumerate(document.groups):
         limits |= {f"groups.{at}.number": len(group.sets), f"groups.{at}.lot": len(document.lots)}
         limits[f"groups.{at}.piece"] = pieces
-        score, number = found[f"groups.{at}.score"], found[f"groups.{at}.number"]
-        if not len(score) or (np.diff(score) < 0).any():
-            raise refuse(f"groups.{at}.score is not in rising order, or empty")
-        if [part.pieces for part in group.sets] != np.bincount(number.clip(0), minlength=len(group.sets)).tolist():
-            raise refuse(f"groups.{at} has other numbers of pieces than {JSON} says")
     for name, limit in limits.items():
         if len(found[name]) and not 0 <= int(found[name].min()) <= int(found[name].max()) < limit:
             raise refuse(f"{name} has numbers outside 0 to {limit - 1}")
+    for at, group in enumerate(document.groups):
+        score, number = found[f"groups.{at}.score"], found[f"groups.{at}.number"]
+        if not len(score) or (np.diff(score) < 0).any():
+            raise refuse(f"groups.{at}.score is not in rising order, or empty")
+        if [part.pieces for part in group.sets] != np.bincount(number, minlength=len(group.sets)).tolist():
+            raise refuse(f"groups.{at} has other numbers of pieces than {JSON} says")
     if len(found["hashes"]) != document.images:
         raise refuse(f"got {len(found['hashes'])} hashes of {document.images} images")
     return found

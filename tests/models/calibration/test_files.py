@@ -140,6 +140,7 @@ def repeats(**changed: Any) -> dict[str, Any]:
             "no more pieces",
         ),
         (at("challenge", {"uri": "", "detected": [{"rate": "2", "size_class": "", "flagged": 1, "pieces": 2}]}), "above 0 and"),
+        (at("repeats", repeats(pieces=10**30)), "at most 1,000,000,000"),
         (at("repeats", repeats(agreeing=3)), "challenge and repeats must count no more pieces than there are"),
         (at("repeats", repeats(flagged=-1)), "challenge and repeats must count no more pieces"),
         (at("repeats", repeats(pairs=1.5)), "challenge and repeats must count no more pieces"),
@@ -166,6 +167,9 @@ def test_a_document_that_does_not_fit_is_one_error(change: Callable[[dict[str, A
         ("groups.0.lot", np.zeros(59, np.int32), "has 60 rows|has 59 rows"),
         ("groups.0.piece", np.full(60, 60, np.int32), "groups.0.piece has numbers outside 0 to 59"),
         ("groups.0.number", np.full(60, -1, np.int32), "groups.0.number has numbers outside 0 to 0"),
+        ("groups.0.number", np.full(60, 2**31 - 1, np.int32), "groups.0.number has numbers outside 0 to 0"),
+        # Pieces are numbered without gaps: a large number would take memory and minutes.
+        ("images.piece", np.full(60, 2**30, np.int32), "images.piece has numbers outside 0 to 59"),
         ("images.view", np.ones(60, np.int32), "images.view has numbers outside 0 to 0"),
         ("hashes", np.zeros((60, 8), np.uint8), "hashes is uint8"),
         ("more", np.zeros(1, np.float32), "15 arrays, and 14 are described"),
