@@ -16,8 +16,8 @@ FLAGS = {  # written by hand: scripts rely on these
     "bench": "case list measure plan nodes size store input output model images in-memory seconds precision image-size device "
     "config csv save key-pattern date image-id input-name members follow-links address explain max-error-share "
     "min-errors accept-errors",
-    "calibrate": "model input key-pattern piece-key view-key group-key by rates challenge size-key exclude members "
-    "follow-links device config",
+    "calibrate": "model input key-pattern piece-key view-key group-key by rates challenge size-key repeats "
+    "repeat-key exclude members follow-links device config",
     "demo": "directory images seed",
     "doctor": "input output model cache-dir",
     "evaluate": "model input json groups device config",
