@@ -1,6 +1,6 @@
 """Counts of lots, which can be added up over jobs, and the verdicts that follow from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -129,12 +129,17 @@ def q_values(q: pa.Table, place: pa.Array, group: pa.Array, number: pa.Array, ra
         q: `Lots.q`.
         rank: null for pieces that do not count.
     """
-    keys = _joined(place, group, number, rank)
-    return q["q"].combine_chunks().take(pc.index_in(keys, _joined(*(q[name] for name in _Q.names[:-1]))))
+    known = pc.unique(q["place"])
+    mine, theirs = ([pc.index_in(of, known), *rest] for of, *rest in ((place, group, number, rank), q.columns[:4]))
+    above = [1 + max(pc.max(column).as_py() or 0 for column in both) for both in zip(mine, theirs, strict=True)]
+    return q["q"].combine_chunks().take(pc.index_in(_as_one(mine, above), _as_one(theirs, above)))
 
 
-def _joined(place: pa.Array, *numbers: pa.Array) -> pa.Array:
-    found = pc.binary_join_element_wise(place, *(column.cast(pa.string()) for column in numbers), "\n")
+def _as_one(columns: Sequence[pa.Array], above: Sequence[int]) -> pa.Array:
+    """Each row's numbers, which are below `above`, as one number; null if one of them is."""
+    found = columns[0].cast(pa.int64())
+    for column, limit in zip(columns[1:], above[1:], strict=True):
+        found = pc.add(pc.multiply(found, limit), column.cast(pa.int64()))
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
@@ -166,6 +171,13 @@ def _decision(lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, plann
 
 
 def _added(counted: pa.Table, keys: list[str]) -> pa.Table:
-    sums = [name for name in counted.column_names if name not in keys]
-    found = counted.group_by(keys).aggregate([(name, "sum") for name in sums])
-    return found.rename_columns([name.removesuffix("_sum") for name in found.column_names])
+    """The sums of the other columns by these. A place stands for its lot and day, and is a number while rows are many."""
+    places = counted["place"].combine_chunks().dictionary_encode()
+    at = counted.column_names.index("place")
+    by = ["place", *(key for key in keys if key not in ("place", "lot", "date"))]
+    wanted = [(name, "sum") for name in counted.column_names if name not in keys]
+    wanted += [(name, "min") for name in keys if name in ("lot", "date")]
+    found = counted.set_column(at, "place", places.indices).group_by(by).aggregate(wanted)
+    found = found.rename_columns([name.removesuffix("_sum").removesuffix("_min") for name in found.column_names])
+    named = places.dictionary.take(found["place"])
+    return found.set_column(found.column_names.index("place"), "place", named).select(counted.column_names)
