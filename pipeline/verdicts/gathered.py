@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.verdicts.judge import Judge
-from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts
+from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts, q_of_places
 from pipeline.verdicts.pieces import as_table, codes, judge_pieces
 from pipeline.verdicts.shown import COLUMNS, ORDER, places, shown
 
@@ -94,8 +94,7 @@ def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
         pieces = [whole.take(pa.array(np.unique(mine))) for mine in np.split(code, ends[:-1])]
     decided = decide(counts, dict.fromkeys(counts.images["place"].to_pylist(), judge))
     known = [
-        Known(judge, of_part, decided.q.filter(pc.is_in(decided.q["place"], pa.array(places_of(part), pa.string()))))
-        for part, of_part in zip(parts, pieces, strict=True)
+        Known(judge, of_part, q_of_places(decided.q, places_of(part))) for part, of_part in zip(parts, pieces, strict=True)
     ]
     return Gathered(known, decided.lots)
 

@@ -183,9 +183,9 @@ def late(folder: Path) -> None:
 
 def _newest(folder: Path) -> tuple[int, int]:
     """Rows of scores and of lots."""
-    with open_tables(str(folder / "rejudged")) as tables:
-        rows = tables.connection.sql("select (select count(*) from scores), (select count(*) from lots)").fetchall()
-    return rows[0][0], rows[0][1]
+    tables = open_tables(str(folder / "rejudged"))
+    ((rows, lots),) = tables.connection.sql("select (select count(*) from scores), (select count(*) from lots)").fetchall()
+    return rows, lots
 
 
 def main() -> None:
