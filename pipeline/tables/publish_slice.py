@@ -53,8 +53,8 @@ def publish_slice(
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
-        judges, entries = judges_of(ledger, head)
-        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries)
+        judges, entries = judges_of(ledger, head, opened)
+        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries, head)
         try:
             changes = slice_changes(files, opened, map_fn)
         except IncompleteSlice:

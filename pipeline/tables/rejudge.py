@@ -7,10 +7,8 @@ of a seal are judged by the same.
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -21,6 +19,7 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
+from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
 from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
@@ -28,8 +27,7 @@ from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, pub
 from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
-from pipeline.tables.writer import PartitionWriter
-from schemas import decisions, lots, scores
+from schemas import lots, scores
 
 
 class Rejudged(NamedTuple):
@@ -45,10 +43,12 @@ def in_force(head: Head, closed: Closed) -> bool:
     return head.decided <= closed.judged
 
 
-def judges_of(ledger: Ledger, head: Head) -> tuple[Judges, dict[str, int]]:
+def judges_of(ledger: Ledger, head: Head, opened: Opened) -> tuple[Judges, dict[str, int]]:
     """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration."""
     judged = [of for of in head.judged if of.rule.calibration is not None]
-    return {of.digest: judge_of(ledger, head, of.digest) for of in judged}, {of.digest: of.number for of in judged}
+    fixed = known_thresholds(ledger, head, opened["decisions"])
+    judges = {of.digest: replace(judge_of(ledger, head, of.digest), thresholds=fixed.get(of.digest, {})) for of in judged}
+    return judges, {of.digest: of.number for of in judged}
 
 
 def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None = None) -> Rejudged:
@@ -68,10 +68,9 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
         if in_force(head, closed):
             done = Rejudged()
             return None
-        changes, done = _changes(ledger, head, opened, map_fn)
-        new = _new_decisions(ledger, head, closed)
-        if new:
-            changes["decisions"] = Change(tuple(_write_decisions(ledger, new)), schema=schema_text(decisions.SCHEMA))
+        changes, done, thresholds = _changes(ledger, head, opened, map_fn)
+        decided = [row for entry in _new_decisions(ledger, head, closed) for row in changed_settings(ledger, *entry)]
+        changes |= decisions_change(ledger, decided + threshold_rows(ledger, head, thresholds))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
 
     publish(ledger.output_uri, prepare, handles)
@@ -94,25 +93,27 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
     return said
 
 
-def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
-    judges, entries = judges_of(ledger, head)
+def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged, Thresholds]:
+    judges, entries = judges_of(ledger, head, opened)
     table = opened["scores"]
     if table is None or not judges:
-        return {}, Rejudged()
+        return {}, Rejudged(), {}
     have = arrow_schema(table)
     schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
     check_fits(table, "scores", schema)
     add: list[DataFile] = []
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
-    lot_count = 0
+    lot_count, thresholds = 0, dict[str, dict[str, float]]()
     for period, files in _by_period(ledger, opened):
         parts = list(map_fn(see_file, [FileJob(ledger, name, active.file, judges) for name, active in files]))
-        verdicts, found = judge_parts(parts, judges)
+        verdicts, found, new = judge_parts(parts, judges)
+        for digest, nights in new.items():
+            thresholds.setdefault(digest, {}).update(nights)
         known = known_lots(ledger, opened["lots"], period, judges)
-        rows = Decided(ledger, judges, entries).rows(found, known, list(known))
-        new_lots += write_lots(ledger, period, rows, ledger.model)
-        lot_count += len(rows)
+        lot_rows = Decided(ledger, judges, entries).rows(found, known, list(known))
+        new_lots += write_lots(ledger, period, lot_rows, ledger.model)
+        lot_count += len(lot_rows)
         jobs = [
             RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file)
             for (name, active), of_file in zip(files, verdicts, strict=True)
@@ -124,7 +125,8 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
                 remove.append(rewritten.file)
     changes = {"scores": Change(tuple(add), tuple(remove), schema_text(schema))} if remove else {}
     changes |= {"lots": Change(tuple(new_lots), schema=schema_text(lots.SCHEMA))} if new_lots else {}
-    return changes, Rejudged(len(remove), sum(json.loads(file.stats)["numRecords"] for file in add), lot_count)
+    rows = sum(json.loads(file.stats)["numRecords"] for file in add)
+    return changes, Rejudged(len(remove), rows, lot_count), thresholds
 
 
 def _by_period(ledger: Ledger, opened: Opened) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
@@ -143,28 +145,3 @@ def _new_decisions(ledger: Ledger, head: Head, closed: Closed) -> list[tuple[int
     numbers = [number for number in ledger.entries.after(closed.noted) if number <= head.decided]
     found = ((number, read_entry(ledger, number)) for number in numbers)
     return [(number, entry) for number, entry in found if isinstance(entry, Judging)]
-
-
-def _write_decisions(ledger: Ledger, decided: list[tuple[int, Judging]]) -> list[DataFile]:
-    rows = []
-    for number, entry in decided:
-        old, new = entry.before.texts(), entry.rule.texts()
-        rows += [
-            {
-                "model": ledger.model,
-                "model_digest": entry.digest,
-                "entry": number,
-                "setting": setting,
-                "old": old[setting],
-                "new": new[setting],
-                "decided_by": entry.decided_by,
-                "decided_at": datetime.fromisoformat(entry.decided_at),
-            }
-            for setting in new
-            if old[setting] != new[setting]
-        ]
-    with TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "decisions", decisions.SCHEMA, partition, ledger.model, Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist(rows, decisions.SCHEMA))
-    return writer.files

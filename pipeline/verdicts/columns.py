@@ -11,7 +11,7 @@ from pipeline.verdicts.gathered import Known, Verdicts
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.lots import q_values
 from pipeline.verdicts.names import FILLED
-from pipeline.verdicts.pieces import PIECES, codes, judge_pieces, keys_of
+from pipeline.verdicts.pieces import PIECES, codes, flag_by_night, judge_pieces, keys_of
 from pipeline.verdicts.shown import Shown, places, shown
 
 SAID = PIECES.names[1:]
@@ -77,6 +77,7 @@ def _of_images(images: Shown, known: Known) -> dict[str, pa.Array]:
     """What is said of each image's piece, by SAID."""
     if known.pieces is None:
         judged = judge_pieces(images, codes(images, known.judge), known.judge)  # an image is a piece, in the same order
+        flag_by_night(judged, images.night, known.judge.thresholds)
         return {name: pa.array(getattr(judged, name)) for name in SAID}
     found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
     columns = {name: found[name].combine_chunks() for name in SAID}

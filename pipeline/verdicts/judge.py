@@ -1,7 +1,8 @@
 """A rule with its calibration at hand: all that a verdict depends on besides the images."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from models.calibration.calibration import Calibration
@@ -16,11 +17,13 @@ class Judge:
     """A rule with its calibration, for images that one model scored.
 
     digest: of the model.  calibration: None if it has none; then nothing is judged.
+    thresholds: with a review budget, the piece score of each night above which pieces are flagged; see review_budget.py.
     """
 
     digest: str
     rule: Rule = Rule()
     calibration: Calibration | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def rate(self) -> Fraction:

@@ -31,6 +31,7 @@ class Shown(NamedTuple):
 
     place: model, day and lot as one text, which only images of one lot (or of none) have in common.
     in_lot: whether it has one.
+    night: the production day.
     piece: a text within the place; "" if the image is a piece, or its piece is not known.  view: "" if there is one view.
     group: position of the calibration's group that it is compared with; -1 for none.
     score: raw.  fault: why the image cannot be compared, "" if it can.
@@ -39,6 +40,7 @@ class Shown(NamedTuple):
 
     place: pa.Array
     in_lot: NDArray[np.bool_]
+    night: pa.DictionaryArray
     piece: pa.Array
     view: Texts
     group: NDArray[np.int64]
@@ -57,10 +59,12 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     count, calibration = rows.num_rows, judge.calibration
     score = pc.fill_null(rows["score"], 0.0).to_numpy().astype(np.float32)
     place, in_lot = places(rows["lot"], rows["date"], judge.digest), np.asarray(pc.is_valid(rows["lot"]))
-    none = pa.repeat(pa.scalar(""), count)
+    none, night = pa.repeat(pa.scalar(""), count), _one(_texts(rows["date"])).dictionary_encode()
     if calibration is None:
         faults = np.full(count, NOT_CALIBRATED, object)
-        return Shown(place, in_lot, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count))
+        return Shown(
+            place, in_lot, night, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count)
+        )
     keys = calibration.keys
     names = [name for name in keys.piece if name != "lot"] or list(keys.piece)
     fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
@@ -82,7 +86,7 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     if names:
         taken = pc.sort_indices(rows.select(list(ORDER)), sort_keys=[(name, "ascending") for name in ORDER])
         order[taken.to_numpy()] = np.arange(count)
-    return Shown(place, in_lot, piece, view, group, score, fault, order)
+    return Shown(place, in_lot, night, piece, view, group, score, fault, order)
 
 
 def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array:
