@@ -172,7 +172,7 @@ def test_a_slice_is_published_by_rules_that_are_in_force(output):
 
 
 def test_a_review_budget_flags_so_many_pieces_a_night_and_fixes_the_threshold(output):
-    put_rule(output, calibration(), review_budget=3)
+    put_rule(output, calibration(), rate="0.01", review_budget=3)
     scores = [round(0.1 * at, 1) for at in range(20)]
     publish(output, [(NEXT, pieces("L1", scores)), (NEXT, [image("L2", "part", 2.5)])])
     flagged = {name for name, (verdict, _) in verdicts(output).items() if verdict == "flagged" and name.startswith("7/L1")}
