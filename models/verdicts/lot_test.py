@@ -4,6 +4,7 @@ Everywhere j is the preset rank, n the calibration's pieces, m the pieces judged
 A rate that was chosen by looking at data (a review budget) does not make a preset j.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -87,7 +88,9 @@ def defects_at_least(flagged: int, judged: int, rank: int, n: int) -> int:
     (9, 0)
     """
     _check_lot(flagged, judged, rank, n)
-    low, high = 0, flagged  # the probability rises with d, and is 1 at d = c
+    if float(_at_least(judged, rank, n)[flagged]) > MISS:
+        return 0
+    low, high = 1, flagged  # the probability rises with d, and is 1 at d = c
     while low < high:
         d = (low + high) // 2
         if float(_at_least(judged - d, rank, n)[flagged - d]) > MISS:
@@ -195,6 +198,7 @@ def _check_lot(flagged: int, judged: int, rank: int, n: int) -> None:
         raise VerdictError(f"flagged pieces must be from 0 to {judged}, those judged; got {flagged}. Count judged pieces only.")
 
 
+@functools.lru_cache(maxsize=256)  # lots are often of one size
 def _at_least(judged: int, rank: int, n: int) -> NDArray[np.float64]:
     """P(B >= c) for c = 0 ... m + 1, (m + 2,): summed from the far end, so small tails keep their digits."""
     c = np.arange(judged + 1)
