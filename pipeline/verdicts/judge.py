@@ -4,12 +4,15 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from models.calibration.calibration import Calibration
-from models.calibration.lot_decision import Kind, kind_of
 from models.verdicts.image_p import ImageCalibration
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.rule import Rule
+
+if TYPE_CHECKING:
+    from models.calibration.lot_decision import Kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +47,12 @@ class Judge:
         return tuple(dict.fromkeys(name for name in named if name != "lot"))
 
     @functools.cached_property
-    def kinds(self) -> dict[tuple[int, int], Kind]:
+    def kinds(self) -> dict[tuple[int, int], "Kind"]:
         """What pieces are compared with, by (position of the group, row of its sets); those that are large enough."""
         if self.calibration is None:
             return {}
+        from models.calibration.lot_decision import kind_of  # scipy's statistics take half a second, which most commands save
+
         found = {
             (at, row): kind_of(self.calibration, group, row, self.rate)
             for at, group in enumerate(self.calibration.groups)

@@ -1,19 +1,21 @@
 """Counts of lots, which can be added up over jobs, and the verdicts that follow from them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.calibration.lot_decision import LotDecision, RankCounts, decide_lot, q_by_rank
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 from pipeline.verdicts.pieces import Judged
 from pipeline.verdicts.shown import Shown
+
+if TYPE_CHECKING:
+    from models.calibration.lot_decision import LotDecision, RankCounts
 
 PLACE = pa.dictionary(pa.int32(), pa.string())
 """A place of many pieces: rows are as many as the pieces of a slice, so that their columns are small."""
@@ -58,7 +60,7 @@ class Lot(NamedTuple):
     planned: int
     unreadable: int
     flagged: int
-    decision: LotDecision
+    decision: "LotDecision"
 
 
 class Lots(NamedTuple):
@@ -114,6 +116,8 @@ def decide(counts: LotCounts, judge_of: Mapping[str, Judge]) -> Lots:
     Args:
         judge_of: by place.
     """
+    from models.calibration.lot_decision import RankCounts, q_by_rank  # see judge.py
+
     pieces, names = counts.pieces.filter(counts.pieces["counts"]), _places(counts.pieces).dictionary
     ordered, starts = _by_kind(pieces)
     ends = np.append(starts, ordered.num_rows)[1:]
@@ -192,7 +196,9 @@ def _places(table: pa.Table) -> pa.DictionaryArray:
     return table["place"].combine_chunks()
 
 
-def _decision(lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, planned: int, unreadable: int) -> LotDecision:
+def _decision(lot: list[tuple[tuple[int, int], "RankCounts"]], judge: Judge, planned: int, unreadable: int) -> "LotDecision":
+    from models.calibration.lot_decision import LotDecision, decide_lot
+
     if judge.calibration is None:
         return LotDecision(0, "not_judged", NOT_CALIBRATED)
     judged = sum(int(counts.pieces.sum()) for _, counts in lot)

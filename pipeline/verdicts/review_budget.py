@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.verdicts.band import band, bound_of_count, covers_lots
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.pieces import Judged
 
@@ -52,6 +51,8 @@ def thresholds(of: Iterable[Tops], budget: int) -> dict[str, float]:
 
 def worth(judge: Judge, night: str, threshold: float) -> str:
     """What a night's threshold was worth, in one sentence, by the calibration of all pieces."""
+    from models.verdicts.band import band, bound_of_count, covers_lots  # see judge.py
+
     assert judge.calibration is not None
     group = judge.calibration.groups[0]
     scores = group.scores()
