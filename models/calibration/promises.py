@@ -235,7 +235,8 @@ def _of_lots(group: Group, row: int) -> Iterator[str]:
         basis = basis_of(lots)
         said = SAYS[basis] if basis == "pieces" else f"a lot is {SAYS[basis]}"
         yield (
-            f"the bounds at 95 % and at any threshold do not cover lots: they are {lots:,}, and {LOTS_COVERED} are needed; {said}"
+            f"the bounds at 95 % and at any threshold do not cover lots: they are {lots:,}, and {LOTS_COVERED} are needed; "
+            f"{said}"
         )
 
 
