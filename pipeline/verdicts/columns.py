@@ -21,7 +21,7 @@ def with_verdicts(rows: pa.Table, verdicts: Verdicts, only: pa.Array | None = No
     """The rows with their verdicts; rows of other models stay as they are.
 
     Args:
-        rows: of `scores`, with FILLED and `gathered.columns` and `model_digest`.
+        rows: of `scores`, with FILLED and `gathered.columns` and `model_digest`; key columns that they lack count as null.
         only: places; rows of others stay as they are. None: all rows are judged.
     """
     for digest, known in verdicts.items():
@@ -30,12 +30,20 @@ def with_verdicts(rows: pa.Table, verdicts: Verdicts, only: pa.Array | None = No
             mine = pc.and_(mine, pc.is_in(places(rows["lot"], rows["date"], digest), only))
         if not pc.any(mine).as_py():
             continue
-        found = verdict_columns(rows.filter(mine), known)
+        found = verdict_columns(_with_keys(rows.filter(mine), known.judge), known)
         for name in FILLED:
             place = rows.column_names.index(name)
             old = rows[name].combine_chunks()
             new = pc.replace_with_mask(old, mine, found[name].cast(old.type))
             rows = rows.set_column(place, rows.schema.field(place), new)
+    return rows
+
+
+def _with_keys(rows: pa.Table, judge: Judge) -> pa.Table:
+    """The rows with all of the judge's key columns: a ledger's key pattern need not have the fields of a calibration's."""
+    for name in judge.key_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
     return rows
 
 
