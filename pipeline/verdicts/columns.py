@@ -88,8 +88,9 @@ def _of_images(images: Shown, known: Known) -> dict[str, pa.Array]:
     else:
         found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
     columns = {name: found[name].combine_chunks() for name in PIECES.names}
-    alone = pc.and_(pc.equal(images.piece, ""), known.judge.by_piece)  # its piece is not known: the reason is its own
-    return columns | {"reason": pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])}
+    alone = pc.and_(pc.equal(images.piece, ""), known.judge.by_piece)  # its piece is not known, nor what it compares with
+    reason = pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])
+    return columns | {"reason": reason, "n": pc.if_else(alone, 0, columns["n"])}
 
 
 def _image_p(images: Shown, judge: Judge) -> NDArray[np.float64]:

@@ -128,6 +128,18 @@ def test_a_key_pattern_without_the_fields_of_the_calibration_leaves_images_not_j
     assert verdicts(place) == dict.fromkeys(("a.png", "b.png"), ("not_judged", lacks))
 
 
+def test_an_image_that_lacks_one_of_the_keys_of_a_piece_is_of_none(tmp_path):
+    """It has no part of a name, and its reason is its own."""
+    place, keys = tmp_path / "out", judged_ledger.Keys(None, ("lot", "line", "serial"), "camera", "lot")
+    publish(place, [(DAY, pieces("L0", [0.0]))])
+    put_rule(place, calibration(keys))
+    lacking = {"keys": [("line", "7"), ("camera", "top")]}
+    publish(place, [(NEXT, [image("L1", "a", None, **lacking), image("L1", "b", 0.0, **lacking)])])
+    assert verdicts(place)["7/L1/b_top.png"] == ("not_judged", "the path says no serial, so its piece is not known")
+    (row,) = (row for row in rows(place, "scores") if row["uri"].endswith("L1/b_top.png"))
+    assert row["piece"] is None and row["n_calibration"] is None
+
+
 def test_without_a_calibration_nothing_is_judged_and_nothing_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(seen_images, "read_commits", lambda *_: pytest.fail("commits were read for verdicts"))
     publish(tmp_path / "out", [(DAY, pieces("L1", [0.0]))])
