@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from pipeline.state.entries import Head, Judging, read_entry
 from pipeline.state.judges import Ruling, decide, judge_of
@@ -96,12 +97,9 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
 
 def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
     judges, entries = judges_of(ledger, head)
-    table = opened["scores"]
-    if table is None or not judges:
+    if not judges:
         return {}, Rejudged()
-    have = arrow_schema(table)
-    schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
-    check_fits(table, "scores", schema)
+    schema = _schema(opened["scores"])
     add: list[DataFile] = []
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
@@ -125,6 +123,16 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
     changes = {"scores": Change(tuple(add), tuple(remove), schema_text(schema))} if remove else {}
     changes |= {"lots": Change(tuple(new_lots), schema=schema_text(lots.SCHEMA))} if new_lots else {}
     return changes, Rejudged(len(remove), sum(json.loads(file.stats)["numRecords"] for file in add), lot_count)
+
+
+def _schema(table: DeltaTable | None) -> pa.Schema:
+    """The columns of `scores`. Without that table nothing was readable so far, and lots are decided nonetheless."""
+    if table is None:
+        return scores.SCHEMA
+    have = arrow_schema(table)
+    schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
+    check_fits(table, "scores", schema)
+    return schema
 
 
 def _by_period(ledger: Ledger, opened: Opened) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:

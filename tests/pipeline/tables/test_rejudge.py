@@ -52,6 +52,16 @@ def test_the_first_rule_judges_all_that_is_there(output, monkeypatch):
     assert rejudge(ledger(output)) == Rejudged()
 
 
+def test_lots_of_which_nothing_was_readable_are_decided_too(tmp_path):
+    """As by a slice that is published after the rule: there is no table `scores` yet."""
+    place = tmp_path / "out"
+    publish(place, [(DAY, [image("L1", "m", None)])])
+    put_rule(place, calibration())
+    assert rejudge(ledger(place)) == Rejudged(lots=1)
+    ((lot,),) = (lots(place)[DAY, "L1"],)
+    assert (lot["planned"], lot["unreadable"], lot["state"]) == (1, 1, "not_judged")
+
+
 def test_it_is_what_publishing_by_the_rule_gives(output, tmp_path):
     put_rule(output, calibration())
     rejudge(ledger(output))
