@@ -163,6 +163,7 @@ class Commands:
         with self.faults.command(None):
             promoted = {each.digest for each in read_head(ledger).promotions}
         if not promoted:
+            settled(self.output)
             return f"{ledger.model} has scored nothing"
         self.faults.note("judge")
         done = judge_anew(ledger, self._ruling(ledger.model, self.random.choice(sorted(promoted)), 0.7))
