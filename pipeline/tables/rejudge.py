@@ -25,7 +25,7 @@ from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
-from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
+from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
@@ -75,7 +75,8 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
             changes["decisions"] = Change(tuple(_write_decisions(ledger, new)), schema=schema_text(decisions.SCHEMA))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
 
-    publish(ledger.output_uri, prepare, handles)
+    if not in_force(read_state(ledger)[1], settled(ledger.output_uri).closed(ledger.model)):  # else no table is loaded
+        publish(ledger.output_uri, prepare, handles)
     return done
 
 

@@ -103,6 +103,13 @@ def test_files_whose_verdicts_stay_are_not_written_again(output):
     assert len(rows(output, "decisions")) == 2
 
 
+def test_rules_that_are_in_force_cost_no_look_at_tables(output, monkeypatch):
+    put_rule(output, calibration())
+    rejudge(ledger(output))
+    monkeypatch.setattr(publication, "open_table", lambda *_: pytest.fail("a table was loaded"))
+    assert rejudge(ledger(output)) == Rejudged()
+
+
 def test_another_calibration_of_other_pieces(output):
     put_rule(output, calibration())
     rejudge(ledger(output))
