@@ -29,6 +29,7 @@ WRITTEN_WHEN = {
     "errors": "an image could not be scored",
     "lots": "a calibrated model has scored a lot",
     "runs": "a scoring run is finished",
+    "drift": "a calibrated model has scored a night of 20 images",
     "decisions": "a calibrated model scores, or a rate is changed",
 }
 

@@ -1,7 +1,8 @@
 """A rule with its calibration at hand: all that a verdict depends on besides the images."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from models.calibration.calibration import Calibration
@@ -10,17 +11,23 @@ from models.verdicts.image_p import ImageCalibration
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.rule import Rule
 
+Nights = Mapping[tuple[str, str], str]
+"""Reasons by group of drift (pipeline/verdicts/shown.py: `drift_groups`) and production day."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judge:
     """A rule with its calibration, for images that one model scored.
 
     digest: of the model.  calibration: None if it has none; then nothing is judged.
+    suspended: nights that drift has made unlike the calibration: nothing of them is judged.  watched: nights that may be.
     """
 
     digest: str
     rule: Rule = Rule()
     calibration: Calibration | None = None
+    suspended: Nights = field(default_factory=dict)
+    watched: Nights = field(default_factory=dict)
 
     @functools.cached_property
     def rate(self) -> Fraction:

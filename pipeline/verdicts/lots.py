@@ -1,7 +1,9 @@
 """Counts of lots, which can be added up over jobs, and the verdicts that follow from them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 from pipeline.verdicts.pieces import Judged
 from pipeline.verdicts.shown import Shown
 
-IMAGES = ["place", "lot", "date"]
+IMAGES = ["place", "lot", "date", "suspended", "watched"]
 PIECES = ["place", "group", "number", "rank", "tied", "counts", "flagged"]
 _Q = pa.schema(
     [
@@ -30,7 +32,7 @@ TOO_MANY = "{unreadable:,} of {planned:,} images could not be read, more than {l
 
 
 class LotCounts(NamedTuple):
-    """images: by place, with lot, date, the number of images and of those that could not be read.
+    """images: by place and what drift says, with lot, date, the number of images and of those that could not be read.
     pieces: by place and rank, with the number of pieces and of those above the threshold for lots. Its size grows with the
     number of lots and of calibration pieces, not with images.
     """
@@ -64,6 +66,8 @@ def image_counts(rows: pa.Table, images: Shown) -> pa.Table:
             "place": images.place,
             "lot": rows["lot"].cast(pa.string()),
             "date": rows["date"].cast(pa.string()),
+            "suspended": pa.array(images.suspended, pa.string()),
+            "watched": pa.array(images.watched, pa.string()),
             "planned": pa.repeat(pa.scalar(1), rows.num_rows),
             "unreadable": pc.is_null(rows["score"]).cast(pa.int64()),
         }
@@ -115,10 +119,13 @@ def decide(counts: LotCounts, judge_of: Mapping[str, Judge]) -> Lots:
     flagged = _added(counts.pieces.filter(counts.pieces["flagged"]).select(["place", "pieces"]), ["place"])
     of_place = dict(zip(flagged["place"].to_pylist(), flagged["pieces"].to_pylist(), strict=True))
     found = {}
-    for row in counts.images.to_pylist():
-        place, planned, unreadable = row["place"], row["planned"], row["unreadable"]
-        decision = _decision(kinds.get(place, []), judge_of[place], planned, unreadable)
-        found[place] = Lot(row["lot"], row["date"], planned, unreadable, of_place.get(place, 0), decision)
+    for place, rows in _by_place(counts.images):
+        planned, unreadable = (sum(row[name] for row in rows) for name in ("planned", "unreadable"))
+        suspended, watched = ("; ".join(sorted({row[name] for row in rows} - {""})) for name in ("suspended", "watched"))
+        decision = _decision(kinds.get(place, []), judge_of[place], planned, unreadable, suspended)
+        if watched and decision.state == "ok":
+            decision = decision._replace(state="watch", reason=f"{decision.reason}; {watched}")
+        found[place] = Lot(rows[0]["lot"], rows[0]["date"], planned, unreadable, of_place.get(place, 0), decision)
     return Lots(found, pa.concat_tables(q).combine_chunks())
 
 
@@ -152,17 +159,31 @@ def _by_kind(pieces: pa.Table) -> Iterator[tuple[str, int, int, RankCounts]]:
         yield place.dictionary[at].as_py(), group, number, RankCounts(rank, tied, count, int(above.sum()))
 
 
-def _decision(lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, planned: int, unreadable: int) -> LotDecision:
+def _by_place(images: pa.Table) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    rows = sorted(images.to_pylist(), key=itemgetter("place"))
+    for place, mine in groupby(rows, itemgetter("place")):
+        yield place, list(mine)
+
+
+def _decision(
+    lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, planned: int, unreadable: int, suspended: str
+) -> LotDecision:
+    """suspended: why drift leaves images of the lot without a verdict, "" for none. Such a lot is never ok."""
     if judge.calibration is None:
         return LotDecision(0, "not_judged", NOT_CALIBRATED)
     judged = sum(int(counts.pieces.sum()) for _, counts in lot)
     if unreadable > judge.rule.max_unreadable * planned:
         limit = 100 * judge.rule.max_unreadable
         return LotDecision(judged, "not_judged", TOO_MANY.format(unreadable=unreadable, planned=planned, limit=limit))
+    if not judged and suspended:
+        return LotDecision(0, "not_judged", suspended)
     if not judged:
         return LotDecision(0, "not_judged", "no piece could be judged; `reason` in scores says why")
     kinds = [(judge.kinds[place], counts) for place, counts in lot]
-    return decide_lot(kinds, rate_of(judge.rule.false_share), judge.rule.most_needed)
+    decision = decide_lot(kinds, rate_of(judge.rule.false_share), judge.rule.most_needed)
+    if suspended and decision.state != "hold":
+        return decision._replace(state="not_judged", reason=f"{decision.reason}; {suspended}")
+    return decision
 
 
 def _added(counted: pa.Table, keys: list[str]) -> pa.Table:

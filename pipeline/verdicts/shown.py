@@ -1,6 +1,6 @@
 """What images show, as far as verdicts depend on it: which piece and view, with which score, and why one cannot be compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.calibration.calibration import Calibration
-from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.judge import Judge, Nights
 from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 
 BETWEEN = "/"
@@ -34,6 +34,7 @@ class Shown(NamedTuple):
     group: position of the calibration's group that it is compared with; -1 for none.
     score: raw.  fault: why the image cannot be compared, "" if it can.
     order: of the images of a piece.
+    suspended, watched: what drift says of its night, "" if nothing.
     """
 
     place: pa.Array
@@ -44,6 +45,8 @@ class Shown(NamedTuple):
     score: NDArray[np.float32]
     fault: Texts
     order: NDArray[np.int64]
+    suspended: Texts
+    watched: Texts
 
 
 def shown(rows: pa.Table, judge: Judge) -> Shown:
@@ -59,7 +62,8 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     none = pa.repeat(pa.scalar(""), count)
     if calibration is None:
         faults = np.full(count, NOT_CALIBRATED, object)
-        return Shown(place, in_lot, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count))
+        empty = np.full(count, "", object)
+        return Shown(place, in_lot, none, empty, np.full(count, -1), score, faults, np.arange(count), empty, empty)
     keys = calibration.keys
     names = [name for name in keys.piece if name != "lot"] or list(keys.piece)
     fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
@@ -77,17 +81,29 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
             _mark(fault, view == value, f"{keys.view} {value!r} is not in the calibration")
     group = _groups(fault, rows, judge, calibration)
     _other_mode(fault, rows, calibration)
+    suspended, watched = (_of_nights(rows, calibration, nights) for nights in (judge.suspended, judge.watched))
+    for says in sorted({*suspended.tolist()} - {""}):
+        _mark(fault, suspended == says, says)
     order = np.arange(count)
     if names:
         taken = pc.sort_indices(rows.select(list(ORDER)), sort_keys=[(name, "ascending") for name in ORDER])
         order[taken.to_numpy()] = np.arange(count)
-    return Shown(place, in_lot, piece, view, group, score, fault, order)
+    return Shown(place, in_lot, piece, view, group, score, fault, order, suspended, watched)
 
 
 def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array:
     """Model, day and lot as one text each, (N,); no lot is another text than any lot."""
     named = pc.fill_null(pc.binary_join_element_wise("=", _texts(lot), ""), "")
     return _one(pc.binary_join_element_wise(digest[:DIGITS], _texts(date), named, "\n"))
+
+
+def drift_groups(rows: pa.Table, by: Sequence[str]) -> pa.Array:
+    """Which images are charted together for drift, (N,): the values of the calibration's `by` keys as one text, "all" if it
+    has none; null where one is not known. It does not depend on the rate, as the group that a piece is compared with does."""
+    if not by:
+        return pa.repeat(pa.scalar("all"), rows.num_rows)
+    named = (pc.binary_join_element_wise(name, _texts(rows[name]), "=") for name in by)
+    return _one(pc.binary_join_element_wise(*named, ", "))
 
 
 class Within(NamedTuple):
@@ -121,6 +137,15 @@ def _groups(fault: Texts, rows: pa.Table, judge: Judge, calibration: Calibration
     found = {values: calibration.group_for(values, judge.rate) for values in set(of)}
     numbers = {values: -1 if group is None else at[id(group)] for values, group in found.items()}
     return np.array([numbers[values] for values in of], np.int64)
+
+
+def _of_nights(rows: pa.Table, calibration: Calibration, nights: Nights) -> Texts:
+    """What is said of each image's night, (N,); "" if nothing."""
+    found = np.full(rows.num_rows, "", object)
+    if nights:
+        groups, dates = drift_groups(rows, calibration.keys.by).to_pylist(), _texts(rows["date"]).to_pylist()
+        found[:] = [nights.get(night, "") for night in zip(groups, dates, strict=True)]
+    return found
 
 
 def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:
