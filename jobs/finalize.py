@@ -10,12 +10,14 @@ from jobs.command.flags import Flag
 from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.plan import read_state
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import open_store
 from pipeline.tables import delta
 from pipeline.tables.clean import clean
 from pipeline.tables.compaction import compact
 from pipeline.tables.held import HoldLimits, SliceHeld
+from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
 
@@ -60,6 +62,7 @@ def main(settings: FinalizeSettings) -> None:
     left, published = Left(), 0
     for ledger in chosen:
         published += publish(ledger, settings, left)
+        chart_nights(ledger, read_state(ledger)[1])
     if not published and not left.held and not left.open:
         print("nothing to publish: every slice is already in the tables")
     if settings.compact:

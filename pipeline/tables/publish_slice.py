@@ -14,9 +14,10 @@ from pipeline.state.plan import read_state
 from pipeline.state.publications import Closed, Seal
 from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
+from pipeline.tables.drift_rows import read_drift
 from pipeline.tables.held import HoldLimits, check_errors
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
-from pipeline.tables.rejudge import in_force, judges_of, rejudge
+from pipeline.tables.rejudge import OtherRules, in_force, judges_of, rejudge
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
@@ -49,11 +50,11 @@ def publish_slice(
         if closed.holds(number):
             return None
         if not in_force(head, closed):
-            raise _OtherRules
+            raise OtherRules
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
-        judges, entries = judges_of(ledger, head)
+        judges, entries = judges_of(ledger, head, read_drift(ledger, opened["drift"]))
         files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries)
         try:
             changes = slice_changes(files, opened, map_fn)
@@ -69,12 +70,8 @@ def publish_slice(
         try:
             publish(ledger.output_uri, prepare, handles)
             return tally
-        except _OtherRules:
+        except OtherRules:
             rejudge(ledger, map_fn, handles)
-
-
-class _OtherRules(Exception):
-    """The rows in the tables are not judged by the newest rules yet."""
 
 
 def superseded(ledger: Ledger, number: int, closed: Closed) -> pa.Array:

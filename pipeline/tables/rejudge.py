@@ -6,7 +6,8 @@ of a seal are judged by the same.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import arrow_schema, check_fits
+from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
@@ -29,6 +31,7 @@ from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
 from pipeline.tables.writer import PartitionWriter
+from pipeline.verdicts.shown import within
 from schemas import decisions, lots, scores
 
 
@@ -45,10 +48,22 @@ def in_force(head: Head, closed: Closed) -> bool:
     return head.decided <= closed.judged
 
 
-def judges_of(ledger: Ledger, head: Head) -> tuple[Judges, dict[str, int]]:
-    """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration."""
+class OtherRules(Exception):
+    """The rows in the tables are not judged by the newest rules yet: `rejudge` first."""
+
+
+def judges_of(ledger: Ledger, head: Head, charted: Sequence[DriftRow]) -> tuple[Judges, dict[str, int]]:
+    """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration.
+
+    Args:
+        charted: all rows of the ledger in `drift`.
+    """
     judged = [of for of in head.judged if of.rule.calibration is not None]
-    return {of.digest: judge_of(ledger, head, of.digest) for of in judged}, {of.digest: of.number for of in judged}
+    judges = {}
+    for of in judged:
+        judge, nights = judge_of(ledger, head, of.digest), nights_of(charted, of.digest, of.rule.calibration)
+        judges[of.digest] = replace(judge, suspended=nights[0], watched=nights[1]) if any(nights) else judge
+    return judges, {of.digest: of.number for of in judged}
 
 
 def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None = None) -> Rejudged:
@@ -79,7 +94,24 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
 
 
 def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
-    judges, entries = judges_of(ledger, head)
+    judges, entries = judges_of(ledger, head, read_drift(ledger, opened["drift"]))
+    return judged_anew(ledger, judges, entries, opened, map_fn)
+
+
+def judged_anew(
+    ledger: Ledger,
+    judges: Judges,
+    entries: Mapping[str, int],
+    opened: Opened,
+    map_fn: MapFunction,
+    only: Mapping[str, Collection[str]] | None = None,
+) -> tuple[dict[str, Change], Rejudged]:
+    """Judge rows in the tables anew; returns the changes in `scores` and `lots`. Files and lots that stay equal stay.
+
+    Args:
+        entries: of the judges' rules.
+        only: places by period; None for all.
+    """
     table = opened["scores"]
     if table is None or not judges:
         return {}, Rejudged()
@@ -90,15 +122,16 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
     lot_count = 0
-    for period, files in _by_period(ledger, opened):
-        parts = list(map_fn(see_file, [FileJob(ledger, name, active.file, judges) for name, active in files]))
-        verdicts, found = judge_parts(parts, judges)
+    for period, files in _by_period(ledger, opened, only):
+        places = None if only is None else pa.array(sorted(only[period]), pa.string())
+        looks = [FileJob(ledger, name, active.file, judges, only=places) for name, active in files]
+        verdicts, found = judge_parts(list(map_fn(see_file, looks)), judges)
         known = known_lots(ledger, opened["lots"], period, judges)
-        rows = Decided(ledger, judges, entries).rows(found, known, list(known))
+        rows = Decided(ledger, judges, entries).rows(found, known, list(known) if only is None else only[period])
         new_lots += write_lots(ledger, period, rows, ledger.model)
         lot_count += len(rows)
         jobs = [
-            RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file)
+            RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file, only=places)
             for (name, active), of_file in zip(files, verdicts, strict=True)
             if name == "scores" and of_file
         ]
@@ -111,13 +144,20 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
     return changes, Rejudged(len(remove), sum(json.loads(file.stats)["numRecords"] for file in add), lot_count)
 
 
-def _by_period(ledger: Ledger, opened: Opened) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
-    """(period, files of images) of the model, by name of table."""
+def _by_period(
+    ledger: Ledger, opened: Opened, only: Mapping[str, Collection[str]] | None
+) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
+    """(period, files of images) of the model, by name of table; those that may hold some places, if only these are asked for."""
+    bounds = {period: within(places) for period, places in (only or {}).items()}
 
     def period(named: tuple[str, ActiveFile]) -> str:
         return named[1].file.partition["period"]
 
-    found = [(name, active) for name in IMAGES_IN for active in active_files(opened[name], ledger.model, None)]
+    def may_be_asked(active: ActiveFile) -> bool:
+        return only is None or active.may_be_within(*bounds[active.file.partition["period"]])
+
+    files = ((name, active_files(opened[name], ledger.model, None if only is None else set(only))) for name in IMAGES_IN)
+    found = [(name, active) for name, of_table in files for active in of_table if may_be_asked(active)]
     for of, group in groupby(sorted(found, key=lambda named: (period(named), *named)), period):
         yield of, list(group)
 
