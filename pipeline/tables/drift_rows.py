@@ -69,7 +69,7 @@ def write_drift(ledger: Ledger, rows: Sequence[DriftRow]) -> list[DataFile]:
 
 def _written(ledger: Ledger, row: DriftRow) -> dict[str, Any]:
     night, measured = row.night, row.night.measured
-    found = {
+    found: dict[str, Any] = {
         "model": ledger.model,
         "model_digest": row.model_digest,
         "calibration_digest": row.calibration_digest,

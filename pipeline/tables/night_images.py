@@ -93,8 +93,8 @@ def read_nights(job: NightsJob) -> list[GroupNight]:
         of_group, date = night
         mine = np.asarray(pc.and_(pc.fill_null(pc.equal(group, of_group), False), pc.equal(rows["date"], date)))
         at = mine & clear
-        looks = (numbers[name][at].astype(np.float32) for name in ("brightness", "contrast", "sharpness"))
-        seen = NightImages(view[at], *looks, size[at], images.score[at], embedding[at])  # type: ignore[arg-type]
+        brightness, contrast, sharpness = (numbers[name][at].astype(np.float32) for name in NUMBERS[2:])
+        seen = NightImages(view[at], brightness, contrast, sharpness, size[at], images.score[at], embedding[at])
         places = images.place.filter(pa.array(mine)).unique().to_pylist()
         found.append(GroupNight(of_group, date, seen, tuple(sorted(places))))
     return found
@@ -117,7 +117,7 @@ def _type(name: str) -> pa.DataType:
 
 
 def _embeddings(job: NightsJob, rows: pa.Table) -> NDArray[np.float32]:
-    """How far each row's embedding is from where good images lie, (N,), which is 0 as features are whitened; nan without one."""
+    """How far each row's embedding is from 0, where good images lie as features are whitened, (N,); nan without one."""
     keys, lengths = [pa.array([], pa.string())], [np.zeros(0, np.float32)]
     units = sorted(set(rows["unit_id"].to_pylist()))
     for file in job.maps:

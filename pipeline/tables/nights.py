@@ -1,7 +1,7 @@
 """Charts the nights of calibrated models for drift, and judges anew the nights that have drifted.
 
-Every night with an ISO date that has rows in `scores` and none in `drift` gets its row, in the order of days, by a publication of
-its own. What it depends on is in the tables and in the kept reference: no image and no commit is read. The same publication
+Every night with an ISO date that has rows in `scores` and none in `drift` gets its row, in the order of days, by a publication
+of its own. What it depends on is in the tables and in the kept reference: no image and no commit is read. The same publication
 takes the verdicts back of nights that it suspends, and watches the lots of nights that may have drifted.
 """
 

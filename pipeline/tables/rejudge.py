@@ -147,7 +147,7 @@ def judged_anew(
 def _by_period(
     ledger: Ledger, opened: Opened, only: Mapping[str, Collection[str]] | None
 ) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
-    """(period, files of images) of the model, by name of table; those that may hold some places, if only these are asked for."""
+    """(period, files of images) of the model, by name of table; only those that may hold these places."""
     bounds = {period: within(places) for period, places in (only or {}).items()}
 
     def period(named: tuple[str, ActiveFile]) -> str:

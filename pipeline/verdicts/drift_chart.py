@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.faults import VerdictError
 from models.verdicts.drift import Carried, judge, start
@@ -17,13 +18,16 @@ log = logging.getLogger(__name__)
 State = Literal["reference", "ok", "watch", "suspended"]
 
 
+Numbers = tuple[float, ...]
+
+
 class Measured(NamedTuple):
     """Of each channel: its value, the distance from the reference's mean in standard deviations, and the distance from which
     it is over. alarmed: names of those that are."""
 
-    values: tuple[float, ...]
-    distances: tuple[float, ...]
-    limits: tuple[float, ...]
+    values: Numbers
+    distances: Numbers
+    limits: Numbers
     alarmed: tuple[str, ...]
 
 
@@ -130,9 +134,13 @@ class GroupChart:
         insort(self._judged, date)
         limits = np.maximum(reference.limit(), reference.floors() / reference.spread())
         alarmed = tuple(channel.name for channel, over in zip(reference.channels(), found.charted.over, strict=True) if over)
-        measured = Measured(*(tuple(map(float, each)) for each in (values, found.charted.distance, limits)), alarmed)
+        measured = Measured(_numbers(values), _numbers(found.charted.distance), _numbers(limits), alarmed)
         since = None
         if found.state != "ok":
             since = date if before is None or before.since is None else before.since
         state: State = "suspended" if found.state == "suspended" else "watch" if found.state == "watch" else "ok"
         return ChartedNight(date, state, count, found.sentence, found.sources, since, measured, after)
+
+
+def _numbers(values: NDArray[np.float64]) -> Numbers:
+    return tuple(map(float, values))

@@ -109,10 +109,18 @@ def _views_with_width(nights: Sequence[NightImages], name: str) -> set[str]:
 
 def _among(images: NightImages, views: Sequence[str] | set[str] | None, embedding: bool) -> NightImages:
     """The images of these views, None for all; embedding: only those that have one, else none is kept."""
-    view = np.asarray(images.view, dtype=str)
+    view: Any = np.asarray(
+        images.view, dtype=str
+    )  # an array is a sequence of str to numpy, and takes a tenth of a list's memory
     mine = np.ones(len(view), bool) if views is None else np.isin(view, sorted(views))
     if embedding:
         mine &= np.zeros(len(view), bool) if images.embedding is None else np.isfinite(images.embedding)
-    numbers = (getattr(images, name)[mine] for name in ("brightness", "contrast", "sharpness", "size_px", "score"))
-    kept = images.embedding[mine] if embedding and images.embedding is not None else None
-    return NightImages(view[mine], *numbers, kept)  # type: ignore[arg-type]  # numpy's texts are a sequence of str
+    return NightImages(
+        view[mine],
+        images.brightness[mine],
+        images.contrast[mine],
+        images.sharpness[mine],
+        images.size_px[mine],
+        images.score[mine],
+        images.embedding[mine] if embedding and images.embedding is not None else None,
+    )
