@@ -22,6 +22,7 @@ from models.verdicts.night_channels import CHANNELS, WITHOUT_EMBEDDING, Channel
 FALSE_ALARMS = Fraction(3, 100)  # of unchanged nights; a fraction, since ranks are integers
 LEAST_NIGHTS = 20
 RANK_NIGHTS = 33  # from here on 1 / (L + 1) <= 3 %
+ENOUGH_FOR_COUNTS = 200  # images a night: half an image above the tail is expected
 TIED = 0.9  # channels with this share of the largest distance are named beside it
 
 
@@ -29,11 +30,14 @@ TIED = 0.9  # channels with this share of the largest distance are named beside 
 class Reference:
     """The fixed reference nights: `night_channels` of each, (L, C) float64, L >= 20, C = 8, or 6 without embeddings.
 
+    images: how many a night has, tonight or usually, whichever is less; None for at least 200.
+
     >>> print(round(Reference(np.random.default_rng(0).normal(size=(20, 8))).limit(), 2))
     3.38
     """
 
     nights: NDArray[np.float64]
+    images: int | None = None
 
     def __post_init__(self) -> None:
         shape, widths = self.nights.shape, (WITHOUT_EMBEDDING, len(CHANNELS))
@@ -49,8 +53,16 @@ class Reference:
 
     def spread(self) -> NDArray[np.float64]:
         """Standard deviation of each channel between nights, (C,), and at least a tenth of the floor: a channel that never
-        moved is over as soon as it moves by its floor."""
-        return np.maximum(self.nights.std(axis=0, ddof=1), self.floors() / 10)
+        moved is over as soon as it moves by its floor.
+
+        Among fewer than 200 images a rare one is too rare: most reference nights have none, and one would be over. Then a
+        share's deviation is at least 1 / (2 sqrt(images)), that of a count which is not rare.
+        """
+        least = self.floors() / 10
+        if self.images is not None and self.images < ENOUGH_FOR_COUNTS:
+            counted = np.array([channel.unit == "share" for channel in self.channels()])
+            least = np.where(counted, np.maximum(least, 0.5 / np.sqrt(self.images)), least)
+        return np.maximum(self.nights.std(axis=0, ddof=1), least)
 
     def limit(self) -> float:
         """t_{L-1}(0.03 / (2 C)) sqrt(1 + 1/L), of |y_c - mean_c| / s_c."""

@@ -122,10 +122,11 @@ class GroupChart:
             self._images.clear()
 
     def _compared(self, date: str, images: NightImages, kept: KeptReference) -> ChartedNight | None:
-        comparable, reference = kept.comparable(images), kept.reference
+        comparable = kept.comparable(images)
         count = len(comparable.view)
-        if count < LEAST_IMAGES:
+        if count < kept.least_images:
             return None
+        reference = kept.of_night(count)
         at = bisect_left(self._judged, date)
         before = self._nights[self._judged[at - 1]] if at else None
         carried = start(reference) if before is None or before.carried is None else before.carried

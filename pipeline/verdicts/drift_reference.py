@@ -1,7 +1,7 @@
 """The reference nights of a group: what later nights are charted against, made once and kept as it is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from models.verdicts.night_channels import CHANNELS, WITHOUT_EMBEDDING, NightIma
 
 LEAST_IMAGES = 20
 """A night of fewer images is not charted: the mean of so few varies more between nights than any drift worth a word."""
+LEAST_SHARE = 4
+"""Nor is one of fewer than the usual number by this: the first images of a day that is scored by and by are not the night."""
 REFERENCE_NIGHTS = LEAST_NIGHTS
 """A constant: nobody waits longer for the first chart. From 33 nights on `models.verdicts.drift` would go by ranks."""
 
@@ -25,6 +27,7 @@ class _Text(BaseModel):
 
     group: str
     nights: tuple[str, ...]
+    images: int
     channels: tuple[str, ...]
     values: list[list[float]]
     views: tuple[str, ...]
@@ -37,7 +40,7 @@ class _Text(BaseModel):
 @dataclass(frozen=True, eq=False)
 class KeptReference:
     """group: as `drift_groups` has it.  nights: production days, ascending.  centres: of their views.  reference: their
-    channels, in that order."""
+    channels, in that order, and the images of a usual night (the median)."""
 
     group: str
     nights: tuple[str, ...]
@@ -47,6 +50,17 @@ class KeptReference:
     @property
     def with_embedding(self) -> bool:
         return self.reference.nights.shape[1] > WITHOUT_EMBEDDING
+
+    @property
+    def least_images(self) -> int:
+        """So many comparable images a night must have to be charted."""
+        assert self.reference.images is not None
+        return max(LEAST_IMAGES, -(-self.reference.images // LEAST_SHARE))
+
+    def of_night(self, images: int) -> Reference:
+        """The reference for a night of so many images."""
+        assert self.reference.images is not None
+        return replace(self.reference, images=min(images, self.reference.images))
 
     def comparable(self, images: NightImages) -> NightImages:
         """The images of views that the reference has, with an embedding if that is charted."""
@@ -58,19 +72,24 @@ class KeptReference:
 
     def text(self) -> bytes:
         of = self.centres
+        assert self.reference.images is not None
         arrays: dict[str, Any] = {
             "values": self.reference.nights.tolist(),
             **{name: getattr(of, name).tolist() for name in ("log_means", "means", "width", "tail")},
         }
         names = tuple(channel.name for channel in self.reference.channels())
-        return _Text(group=self.group, nights=self.nights, channels=names, views=of.views, **arrays).model_dump_json().encode()
+        kept = _Text(
+            group=self.group, nights=self.nights, images=self.reference.images, channels=names, views=of.views, **arrays
+        )
+        return kept.model_dump_json().encode()
 
     @classmethod
     def parse(cls, body: bytes) -> "KeptReference":
         read = _Text.model_validate_json(body)
         assert read.channels == tuple(channel.name for channel in CHANNELS[: len(read.channels)]), read.channels
         arrays = (np.array(each, np.float64) for each in (read.log_means, read.means, read.width, read.tail))
-        return cls(read.group, read.nights, ViewCentres(read.views, *arrays), Reference(np.array(read.values, np.float64)))
+        reference = Reference(np.array(read.values, np.float64), read.images)
+        return cls(read.group, read.nights, ViewCentres(read.views, *arrays), reference)
 
 
 def made(group: str, nights: Sequence[tuple[str, NightImages]]) -> KeptReference:
@@ -96,7 +115,8 @@ def _made(group: str, nights: Sequence[tuple[str, NightImages]], views: set[str]
         rule = "different between the images of some view that every reference night has"
         raise VerdictError(f"score must be {rule}; got {len(views)} such view(s). Check the scores of these nights.")
     found = centres(kept)
-    return KeptReference(group, days, found, Reference(np.stack([night_channels(images, found) for images in kept])))
+    values = np.stack([night_channels(images, found) for images in kept])
+    return KeptReference(group, days, found, Reference(values, int(np.median([len(images.view) for images in kept]))))
 
 
 def _views_with_width(nights: Sequence[NightImages], name: str) -> set[str]:

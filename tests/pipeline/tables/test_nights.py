@@ -11,7 +11,7 @@ import judged_ledger
 import numpy as np
 import pytest
 from fake_run import DIGEST, MODEL
-from judged_ledger import BY_IMAGE, BY_PIECE, calibration, files_of, image, lots, publish, put_rule, rows, verdicts
+from judged_ledger import BY_IMAGE, BY_PIECE, Keys, calibration, files_of, image, lots, publish, put_rule, rows, verdicts
 
 from pipeline.state.entries import read_head
 from pipeline.state.ledger import Ledger
@@ -31,8 +31,9 @@ def day(number):
     return (FIRST + timedelta(days=number)).isoformat()
 
 
-def night(number, light=0.0, blur=0.0, mix=0.0, images=IMAGES, lot=None, **columns):
-    """The images of a night: a normal lot effect, and changes. light: log of brightness.  mix: share of other products."""
+def night(number, light=0.0, blur=0.0, mix=0.0, shift=0.0, images=IMAGES, line="7", **columns):
+    """The images of a night: a normal lot effect, and changes. light: log of brightness.  mix: share of other products.
+    shift: of all scores."""
     rng = np.random.default_rng([7, number])
     effect = 0.01 * rng.normal(size=3)
     found = []
@@ -43,8 +44,8 @@ def night(number, light=0.0, blur=0.0, mix=0.0, images=IMAGES, lot=None, **colum
         other = at < mix * images
         embedding = (0.2 * rng.normal(size=32) + 0.2 * other).astype(np.float16)
         look = {"brightness": mean, "contrast": spread, "sharpness": edges**2, "embedding": embedding.tobytes(), **columns}
-        score = float(np.float32(0.3 * rng.normal() + 1.2 * other))
-        found.append(image(lot or f"L{number}", f"{number}-{at:03}", score, **look))
+        score = float(np.float32(0.3 * rng.normal() + 1.2 * other + shift))
+        found.append(image(f"L{number}", f"{number}-{at:03}", score, line=line, **look))
     return day(number), found
 
 
@@ -69,10 +70,10 @@ def charted(output, *names):
     return {of: tuple(found[of][name] for name in names) if len(names) > 1 else found[of][names[0]] for of in sorted(found)}
 
 
-def start(place, keys=BY_IMAGE):
+def start(place, keys=BY_IMAGE, **options):
     """A calibrated ledger without any night."""
     publish(place, [("none", [image("L", "0", 0.0)])])
-    put_rule(place, calibration(keys))
+    put_rule(place, calibration(keys, **options))
     return place
 
 
@@ -114,7 +115,9 @@ def test_one_slice_or_one_slice_a_night_give_equal_rows(tmp_path):
     names = [name for name in rows(at_once, "drift")[0] if name != "decided_at"]
     assert charted(at_once, *names) == charted(apart, *names)
     assert verdicts(at_once) == verdicts(apart)
-    newest = [{key: (found[-1]["state"], found[-1]["reason"]) for key, found in lots(place).items()} for place in (at_once, apart)]
+    newest = [
+        {key: (found[-1]["state"], found[-1]["reason"]) for key, found in lots(place).items()} for place in (at_once, apart)
+    ]
     assert newest[0] == newest[1] and newest[0][day(22), "L22"][0] == "not_judged"
 
 
@@ -188,21 +191,28 @@ def test_other_nights_keep_their_rows_and_files_when_one_is_suspended(output):
     assert {key for key, count in revisions.items() if len(lots(output)[key]) != count} == set()
 
 
-def test_a_lot_of_two_lines_one_of_which_is_suspended(tmp_path):
-    """Lines are charted apart; a lot that is judged in part is never ok."""
-    place = start(tmp_path / "out", judged_ledger.Keys(judged_ledger.PATTERN, lot="lot", by=("line",)))
-    put_rule(place, calibration(judged_ledger.Keys(judged_ledger.PATTERN, lot="lot", by=("line",))), digest="e" * 64)
-    scored(place, *(night(number) for number in range(20)), night(20, light=0.3))
-    late = [image("L21", f"x{at}", 0.0, line="8") for at in range(30)]
-    found = scored(place, (day(21), night(21, light=0.3)[1] + late), (day(22), night(22)[1]))
-    assert {row.group for row in found} == {"line=7", "line=8"}, "what the calibration does not know is not charted"
+BY_LINE = Keys(judged_ledger.PATTERN, lot="lot", by=("line",))
 
 
-def test_lines_are_charted_apart(tmp_path):
-    keys = judged_ledger.Keys(judged_ledger.PATTERN, lot="lot", by=("line",))
-    place = start(tmp_path / "out", keys)
-    scored(place, *(night(number) for number in range(20)))
-    assert {row["drift_group"] for row in rows(place, "drift")} == {"line=7"}
+def test_lines_are_charted_apart_and_a_lot_that_is_judged_in_part_is_never_ok(tmp_path):
+    place = start(tmp_path / "out", BY_LINE, lines=("7", "8"))
+
+    def lines(number, bad=0.0, **change):
+        of, mine = night(number, **change)
+        return of, mine + night(number, line="8", shift=bad)[1] + night(number, line="9", light=1.0)[1]
+
+    scored(place, *(lines(number) for number in range(20)))
+    scored(place, lines(20, light=0.3), lines(21, light=0.3), lines(22, bad=9.0, light=0.3))
+    found = {(row["drift_group"], row["date"]): row["state"] for row in rows(place, "drift")}
+    assert {group for group, _ in found} == {"line=7", "line=8"}, "what the calibration does not know is not charted"
+    assert [found["line=7", day(number)] for number in (20, 21)] == ["watch", "suspended"]
+    assert [found["line=8", day(number)] for number in (20, 21)] == ["ok", "ok"]
+    by_line = {line: {found for name, found in verdicts(place).items() if f"{line}/L21/" in name} for line in "789"}
+    says = f"drift: light since {day(20)}"
+    assert by_line["7"] == {("not_judged", says)} and {verdict for verdict, _ in by_line["8"]} <= {"ok", "flagged"}
+    lot = lots(place)[day(21), "L21"][-1]
+    assert (lot["state"], lot["pieces"]) == ("not_judged", IMAGES) and lot["reason"].endswith(f"; {says}")
+    assert lots(place)[day(22), "L22"][-1]["state"] == "hold", "what is judged of it holds it"
 
 
 def test_views_have_centres_of_their_own(tmp_path):
@@ -224,8 +234,18 @@ def test_views_have_centres_of_their_own(tmp_path):
 
 def test_nights_of_few_images_or_without_a_day_wait(output):
     assert scored(output, night(20, images=19), ("batch", night(21)[1]), ("none", night(22)[1])) == []
+    assert set(charted(output, "state")) == {day(number) for number in range(20)}
     assert scored(output, (day(20), [image("L20", "late", 0.1, brightness=100.0)])) != [], "now it has twenty"
     assert set(charted(output, "state")) == {day(number) for number in range(21)}
+
+
+def test_the_first_images_of_a_day_are_not_its_night(tmp_path):
+    place = start(tmp_path / "out")
+    scored(place, *(night(number, images=100) for number in range(20)))
+    of, images = night(20, images=100)
+    assert scored(place, (of, images[:24])) == []
+    (row,) = scored(place, (of, images[24:]))
+    assert row.night.images == 100
 
 
 def test_a_late_night_is_compared_with_what_was_before_it(output):
