@@ -119,7 +119,7 @@ def _type(name: str) -> pa.DataType:
 def _embeddings(job: NightsJob, rows: pa.Table) -> NDArray[np.float32]:
     """How far each row's embedding is from 0, where good images lie as features are whitened, (N,); nan without one."""
     keys, lengths = [pa.array([], pa.string())], [np.zeros(0, np.float32)]
-    units = sorted(set(rows["unit_id"].to_pylist()))
+    units = sorted(rows["unit_id"].unique().to_pylist())
     for file in job.maps:
         for part in _parts(job, file, units):
             vectors = np.frombuffer(b"".join(part["embedding"].to_pylist()), "<f2").reshape(-1, EMBEDDING_BYTES // 2)  # (n, 32)

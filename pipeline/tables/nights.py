@@ -23,13 +23,15 @@ from pipeline.tables.night_images import GroupNight, LookJob, Night, NightsJob, 
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rejudge import OtherRules, in_force, judged_anew, judges_of, rejudge
 from pipeline.verdicts.drift_chart import GroupChart
-from pipeline.verdicts.drift_reference import LEAST_IMAGES, REFERENCE_NIGHTS
+from pipeline.verdicts.drift_reference import REFERENCE_NIGHTS
 from schemas import drift
-from schemas.days import period
+from schemas.days import is_day, period
 
 log = logging.getLogger(__name__)
 
 JOB_IMAGES = 250_000
+NOTED_FILES = 16
+"""A look at so many files that found no night is worth a publication, which says that they need no other one."""
 
 Found = Mapping[tuple[str, Night], int]
 """The number of new rows of a night, by model digest and night."""
@@ -59,8 +61,9 @@ def chart_nights(ledger: Ledger, head: Head, map_fn: MapFunction = map, handles:
         first = closed.uncharted
         if first is None:
             return None
-        changes, charted = _changes(ledger, head, first, opened, map_fn)
-        return Draft(seal, ledger.model, "drift", changes) if charted else None
+        files = _files_since(ledger, first, opened)
+        changes, charted = _changes(ledger, head, first, files, opened, map_fn) if files else ({}, [])
+        return Draft(seal, ledger.model, "drift", changes) if charted or len(files) >= NOTED_FILES else None
 
     while True:
         try:
@@ -70,7 +73,8 @@ def chart_nights(ledger: Ledger, head: Head, map_fn: MapFunction = map, handles:
             rejudge(ledger, map_fn, handles)
     for row in charted:
         if row.night.state in ("watch", "suspended"):
-            log.warning("model %s, %s, %s: %s", ledger.model, row.night.date, row.group, row.night.reason)
+            where = ledger.model if row.group == "all" else f"{ledger.model}, {row.group}"
+            log.warning("%s of model %s: %s", row.night.date, where, row.night.reason)
     return charted
 
 
@@ -78,18 +82,23 @@ def _calibrated(head: Head) -> bool:
     return any(judged.rule.calibration is not None for judged in head.judged)
 
 
+def _files_since(ledger: Ledger, first: int, opened: Opened) -> list[DataFile]:
+    """The files of `scores` that may hold nights of this slice or a later one; a night lies in a month."""
+    return [
+        active.file
+        for active in active_files(opened["scores"], ledger.model, None)
+        if is_day(f"{active.file.partition['period']}-01")
+        and (active.last_run is None or active.last_run >= ledger.run_id(first))
+    ]
+
+
 def _changes(
-    ledger: Ledger, head: Head, first: int, opened: Opened, map_fn: MapFunction
+    ledger: Ledger, head: Head, first: int, files: Sequence[DataFile], opened: Opened, map_fn: MapFunction
 ) -> tuple[dict[str, Change], list[DriftRow]]:
     """What to change in each table, and the new rows of `drift`."""
     before = read_drift(ledger, opened["drift"])
     judges, entries = judges_of(ledger, head, before)
-    first_run = ledger.run_id(first) if first else ""
-    looks = [
-        LookJob(ledger, active.file, judges, first_run)
-        for active in active_files(opened["scores"], ledger.model, None)
-        if active.last_run is None or active.last_run >= first_run
-    ]
+    looks = [LookJob(ledger, file, judges, ledger.run_id(first)) for file in files]
     found: Counter[tuple[str, Night]] = Counter()
     for counts in map_fn(nights_in, looks) if judges else ():
         found.update(counts)
@@ -124,10 +133,10 @@ def _charted(
             charts[group] = GroupChart(group, nights, kept, partial(keep_reference, ledger, digest, calibration))
         counts = Counter(group for group, _ in mine)
         referred = {
-            (group, date): LEAST_IMAGES
+            (group, date): images
             for group, chart in charts.items()
             if chart.kept is None and len(chart.reference_nights()) + counts[group] >= REFERENCE_NIGHTS
-            for date in chart.reference_nights()
+            for date, images in chart.reference_nights().items()
         }
         jobs = [
             NightsJob(ledger, judge, nights, *_files(opened, ledger, nights))

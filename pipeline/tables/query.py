@@ -79,7 +79,7 @@ class Tables:
 
 
 def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
-    """Views scores, maps, regions, errors, lots and runs, as of the last publication that is complete.
+    """Views scores, maps, regions, errors, lots, drift, decisions and runs, as of the last publication that is complete.
 
     A table without published rows is present, with its columns.
 

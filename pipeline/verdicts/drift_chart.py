@@ -76,9 +76,9 @@ class GroupChart:
         self._judged = sorted(night.date for night in self._nights.values() if night.carried is not None)
         self._images: dict[str, NightImages] = {}  # of reference nights, until there are enough
 
-    def reference_nights(self) -> list[str]:
-        """The days of the nights that are charted as reference nights, ascending."""
-        return sorted(night.date for night in self._nights.values() if night.state == "reference")
+    def reference_nights(self) -> dict[str, int]:
+        """The number of images of the nights that are charted as reference nights, by day."""
+        return {night.date: night.images for night in self._nights.values() if night.state == "reference"}
 
     def remember(self, date: str, images: NightImages) -> None:
         """Take the images of a reference night that was charted before; all such come before the first new night."""
@@ -133,9 +133,8 @@ class GroupChart:
         values = kept.channels(comparable)
         after, found = judge(reference, carried, values)
         insort(self._judged, date)
-        limits = np.maximum(reference.limit(), reference.floors() / reference.spread())
         alarmed = tuple(channel.name for channel, over in zip(reference.channels(), found.charted.over, strict=True) if over)
-        measured = Measured(_numbers(values), _numbers(found.charted.distance), _numbers(limits), alarmed)
+        measured = Measured(_numbers(values), _numbers(found.charted.distance), _numbers(reference.limits()), alarmed)
         since = None
         if found.state != "ok":
             since = date if before is None or before.since is None else before.since
