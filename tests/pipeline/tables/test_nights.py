@@ -363,6 +363,25 @@ def test_nothing_to_chart_costs_nothing(output, tmp_path, monkeypatch):
     assert chart_nights(ledger(output), head) == [] and asked.count <= 3, "only the last seal"
 
 
+def test_a_large_look_that_finds_no_night_is_not_repeated(tmp_path, monkeypatch):
+    place = start(tmp_path / "out")
+    few = [(day(31 * month), night(month, images=2)[1]) for month in range(4)]
+    publish(place, [*few, ("a day", night(9)[1])])
+    looks = []
+    monkeypatch.setattr(nights, "nights_in", lambda job: looks.append(job.file.partition["period"]) or real(job))
+    real = night_images.nights_in
+    chart(place)
+    chart(place)
+    assert len(looks) == 8 and "a day" not in looks, "few files, and none that can hold no night"
+    monkeypatch.setattr(nights, "NOTED_FILES", 4)
+    chart(place)
+    chart(place)
+    assert len(looks) == 12 and rows(place, "drift") == []
+    scored(place, (few[0][0], night(0)[1]))
+    assert len(looks) == 13, "the file with what is new"
+    assert charted(place, "state") == {few[0][0]: "reference"}
+
+
 class Stopped(BaseException):
     """A kill."""
 
