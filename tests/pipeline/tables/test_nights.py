@@ -1,12 +1,12 @@
 """Nights of a calibrated model on the drift chart: reference, watch, suspension and its end, and what they do to verdicts."""
 
 import json
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from threading import Barrier
 
-import fake_run
 import judged_ledger
 import numpy as np
 import pytest
@@ -334,6 +334,17 @@ def test_no_commit_is_read_and_of_maps_only_the_night(output, monkeypatch):
     assert len({key for key in opened if key.startswith(("scores/", "maps/"))}) == 2, "files of the night alone"
 
 
+def test_jobs_and_their_results_can_be_sent_to_other_processes(output):
+    """As Ray does."""
+
+    def sent(function, jobs):
+        return (pickle.loads(pickle.dumps(function(pickle.loads(pickle.dumps(job))))) for job in jobs)
+
+    publish(output, [night(20, light=0.3), night(21, light=0.3)])
+    assert [row.night.state for row in chart(output, map_fn=sent)] == ["watch", "suspended"]
+    assert {verdict for name, (verdict, _) in verdicts(output).items() if "/L21/" in name} == {"not_judged"}
+
+
 class Asked:
     """Counts the requests to a local store."""
 
@@ -443,4 +454,3 @@ def test_nights_of_another_model_version_have_a_chart_of_their_own(output):
     put_rule(output, calibration(BY_IMAGE, digest="f" * 64), digest="a" * 64)
     (row,) = chart(output)
     assert (row.model_digest, row.night.state) == ("f" * 64, "reference")
-    assert fake_run.DIGEST != "f" * 64
