@@ -79,3 +79,22 @@ def test_a_run_merges_small_files_with_the_tables_that_its_publication_has_loade
     monkeypatch.setattr(module, "compact_if_due", lambda ledger, handles, map_fn: merged.append(dict(handles)))
     score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
     assert merged == [{"scores": "as slice 2 left it"}]
+
+
+def test_nights_are_charted_once_all_is_published_with_the_tables_that_are_loaded(tmp_path, monkeypatch):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    seal_slice(ledger, f"file://{tmp_path}/in")
+    done = []
+
+    def publish(ledger, number, hold, map_fn, handles):
+        handles["scores"] = f"as slice {number} left it"
+        done.append("published")
+        return Tally()
+
+    monkeypatch.setattr(module, "publish_slice", publish)
+    monkeypatch.setattr(module, "plan_slice", lambda ledger, wanted: None)
+    monkeypatch.setattr(module, "read_tally", lambda ledger, number: Tally())
+    monkeypatch.setattr(module, "chart_nights", lambda ledger, head, map_fn, handles: done.append((head.digest, dict(handles))))
+    monkeypatch.setattr(module, "compact_if_due", lambda ledger, handles, map_fn: done.append("merged"))
+    score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
+    assert done == ["published", ("d", {"scores": "as slice 2 left it"}), "merged"]
