@@ -13,14 +13,14 @@ from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.places import check_folder, local_place
 from jobs.images.good import Exclusions
 from jobs.images.kept import Kept, kept_images, seen_by
+from jobs.images.other_pieces import OtherPieces
 from jobs.images.rescored import score_again
 from jobs.images.scored import KeyReader, ScoredSet, columns, score_images
 from jobs.settings.calibration import CalibrateSettings
 from models import artifact
 from models.calibration import files, in_folder
 from models.calibration.build import Belongs, Scored, calibrate, select
-from models.calibration.calibration import Calibration, Challenge, Grid, Keys, Mode, Selection
-from models.calibration.challenged import challenged
+from models.calibration.calibration import Calibration, Grid, Keys, Mode, Selection
 from models.calibration.lot_plans import standing_out, table
 from models.calibration.other_mode import rank_shift
 from models.calibration.promises import promises
@@ -60,9 +60,20 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     seen, keys = seen_by(opened.config.trained), _keys(settings)
     source = settings.source_of_input()
     read_keys = KeyReader(source, keys, every_lot=settings.group_key is not None)
+    others = OtherPieces(settings, keys, scorer, decode)
     by_image = not keys.piece
     found = score_images(
-        "scoring", source, scorer, decode, read_keys, exclusions, seen.fit.__contains__, once=by_image, with_thumbs=by_image
+        "scoring",
+        source,
+        scorer,
+        decode,
+        read_keys,
+        exclusions,
+        leave_out=seen.fit.__contains__,
+        once=by_image,
+        with_thumbs=by_image,
+        # Pieces that are left out below count too: the model was not fitted on these images of them.
+        measured=lambda content_hash: content_hash not in seen.selection,
     )
     _say_read(found)
     if not found.images and not found.left_out:
@@ -83,8 +94,9 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     )
     selection = _selection(selected, good, earlier, belongs)
     made = calibrate(good, selection, belongs, settings.fractions())
-    made = replace(made, challenge=_challenge(settings, made, scorer, decode))
-    lines = [*kept.lines, *_pieces(made, good), *(_alike(found, kept) if by_image else [])]
+    again = others.repeats(made, seen)
+    made = replace(made, challenge=others.challenge(made), repeats=again.repeats, map_scale=found.cells.scale())
+    lines = [*kept.lines, *again.lines, *_pieces(made, good), *(_alike(found, kept) if by_image else [])]
     lines += _other_mode(earlier, found, made, scorer, decode, opened)
     print("\n".join(lines + _report(made, settings)))
     saved = _put(settings.model, place, directory, made)
@@ -128,20 +140,6 @@ def _selection(selected: Scored, good: Scored, earlier: Calibration | None, belo
         if same and set(good.images.view.tolist()) <= set(earlier.selection.scales.views.tolist()):
             return earlier.selection
     return select(selected, good, belongs.keys)
-
-
-def _challenge(settings: CalibrateSettings, made: Calibration, scorer: Scorer, decode: DecodeConfig) -> Challenge | None:
-    """Pieces with defects are found by the same keys, but need no lot."""
-    source = settings.source_of_challenge()
-    if source is None:
-        return None
-    keys = made.keys._replace(lot=None, by=())
-    pattern = "challenge_pattern" if settings.challenge_pattern else "--key-pattern"
-    read_keys = KeyReader(source, keys, settings.size_key, pattern=pattern)
-    found = score_images("challenge", source, scorer, decode, read_keys, Exclusions(None))
-    check_unreadable(found.unreadable, len(found.images), settings.max_unreadable_share, source.input_uri)
-    sizes = [image.named.size for image in found.images]
-    return challenged(made, source.input_uri, columns(found.images).images, sizes, settings.rates.split(","))
 
 
 def _pieces(made: Calibration, good: Scored) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
 from jobs.command.places import check_folder
 from jobs.images.folder_walk import walked
-from jobs.pages.explanation_picture import draw
+from jobs.pages.explanation_pictures import ExplanationPictures
 from models import artifact
 from models.artifact import Artifact
 from models.detector import Detector
@@ -28,6 +29,7 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
 from pipeline.decode.image import decode_image
 from pipeline.input.keys import ignored
+from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.scoring.scorer import resolve_device
 from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
@@ -60,13 +62,11 @@ class ExplainSettings(BaseModel):
 @dataclass(frozen=True)
 class Explained:
     """One map of one image, as explanations.json lists it. deletion_auc: lower is more faithful.  random_auc: the same for a
-    random order; both are null if the test says nothing.  low, high: map values of the first and the last colour."""
+    random order; both are null if the test says nothing."""
 
     method: str
     layer: str | None
     picture: str
-    low: float
-    high: float
     deletion_auc: float | None
     random_auc: float | None
 
@@ -84,16 +84,25 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     decode = DecodeConfig.of(opened.config.input)
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
+    calibrated = calibrated_scale(os.fspath(opened.directory), opened.model_digest)
     work = _Work(opened, settings, [pixels for _, pixels in good])
     settings.output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="flowscore-explain-") as scratch:
+        known = {} if calibrated is None else {ANOMALY_MAP: calibrated}
+        pictures = ExplanationPictures(settings.output, Path(scratch), known)
+        explained = [work.image(number, name, image, pictures) for number, (name, image) in enumerate(images)]
+        scales = pictures.draw()
+    for method, scale in scales.items():
+        print(f"{method}: one colour scale for all pictures, {scale.low:.3g} to {scale.high:.3g}, {scale.basis}")
     report = {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
         "layer": work.explainer.layer,
         "not_defined": work.not_defined,
         "deletion": {"meaning": DELETION_AUC, **settings.deletion.model_dump(mode="json")},
+        "colours": {method: asdict(scale) for method, scale in scales.items()},
         "unreadable": unreadable,
-        "images": [work.image(number, name, image) for number, (name, image) in enumerate(images)],
+        "images": explained,
     }
     document = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     (settings.output / JSON_NAME).write_text(document, encoding="utf-8")
@@ -125,7 +134,7 @@ class _Work:
         for method, fault in self.not_defined.items():
             print(f"{method} left out: {fault}")
 
-    def image(self, number: int, name: str, pixels: np.ndarray) -> dict[str, Any]:
+    def image(self, number: int, name: str, pixels: np.ndarray, pictures: ExplanationPictures) -> dict[str, Any]:
         """Explain one image, (H, W, 3) uint8, or its worst tile; returns its entry in the JSON."""
         pixels, left, top = self.tiles.worst(pixels)
         tiled = self.tiles.tiling is not None
@@ -151,10 +160,9 @@ class _Work:
             picture = f"{number:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.{method}.png"
             title = [f"{name}   score {score:.4g}", f"{method}{f' of {layer}' if layer else ''}"]
             title.append(_figures(tested[method], random, self.good is not None))
-            drawn, scale = draw(pixels, found.cpu().numpy(), title)
-            drawn.save(self.settings.output / picture)
+            pictures.add(method, picture, pixels, found.float().cpu().numpy(), title)
             areas = [each.auc if each else None for each in (tested[method], random)]
-            explained.append(Explained(method, layer, picture, scale.low, scale.high, *areas))
+            explained.append(Explained(method, layer, picture, *areas))
             print(f"{name}  score {score:.4g}  {method}: {title[-1]}  {self.settings.output / picture}", flush=True)
         return {
             **about,

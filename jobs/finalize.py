@@ -20,6 +20,7 @@ from pipeline.tables.held import HoldLimits, SliceHeld
 from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
+from pipeline.tables.rejudge import rejudge
 
 LIMITS = RunLimits.model_fields
 
@@ -61,8 +62,12 @@ def main(settings: FinalizeSettings) -> None:
     chosen = choose(output_uri, settings)
     left, published = Left(), 0
     for ledger in chosen:
+        done = rejudge(ledger)
+        if done.files or done.lots:
+            print(f"model {ledger.model}: judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots")
         published += publish(ledger, settings, left)
-        chart_nights(ledger, read_state(ledger)[1])
+        if read_state(ledger)[1].calibrated:
+            chart_nights(ledger)
     if not published and not left.held and not left.open:
         print("nothing to publish: every slice is already in the tables")
     if settings.compact:

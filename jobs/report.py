@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jinja2
-import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,19 +19,21 @@ from jobs.pages.report_chart import histogram_svg
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
 from pipeline.input.config import SourceConfig
+from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
 from pipeline.report.pictures import (
     BOXES_DRAWN,
     ColourScale,
     Shown,
+    colour_bar,
     colour_scale,
-    colours,
     contact_sheet,
     heat_map,
     outlined,
     picture,
 )
 from pipeline.report.stored_images import Wanted, fetch
+from pipeline.state.ledger import Ledger
 from pipeline.storage.store import open_store
 from pipeline.tables.query import Tables, open_tables
 from schemas.version import VERSION
@@ -69,7 +70,7 @@ def main(settings: ReportSettings) -> None:
         connection = tables.connection
         facts = run_facts(connection, choose_run(connection, settings.run_id, settings.model))
         images = worst_images(connection, facts.run_id, settings.worst)
-        scale = colour_scale(connection, facts.model, facts.run_id)
+        scale = _scale(tables, facts, settings.output)
         shown = show(images, facts, scale)
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
@@ -77,10 +78,16 @@ def main(settings: ReportSettings) -> None:
             print(f"report: {html}")
     if png is not None:
         title = f"{facts.model}: the {len(shown)} highest scores of {facts.scored:,}"
-        subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC; heat maps on one colour scale"
+        subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC"
         png.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(shown, title, subtitle).save(png)
+        contact_sheet(shown, title, subtitle, scale).save(png)
         print(f"worst images: {png}")
+
+
+def _scale(tables: Tables, facts: RunFacts, output: str) -> ColourScale | None:
+    """By the calibration in the output's copy of the model, else by the run's own maps: one for all images in any case."""
+    copied = Ledger(output, facts.model).artifact_uri(facts.model_digest)
+    return calibrated_scale(copied, facts.model_digest) or colour_scale(tables.connection, facts.model, facts.run_id)
 
 
 def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -> list[Shown]:
@@ -135,18 +142,13 @@ def page(
         worst=list(zip(images, shown, strict=True)),
         boxes_drawn=BOXES_DRAWN if any(image.boxes for image in images) else None,
         scale=scale,
-        legend=_legend(),
+        legend=colour_bar(LEGEND_PX, 1),
         charts=charts,
         reasons=reasons(tables.connection, facts.run_id),
         days=days(tables.connection, facts.run_id),
         made_at=datetime.now(UTC),
         code_version=VERSION,
     )
-
-
-def _legend() -> Image.Image:
-    shares = np.linspace(0, 1, LEGEND_PX)[None]  # (1, LEGEND_PX)
-    return Image.fromarray(colours(shares).astype("uint8"))
 
 
 def _embedded(image: Image.Image) -> str:

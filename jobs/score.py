@@ -54,6 +54,9 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     artifact.check(opened)
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)
+    if opened.calibration_digest is not None and settings.white_level not in (None, opened.config.input.white_level):
+        fix = "Leave it out, or train and calibrate with it: scores of another white level cannot be judged."
+        raise UsageError("--white-level", f"{opened.config.input.white_level}, as calibrated", settings.white_level, fix)
     own = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "white_level", "timezone")}
     source = settings.source.at(open_store(settings.input).uri)
     output_uri = open_store(settings.output).uri
@@ -69,6 +72,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
         cache_dir=str(settings.cache_dir.expanduser()),
         device=settings.device,
         limits=settings.limits,
+        ruling=settings.verdicts.ruling(opened.model_digest, opened.calibration_digest, opened.directory),
         from_now_on=settings.from_now_on,
         retry_errors=settings.retry_errors,
         listing=None if settings.listing is None else ListingFile(settings.listing.expanduser()),
@@ -121,6 +125,8 @@ def report(result: RunResult) -> None:
     Raises:
         PartialRunError: units are still open.  ErrorShareError: a slice is held.
     """
+    for line in result.judged:
+        print(line)
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
         print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")

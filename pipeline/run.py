@@ -17,6 +17,7 @@ from pipeline.slice_scoring import Engine, OnProgress, Patience, RunProgress, sc
 from pipeline.stages.config import StageConfig
 from pipeline.state.attempts import Attempt
 from pipeline.state.entries import Created, Promotion, Slice, read_entry, read_slice
+from pipeline.state.judges import Ruling
 from pipeline.state.lease import Lease
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import Wanted, fold_if_due, plan_slice, read_state
@@ -31,6 +32,7 @@ from pipeline.tables.held import HoldLimits, SliceHeld
 from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import Handles, settled
 from pipeline.tables.publish_slice import TASK_BYTES, publish_slice
+from pipeline.tables.rejudge import judge_anew
 from pipeline.tables.rekey import rekey
 from schemas.tally import Tally
 
@@ -56,17 +58,25 @@ class EmptyInput(ValueError):
 
 @dataclass
 class RunResult:
-    """The outcome of the command, by slice: the published ones, those with open units (number and reason), the held ones."""
+    """The outcome of the command, by slice: the published ones, those with open units (number and reason), the held ones.
+
+    judged: what was done because of another calibration or rate, in sentences.
+    """
 
     model: str
     published: dict[int, Tally] = field(default_factory=dict)
     open: dict[int, dict[int, str]] = field(default_factory=dict)
     held: dict[int, str] = field(default_factory=dict)
+    judged: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A scoring run with checked settings. decode: settings that override the model's.  listing: a ready one, else None."""
+    """A scoring run with checked settings.
+
+    decode: settings that override the model's.  ruling: by what scores are judged; None leaves it as the ledger has it.
+    listing: a ready one, else None.
+    """
 
     ledger: Ledger
     trained: Trained
@@ -76,6 +86,7 @@ class ScoringRun:
     cache_dir: str
     device: str
     limits: RunLimits
+    ruling: Ruling | None = None
     from_now_on: bool = False
     retry_errors: bool = False
     listing: ListingFile | None = None
@@ -110,6 +121,8 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
         if head.rekeyed > _closed(ledger).rekeyed:
             log.warning("model %s: finishing a rekey that was stopped", ledger.model)
             rekey(ledger, partial(engine.map, memory_bytes=TASK_BYTES))
+        if run.ruling is not None:
+            result.judged += judge_anew(ledger, run.ruling, partial(engine.map, memory_bytes=TASK_BYTES))
         work = _Work(run, engine, lease, input_store, on_progress, result)
         seen = unclosed(ledger, _closed(ledger))
         for number in seen:
@@ -123,7 +136,8 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
             work.finish(number)
         if not seen and not result.published and not result.open and not result.held:
             _check_not_empty(ledger, run.source, input_store)
-        chart_nights(ledger, head, partial(engine.map, memory_bytes=TASK_BYTES), work.handles)
+        if head.calibrated or (run.ruling is not None and run.ruling.calibration is not None):
+            chart_nights(ledger, partial(engine.map, memory_bytes=TASK_BYTES), work.handles)
         fold_if_due(ledger)
         compact_if_due(ledger, work.handles, partial(engine.map, memory_bytes=TASK_BYTES))
     return result

@@ -14,11 +14,10 @@ from models.calibration.calibration import Calibration, Grid, Keys, Mode
 from models.verdicts.pieces import Images
 from models.verdicts.rates import rate_of
 from pipeline.input.config import SourceConfig
-from pipeline.state.judges import decide
+from pipeline.state.judges import Ruling, decide
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.tables.delta import open_table
-from pipeline.verdicts.rule import Rule
 
 PATTERN = "{line}/{lot}/{serial}_{camera}.png"
 SOURCE = SourceConfig(input_uri=fake_run.INPUT, key_pattern=PATTERN)
@@ -52,17 +51,20 @@ def calibration(
     return calibrate(images, select(chosen, images, keys), belongs, [rate_of("0.05")])
 
 
-def put_rule(output: Path, made: Calibration | None, digest: str = "c" * 64, model: str = MODEL, **settings) -> bool:
-    """Decide the rule of a model; the ledger must be there. Returns whether it is a new one."""
-    ledger = Ledger(str(output), model)
-    folder = output.parent / f"calibration-{digest[:4]}"
-    if made is None:
-        return decide(ledger, DIGEST, Rule(**settings), None, "a test")
+def put_files(folder: Path, made: Calibration) -> Path:
+    """Write the calibration's files into a folder."""
     folder.mkdir(exist_ok=True)
     for name, content in files.encoded(made).items():
         assert name in CALIBRATION_FILES
         (folder / name).write_bytes(content)
-    return decide(ledger, made.model_digest, Rule(calibration=digest, **settings), folder, "a test")
+    return folder
+
+
+def put_rule(output: Path, made: Calibration, digest: str = "c" * 64, model: str = MODEL, **settings) -> bool:
+    """Decide the rule of a model; the ledger must be there. Returns whether it is a new one."""
+    ledger = Ledger(str(output), model)
+    folder = put_files(output.parent / f"calibration-{digest[:4]}", made)
+    return decide(ledger, Ruling(made.model_digest, digest, folder, settings, "a test")) is not None
 
 
 def image(folder: str, serial: str, score: float | None, camera: str = "top", line: str = "7", **columns) -> dict:

@@ -41,6 +41,7 @@ StateError                pipeline/state
     OtherLayout           state under the output that another version of flowscore has written
     OtherModel            another version of the model than the one that scores there
     OtherKeys             another key pattern, or another way to name images
+    LostCalibration       the output's copy of a calibration is gone or damaged
     LateDay               a promotion from a day that has images already
     LeaseHeld             another driver has the model's slices
     LeaseLost             another driver has taken them over

@@ -15,8 +15,10 @@ from jobs.images.good import EXTRACT_BATCH, Exclusions, Strays, thinned
 from models.calibration.build import Scored
 from models.calibration.calibration import Keys
 from models.fitting.groups import thumbnails
+from models.maps.map_scale import CellCounts
 from models.verdicts.pieces import Images
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import placement
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
 from pipeline.in_process import EncodedUnits
@@ -28,13 +30,15 @@ BETWEEN = "/"  # of the values that together name a piece; no value of a path ho
 
 
 class Named(NamedTuple):
-    """What an image's keys say. lot: None where unknown.  size: of a defect, "" without such a key."""
+    """What an image's keys say. lot: None where unknown.  size: of a defect.  take: which imaging of the piece it is of;
+    both "" without such a key."""
 
     piece: str
     view: str
     lot: str | None
     by: tuple[str, ...]
     size: str = ""
+    take: str = ""
 
 
 class ScoredImage(NamedTuple):
@@ -55,6 +59,7 @@ class ScoredImage(NamedTuple):
 class ScoredSet:
     """What was read. left_out: images that `leave_out` took, not scored.  maps: their sizes, cells.
     thumbs: thumbnails of the scored images, (T, 1024) float16.  repeats: images whose content was there before, not scored.
+    cells: of the maps of images that were to be measured, where they show the image.
     """
 
     images: list[ScoredImage] = field(default_factory=list)
@@ -62,6 +67,7 @@ class ScoredSet:
     unreadable: Counter[str] = field(default_factory=Counter)
     maps: set[tuple[int, int]] = field(default_factory=set)
     thumbs: list[np.ndarray] = field(default_factory=list)
+    cells: CellCounts = field(default_factory=CellCounts)
     excluded: int = 0
     ignored: int = 0
     repeats: int = 0
@@ -71,7 +77,7 @@ class KeyReader:
     """Reads pieces, views and lots from the keys of an input.
 
     size: key of a defect's size class.  every_lot: an image without the lot is refused.  pattern: the setting that reads
-    keys from the path, for messages.
+    keys from the path, for messages.  take: key that numbers the imagings of a piece.
     """
 
     def __init__(
@@ -81,8 +87,9 @@ class KeyReader:
         size: str | None = None,
         every_lot: bool = False,
         pattern: str = "--key-pattern",
+        take: str | None = None,
     ) -> None:
-        self._source, self._keys, self._size = source, keys, size
+        self._source, self._keys, self._size, self._take = source, keys, size, take
         self._every_lot, self._pattern = every_lot, pattern
 
     def __call__(self, row: dict) -> Named:
@@ -103,7 +110,17 @@ class KeyReader:
             value(keys.lot, "--group-key") if keys.lot and self._every_lot else found.get(keys.lot or ""),
             tuple(value(name, "--by") for name in keys.by),
             value(self._size, "--size-key") if self._size else "",
+            value(self._take, "--repeat-key") if self._take else "",
         )
+
+
+def check_keys(source: SourceConfig, read_keys: KeyReader) -> None:
+    """Raises UsageError if an image lacks a key, among those that are read first; nothing is scored."""
+    for table in Strays().left_out(EncodedUnits(source)):
+        for row in table.drop_columns(["encoded"]).to_pylist():
+            read_keys(row)
+        if table.num_rows:
+            return
 
 
 def score_images(
@@ -116,12 +133,14 @@ def score_images(
     leave_out: Callable[[str], bool] = lambda content_hash: False,
     once: bool = False,
     with_thumbs: bool = False,
+    measured: Callable[[str], bool] = lambda content_hash: False,
 ) -> ScoredSet:
     """Score every image of the input, in the order of its keys; an unreadable one keeps its place, without a score.
 
     Args:
         leave_out: whether an image with this content is only counted.
         once: count an image whose content was there before, instead of scoring it.
+        measured: whether the map of an image with this content counts in `cells`.
     Raises:
         UsageError: an image lacks a key, or a line of --exclude names no image.  ErrorShareError: an archive is not read.
     """
@@ -148,7 +167,7 @@ def score_images(
                     taken.append(at)
                     met |= {content} if once and content is not None else set()
             if taken:
-                _add(found, table.take(pa.array(taken)), scorer, decode, read_keys, with_thumbs)
+                _add(found, table.take(pa.array(taken)), scorer, decode, read_keys, with_thumbs, measured)
             progress.update(done=len(found.images), errors=sum(found.unreadable.values()))
     exclusions.check_used()
     found.ignored = units.ignored + strays.count
@@ -173,7 +192,13 @@ def columns(images: list[ScoredImage]) -> Scored:
 
 
 def _add(
-    found: ScoredSet, table: pa.Table, scorer: Scorer, decode: DecodeConfig, read_keys: KeyReader, with_thumbs: bool
+    found: ScoredSet,
+    table: pa.Table,
+    scorer: Scorer,
+    decode: DecodeConfig,
+    read_keys: KeyReader,
+    with_thumbs: bool,
+    measured: Callable[[str], bool],
 ) -> None:
     for rows, result, thumbs in _scores(table, scorer, decode, with_thumbs):
         finite = scorer.finite(result)
@@ -188,6 +213,9 @@ def _add(
             found.thumbs += [thumbs[at]] if with_thumbs else []
             height, width = result.anomaly_map[at].shape
             found.maps.add((int(height), int(width)))
+            if measured(row["content_hash"]):
+                shown = placement((row["width"], row["height"]), decode).shown(result.anomaly_map[at])
+                found.cells.add(shown)
             score = float(result.score[at])
             found.images.append(
                 ScoredImage(row["key"], row["uri"], row["member"], row["content_hash"], named, score, True, place)

@@ -5,22 +5,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.report.pictures import DIMMED, FAINT, INK, PAPER, ColourScale, colours
 
-HIGH_PERCENTILE = 99.8  # of a map's pixels: one pixel of a gradient may be ten times the next
 MIN_SIDE_PX = 320
-GAP, HEAD_PX, BAR_PX, NUMBERS_PX = 16, 76, 16, 78
+GAP, HEAD_PX, BAR_PX, NUMBERS_PX, FOOT_PX = 16, 76, 16, 78, 24
 
 
-def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> tuple[Image.Image, ColourScale]:
-    """Draw one picture with its own colour scale, from the map's lowest value to nearly its highest.
+def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str], scale: ColourScale) -> Image.Image:
+    """Draw one picture; the line at its foot says what the scale's ends are.
 
     Args:
         pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
-    Returns:
-        the picture and its scale.
     """
-    high = float(np.percentile(relevance, HIGH_PERCENTILE))
-    low = float(relevance.min())
-    scale = ColourScale(low, high if high > low else float(relevance.max()), "this picture")
     enlarged = max(1, round(MIN_SIDE_PX / min(pixels.shape[:2])))
     height, width = (side * enlarged for side in pixels.shape[:2])
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
@@ -28,7 +22,7 @@ def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> tuple[I
     grey = np.asarray(image.convert("L"), np.float64)[..., None] * DIMMED  # (h, w, 1)
     opacity = 0.9 * np.clip(share, 0, 1)[..., None] ** 0.75  # (h, w, 1)
     overlay = Image.fromarray(np.rint(grey * (1 - opacity) + colours(share) * opacity).astype(np.uint8))
-    sheet = Image.new("RGB", (2 * width + 4 * GAP + BAR_PX + NUMBERS_PX, height + HEAD_PX + GAP), PAPER)
+    sheet = Image.new("RGB", (2 * width + 4 * GAP + BAR_PX + NUMBERS_PX, height + HEAD_PX + FOOT_PX + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
     for line, top in zip(title, (10, 32, 51), strict=True):
@@ -42,4 +36,6 @@ def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> tuple[I
         value = scale.low + part * (scale.high - scale.low)
         top = HEAD_PX + round((1 - part) * (height - 14))
         pen.text((left + BAR_PX + 6, top - 1), f"{value:.3g}", INK, small)
-    return sheet, scale
+    ends = f"colours from {scale.low:.3g} to {scale.high:.3g}: {scale.basis}"
+    pen.text((GAP, HEAD_PX + height + 8), ends, FAINT, small)
+    return sheet

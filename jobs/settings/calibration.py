@@ -34,6 +34,11 @@ class CalibrateSettings(BaseModel):
     challenge: Flag[str | None] = Field(None, description="images of pieces with known or seeded defects, to count finds")
     size_key: Flag[str | None] = Field(None, description="key column of --challenge that names the size of its defects")
     challenge_pattern: str | None = Field(None, description="key_pattern of the challenge; default: key_pattern")
+    repeats: Flag[str | None] = Field(
+        None, description="images of pieces that were taken out and imaged again, to see how far verdicts agree"
+    )
+    repeat_key: Flag[str | None] = Field(None, description="key column of --repeats that numbers the imagings of a piece")
+    repeats_pattern: str | None = Field(None, description="key_pattern of the repeats; default: key_pattern")
     exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line, as given to train")
     members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))
     follow_links: Flag[bool] = Field(False, description=str(SourceOptions.model_fields["follow_links"].description))
@@ -55,7 +60,7 @@ class CalibrateSettings(BaseModel):
             rate_of(part)
         return text
 
-    @field_validator("piece_key", "view_key", "group_key", "by", "size_key")
+    @field_validator("piece_key", "view_key", "group_key", "by", "size_key", "repeat_key")
     @classmethod
     def _names(cls, value: str | None) -> str | None:
         names = _split(value)
@@ -65,17 +70,31 @@ class CalibrateSettings(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
-        for field in ("view_key", "group_key", "size_key"):
+        for field in ("view_key", "group_key", "size_key", "repeat_key"):
             if len(_split(getattr(self, field))) > 1:
                 raise ValueError(f"{field} must be one key column; got {getattr(self, field)!r}. Choose one.")
         if self.size_key is not None and self.challenge is None:
             raise ValueError(f"challenge must be given with size_key; got size_key {self.size_key!r} alone. Add --challenge.")
+        self._check_repeats()
         try:
             self.source_of_input()
             self.source_of_challenge()
+            self.source_of_repeats()
         except ValidationError as error:
             raise ValueError(str(error.errors()[0]["ctx"]["error"])) from None
         return self
+
+    def _check_repeats(self) -> None:
+        if (self.repeats is None) != (self.repeat_key is None):
+            given, lacking = ("repeats", "repeat_key") if self.repeat_key is None else ("repeat_key", "repeats")
+            flag = lacking.replace("_", "-")
+            raise ValueError(f"{lacking} must be given with {given}; got {given} {getattr(self, given)!r} alone. Add --{flag}.")
+        if self.repeats is not None and self.piece_key is None:
+            rule = "given with repeats, whose images of one piece are compared"
+            raise ValueError(f"piece_key must be {rule}; got repeats {self.repeats!r} alone. Add --piece-key.")
+        if self.repeat_key is not None and self.repeat_key.strip() in (*self.pieces(), (self.view_key or "").strip()):
+            rule = "a key column that names neither the piece nor the view"
+            raise ValueError(f"repeat_key must be {rule}; got {self.repeat_key!r}. Leave it out of piece_key and view_key.")
 
     def pieces(self) -> tuple[str, ...]:
         """The key columns that together name a piece; none if an image is one."""
@@ -96,6 +115,10 @@ class CalibrateSettings(BaseModel):
     def source_of_challenge(self) -> SourceConfig | None:
         """The challenge, if there is one, likewise."""
         return self._source(self.challenge, self.challenge_pattern or self.key_pattern) if self.challenge else None
+
+    def source_of_repeats(self) -> SourceConfig | None:
+        """The repeated imagings, if there are any, likewise."""
+        return self._source(self.repeats, self.repeats_pattern or self.key_pattern) if self.repeats is not None else None
 
     def _source(self, uri: str, pattern: str | None) -> SourceConfig:
         return SourceConfig(input_uri=uri, key_pattern=pattern, members=self.members, follow_links=self.follow_links)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.command.flags import Flag, Flags
+from jobs.settings.verdicts import VerdictOptions
 from models.config import FULL_16_BIT
 from models.explain.methods import Method
 from pipeline.decode.config import known_zone
@@ -47,6 +48,9 @@ class ScoreSettings(ScoringOptions):
     model: Flag[str] = Field(description="directory of the trained model, local or s3://")
     input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
+    verdicts: Annotated[VerdictOptions, Flags("rate", "review_budget", "decided_by")] = Field(
+        VerdictOptions(), description="by what scores become verdicts, once the model is calibrated"
+    )
     from_now_on: Flag[bool] = Field(
         False, description="let another version of the model score from the day after the last one with images"
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.faults import VerdictError
+from models.maps.map_scale import MapScale
 from models.verdicts.image_p import ImageCalibration, image_calibration
 from models.verdicts.view_scales import ViewScales
 
@@ -125,11 +126,35 @@ class Challenge(NamedTuple):
     detected: tuple[Detected, ...]
 
 
+class Agreement(NamedTuple):
+    """Pieces that were imaged repeatedly, at a rate. rate: as it was written.  agreeing: all of whose verdicts are the same.
+    pairs: the chance that two imagings of a piece get the same verdict, mean over pieces.  flagged: at least once."""
+
+    rate: str
+    agreeing: int
+    pieces: int
+    pairs: float
+    flagged: int
+
+
+class Repeats(NamedTuple):
+    """Pieces that were taken out and imaged again. fewest, most: complete imagings of a piece that counts.
+    once: pieces with fewer than two, which say nothing.  incomplete: imagings that do not count."""
+
+    uri: str
+    fewest: int
+    most: int
+    once: int
+    incomplete: int
+    agreements: tuple[Agreement, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """groups: all good pieces first, then each value of the `by` keys that has enough of its own.
     lots: their names; ("",) if no lot is known.  seen: the values of each `by` key, sorted.
     hashes: of the contents of the calibration's images, sorted, 32 hex digits each.
+    map_scale: of heat maps, by the cells of the good images' maps; None in files of earlier versions.
     """
 
     model_digest: str
@@ -144,6 +169,8 @@ class Calibration:
     hashes: tuple[str, ...]
     stored: tuple[StoredImage, ...]
     challenge: Challenge | None = None
+    repeats: Repeats | None = None
+    map_scale: MapScale | None = None
 
     def knows_lots(self) -> bool:
         """Whether its images said from which lot they are."""

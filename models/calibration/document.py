@@ -5,9 +5,14 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.calibration.calibration import Challenge, Grid, Keys, Mode, StoredImage
+from models.calibration.calibration import Challenge, Grid, Keys, Mode, Repeats, StoredImage
+from models.maps.map_scale import MapScale
+from models.verdicts.rates import rate_of
 
 FORMAT: Literal[1] = 1
+LATER = ("repeats", "map_scale")
+"""Fields that files of the same format lack if an earlier version wrote them; not written if there is nothing to say."""
+MOST = 10**9  # pieces of a challenge; more digits than a float64 or an int64 has are no count
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -50,6 +55,8 @@ class Document(BaseModel, frozen=True, extra="forbid"):
     images: Annotated[int, Field(ge=1)]
     stored_images: list[StoredImage]
     challenge: Challenge | None
+    repeats: Repeats | None = None
+    map_scale: MapScale | None = None
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
@@ -62,6 +69,18 @@ class Document(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("groups must begin with all pieces, and each further one must have a value of every key of by")
         if sorted(self.values_seen) != sorted(by):
             raise ValueError("values_seen must have the values of every key of by")
+        low, high = self.map_scale or (0.0, 0.0)
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError("map_scale must be two finite numbers, low no larger than high")
+        found, same = (self.challenge.detected if self.challenge else ()), (self.repeats.agreements if self.repeats else ())
+        counts = [(one.rate, one.flagged, one.pieces) for one in found]
+        counts += [(one.rate, count, one.pieces) for one in same for count in (one.agreeing, one.flagged)]
+        if any(not 0 <= count <= pieces for _, count, pieces in counts) or not all(0 <= one.pairs <= 1 for one in same):
+            raise ValueError("challenge and repeats must count no more pieces than there are")
+        if any(pieces > MOST for _, _, pieces in counts):
+            raise ValueError(f"challenge and repeats must count at most {MOST:,} pieces")
+        for rate, _, _ in counts:
+            rate_of(rate)
         if not all(math.isfinite(image.score) for image in self.stored_images):
             raise ValueError("stored_images must have finite scores")
         return self

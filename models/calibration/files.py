@@ -14,7 +14,8 @@ from safetensors.numpy import load, save
 
 from models.artifact import CALIBRATION_FILES, Artifact, ArtifactError, file_text
 from models.calibration.calibration import Calibration, GoodImages, Group, Selection
-from models.calibration.document import FORMAT, Document, GroupPart, Pieces, ViewScale, arrays, plain
+from models.calibration.document import FORMAT, LATER, Document, GroupPart, Pieces, ViewScale, arrays, plain
+from models.maps.map_scale import MapScale
 from models.verdicts.view_scales import ViewScales
 
 JSON, ARRAYS = CALIBRATION_FILES
@@ -57,6 +58,8 @@ def encoded(calibration: Calibration) -> dict[str, bytes]:
         images=len(calibration.hashes),
         stored_images=list(calibration.stored),
         challenge=calibration.challenge,
+        repeats=calibration.repeats,
+        map_scale=calibration.map_scale,
     )
     columns: dict[str, NDArray[Any]] = {
         "images.score": images.score,
@@ -72,8 +75,9 @@ def encoded(calibration: Calibration) -> dict[str, bytes]:
     kinds = arrays(len(calibration.groups))
     tensors = {name: np.ascontiguousarray(columns[name], kind.dtype) for name, kind in kinds.items()}
     # Named tuples as dictionaries: their fields have names in the file too.
-    named = {name: plain(getattr(document, name)) for name in ("mode", "grid", "keys", "stored_images", "challenge")}
-    text = file_text(document.model_dump(mode="json") | named)
+    parts = ("mode", "grid", "keys", "stored_images", "challenge", *LATER)
+    whole = document.model_dump(mode="json") | {name: plain(getattr(document, name)) for name in parts}
+    text = file_text({name: value for name, value in whole.items() if value is not None or name not in LATER})
     return {JSON: text.encode(), ARRAYS: save(tensors)}
 
 
@@ -95,13 +99,8 @@ def read(opened: Artifact) -> Calibration | None:
         content, packed = ((opened.directory / name).read_bytes() for name in CALIBRATION_FILES)
     except OSError as error:
         raise ArtifactError(f"{error.filename} must be there; {error.strerror}. Calibrate again.") from error
-    where = opened.directory / JSON
-    document = _document(content, str(where))
-    if document.model_digest != opened.model_digest:
-        raise ArtifactError(
-            f"{where} must belong to this model, digest {opened.model_digest[:12]}; it is of {document.model_digest[:12]}. "
-            "Calibrate this model."
-        )
+    where = str(opened.directory / JSON)
+    document = _of_model(_document(content, where), opened.model_digest, where)
     return _calibration(document, _arrays(packed, document, str(opened.directory / ARRAYS)))
 
 
@@ -114,6 +113,29 @@ def decoded(files: dict[str, bytes]) -> Calibration:
     """
     document = _document(files[JSON], JSON)
     return _calibration(document, _arrays(files[ARRAYS], document, ARRAYS))
+
+
+def map_scale(content: bytes, model_digest: str, where: str) -> MapScale | None:
+    """The colour scale that calibration.json says, without the arrays beside it; None if an earlier version wrote it.
+
+    where: names the file in errors. Raises ArtifactError as `read`.
+
+    >>> from dataclasses import replace
+    >>> from models.calibration.example import calibration
+    >>> made = replace(calibration(pieces=60), map_scale=MapScale(0.5, 2.0))
+    >>> map_scale(encoded(made)[JSON], made.model_digest, "calibration.json")
+    MapScale(low=0.5, high=2.0)
+    """
+    return _of_model(_document(content, where), model_digest, where).map_scale
+
+
+def _of_model(document: Document, model_digest: str, where: str) -> Document:
+    if document.model_digest != model_digest:
+        raise ArtifactError(
+            f"{where} must belong to this model, digest {model_digest[:12]}; it is of {document.model_digest[:12]}. "
+            "Calibrate this model."
+        )
+    return document
 
 
 def _document(content: bytes, where: str) -> Document:
@@ -158,19 +180,21 @@ def _arrays(packed: bytes, document: Document, where: str) -> dict[str, NDArray[
         if kind.dtype == "float32" and not np.isfinite(array).all():
             raise refuse(f"{name} has numbers that are not finite")
     limits = {"images.view": len(document.scales), "selection.lot": len(found["selection.lot"])}
-    pieces = int(found["images.piece"].max(initial=-1)) + 1
+    # Every piece has an image: numbers beyond would take memory and minutes wherever pieces are counted.
+    pieces = min(int(found["images.piece"].max(initial=-1)) + 1, len(found["images.piece"]))
     limits["images.piece"] = pieces
     for at, group in enumerate(document.groups):
         limits |= {f"groups.{at}.number": len(group.sets), f"groups.{at}.lot": len(document.lots)}
         limits[f"groups.{at}.piece"] = pieces
-        score, number = found[f"groups.{at}.score"], found[f"groups.{at}.number"]
-        if not len(score) or (np.diff(score) < 0).any():
-            raise refuse(f"groups.{at}.score is not in rising order, or empty")
-        if [part.pieces for part in group.sets] != np.bincount(number.clip(0), minlength=len(group.sets)).tolist():
-            raise refuse(f"groups.{at} has other numbers of pieces than {JSON} says")
     for name, limit in limits.items():
         if len(found[name]) and not 0 <= int(found[name].min()) <= int(found[name].max()) < limit:
             raise refuse(f"{name} has numbers outside 0 to {limit - 1}")
+    for at, group in enumerate(document.groups):
+        score, number = found[f"groups.{at}.score"], found[f"groups.{at}.number"]
+        if not len(score) or (np.diff(score) < 0).any():
+            raise refuse(f"groups.{at}.score is not in rising order, or empty")
+        if [part.pieces for part in group.sets] != np.bincount(number, minlength=len(group.sets)).tolist():
+            raise refuse(f"groups.{at} has other numbers of pieces than {JSON} says")
     if len(found["hashes"]) != document.images:
         raise refuse(f"got {len(found['hashes'])} hashes of {document.images} images")
     return found
@@ -205,4 +229,6 @@ def _calibration(document: Document, found: dict[str, NDArray[Any]]) -> Calibrat
         tuple(row.tobytes().hex() for row in found["hashes"]),
         tuple(document.stored_images),
         document.challenge,
+        document.repeats,
+        document.map_scale,
     )

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration.calibration import Calibration, Group
+from models.calibration.calibration import Calibration, Group, Repeats
 from models.verdicts.band import LOTS_COVERED, band, bound_of_count, covers_lots, fixed_rate_bound
 from models.verdicts.challenge import Detection
 from models.verdicts.design_effect import DesignEffect, design_effect
-from models.verdicts.exact_interval import at_least
+from models.verdicts.exact_interval import at_least, two_sided
 from models.verdicts.lot_basis import SAYS, basis_of
-from models.verdicts.rates import allowed_rank, pieces_needed, smallest_rate
+from models.verdicts.rates import allowed_rank, pieces_needed, rate_of, smallest_rate
 
 SHOWN_RATES = tuple(Fraction(text) for text in ("0.1", "0.05", "0.01", "0.001"))
 LADDER = tuple(
@@ -152,8 +152,13 @@ def promises(calibration: Calibration, rates: Iterable[Fraction] = ()) -> list[s
     if calibration.keys.by:
         seen = "; ".join(f"{key} {', '.join(found)}" for key, found in zip(calibration.keys.by, calibration.seen, strict=True))
         lines.append(f"values seen: {seen}; a piece with any other is not judged")
+    if calibration.map_scale is not None:
+        low, high = calibration.map_scale
+        lines.append(f"heat maps are coloured from {low:.3g} to {high:.3g}, the 50 and 99.9 % points of good images' maps")
     if calibration.challenge is not None:
         lines += [f"pieces with defects, {line}" for line in challenge_lines(calibration)]
+    if calibration.repeats is not None:
+        lines += [f"pieces imaged again, {line}" for line in repeat_lines(calibration.repeats)]
     return lines
 
 
@@ -169,7 +174,30 @@ def challenge_lines(calibration: Calibration) -> Iterator[str]:
     """
     for one in calibration.challenge.detected if calibration.challenge is not None else ():
         found = Detection(one.size_class, one.flagged, one.pieces, float(at_least(one.flagged, one.pieces)))
-        yield f"at {per_cent(Fraction(one.rate))}: {found.sentence()}"
+        yield f"at {per_cent(rate_of(one.rate))}: {found.sentence()}"
+
+
+def repeat_lines(repeats: Repeats) -> Iterator[str]:
+    """How far verdicts on pieces that were imaged repeatedly agree, at each rate, and what does not count.
+
+    >>> from models.calibration.calibration import Agreement
+    >>> print(next(repeat_lines(Repeats("again", 3, 3, 0, 0, (Agreement("0.05", 29, 30, 0.978, 4),))))[:76])
+    at 5 %: 29 of 30 (82.8 to 99.9 %) get one verdict in all of their 3 imagings
+    """
+    many = str(repeats.most) if repeats.fewest == repeats.most else f"{repeats.fewest} to {repeats.most}"
+    for one in repeats.agreements:
+        rate, share = per_cent(rate_of(one.rate)), two_sided(one.agreeing, one.pieces)
+        ever = "none is ever flagged, so this says nothing of pieces near the threshold"
+        if one.flagged:
+            ever = f"{one.flagged:,} are flagged at least once"
+        agree = f"{share} get one verdict in all of their {many} imagings, two imagings agree in {per_cent(one.pairs)}"
+        yield f"at {rate}: {agree}; {ever}"
+    if not repeats.agreements:
+        yield "no rate can be promised, so there are no verdicts to compare"
+    if repeats.once:
+        yield f"do not count: {repeats.once:,} with fewer than two complete imagings"
+    if repeats.incomplete:
+        yield f"do not count: {repeats.incomplete:,} imagings with missing, unreadable or surplus images"
 
 
 def _of_pieces(n: int, rates: list[Fraction], least: Fraction) -> Iterator[str]:

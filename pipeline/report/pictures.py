@@ -9,13 +9,13 @@ import duckdb
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from models.maps.map_scale import HIGH_PERCENTILE, LOW_PERCENTILE
 from models.maps.quantise import dequantise
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import content_box
 from pipeline.decode.image import decode_image
 
 SAMPLED_MAPS = 2_000
-LOW_PERCENTILE, HIGH_PERCENTILE = 50.0, 99.9
 DIMMED = 0.62
 """Share of the brightness that a picture keeps under a heat map, so that colours show on bright and dark surfaces alike."""
 
@@ -31,11 +31,12 @@ ANCHORS = (
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (110, 115, 122)
 BOX, BOX_EDGE = (64, 224, 255), (10, 20, 30)
 BOXES_DRAWN = 12
+LEGEND_PX = 160
 
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Map values that get the first and the last colour, and one phrase that says where they come from."""
+    """Map values that get the first and the last colour, and one phrase that says what they are of the maps from where."""
 
     low: float
     high: float
@@ -72,7 +73,7 @@ class StoredMap:
 
 
 def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str) -> ColourScale | None:
-    """The scale from percentiles of a run's map values, used until there is a calibration; None without maps.
+    """The scale from percentiles of a run's map values, for a model whose calibration has none; None without maps.
 
     Args:
         connection: with the views of pipeline/tables/query.py.
@@ -88,7 +89,7 @@ def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str)
     values = np.concatenate([StoredMap(*row).values().ravel() for row in rows])
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
     images = f"{len(rows):,} images of " if len(rows) == SAMPLED_MAPS else ""
-    basis = f"50th to 99.9th percentile of the map values of {images}this scoring run, since the maps are not calibrated"
+    basis = f"50 to 99.9 % of {images}this scoring run, since the maps are not calibrated"
     return ColourScale(float(low), float(high), basis)
 
 
@@ -96,6 +97,12 @@ def colours(share: np.ndarray) -> np.ndarray:
     """(..., 3) float64 RGB in 0 to 255 for positions on the scale."""
     positions = [anchor[0] for anchor in ANCHORS]
     return np.stack([np.interp(share, positions, [anchor[i] for anchor in ANCHORS]) for i in (1, 2, 3)], axis=-1)
+
+
+def colour_bar(width_px: int, height_px: int) -> Image.Image:
+    """The colours from the first, left, to the last."""
+    shares = np.linspace(0, 1, width_px)[None].repeat(height_px, 0)  # (height_px, width_px)
+    return Image.fromarray(np.rint(colours(shares)).astype(np.uint8))
 
 
 def picture(encoded: bytes, size: tuple[int, int], config: DecodeConfig, longest_px: int) -> Image.Image:
@@ -163,17 +170,31 @@ class Shown:
     missing: str = ""
 
 
-def contact_sheet(images: list[Shown], title: str, subtitle: str, columns: int = 4, side_px: int = 200) -> Image.Image:
-    """Draws all in one picture: each image beside its heat map, with rank, score and caption below, worst first."""
-    gap, text_px, head_px = 18, 40, 76
+def contact_sheet(
+    images: list[Shown], title: str, subtitle: str, scale: ColourScale | None, columns: int = 4, side_px: int = 200
+) -> Image.Image:
+    """Draws all in one picture: each image beside its heat map, with rank, score and caption below, worst first.
+
+    scale: of the heat maps, for the legend; None if there are none.
+    """
+    gap, text_px, head_px = 18, 40, 76 if scale is None else 102
     cell_width, cell_height = 2 * side_px + 4, side_px + text_px
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (cell_width + gap) + gap, head_px + rows * (cell_height + gap) + gap), PAPER)
-    draw = ImageDraw.Draw(sheet)
     large, plain, small = (ImageFont.load_default(size) for size in (22, 15, 13))
+    low, high = ("", "") if scale is None else (f"{scale.low:.3g} ", f" {scale.high:.3g} and above: {scale.basis}")
+    bar_left = gap + math.ceil(small.getlength(low))
+    bar_right = bar_left + (0 if scale is None else LEGEND_PX)
+    ends = (gap + large.getlength(title), gap + small.getlength(subtitle), bar_right + small.getlength(high))
+    width = max(columns * (cell_width + gap), math.ceil(max(ends))) + gap
+    sheet = Image.new("RGB", (width, head_px + rows * (cell_height + gap) + gap), PAPER)
+    draw = ImageDraw.Draw(sheet)
     draw.text((gap, 14), title, INK, large)
     draw.text((gap, 46), subtitle, FAINT, small)
+    if scale is not None:
+        draw.text((gap, 70), low, FAINT, small)
+        sheet.paste(colour_bar(LEGEND_PX, 12), (bar_left, 72))
+        draw.text((bar_right, 70), high, FAINT, small)
     for i, shown in enumerate(images):
         left = gap + i % columns * (cell_width + gap)
         top = head_px + i // columns * (cell_height + gap)

@@ -1,9 +1,11 @@
 """Decides the rules of a ledger, keeps the calibrations that they name, and brings both back as judges."""
 
 import functools
-import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from models.artifact import CALIBRATION_FILES, ArtifactError
 from models.calibration import files
@@ -13,8 +15,6 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.rule import Rule
-
-log = logging.getLogger(__name__)
 
 
 class LostCalibration(StateError, ValueError):
@@ -29,27 +29,44 @@ def judge_of(ledger: Ledger, head: Head, digest: str) -> Judge:
     return _judge(ledger, digest, rule)
 
 
-def decide(ledger: Ledger, digest: str, rule: Rule, calibration: Path | None, decided_by: str) -> bool:
-    """Make this the rule for the scores of a model, if it is not already; True if it was not.
+@dataclass(frozen=True)
+class Ruling:
+    """What a command decides of the scores of a model.
+
+    calibration: digest of the one in the model's folder; None if it has none: then the ledger keeps its own.
+    directory: the model's folder.  settings: fields of Rule that the command sets; the others stay as they are.
+    """
+
+    digest: str
+    calibration: str | None
+    directory: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    decided_by: str = "unknown"
+
+    def rule(self, before: Rule) -> Rule:
+        """The rule that it makes of the one before."""
+        wanted = {**before.model_dump(), **self.settings}
+        return Rule(**wanted | {"calibration": self.calibration or before.calibration})
+
+
+def decide(ledger: Ledger, ruling: Ruling) -> Rule | None:
+    """Add the rule as an entry, if it is not the ledger's already; None if it is.
 
     The scores that are in the tables are judged by it at the next publication (pipeline/tables/rejudge.py).
-
-    Args:
-        calibration: folder with the files of the rule's calibration; None if the rule has none.
     """
     while True:
         head = read_state(ledger)[1]
-        before = head.rule_of(digest) or Rule()
-        if before == rule:
-            return False
-        if rule.calibration is not None:
-            assert calibration is not None, "a rule with a calibration comes with its files"
+        before = head.rule_of(ruling.digest) or Rule()
+        rule = ruling.rule(before)
+        if rule == before:
+            return None
+        if rule.calibration is not None and rule.calibration != before.calibration:
             for name in CALIBRATION_FILES:
-                ledger.store.put(ledger.calibration_key(rule.calibration, name), (calibration / name).read_bytes())
+                ledger.store.put(ledger.calibration_key(rule.calibration, name), (ruling.directory / name).read_bytes())
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = Judging(digest=digest, rule=rule, before=before, decided_by=decided_by, decided_at=now)
+        entry = Judging(digest=ruling.digest, rule=rule, before=before, decided_by=ruling.decided_by, decided_at=now)
         if add_entry(ledger, head, entry):
-            return True
+            return rule
 
 
 @functools.lru_cache(maxsize=8)

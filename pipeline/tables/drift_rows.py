@@ -1,25 +1,21 @@
 """Rows of the table `drift`: the nights that are charted, and what they say to judges."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from models.verdicts.cusum import Cusum
-from models.verdicts.drift import Carried
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.files import data_files
 from pipeline.tables.order import sort_keys
 from pipeline.tables.seen_images import read_columns
 from pipeline.tables.writer import PartitionWriter
-from pipeline.verdicts.drift_chart import ChartedNight, State
+from pipeline.verdicts.charted_night import ChartedNight, State
 from pipeline.verdicts.judge import Nights
 from schemas import drift
 
@@ -81,7 +77,7 @@ def _written(ledger: Ledger, row: DriftRow) -> dict[str, Any]:
         "reason": night.reason,
         "images": night.images,
         "alarmed": None if measured is None else BETWEEN.join(measured.alarmed) or None,
-        "carried": None if night.carried is None else _text(night.carried),
+        "carried": night.carried,
     }
     if measured is not None:
         for name, *numbers in zip(drift.CHANNELS, measured.values, measured.distances, measured.limits, strict=False):
@@ -97,17 +93,6 @@ def _read(row: dict[str, Any]) -> DriftRow:
         row["reason"],
         tuple(row["source"].split(BETWEEN)) if row["source"] else (),
         row["since"],
-        carried=None if row["carried"] is None else _carried(row["carried"]),
+        carried=row["carried"],
     )
     return DriftRow(row["model_digest"], row["calibration_digest"], row["drift_group"], night)
-
-
-def _text(carried: Carried) -> str:
-    sums = {name: values.tolist() for name, values in carried.cusum._asdict().items()}
-    return json.dumps({"over": carried.over, **sums})
-
-
-def _carried(text: str) -> Carried:
-    read = json.loads(text)
-    high, low = (np.array(read[name], np.float64) for name in ("high", "low"))
-    return Carried(read["over"], Cusum(high, low, *(np.array(read[f"nights_{way}"], np.int64) for way in ("high", "low"))))

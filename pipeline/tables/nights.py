@@ -10,20 +10,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pipeline.state.drift_references import keep_reference, read_reference
 from pipeline.state.entries import Head
 from pipeline.state.judges import judge_of
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, DataFile, Seal
 from pipeline.tables.changes import schema_text
+from pipeline.tables.decision_rows import decisions_change, threshold_rows
 from pipeline.tables.drift_rows import DriftRow, read_drift, write_drift
 from pipeline.tables.files import active_files
 from pipeline.tables.night_images import GroupNight, LookJob, Night, NightsJob, nights_in, read_nights
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rejudge import OtherRules, in_force, judged_anew, judges_of, rejudge
-from pipeline.verdicts.drift_chart import GroupChart
-from pipeline.verdicts.drift_reference import REFERENCE_NIGHTS
 from schemas import drift
 from schemas.days import is_day, period
 
@@ -37,19 +35,18 @@ Found = Mapping[tuple[str, Night], int]
 """The number of new rows of a night, by model digest and night."""
 
 
-def chart_nights(ledger: Ledger, head: Head, map_fn: MapFunction = map, handles: Handles | None = None) -> list[DriftRow]:
+def chart_nights(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None = None) -> list[DriftRow]:
     """Chart the nights that are not charted yet; returns their rows. It may be repeated after a kill at any point.
 
-    Without a calibration it costs nothing, and without a new slice a look at the last seal.
+    Without a new slice it costs a look at the last seal. A ledger without calibration needs no call.
 
     Args:
-        head: the ledger's; whether anything is calibrated is all that is taken from it.
         map_fn, handles: as for `publish_slice`.
     Raises:
         TableConflict: a column of a table does not fit.
         LostCalibration: the ledger's copy of a calibration is gone.
     """
-    if not _calibrated(head) or settled(ledger.output_uri).closed(ledger.model).uncharted is None:
+    if settled(ledger.output_uri).closed(ledger.model).uncharted is None:
         return []
     charted: list[DriftRow] = []
 
@@ -78,10 +75,6 @@ def chart_nights(ledger: Ledger, head: Head, map_fn: MapFunction = map, handles:
     return charted
 
 
-def _calibrated(head: Head) -> bool:
-    return any(judged.rule.calibration is not None for judged in head.judged)
-
-
 def _files_since(ledger: Ledger, first: int, opened: Opened) -> list[DataFile]:
     """The files of `scores` that may hold nights of this slice or a later one; a night lies in a month."""
     return [
@@ -97,21 +90,22 @@ def _changes(
 ) -> tuple[dict[str, Change], list[DriftRow]]:
     """What to change in each table, and the new rows of `drift`."""
     before = read_drift(ledger, opened["drift"])
-    judges, entries = judges_of(ledger, head, before)
+    judges, _ = judges_of(ledger, head, opened, before)
     looks = [LookJob(ledger, file, judges, ledger.run_id(first)) for file in files]
     found: Counter[tuple[str, Night]] = Counter()
     for counts in map_fn(nights_in, looks) if judges else ():
         found.update(counts)
     have = {(row.model_digest, (row.group, row.night.date)) for row in before}
     new = {night: count for night, count in found.items() if night not in have}
-    rows, drifted = _charted(ledger, head, new, before, opened, map_fn)
+    rows, drifted = _charted(ledger, head, new, before, opened, map_fn) if new else ([], [])
     if not rows:
         return {}, []
-    judges, entries = judges_of(ledger, head, [*before, *rows])
+    judges, entries = judges_of(ledger, head, opened, [*before, *rows])
     only: dict[str, set[str]] = defaultdict(set)
     for night in drifted:
         only[period(night.date)] |= set(night.places)
-    changes = judged_anew(ledger, judges, entries, opened, map_fn, only)[0] if only else {}
+    changes, _, thresholds = judged_anew(ledger, judges, entries, opened, map_fn, only) if only else ({}, None, {})
+    changes |= decisions_change(ledger, threshold_rows(ledger, head, thresholds))
     return changes | {"drift": Change(tuple(write_drift(ledger, rows)), schema=schema_text(drift.SCHEMA))}, rows
 
 
@@ -119,6 +113,10 @@ def _charted(
     ledger: Ledger, head: Head, new: Found, before: Sequence[DriftRow], opened: Opened, map_fn: MapFunction
 ) -> tuple[list[DriftRow], list[GroupNight]]:
     """The rows of new nights, and those of the nights that are watched or suspended."""
+    from pipeline.state.drift_references import keep_reference, read_reference  # their statistics are slow to import
+    from pipeline.verdicts.drift_chart import GroupChart
+    from pipeline.verdicts.drift_reference import REFERENCE_NIGHTS
+
     rows: list[DriftRow] = []
     drifted: list[GroupNight] = []
     for digest in sorted({digest for digest, _ in new}):

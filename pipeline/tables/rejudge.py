@@ -8,20 +8,18 @@ of a seal are judged by the same.
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from pipeline.state.entries import Head, Judging, read_entry
-from pipeline.state.judges import judge_of
+from pipeline.state.judges import Ruling, decide, judge_of
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
+from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
 from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
 from pipeline.tables.files import ActiveFile, active_files
@@ -30,9 +28,8 @@ from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, pub
 from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
-from pipeline.tables.writer import PartitionWriter
 from pipeline.verdicts.shown import within
-from schemas import decisions, lots, scores
+from schemas import lots, scores
 
 
 class Rejudged(NamedTuple):
@@ -52,17 +49,24 @@ class OtherRules(Exception):
     """The rows in the tables are not judged by the newest rules yet: `rejudge` first."""
 
 
-def judges_of(ledger: Ledger, head: Head, charted: Sequence[DriftRow]) -> tuple[Judges, dict[str, int]]:
+def judges_of(
+    ledger: Ledger, head: Head, opened: Opened, charted: Sequence[DriftRow] | None = None
+) -> tuple[Judges, dict[str, int]]:
     """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration.
 
     Args:
-        charted: all rows of the ledger in `drift`.
+        charted: the ledger's rows in `drift`; None reads them.
     """
     judged = [of for of in head.judged if of.rule.calibration is not None]
+    if not judged:
+        return {}, {}
+    charted = read_drift(ledger, opened["drift"]) if charted is None else charted
+    fixed = known_thresholds(ledger, head, opened["decisions"])
     judges = {}
     for of in judged:
-        judge, nights = judge_of(ledger, head, of.digest), nights_of(charted, of.digest, of.rule.calibration)
-        judges[of.digest] = replace(judge, suspended=nights[0], watched=nights[1]) if any(nights) else judge
+        suspended, watched = nights_of(charted, of.digest, of.rule.calibration)
+        judge, thresholds = judge_of(ledger, head, of.digest), fixed.get(of.digest, {})
+        judges[of.digest] = replace(judge, thresholds=thresholds, suspended=suspended, watched=watched)
     return judges, {of.digest: of.number for of in judged}
 
 
@@ -83,19 +87,29 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
         if in_force(head, closed):
             done = Rejudged()
             return None
-        changes, done = _changes(ledger, head, opened, map_fn)
-        new = _new_decisions(ledger, head, closed)
-        if new:
-            changes["decisions"] = Change(tuple(_write_decisions(ledger, new)), schema=schema_text(decisions.SCHEMA))
+        changes, done, thresholds = judged_anew(ledger, *judges_of(ledger, head, opened), opened, map_fn)
+        decided = [row for entry in _new_decisions(ledger, head, closed) for row in changed_settings(ledger, *entry)]
+        changes |= decisions_change(ledger, decided + threshold_rows(ledger, head, thresholds))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
 
     publish(ledger.output_uri, prepare, handles)
     return done
 
 
-def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
-    judges, entries = judges_of(ledger, head, read_drift(ledger, opened["drift"]))
-    return judged_anew(ledger, judges, entries, opened, map_fn)
+def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> list[str]:
+    """Decide a rule, if it is not the ledger's already, and bring the rows in the tables under the newest.
+
+    Returns:
+        What was done, in sentences; none if nothing was.
+    """
+    rule, said = decide(ledger, ruling), []
+    if rule is not None:
+        of = f"calibration {rule.calibration[:16]}" if rule.calibration else "the model is not calibrated: nothing is judged"
+        said.append(f"model {ledger.model}: verdicts at a rate of {rule.rate}; {of}")
+    done = rejudge(ledger, map_fn)
+    if done.files or done.lots:
+        said.append(f"judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots; no image was read")
+    return said
 
 
 def judged_anew(
@@ -105,8 +119,8 @@ def judged_anew(
     opened: Opened,
     map_fn: MapFunction,
     only: Mapping[str, Collection[str]] | None = None,
-) -> tuple[dict[str, Change], Rejudged]:
-    """Judge rows in the tables anew; returns the changes in `scores` and `lots`. Files and lots that stay equal stay.
+) -> tuple[dict[str, Change], Rejudged, Thresholds]:
+    """Judge rows in the tables anew; returns the changes in `scores` and `lots`, where files and lots that stay equal stay.
 
     Args:
         entries: of the judges' rules.
@@ -114,22 +128,24 @@ def judged_anew(
     """
     table = opened["scores"]
     if table is None or not judges:
-        return {}, Rejudged()
+        return {}, Rejudged(), {}
     have = arrow_schema(table)
     schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
     check_fits(table, "scores", schema)
     add: list[DataFile] = []
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
-    lot_count = 0
+    lot_count, thresholds = 0, dict[str, dict[str, float]]()
     for period, files in _by_period(ledger, opened, only):
         places = None if only is None else pa.array(sorted(only[period]), pa.string())
         looks = [FileJob(ledger, name, active.file, judges, only=places) for name, active in files]
-        verdicts, found = judge_parts(list(map_fn(see_file, looks)), judges)
+        verdicts, found, new = judge_parts(list(map_fn(see_file, looks)), judges)
+        for digest, nights in new.items():
+            thresholds.setdefault(digest, {}).update(nights)
         known = known_lots(ledger, opened["lots"], period, judges)
-        rows = Decided(ledger, judges, entries).rows(found, known, list(known) if only is None else only[period])
-        new_lots += write_lots(ledger, period, rows, ledger.model)
-        lot_count += len(rows)
+        lot_rows = Decided(ledger, judges, entries).rows(found, known, list(known) if only is None else only[period])
+        new_lots += write_lots(ledger, period, lot_rows, ledger.model)
+        lot_count += len(lot_rows)
         jobs = [
             RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file, only=places)
             for (name, active), of_file in zip(files, verdicts, strict=True)
@@ -141,7 +157,8 @@ def judged_anew(
                 remove.append(rewritten.file)
     changes = {"scores": Change(tuple(add), tuple(remove), schema_text(schema))} if remove else {}
     changes |= {"lots": Change(tuple(new_lots), schema=schema_text(lots.SCHEMA))} if new_lots else {}
-    return changes, Rejudged(len(remove), sum(json.loads(file.stats)["numRecords"] for file in add), lot_count)
+    rows = sum(json.loads(file.stats)["numRecords"] for file in add)
+    return changes, Rejudged(len(remove), rows, lot_count), thresholds
 
 
 def _by_period(
@@ -167,28 +184,3 @@ def _new_decisions(ledger: Ledger, head: Head, closed: Closed) -> list[tuple[int
     numbers = [number for number in ledger.entries.after(closed.noted) if number <= head.decided]
     found = ((number, read_entry(ledger, number)) for number in numbers)
     return [(number, entry) for number, entry in found if isinstance(entry, Judging)]
-
-
-def _write_decisions(ledger: Ledger, decided: list[tuple[int, Judging]]) -> list[DataFile]:
-    rows = []
-    for number, entry in decided:
-        old, new = entry.before.texts(), entry.rule.texts()
-        rows += [
-            {
-                "model": ledger.model,
-                "model_digest": entry.digest,
-                "entry": number,
-                "setting": setting,
-                "old": old[setting],
-                "new": new[setting],
-                "decided_by": entry.decided_by,
-                "decided_at": datetime.fromisoformat(entry.decided_at),
-            }
-            for setting in new
-            if old[setting] != new[setting]
-        ]
-    with TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "decisions", decisions.SCHEMA, partition, ledger.model, Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist(rows, decisions.SCHEMA))
-    return writer.files

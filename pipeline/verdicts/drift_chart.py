@@ -1,58 +1,21 @@
 """The drift chart of one group over its nights: the first are the reference, the others are compared with it one by one."""
 
+import json
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.faults import VerdictError
+from models.verdicts.cusum import Cusum
 from models.verdicts.drift import Carried, judge, start
 from models.verdicts.night_channels import NightImages
+from pipeline.verdicts.charted_night import ChartedNight, Measured, Numbers, State
 from pipeline.verdicts.drift_reference import LEAST_IMAGES, REFERENCE_NIGHTS, KeptReference, made
 
 log = logging.getLogger(__name__)
-
-State = Literal["reference", "ok", "watch", "suspended"]
-
-
-Numbers = tuple[float, ...]
-
-
-class Measured(NamedTuple):
-    """Of each channel: its value, the distance from the reference's mean in standard deviations, and the distance from which
-    it is over. alarmed: names of those that are."""
-
-    values: Numbers
-    distances: Numbers
-    limits: Numbers
-    alarmed: tuple[str, ...]
-
-
-class ChartedNight(NamedTuple):
-    """A night on the chart, as the table `drift` has it. images: compared ones.  measured, carried: None for a reference night;
-    measured also for nights that were read from the table."""
-
-    date: str
-    state: State
-    images: int
-    reason: str
-    sources: tuple[str, ...] = ()
-    since: str | None = None
-    measured: Measured | None = None
-    carried: Carried | None = None
-
-    @property
-    def suspends(self) -> str:
-        """Why no piece of the night is judged."""
-        return f"drift: {' and '.join(self.sources)} since {self.since}"
-
-    @property
-    def warns(self) -> str:
-        """What is said of a lot of the night that would be ok."""
-        return f"the drift chart of the night says {self.reason}"
 
 
 class GroupChart:
@@ -129,7 +92,7 @@ class GroupChart:
         reference = kept.of_night(count)
         at = bisect_left(self._judged, date)
         before = self._nights[self._judged[at - 1]] if at else None
-        carried = start(reference) if before is None or before.carried is None else before.carried
+        carried = start(reference) if before is None or before.carried is None else _carried(before.carried)
         values = kept.channels(comparable)
         after, found = judge(reference, carried, values)
         insort(self._judged, date)
@@ -139,8 +102,20 @@ class GroupChart:
         if found.state != "ok":
             since = date if before is None or before.since is None else before.since
         state: State = "suspended" if found.state == "suspended" else "watch" if found.state == "watch" else "ok"
-        return ChartedNight(date, state, count, found.sentence, found.sources, since, measured, after)
+        return ChartedNight(date, state, count, found.sentence, found.sources, since, measured, _text(after))
 
 
 def _numbers(values: NDArray[np.float64]) -> Numbers:
     return tuple(map(float, values))
+
+
+def _text(carried: Carried) -> str:
+    sums = {name: values.tolist() for name, values in carried.cusum._asdict().items()}
+    return json.dumps({"over": carried.over, **sums})
+
+
+def _carried(text: str) -> Carried:
+    read = json.loads(text)
+    high, low = (np.array(read[name], np.float64) for name in ("high", "low"))
+    nights_high, nights_low = (np.array(read[name], np.int64) for name in ("nights_high", "nights_low"))
+    return Carried(read["over"], Cusum(high, low, nights_high, nights_low))

@@ -1,5 +1,6 @@
 """A damaged calibration whose digests were made anew is one error, or a calibration that can be used."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,16 +10,21 @@ from hypothesis import strategies as st
 from mutations import fuzz, mutated
 
 from models.artifact import ArtifactError
+from models.calibration.calibration import Agreement, Challenge, Detected, Repeats
 from models.calibration.example import calibration
 from models.calibration.files import ARRAYS, JSON, decoded, encoded
 from models.calibration.promises import promises
+from models.maps.map_scale import MapScale
 
 LENGTH_BYTES = 8  # of the header, at the start of a safetensors file
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return encoded(calibration(pieces=30, images=2))
+    made = calibration(pieces=30, images=2)
+    challenge = Challenge("bad", (Detected("0.05", "large", 3, 4),))
+    repeats = Repeats("again", 2, 3, 0, 1, (Agreement("0.05", 5, 6, 0.9, 2),))
+    return encoded(replace(made, challenge=challenge, repeats=repeats, map_scale=MapScale(0.5, 2.0)))
 
 
 def marks(content: bytes) -> list[int]:

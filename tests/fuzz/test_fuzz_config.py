@@ -58,6 +58,9 @@ rates: [0.05, 0.01]
 challenge: /bad
 challenge_pattern: "{size}/{lot}/{serial}_{camera}.png"
 size_key: size
+repeats: /again
+repeats_pattern: "{lot}/{serial}_{camera}.{take}.png"
+repeat_key: take
 """
 EVALUATE = "model: /m\ninput: /good\njson_file: /out.json\ndevice: cpu\ndraws: 100\n"
 EXPLAIN = "model: /m\ninput: /good\noutput: /out\n"

@@ -143,6 +143,19 @@ def test_the_same_images_give_the_same_bytes(place: Path, model: Path) -> None:
     assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
 
 
+def test_heat_maps_get_one_scale_by_the_maps_of_good_images(place: Path, model: Path, capsys) -> None:
+    """Fitted and selection images do not count."""
+    assert calibrate(model, place / "good", *KEYS) == 0
+    made, said = read(model), capsys.readouterr().out
+    images = [path for path in sorted((place / "good").rglob("*.png")) if hash_of(path) in made.hashes]
+    cells = np.sort(np.concatenate([cells.ravel() for cells in Model(model, "cpu").score(list(map(str, images))).anomaly_map]))
+    ranks_of = [int(np.ceil(share * len(cells))) - 1 for share in (0.5, 0.999)]
+    assert len(images) == len(made.hashes) > 20 and made.map_scale == pytest.approx(tuple(cells[ranks_of]), rel=1e-3)
+    low, high = (f"{value:.3g}" for value in made.map_scale)
+    assert f"heat maps are coloured from {low} to {high}, the 50 and 99.9 % points of good images' maps" in said
+    assert f"coloured from {low} to {high}" in (model / "card.md").read_text()
+
+
 def test_other_images_are_refused_if_the_model_knows_some(place: Path, model: Path, tmp_path: Path, capsys) -> None:
     fitted = artifact.read(model).config.trained["content_hashes"]
     shutil.copytree(place / "fresh", tmp_path / "mixed")
@@ -238,6 +251,7 @@ def test_pieces_of_which_the_model_has_seen_an_image_are_left_out(place: Path, t
         (("--rates", "0.05,2"), "rate must be above 0 and below 1; got '2'"),
         (("--view-key", "a,b"), "view_key must be one key column"),
         (("--size-key", "size"), "challenge must be given with size_key"),
+        (("--repeats", "again"), "repeat_key must be given with repeats; got repeats 'again' alone. Add --repeat-key"),
         (("--key-pattern", "{line"), "key_pattern must have its braces in pairs"),
         (("--exclude", "/no/such/list"), "--exclude must be"),
     ],
@@ -291,6 +305,73 @@ def test_a_challenge_counts_what_is_found(place: Path, model: Path, tmp_path: Pa
     assert re.search(
         "as many of the defective pieces are flagged as the challenge says at least: [\\d.]+ % at 10 %, [\\d.]+ % at 5 %", said
     )
+
+
+def imaged_again(source: Path, target: Path, lots: range, takes: int) -> None:
+    """Pieces of `pieces` with 3 serials, imaged `takes` times: the light differs a little from take to take."""
+    pieces(source, lots, 3)
+    for path in sorted(source.rglob("*.png")):
+        for take in range(takes):
+            placed = target / f"run{take}" / path.relative_to(source)
+            placed.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.array(Image.open(path)).astype(int) + 3 * take
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(placed)
+
+
+REPEATS = ("--repeat-key", "take")
+
+
+def test_pieces_imaged_again_say_how_far_verdicts_agree(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    """Ten pieces, three times each, of two views; one of them is known to the model, and one image is a copy."""
+    imaged_again(tmp_path / "once", tmp_path / "again", range(70, 73), 3)
+    pieces(tmp_path / "bad", range(73, 74), 1, defect=True)
+    for take in range(3):
+        for path in (tmp_path / "bad").rglob("*.png"):
+            target = tmp_path / "again" / f"run{take}" / path.relative_to(tmp_path / "bad")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.array(Image.open(path))
+            pixels[0, 0] = take  # or else a copy
+            Image.fromarray(pixels).save(target)
+    fitted = artifact.read(model).config.trained["content_hashes"]["fit"]
+    known = next(path for path in sorted((place / "good").rglob("*.png")) if hash_of(path) in fitted)
+    shutil.copy(known, tmp_path / "again" / "run0" / "A" / "lot70" / "000_bright.png")
+    copied = tmp_path / "again" / "run0" / "A" / "lot70" / "001_bright.png"
+    shutil.copy(copied, tmp_path / "again" / "run1" / "A" / "lot70" / "001_bright.png")
+    (tmp_path / "c.yaml").write_text("repeats_pattern: '{take}/{line}/{lot}/{serial}_{camera}.png'\n")
+    flags = ("--repeats", str(tmp_path / "again"), *REPEATS, "--config", str(tmp_path / "c.yaml"))
+    assert calibrate(model, place / "good", *KEYS, *flags) == 0
+    said, found = capsys.readouterr().out, read(model).repeats
+    assert found is not None and (found.fewest, found.most, found.once, found.incomplete) == (2, 3, 0, 1)
+    assert [(one.rate, one.pieces) for one in found.agreements] == [("0.1", 9), ("0.05", 9)]
+    assert all(one.flagged >= 1 and one.agreeing >= 1 for one in found.agreements)  # the bad piece always
+    assert "of --repeats, 1 pieces are left out: the model was fitted or selected on images of them" in said
+    assert "of --repeats, 1 images are left out: copies of others are no second imaging" in said
+    line = f"pieces imaged again, at 10 %: {found.agreements[0].agreeing} of 9 ("
+    assert line in said and line in (model / "card.md").read_text()
+    first = (model / "calibration.json").read_bytes()
+    assert calibrate(model, place / "good", *KEYS, *flags) == 0
+    assert (model / "calibration.json").read_bytes() == first
+    assert calibrate(model, place / "good", *KEYS) == 0 and read(model).repeats is None
+
+
+def test_pieces_imaged_once_have_no_repeatability(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    pattern = "{take}/" + PATTERN
+    imaged_again(tmp_path / "once", tmp_path / "again", range(70, 73), 1)
+    (tmp_path / "c.yaml").write_text(f"repeats_pattern: '{pattern}'\n")
+    (tmp_path / "empty").mkdir()
+    for where, count in (("again", 9), ("empty", 0)):
+        flags = ("--repeats", str(tmp_path / where), *REPEATS, "--config", str(tmp_path / "c.yaml"))
+        assert calibrate(model, place / "fresh", *KEYS[:4], *flags) == 2
+        message = f"--repeats must be a place with new images of pieces that were imaged at least twice; got '{count} pieces"
+        assert message in capsys.readouterr().err
+    for which, key in (("repeats", "repeat-key"), ("challenge", "size-key")):
+        (tmp_path / "c.yaml").write_text(f"{which}_pattern: '{pattern}'\n")
+        flags = (f"--{which}", str(tmp_path / "again"), f"--{key}", "run", "--config", str(tmp_path / "c.yaml"))
+        assert calibrate(model, place / "fresh", *KEYS[:4], *flags) == 2
+        shown = capsys.readouterr().err
+        assert f"--{key} must be a field of {which}_pattern that every image has; got 'run'" in shown
+        assert "scoring" not in shown  # found before anything is scored
+    assert artifact.read(model).calibration_digest is None
 
 
 def test_another_mode_is_compared_before_it_replaces_the_first(place: Path, model: Path, tmp_path: Path, capsys) -> None:

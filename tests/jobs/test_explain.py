@@ -1,6 +1,8 @@
 """`flowscore explain` as a user calls it: drawn surfaces with a spot, a small model."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,12 @@ from scipy import ndimage
 
 from jobs.command.entry import run
 from jobs.explain import _images, main
+from jobs.pages.explanation_picture import HEAD_PX
 from jobs.train import main as train_main
+from models import artifact
+from models.calibration import in_folder
+from models.calibration.example import calibration
+from models.maps.map_scale import MapScale
 
 SMALL = {
     "weights": "none",
@@ -77,12 +84,37 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
         assert len({each["random_auc"] for each in image["maps"]}) == 1
         for each in image["maps"]:
             assert (each["deletion_auc"] is None) == (image["score"] <= image["score_deleted"])
-            assert each["low"] <= each["high"]
             with Image.open(tmp_path / "out" / each["picture"]) as picture:
                 assert picture.width > 2 * 320 and picture.height > 320
+    colours = report["colours"]
+    assert list(colours) == ["anomaly_map", *METHODS] and all(each["low"] < each["high"] for each in colours.values())
+    assert colours["gradient"]["basis"] == "lowest to 99.8 % of the 3 pictures by gradient"
+    low, high = (f"{colours['anomaly_map'][end]:.3g}" for end in ("low", "high"))
+    assert f"anomaly_map: one colour scale for all pictures, {low} to {high}, lowest to 99.8 %" in "\n".join(shown)
     pictures = {each["picture"] for image in report["images"] for each in image["maps"]}
     assert {path.name for path in (tmp_path / "out").iterdir()} == pictures | {"explanations.json"}
     assert "000-a_0.png.grad_cam.png" in pictures
+
+
+def test_the_models_own_map_is_drawn_on_the_scale_of_its_calibration(place: Path, tmp_path: Path, capsys) -> None:
+    """The scale does not depend on what is explained; gradients have none of the model's."""
+    shutil.copytree(place / "m", tmp_path / "m")
+    made = replace(calibration(pieces=60), model_digest=artifact.read(tmp_path / "m").model_digest)
+    in_folder.put(tmp_path / "m", replace(made, map_scale=MapScale(0.5, 1.5)))
+    for name, source in (("all", "bad"), ("one", "bad/a/1.png")):
+        flags = ["--model", str(tmp_path / "m"), "--input", str(place / source), "--output", str(tmp_path / name)]
+        with pytest.raises(SystemExit) as ended:
+            run(main, [*flags, "--method", "gradient"])
+        assert not ended.value.code
+        assert (
+            "anomaly_map: one colour scale for all pictures, 0.5 to 1.5, 50 to 99.9 % of good images" in capsys.readouterr().out
+        )
+        colours = json.loads((tmp_path / name / "explanations.json").read_text())["colours"]
+        assert colours["anomaly_map"] == {"low": 0.5, "high": 1.5, "basis": "50 to 99.9 % of good images"}
+        assert "by gradient" in colours["gradient"]["basis"]
+    one, all_of_them = tmp_path / "one" / "000-1.png.anomaly_map.png", tmp_path / "all" / "001-a_1.png.anomaly_map.png"
+    with Image.open(one) as first, Image.open(all_of_them) as second:
+        assert (np.asarray(first)[HEAD_PX:] == np.asarray(second)[HEAD_PX:]).all()
 
 
 def test_one_image_one_method_one_layer(place: Path, tmp_path: Path, capsys) -> None:

@@ -1,16 +1,21 @@
 import io
 import re
 import tarfile
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fake_run import publish, score_without_model
+from fake_run import DIGEST, MODEL, publish, score_without_model
 from PIL import Image
 
 from jobs.command.entry import run
 from jobs.report import main
+from models.calibration.example import calibration
+from models.calibration.files import JSON, encoded
+from models.maps.map_scale import MapScale
 from pipeline.report.pictures import BOX
+from pipeline.state.ledger import Ledger
 from pipeline.storage.store import open_store
 
 PATTERN = "{line}/{date}/{lot}/{name}"
@@ -112,6 +117,35 @@ def test_regions_are_drawn_and_counted(tmp_path, report):
     assert "Boxes mark regions" in text
     with Image.open(tmp_path / "w.png") as sheet:
         assert (np.asarray(sheet) == BOX).all(axis=-1).sum() > 2 * 60
+
+
+def pictures(path):
+    return re.findall(r'src="data:image/jpeg;base64,([^"]+)" alt="heat map', path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_heat_maps_have_the_scale_of_the_model(where, tmp_path, report, request):
+    """The same whatever images the page shows, by the calibration in the output's copy of the model."""
+    (tmp_path / "in").mkdir()
+    output = tmp_path / "out" if where == "local" else request.getfixturevalue("s3_bucket") + "/out"
+    fill(str(tmp_path / "in"))
+    publish(output, score_without_model(tmp_path / "in", output, key_pattern=PATTERN))
+    report(output, "--html", tmp_path / "own.html", "--worst", "3")
+    _, text = read(tmp_path / "own.html")
+    assert "One colour scale for all heat maps: 50 to 99.9 % of this scoring run, since the maps are not calibrated." in text
+    made = replace(calibration(pieces=60), model_digest=DIGEST, map_scale=MapScale(12.5, 250.0))
+    copied = open_store(Ledger(str(output), MODEL).artifact_uri(DIGEST))
+    for name, content in encoded(made).items():
+        copied.put(name, content)
+    report(output, "--html", tmp_path / "r.html", "--worst", "3", "--png", tmp_path / "w.png")
+    _, text = read(tmp_path / "r.html")
+    assert "12.5 250 and above One colour scale for all heat maps: 50 to 99.9 % of good images." in text
+    own, calibrated = pictures(tmp_path / "own.html"), pictures(tmp_path / "r.html")
+    assert len(own) == len(calibrated) == 3 and not set(own) & set(calibrated)
+    report(output, "--html", tmp_path / "one.html", "--worst", "1")
+    assert pictures(tmp_path / "one.html") == calibrated[:1]
+    copied.put(JSON, b"{}")
+    assert "calibration.json must have format 1; got None" in report(output, "--html", tmp_path / "no.html", code=2).err
 
 
 def test_what_is_gone_is_said_in_its_place(tmp_path, report):

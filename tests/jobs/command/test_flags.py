@@ -16,19 +16,20 @@ FLAGS = {  # written by hand: scripts rely on these
     "bench": "case list measure plan nodes size store input output model images in-memory seconds precision image-size device "
     "config csv save key-pattern date image-id input-name members follow-links address explain max-error-share "
     "min-errors accept-errors",
-    "calibrate": "model input key-pattern piece-key view-key group-key by rates challenge size-key exclude members "
-    "follow-links device config",
+    "calibrate": "model input key-pattern piece-key view-key group-key by rates challenge size-key repeats "
+    "repeat-key exclude members follow-links device config",
     "demo": "directory images seed",
     "doctor": "input output model cache-dir",
     "evaluate": "model input json groups device config",
     "explain": "model input output method layer limit good device config",
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
+    "judge": "model output cache-dir rate review-budget decided-by config",
     "promote": "model output from cache-dir",
     "query": "output csv json parquet rows allow-files",
     "rekey": "model output key-pattern",
     "report": "output html png run-id model worst",
-    "score": "model input output from-now-on retry-errors listing white-level key-pattern date image-id input-name members "
-    "follow-links device address explain max-error-share min-errors accept-errors config",
+    "score": "model input output rate review-budget decided-by from-now-on retry-errors listing white-level key-pattern date "
+    "image-id input-name members follow-links device address explain max-error-share min-errors accept-errors config",
     "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern "
     "members follow-links group-key calibration-share selection-share exclude config",
 }

@@ -36,3 +36,32 @@ def test_the_challenge_is_read_by_its_own_pattern_or_by_the_same() -> None:
         assert source is not None and (source.input_uri, source.key_pattern, source.follow_links) == ("bad", pattern, True)
     with pytest.raises(ConfigError, match="key_pattern must have its braces in pairs"):
         load(CalibrateSettings, None, **PLACES, challenge="bad", challenge_pattern="{size")
+
+
+AGAIN = PLACES | {"repeats": "again", "repeat_key": "take", "piece_key": "serial", "key_pattern": "{serial}_{take}.png"}
+
+
+def test_repeats_are_read_by_their_own_pattern_or_by_the_same() -> None:
+    assert load(CalibrateSettings, None, **PLACES).source_of_repeats() is None
+    for more, pattern in (({}, AGAIN["key_pattern"]), ({"repeats_pattern": "{take}/{serial}.png"}, "{take}/{serial}.png")):
+        source = load(CalibrateSettings, None, **AGAIN, **more).source_of_repeats()
+        assert source is not None and (source.input_uri, source.key_pattern) == ("again", pattern)
+    with pytest.raises(ConfigError, match="key_pattern must have its braces in pairs"):
+        load(CalibrateSettings, None, **AGAIN, repeats_pattern="{take")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"repeat_key": None}, "repeat_key must be given with repeats; got repeats 'again' alone. Add --repeat-key"),
+        ({"repeats": None}, "repeats must be given with repeat_key; got repeat_key 'take' alone. Add --repeats"),
+        ({"piece_key": None}, "piece_key must be given with repeats"),
+        ({"repeat_key": "serial"}, "repeat_key must be a key column that names neither the piece nor the view"),
+        ({"view_key": "take"}, "repeat_key must be a key column that names neither the piece nor the view"),
+        ({"repeat_key": "take,run"}, "repeat_key must be one key column"),
+    ],
+)
+def test_repeats_that_cannot_be_compared_are_one_sentence(change: dict[str, str | None], message: str) -> None:
+    given = {name: value for name, value in (AGAIN | change).items() if value is not None}
+    with pytest.raises(ConfigError, match=message):
+        load(CalibrateSettings, None, **given)

@@ -11,10 +11,11 @@ import pytest
 from safetensors.numpy import load, save
 
 from models.artifact import Artifact, ArtifactError
-from models.calibration.calibration import Calibration, Challenge, Detected, StoredImage
+from models.calibration.calibration import Agreement, Calibration, Challenge, Detected, Repeats, StoredImage
 from models.calibration.example import calibration
-from models.calibration.files import ARRAYS, JSON, decoded, encoded, read
+from models.calibration.files import ARRAYS, JSON, decoded, encoded, map_scale, read
 from models.config import ArtifactConfig
+from models.maps.map_scale import MapScale
 
 
 def same(one: Any, other: Any) -> bool:
@@ -34,7 +35,11 @@ def whole() -> Calibration:
     score[:4] = odd
     stored = (*made.stored, StoredImage("s3://bucket/ä b.tar", "x/ü.png", "0" * 32, "", 0.1 + 0.2))
     challenge = Challenge("s3://bad", (Detected("1 %", "0.5 mm", 29, 29),))
-    return replace(made, images=made.images._replace(score=score), stored=stored, challenge=challenge)
+    repeats = Repeats("s3://again", 2, 4, 1, 3, (Agreement("1 %", 29, 30, 0.1 + 0.2, 0),))
+    scale = MapScale(-0.1, 0.1 + 0.2)
+    return replace(
+        made, images=made.images._replace(score=score), stored=stored, challenge=challenge, repeats=repeats, map_scale=scale
+    )
 
 
 def test_a_calibration_is_read_back_bit_by_bit() -> None:
@@ -50,6 +55,24 @@ def test_people_can_read_the_document() -> None:
     assert document["mode"] == {"label": "cpu-float32", "batch_size": 16, "scoring_version": 5}
     assert document["groups"][1] == {"by": {"line": "A"}, "sets": [{"images": {"": 1}, "lots": 9, "pieces": 54}]}
     assert document["values_seen"] == {"line": ["A", "B"]} and document["images"] == 60
+
+
+def test_files_of_earlier_versions_are_read_and_come_out_as_they_were() -> None:
+    """Fields that were added later are left out if there is nothing to say, so the digest stays too."""
+    made = encoded(calibration(pieces=60))
+    assert not {"repeats", "map_scale"} & json.loads(made[JSON]).keys()
+    found = decoded(made)
+    assert found.repeats is None and found.map_scale is None and encoded(found) == made
+    assert map_scale(made[JSON], "ab" * 32, JSON) is None
+
+
+def test_the_colour_scale_is_read_without_the_arrays() -> None:
+    content = encoded(whole())[JSON]
+    assert map_scale(content, "ab" * 32, "here") == MapScale(-0.1, 0.1 + 0.2)
+    with pytest.raises(ArtifactError, match="here must belong to this model, digest cdcdcdcdcdcd; it is of abababababab"):
+        map_scale(content, "cd" * 32, "here")
+    with pytest.raises(ArtifactError, match="here must be JSON"):
+        map_scale(content[:50], "ab" * 32, "here")
 
 
 def folder(place: Path, files: dict[str, bytes]) -> Artifact:
@@ -85,6 +108,17 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def challenge(**changed: Any) -> dict[str, Any]:
+    """Of a document, at one rate."""
+    return {"uri": "", "detected": [{"rate": "0.05", "size_class": "", "flagged": 1, "pieces": 2} | changed]}
+
+
+def repeats(**changed: Any) -> dict[str, Any]:
+    """Of a document, at one rate."""
+    one = {"rate": "0.05", "agreeing": 1, "pieces": 2, "pairs": 0.5, "flagged": 1} | changed
+    return {"uri": "", "fewest": 2, "most": 2, "once": 0, "incomplete": 0, "agreements": [one]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,6 +135,18 @@ def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (at("images", 7), "60 hashes of 7 images"),
         (at("lots", ["lot 0"]), "groups.0.lot has numbers outside 0 to 0"),
         (at("groups", []), "groups"),
+        (
+            at("challenge", {"uri": "", "detected": [{"rate": "1", "size_class": "", "flagged": 3, "pieces": 2}]}),
+            "no more pieces",
+        ),
+        (at("challenge", {"uri": "", "detected": [{"rate": "2", "size_class": "", "flagged": 1, "pieces": 2}]}), "above 0 and"),
+        (at("repeats", repeats(pieces=10**30)), "at most 1,000,000,000"),
+        (at("repeats", repeats(agreeing=3)), "challenge and repeats must count no more pieces than there are"),
+        (at("repeats", repeats(flagged=-1)), "challenge and repeats must count no more pieces"),
+        (at("repeats", repeats(pairs=1.5)), "challenge and repeats must count no more pieces"),
+        (at("repeats", repeats(rate="0.05,0.1")), "rate must be above 0 and below 1"),
+        (at("map_scale", {"low": 2.0, "high": 1.0}), "map_scale must be two finite numbers, low no larger than high"),
+        (at("map_scale", {"low": 1.0}), "map_scale"),
     ],
 )
 def test_a_document_that_does_not_fit_is_one_error(change: Callable[[dict[str, Any]], None], message: str) -> None:
@@ -121,6 +167,9 @@ def test_a_document_that_does_not_fit_is_one_error(change: Callable[[dict[str, A
         ("groups.0.lot", np.zeros(59, np.int32), "has 60 rows|has 59 rows"),
         ("groups.0.piece", np.full(60, 60, np.int32), "groups.0.piece has numbers outside 0 to 59"),
         ("groups.0.number", np.full(60, -1, np.int32), "groups.0.number has numbers outside 0 to 0"),
+        ("groups.0.number", np.full(60, 2**31 - 1, np.int32), "groups.0.number has numbers outside 0 to 0"),
+        # Pieces are numbered without gaps: a large number would take memory and minutes.
+        ("images.piece", np.full(60, 2**30, np.int32), "images.piece has numbers outside 0 to 59"),
         ("images.view", np.ones(60, np.int32), "images.view has numbers outside 0 to 0"),
         ("hashes", np.zeros((60, 8), np.uint8), "hashes is uint8"),
         ("more", np.zeros(1, np.float32), "15 arrays, and 14 are described"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from models.calibration.calibration import Challenge, Detected
+from models.calibration.calibration import Agreement, Challenge, Detected, Repeats
 from models.calibration.example import calibration
 from models.calibration.promises import headline, next_promises, promised, promises
 
@@ -70,3 +70,25 @@ def test_a_challenge_is_said_at_its_rates() -> None:
     rows = (Detected("0.05", "", 30, 31), Detected("0.05", "0.5 mm", 29, 29))
     lines = promises(replace(calibration(pieces=60), challenge=Challenge("bad", rows)))
     assert "pieces with defects, at 5 %: 0.5 mm: 29 of 29 flagged: at least 90 % are found, at 95 % confidence" in lines
+
+
+def test_rates_are_said_however_they_were_written() -> None:
+    """Flags take 5 % as well as 0.05."""
+    made = replace(calibration(pieces=60), challenge=Challenge("bad", (Detected("5 %", "", 29, 29),)))
+    assert "pieces with defects, at 5 %: 29 of 29 flagged: at least 90 % are found, at 95 % confidence" in promises(made)
+
+
+def test_repeatability_is_said_at_its_rates() -> None:
+    rows = (Agreement("5 %", 28, 30, 0.97, 4), Agreement("0.01", 30, 30, 1.0, 0))
+    lines = promises(replace(calibration(pieces=60), repeats=Repeats("again", 2, 3, 1, 5, rows)))
+    found = [line.removeprefix("pieces imaged again, ") for line in lines if line.startswith("pieces imaged again, ")]
+    assert found == [
+        "at 5 %: 28 of 30 (77.9 to 99.2 %) get one verdict in all of their 2 to 3 imagings, two imagings agree in 97 %; "
+        "4 are flagged at least once",
+        "at 1 %: 30 of 30 (88.4 to 100 %) get one verdict in all of their 2 to 3 imagings, two imagings agree in 100 %; "
+        "none is ever flagged, so this says nothing of pieces near the threshold",
+        "do not count: 1 with fewer than two complete imagings",
+        "do not count: 5 imagings with missing, unreadable or surplus images",
+    ]
+    lines = promises(replace(calibration(pieces=60), repeats=Repeats("again", 2, 2, 0, 0, ())))
+    assert "pieces imaged again, no rate can be promised, so there are no verdicts to compare" in lines

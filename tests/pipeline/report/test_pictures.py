@@ -15,6 +15,7 @@ from pipeline.report.pictures import (
     ColourScale,
     Shown,
     StoredMap,
+    colour_bar,
     colour_scale,
     colours,
     contact_sheet,
@@ -106,7 +107,28 @@ def test_contact_sheet_holds_every_image():
     image = Image.new("RGB", (40, 20), (255, 0, 0))
     images = [Shown(i, 1.0 / i, "line · lot · a very long name " * 5, image, image) for i in range(1, 6)]
     images.append(Shown(6, 0.1, "gone.jpg", None, None, "the stored object no longer exists"))
-    sheet = contact_sheet(images, "title", "subtitle", columns=3, side_px=60)
+    sheet = contact_sheet(images, "title", "subtitle", None, columns=3, side_px=60)
     red = (np.asarray(sheet) == (255, 0, 0)).all(axis=-1).sum()
     assert red == 5 * 2 * 40 * 20
     assert sheet.width == 3 * (124 + 18) + 18
+
+
+def test_contact_sheet_has_a_legend_that_fits():
+    """A sheet of one image is as wide as what is said of its colours."""
+    image = Image.new("RGB", (40, 20), (255, 0, 0))
+    images = [Shown(1, 1.0, "line", image, image)]
+    bare = contact_sheet(images, "title", "subtitle", None, side_px=60)
+    short = contact_sheet(images, "title", "subtitle", SCALE, side_px=60)
+    said = contact_sheet(
+        images, "title", "subtitle", ColourScale(0.0, 10.0, "as many words as a basis may have " * 3), side_px=60
+    )
+    assert short.height > bare.height and said.width > short.width > bare.width
+    pixels, bar = np.asarray(short), np.asarray(colour_bar(160, 12))
+    places = [x for x in range(short.width - 160) if (pixels[72:84, x : x + 160] == bar).all()]
+    assert len(places) == 1 and (pixels[60:90, places[0] + 170 :] < 200).any(), "numbers and words stand beside the bar"
+    assert (pixels[60:90, short.width - 10 :] == 255).all()
+
+
+def test_colour_bar_has_the_colours_from_left_to_right():
+    bar = np.asarray(colour_bar(3, 2))
+    assert bar.shape == (2, 3, 3) and bar[0, 0].tolist() == [56, 16, 100] and bar[1, 2].tolist() == [252, 250, 160]

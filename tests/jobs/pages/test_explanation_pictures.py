@@ -1,0 +1,56 @@
+"""All pictures of a method have one colour scale, whatever each map's own range is."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jobs.pages.explanation_picture import GAP, HEAD_PX, draw
+from jobs.pages.explanation_pictures import ExplanationPictures
+from pipeline.report.pictures import ColourScale
+
+PIXELS = np.full((320, 320, 3), 128, np.uint8)  # drawn pixel by pixel
+TITLE = ["name", "method", "figures"]
+
+
+def overlay(sheet: Image.Image) -> np.ndarray:
+    """(320, 320, 3): the map over the picture."""
+    left = 2 * GAP + 320
+    return np.asarray(sheet)[HEAD_PX : HEAD_PX + 320, left : left + 320]
+
+
+def flat(value: float) -> np.ndarray:
+    return np.full((320, 320), value, np.float32)
+
+
+def test_equal_values_have_equal_colours_in_all_pictures_of_a_method(tmp_path: Path) -> None:
+    low, high = flat(1.0), flat(1.0)
+    low[:160], high[:160] = 0.0, 4.0
+    (tmp_path / "scratch").mkdir()
+    pictures = ExplanationPictures(tmp_path, tmp_path / "scratch", {})
+    for name, found in (("low.png", low), ("high.png", high)):
+        pictures.add("gradient", name, PIXELS, found, TITLE)
+    pictures.add("grad_cam", "other.png", PIXELS, low, TITLE)
+    scales = pictures.draw()
+    assert scales["gradient"] == ColourScale(0.0, 4.0, "lowest to 99.8 % of the 2 pictures by gradient")
+    assert scales["grad_cam"] == ColourScale(0.0, 1.0, "lowest to 99.8 % of the picture by grad_cam")
+    shown = {name: overlay(Image.open(tmp_path / f"{name}.png")) for name in ("low", "high", "other")}
+    assert (shown["low"][200] == shown["high"][200]).all(), "both are 1.0 there"
+    assert (shown["low"][200] != shown["other"][200]).any(), "the highest value of its method"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_known_scale_is_used_whatever_the_maps_are(tmp_path: Path) -> None:
+    known = ColourScale(0.5, 2.0, "50 to 99.9 % of good images")
+    pictures = ExplanationPictures(tmp_path, tmp_path, {"anomaly_map": known})
+    pictures.add("anomaly_map", "a.png", PIXELS, flat(9.0), TITLE)
+    assert pictures.draw() == {"anomaly_map": known}
+    expected = draw(PIXELS, flat(2.0), TITLE, known)
+    assert (overlay(Image.open(tmp_path / "a.png")) == overlay(expected)).all(), "above the scale is its last colour"
+
+
+def test_maps_of_one_value_are_drawn(tmp_path: Path) -> None:
+    pictures = ExplanationPictures(tmp_path, tmp_path, {})
+    pictures.add("gradient", "a.png", PIXELS, flat(3.0), TITLE)
+    scale = pictures.draw()["gradient"]
+    assert scale.low == scale.high == 3.0 and (tmp_path / "a.png").is_file()
