@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from schemas import errors, lots, maps, regions, runs, scores
+from schemas import decisions, drift, errors, lots, maps, regions, runs, scores
 
 PAGE = Path(__file__).with_name("tables.md")
 INTRODUCTION = """# Tables
@@ -44,7 +44,8 @@ A map's value at row r, column c is `map_offset + map_scale * map[r * map_width 
 
 def page() -> str:
     """The whole of docs/tables.md."""
-    return INTRODUCTION + "".join(_section(table) for table in (scores, maps, regions, errors, lots, runs))
+    tables = (scores, maps, regions, errors, lots, drift, decisions, runs)
+    return INTRODUCTION + "".join(map(_section, tables))
 
 
 def _section(table) -> str:
