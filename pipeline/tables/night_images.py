@@ -16,8 +16,8 @@ from models.verdicts.night_channels import NightImages
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.storage.ranged import open_ranged
-from pipeline.tables.seen_images import BATCH_ROWS, SEEN, Judges, read_columns
-from pipeline.verdicts.gathered import columns
+from pipeline.tables.seen_images import BATCH_ROWS, SEEN, read_columns
+from pipeline.verdicts.gathered import Judges, columns
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.shown import drift_groups, shown
 from schemas.days import is_day

@@ -27,8 +27,9 @@ from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rewrite import RewriteJob, rewrite
-from pipeline.tables.seen_images import FileJob, Judges, see_file
-from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
+from pipeline.tables.seen_images import FileJob, see_file
+from pipeline.tables.slice_verdicts import IMAGES_IN
+from pipeline.verdicts.gathered import Judges, judge_parts
 from pipeline.verdicts.shown import within
 from schemas import lots, scores
 
