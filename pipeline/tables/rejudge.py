@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from pipeline.state.entries import Head, Judging, read_entry
 from pipeline.state.judges import Ruling, decide, judge_of
@@ -24,7 +25,7 @@ from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
-from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
+from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
@@ -92,7 +93,8 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
         changes |= decisions_change(ledger, decided + threshold_rows(ledger, head, thresholds))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
 
-    publish(ledger.output_uri, prepare, handles)
+    if not in_force(read_state(ledger)[1], settled(ledger.output_uri).closed(ledger.model)):  # else no table is loaded
+        publish(ledger.output_uri, prepare, handles)
     return done
 
 
@@ -126,12 +128,9 @@ def judged_anew(
         entries: of the judges' rules.
         only: places by period; None for all.
     """
-    table = opened["scores"]
-    if table is None or not judges:
+    if not judges:
         return {}, Rejudged(), {}
-    have = arrow_schema(table)
-    schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
-    check_fits(table, "scores", schema)
+    schema = _schema(opened["scores"])
     add: list[DataFile] = []
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
@@ -159,6 +158,16 @@ def judged_anew(
     changes |= {"lots": Change(tuple(new_lots), schema=schema_text(lots.SCHEMA))} if new_lots else {}
     rows = sum(json.loads(file.stats)["numRecords"] for file in add)
     return changes, Rejudged(len(remove), rows, lot_count), thresholds
+
+
+def _schema(table: DeltaTable | None) -> pa.Schema:
+    """The columns of `scores`. Without that table nothing was readable so far, and lots are decided nonetheless."""
+    if table is None:
+        return scores.SCHEMA
+    have = arrow_schema(table)
+    schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
+    check_fits(table, "scores", schema)
+    return schema
 
 
 def _by_period(

@@ -91,7 +91,7 @@ def _compared(job: RewriteJob) -> Iterator[tuple[pa.Table, pa.Table]]:
     with open_ranged(job.ledger.store, f"{job.table}/{job.file.path}") as file:
         parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES)
         there = [name for name in names if name in parquet.schema_arrow.names]
-        schema = pa.schema([job.schema.field(name) for name in names])
+        schema = pa.schema([job.schema.field(name) for name in names if name in job.schema.names])
         for batch in parquet.iter_batches(TABLES[job.table].ROW_GROUP_ROWS, columns=there):
             rows = _widened(pa.Table.from_batches([batch]), schema)
             before = rows.select(list(FILLED))

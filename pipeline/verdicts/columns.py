@@ -22,7 +22,7 @@ def with_verdicts(rows: pa.Table, verdicts: Verdicts, only: pa.Array | None = No
     """The rows with their verdicts; rows of other models stay as they are.
 
     Args:
-        rows: of `scores`, with FILLED and `gathered.columns` and `model_digest`.
+        rows: of `scores`, with FILLED and `gathered.columns` and `model_digest`; key columns that they lack count as null.
         only: places; rows of others stay as they are. None: all rows are judged.
     """
     for digest, known in verdicts.items():
@@ -31,12 +31,20 @@ def with_verdicts(rows: pa.Table, verdicts: Verdicts, only: pa.Array | None = No
             mine = pc.and_(mine, pc.is_in(places(rows["lot"], rows["date"], digest), only))
         if not pc.any(mine).as_py():
             continue
-        found = verdict_columns(rows.filter(mine), known)
+        found = verdict_columns(_with_keys(rows.filter(mine), known.judge), known)
         for name in FILLED:
             place = rows.column_names.index(name)
             old = rows[name].combine_chunks()
             new = pc.replace_with_mask(old, mine, found[name].cast(old.type))
             rows = rows.set_column(place, rows.schema.field(place), new)
+    return rows
+
+
+def _with_keys(rows: pa.Table, judge: Judge) -> pa.Table:
+    """The rows with all of the judge's key columns: a ledger's key pattern need not have the fields of a calibration's."""
+    for name in judge.key_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
     return rows
 
 
@@ -81,8 +89,9 @@ def _of_images(images: Shown, known: Known) -> dict[str, pa.Array]:
         return {name: pa.array(getattr(judged, name)) for name in SAID}
     found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
     columns = {name: found[name].combine_chunks() for name in SAID}
-    alone = pc.and_(pc.equal(images.piece, ""), known.judge.by_piece)  # its piece is not known: the reason is its own
-    return columns | {"reason": pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])}
+    alone = pc.equal(images.piece, "")  # its piece is not known, nor what it compares with
+    reason = pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])
+    return columns | {"reason": reason, "n": pc.if_else(alone, 0, columns["n"])}
 
 
 def _image_p(images: Shown, judge: Judge) -> NDArray[np.float64]:

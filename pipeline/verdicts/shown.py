@@ -72,8 +72,9 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
     piece = none
     if names:
-        parts = [pc.fill_null(_texts(rows[name]), "") for name in names]
-        piece = _one(pc.binary_join_element_wise(*parts, BETWEEN)) if len(parts) > 1 else _one(parts[0])
+        parts = [_texts(rows[name]) for name in names]
+        joined = pc.binary_join_element_wise(*parts, BETWEEN) if len(parts) > 1 else parts[0]  # null if one of them is
+        piece = _one(pc.fill_null(joined, ""))
         _lacking(fault, rows, names, "piece")
     view = np.full(count, "", object)
     if keys.view is not None:

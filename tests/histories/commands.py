@@ -4,13 +4,16 @@ import io
 import random
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kept_tables import KeptTables
 from ledger_checks import check_archive_known
+from made_calibrations import KINDS, SEEDS, SIZES, Made, made
 from moved_clock import MovedClock
 from oracle import Oracle
+from path_keys import BY_DAY, BY_NONE
 from places import Look, Place
 from small_archive import SmallArchive
 from stand_in import StandIn
@@ -21,6 +24,7 @@ from models.config import ArtifactConfig
 from pipeline.input.config import SourceConfig
 from pipeline.run import RunLimits, RunResult, ScoringRun, score_archive
 from pipeline.state.entries import read_head
+from pipeline.state.judges import Ruling
 from pipeline.state.ledger import Ledger
 from pipeline.state.promotion import Trained
 from pipeline.state.publications import DataFile
@@ -34,16 +38,19 @@ from pipeline.tables.files import data_files
 from pipeline.tables.held import HoldLimits
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
+from pipeline.tables.rejudge import judge_anew
 from pipeline.tables.rekey import begin, rekey
 
 MODELS = ("castings", "plates")
 PAIRS = ((MODELS[0], 0), (MODELS[0], 0), (MODELS[0], 1), (MODELS[1], 0))
 """Which model scores which archive."""
-PATTERNS = ("{date}/{lot}/{name}", "{date}/{cell}/{name}")
+RATES, UNREADABLE, NEEDED = ("0.05", "0.1", "0.2", "0.29"), (0.05, 0.5, 1.0), (1, 3, 100)
 
 
 class Commands:
-    """steps: what was done, for people.  disturbed: how often others were at work while a command paused.
+    """judged: models that get calibrations.  calibrated: that in the folder of each version of a model.
+    in_force: models whose newest rules a command has brought to all rows.
+    steps: what was done, for people.  disturbed: how often others were at work while a command paused.
     foreign_commits: of another program.
     """
 
@@ -58,14 +65,18 @@ class Commands:
         self.folder, self.steps = folder, [f"seed {seed}"]
         self.place, self.output = place, place.uri
         self.named, self.days = self.random.random() < 0.4, self.random.random() < 0.7
+        self.patterns: tuple[str, ...] = BY_DAY if self.days else self.random.choice(((), BY_NONE))
+        self.judged = [model for model in MODELS if self.random.random() < 0.5]
         self.archives = [SmallArchive(folder / f"input-{number}", self.days) for number in range(2)]
         self.places = [[archive.uri] for archive in self.archives]
         self.engine = StandIn(self._scores)
         self.oracle = Oracle(self.output, self.engine.committed)
         self.digests: dict[str, int] = dict.fromkeys(MODELS, 0)
+        self.calibrated: dict[tuple[str, str], Made] = {}
         self.scored: set[tuple[str, int]] = set()
         self.retried: set[str] = set()
         self.at_work = (MODELS[0], 0)
+        self.in_force: set[str] = set()
         self.disturbed = self.foreign_commits = 0
         self.reader = Reader(clock)
         (folder / "model").mkdir()
@@ -89,6 +100,7 @@ class Commands:
             self.retried.add(model)
         self.faults.note("promotion" if run.from_now_on else "score")
         result = score_archive(run, self.engine)
+        self.in_force.add(model)
         if disturbed == self.disturbed:
             check_archive_known(Look(self.place), run.ledger, archive, run.source.identity_base)
         return f"{model} of {archive.root.name} {'with a new model ' if promotes else ''}{summary(result)}"
@@ -101,7 +113,8 @@ class Commands:
             input_uri=archive.uri,
             image_id="key" if self.named else "uri",
             input_name=f"input-{number}" if self.named else None,
-            key_pattern=head.key_pattern if head.number else PATTERNS[0] if self.days else None,
+            key_pattern=head.key_pattern if head.number else next(iter(self.patterns), None),
+            id_column="name",
             date=None if self.days else self.random.choice((None, "2026-01-01", "2026-02-03")),
             unit_images=self.random.choice((2, 2, 3, 100)),
         )
@@ -122,9 +135,40 @@ class Commands:
             cache_dir="",
             device="cpu",
             limits=limits,
+            ruling=self._ruling(model, digest, 0.25),
             from_now_on=head.digest not in (None, digest),
             retry_errors=last or self.random.random() < 0.2,
         )
+
+    def _ruling(self, model: str, digest: str, often: float) -> Ruling:
+        """What a command says of verdicts: mostly what the last one said. often: how likely is another calibration, or rule."""
+        if model not in self.judged:
+            return Ruling(digest, None, self.folder / "model")
+        if self.random.random() < often:
+            kind, size, seed = self.random.choice(KINDS), self.random.choice(SIZES), self.random.randrange(SEEDS)
+            self.calibrated[model, digest] = made(kind, size, seed, digest)
+        settings: dict[str, Any] = {}
+        if self.random.random() < often:
+            named = {"rate": RATES, "max_unreadable": UNREADABLE, "most_needed": NEEDED}
+            some = self.random.sample(sorted(named), self.random.choice((1, 1, 2)))
+            settings = {name: self.random.choice(named[name]) for name in some}
+        found = self.calibrated.get((model, digest))
+        if found is None:
+            return Ruling(digest, None, self.folder / "model", settings, "somebody")
+        return Ruling(digest, found.digest, found.folder(self.folder), settings, "somebody")
+
+    def judge(self) -> str:
+        """By another calibration, or rule; nothing is scored."""
+        ledger = Ledger(self.output, self.random.choice(self.judged or MODELS))
+        with self.faults.command(None):
+            promoted = {each.digest for each in read_head(ledger).promotions}
+        if not promoted:
+            settled(self.output)
+            return f"{ledger.model} has scored nothing"
+        self.faults.note("judge")
+        done = judge_anew(ledger, self._ruling(ledger.model, self.random.choice(sorted(promoted)), 0.7))
+        self.in_force.add(ledger.model)
+        return f"{ledger.model}: {'; '.join(done)}"
 
     def score_other(self) -> str:
         """With a model that is not the one at work."""
@@ -154,6 +198,7 @@ class Commands:
                 self.faults.met["accept", "late" if late else "in order"] += 1
                 publish_slice(ledger, number, HoldLimits(accept=True))
                 published.append(number)
+                self.in_force.add(ledger.model)
         return f"{ledger.model} {published}"
 
     def compact(self) -> str:
@@ -188,12 +233,13 @@ class Commands:
         ledger = Ledger(self.output, all_of or self.random.choice(sorted({model for model, _ in self.scored})))
         with self.faults.command(None):
             exists = read_head(ledger).number
-        begun = bool(exists and self.days and not all_of) and begin(ledger, self.random.choice(PATTERNS))
+        begun = bool(exists and self.patterns and not all_of) and begin(ledger, self.random.choice(self.patterns))
+        self.in_force.add(ledger.model)
         return f"{ledger.model} {begun} {rekey(ledger) if exists else ''}"
 
     def optimise(self) -> str:
         """Another program merges the files of a partition."""
-        name = self.random.choice(("scores", "scores", "errors", "maps"))
+        name = self.random.choice(("scores", "scores", "errors", "maps", "lots"))
         table = open_table(self.output, name)
         files = data_files(table)
         if table is not None and files:

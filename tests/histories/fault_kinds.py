@@ -15,6 +15,7 @@ PUTS = {  # of the state of an output, by what their keys contain
     "/tallies/": "tally",
     "/parts/": "part",
     "/artifacts/": "artifact",
+    "/calibrations/": "calibration",
     "/lease/": "lease",
     "/attempts/": "attempt",
     "/inventory/": "inventory",

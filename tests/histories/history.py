@@ -6,13 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from commands import MODELS, Commands, summary
+from covered import covered
 from fault_kinds import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running
 from kept_tables import KeptTables
 from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
 from moved_clock import MovedClock
 from places import Look, Place
 from storage_faults import StorageFaults
-from table_checks import check_complete, check_current, check_foreign, check_sealed, expected_scores
+from table_checks import check_complete, check_current, check_foreign, check_in_force, check_sealed, expected_scores
 
 from pipeline.run import EmptyInput, score_archive
 from pipeline.state.entries import OtherKeys, read_head
@@ -69,18 +70,17 @@ class History(Commands):
         self.struck.append(running.at is not None)
 
     def one_step(self) -> None:
-        deed = self.random.choices(
-            (self.change, self.score, self.accept, self.compact, self.clean, self.rekey, self.optimise, self.check_readers),
-            (5, 8, 1.5, 1.5, 1, 0.7, 1, 1),
-        )[0]
+        quiet, judging = (self.change, self.optimise, self.check_readers), 1.5 if self.judged else 0
+        commands = (self.score, self.accept, self.compact, self.clean, self.rekey, self.judge)
+        deed = self.random.choices((*quiet, *commands), (5, 1, 1, 8, 1.5, 1.5, 1, 0.7, judging))[0]
         if self.hostile:
-            if deed in (self.change, self.optimise, self.check_readers):
+            if deed in quiet:
                 deed()
                 deed = self.score
             elif deed == self.score:
                 self.change()
             self.hostile_step(deed)
-        elif deed in (self.change, self.optimise, self.check_readers):
+        elif deed in quiet:
             deed()
         else:
             if deed == self.score and self.random.random() < 0.8:
@@ -91,7 +91,8 @@ class History(Commands):
 
     def fault(self, deed: Callable[[], object]) -> Fault:
         if deed != self.clean and self.random.random() < 0.35:
-            return self.random.choice((self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper, self.rival))()
+            several = (self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper, self.rival)
+            return self.random.choice((*several, self.overruled) if self.judged else several)()
         how = self.random.choice(HOWS)
         likely = SCORING if deed == self.score else CLEANING if deed == self.clean else PUBLISHING
         target = self.random.choice(likely) if self.random.random() < 0.6 else None
@@ -129,12 +130,17 @@ class History(Commands):
         target, nth = self.random.choice(("data", "data", "row")), self.random.choice((0, 0, 1))
         return Fault("pause after", nth, target, lambda: self.meanwhile(self.change, self.score_other))
 
+    def overruled(self) -> Fault:
+        """Another rule is decided while rows that are judged by the one before are on their way."""
+        target, nth = self.random.choice(("data", "row", "manifest", "delta", "seal")), self.random.choice((0, 0, 1))
+        return Fault("pause before", nth, target, lambda: self.meanwhile(self.judge))
+
     def sleeper(self) -> Fault:
         """A publisher wakes after its data files were deleted."""
         return Fault("pause after", self.random.choice((0, 0, 1, 2)), "data", lambda: self.meanwhile(self.clean_late))
 
     def _some(self) -> list[Callable[[], object]]:
-        others = (self.score, self.score, self.accept, self.compact, self.clean, self.rekey)
+        others = (self.score, self.score, self.accept, self.compact, self.clean, self.rekey, self.judge)
         deeds = (self.change, self.check_readers, self.optimise, *others)
         return self.random.choices(deeds, k=self.random.choice((1, 1, 2, 3)))
 
@@ -153,6 +159,7 @@ class History(Commands):
         """One command with its fault; then the checks."""
         at, depth, disturbed, foreign = len(self.steps), self.faults.depth, self.disturbed, self.foreign_commits
         committed = set(self.engine.committed)
+        self.in_force.clear()
         with self.faults.command(None):
             published = self.oracle.publications.manifests.newest()
         self.steps.append("")
@@ -165,6 +172,8 @@ class History(Commands):
                 done, said = False, f"{type(error).__name__} {error}"
                 expected = running.at or depth or isinstance(error, ALWAYS) or disturbed != self.disturbed
                 assert expected, f"a command without a fault ended: {error!r}"
+        if command == self.judge and running.at:
+            self.faults.met["judge struck", running.at] += 1
         self.steps[at] = f"{'  ' * depth}{command.__name__} {said} [{f'{fault} at {running.at}' if fault else ''}]"
         with self.faults.command(None):
             look = Look(self.place)
@@ -176,6 +185,8 @@ class History(Commands):
                 check_sealed(look, self.oracle)
             if done:
                 check_complete(look, self.oracle)
+                if disturbed == self.disturbed:
+                    check_in_force(look, self.in_force)
                 for model in MODELS if not depth else ():
                     check_fold(look, Ledger(self.output, model))
             again = committed.intersection(running.again) if disturbed != self.disturbed else running.again
@@ -218,6 +229,7 @@ class History(Commands):
         check_only_referenced(Look(self.place), sorted({model for model, _ in self.scored}))
         if self.scored:
             self._check_views()
+        self.faults.met.update(covered(self.oracle, settled(self.output).number))
 
     def _accept_all(self, ledger: Ledger) -> str:
         for number in unclosed(ledger, settled(self.output).closed(ledger.model)):

@@ -8,11 +8,12 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from path_keys import FIELDS, keys_of
 from places import Look
 from small_archive import SmallArchive
 
 from pipeline.state import inventory, slices
-from pipeline.state.entries import Promotion, Slice, is_day, read_entry
+from pipeline.state.entries import Judging, Promotion, Slice, is_day, read_entry
 from pipeline.state.inventory import Base
 from pipeline.state.known import Known
 from pipeline.state.ledger import Ledger
@@ -114,14 +115,14 @@ def _fold(look: Look, ledger: Ledger) -> None:
 
 
 def check_key_columns(look: Look, ledger: Ledger) -> None:
-    """All rows of `scores` have the key columns of the ledger's pattern: the folder of their object."""
+    """All rows of `scores` and `errors` have the key columns of the ledger's pattern."""
     pattern = read_state(ledger)[1].key_pattern
-    for file in look.files("scores"):
-        if file.partition["model"] == ledger.model:
-            for row in pq.ParquetFile(io.BytesIO(look.place.read(f"scores/{file.path}"))).read().to_pylist():
-                folder = next(part for part in row["uri"].split("/") if part.startswith("lot-"))
-                found = {name for name in ("lot", "cell") if row.get(name) == folder}
-                assert found == {name for name in ("lot", "cell") if f"{{{name}}}" in (pattern or "")}, f"{row} by {pattern}"
+    for name in ("scores", "errors"):
+        for file in look.files(name):
+            if file.partition["model"] == ledger.model:
+                for row in pq.ParquetFile(io.BytesIO(look.place.read(f"{name}/{file.path}"))).read().to_pylist():
+                    keys = keys_of(pattern, row["uri"], row["member"])
+                    assert {field: row.get(field) for field in FIELDS} == {field: keys.get(field) for field in FIELDS}, row
 
 
 def check_only_referenced(look: Look, models: list[str]) -> None:
@@ -149,3 +150,6 @@ def _check_state(look: Look, ledger: Ledger) -> None:
     promoted = {entry.digest for entry in all_entries.values() if isinstance(entry, Promotion)}
     artifacts = {key.split("/")[0] for key in look.below(f"{ledger.prefix}/artifacts/")}
     assert artifacts >= promoted, f"models are missing: {promoted - artifacts}"
+    ruled = {entry.rule.calibration for entry in all_entries.values() if isinstance(entry, Judging)} - {None}
+    calibrations = {key.split("/")[0] for key in look.below(f"{ledger.prefix}/calibrations/")}
+    assert calibrations >= ruled, f"calibrations are missing: {ruled - calibrations}"

@@ -1,12 +1,13 @@
 """Says what the tables must hold after each publication: dictionaries in memory, the order of manifests, recorded results."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from model_verdicts import OfModel, decided_by, noted, rejudged
 from stand_in import Row
 
 from pipeline.state import slices
-from pipeline.state.entries import read_slice
+from pipeline.state.entries import Rekey, read_entry, read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Manifest, Publications
 from schemas.tally import MAY_CHANGE
@@ -14,10 +15,13 @@ from schemas.tally import MAY_CHANGE
 
 @dataclass(frozen=True)
 class State:
-    """After a publication. rows: of each object, by (model, object).  by: the highest slice that has published it."""
+    """After a publication. rows: of each object, by (model, object).  by: the highest slice that has published it.
+    models: key pattern, rules and verdicts of each model.
+    """
 
     rows: Mapping[tuple[str, str], tuple[Row, ...]] = field(default_factory=dict)
     by: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    models: Mapping[str, OfModel] = field(default_factory=dict)
 
     _made: dict[str, list[tuple]] = field(default_factory=dict)
 
@@ -55,7 +59,7 @@ class Oracle:
         manifest = self.manifest(number)
         assert manifest.number == number
         if manifest.slice is None:
-            return before
+            return self._without_slice(before, manifest)
         assert (manifest.model, manifest.slice) not in self._closed, f"slice {manifest.slice} is published twice"
         self._closed.add((manifest.model, manifest.slice))
         ledger, rows, by = Ledger(self._output_uri, manifest.model), dict(before.rows), dict(before.by)
@@ -68,7 +72,31 @@ class Oracle:
             if rows.get(key) and any(row.error in MAY_CHANGE for row in mine):
                 continue
             rows[key] = mine
-        return State(rows, by)
+        of = before.models.get(manifest.model, OfModel())
+        assert not (of.stale and of.laws), f"slice {manifest.slice} is published though rules are not in force after a rekey"
+        pattern = read_slice(ledger, manifest.slice).scorings[0].source.key_pattern
+        assert not of.newest or of.pattern == pattern, f"slice {manifest.slice} has the key pattern {pattern}"
+        of = rejudged(replace(of, pattern=pattern), manifest.model, _of_model(rows, manifest.model))
+        return State(rows, by, {**before.models, manifest.model: of})
+
+    def _without_slice(self, before: State, manifest: Manifest) -> State:
+        model, of = manifest.model, before.models.get(manifest.model, OfModel())
+        ledger = Ledger(self._output_uri, model)
+        if manifest.kind == "rekey":
+            entry = read_entry(ledger, manifest.rekey)
+            assert isinstance(entry, Rekey)
+            of = replace(of, pattern=entry.key_pattern, stale=True)
+        elif manifest.kind == "verdicts":
+            laws = decided_by(ledger, manifest.judged)
+            of = noted(replace(of, laws=laws, stale=False), ledger, manifest.judged)
+            of = rejudged(of, model, _of_model(before.rows, model))
+        else:
+            return before
+        return State(before.rows, before.by, {**before.models, model: of})
+
+
+def _of_model(rows: Mapping[tuple[str, str], tuple[Row, ...]], model: str) -> list[Row]:
+    return [row for (of, _), mine in rows.items() if of == model for row in mine]
 
 
 def objects_of(ledger: Ledger, slice_number: int) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from judged_rows import OF_LOT, VERDICT
 from moved_clock import MovedClock
 
 from pipeline.state.ledger import Ledger
@@ -17,12 +18,15 @@ from pipeline.state.publications import DataFile
 from pipeline.tables.delta import load_newest, open_table
 from pipeline.tables.files import data_files
 
+SCORE = ["image_id", "uri", "member", "date", "model", "model_digest", "unit_id", "run_id", "score", "regions"]
 COLUMNS = {
-    "scores": ["image_id", "uri", "member", "date", "model", "model_digest", "unit_id", "run_id", "score", "regions"],
+    "scores": [*SCORE, *VERDICT],
     "errors": ["image_id", "uri", "member", "date", "model", "run_id", "error"],
     "maps": ["image_id", "unit_id", "date", "model"],
     "regions": ["image_id", "unit_id", "date", "model", "region"],
     "runs": ["run_id", "slice", "model"],
+    "lots": [*OF_LOT, "model"],
+    "decisions": ["model", "model_digest", "entry", "setting", "old", "new", "decided_by"],
 }
 LOGGED = re.compile(r"(\w+)/_delta_log/(\d{20})\.(?:json|checkpoint\.parquet)")
 

@@ -1,6 +1,7 @@
 """An archive of 5 to 30 tiny objects that changes: loose images, tars and Parquet files, whose images are texts.
 
 As on S3, the etag is of the content (an object that is changed back has its old one), and the stamp changes with every write.
+Image names say which piece of which lot they show, from which view: those of a tar or Parquet file are of any piece and lot.
 """
 
 import io
@@ -15,8 +16,14 @@ import pyarrow.parquet as pq
 
 from pipeline.storage.local import PARTIAL
 
-SUFFIXES = (".png", ".png", ".png", ".tar", ".parquet")
+SUFFIXES = ("", "", "", ".tar", ".parquet")
 MOST = 30
+LOTS = ("lot-0", "lot-1", "lot-2", "lot-3", "__HIVE_DEFAULT_PARTITION__")
+LINES = ("l1", "l1", "l1", "l2", "l2", "l3", "__HIVE_DEFAULT_PARTITION__")  # the last one is null
+VIEWS = ("top", "top", "side", "side", "back")
+
+Images = dict[str, bytes]
+"""Of an object, by the name in it; loose ones have the name ""."""
 
 
 class SmallArchive:
@@ -24,11 +31,11 @@ class SmallArchive:
 
     def __init__(self, root: Path, days: bool) -> None:
         self.root, self.days = root, days
-        self.images: dict[str, list[bytes]] = {}
+        self.images: dict[str, Images] = {}
         self.stamps: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
         self.day, self._made, self._time = 1, 0, 0
-        self._earlier: dict[str, list[bytes]] = {}
+        self._earlier: dict[str, Images] = {}
         root.mkdir(parents=True)
 
     @property
@@ -44,11 +51,12 @@ class SmallArchive:
         deed = random.choice(deeds)
         key = random.choice(some) if deed != "add" else self._new_key(random)
         if deed == "add" or deed == "change":
-            self.write(key, [_image(random) for _ in range(1 if key.endswith(".png") else random.randint(1, 4))])
+            names = {""} if loose(key) else {_name(random) for _ in range(random.randint(1, 4))}
+            self.write(key, {name: _image(random) for name in sorted(names)})
         elif deed == "back":
             self.write(key, self._earlier.get(key, self.images[key]))
         elif deed == "damage":
-            self.write(key, [b"bad %d" % random.randrange(100) for _ in self.images[key]])
+            self.write(key, {name: b"bad %d" % random.randrange(100) for name in self.images[key]})
         elif deed == "delete":
             (self.root / key).unlink()
             del self.images[key]
@@ -63,7 +71,7 @@ class SmallArchive:
             self._stamp(key)
         return f"{deed} {key}"
 
-    def write(self, key: str, images: list[bytes]) -> None:
+    def write(self, key: str, images: Images) -> None:
         if key in self.images:
             self._earlier[key] = self.images[key]
         self.images[key] = images
@@ -101,23 +109,35 @@ class SmallArchive:
     def _new_key(self, random: random.Random) -> str:
         self._made += 1
         folder = f"2026-01-{max(1, self.day - random.choice((0, 0, 0, 1, 2))):02d}/" if self.days else ""
-        return f"{folder}lot-{random.randrange(3)}/{self._made:03d}{random.choice(SUFFIXES)}"
+        suffix = random.choice(SUFFIXES)
+        box = f"{folder}{random.choice(LINES)}-{self._made:03d}"
+        return f"{box}{suffix}" if suffix else f"{box}/{_name(random)}"
+
+
+def loose(key: str) -> bool:
+    """Whether the object is one image."""
+    return key.endswith(".png")
+
+
+def _name(random: random.Random) -> str:
+    return f"{random.choice(LOTS)}/s{random.randrange(4)}_{random.choice(VIEWS)}.png"
 
 
 def _image(random: random.Random) -> bytes:
     return b"good %.3f" % random.random() if random.random() < 0.9 else b"bad %d" % random.randrange(100)
 
 
-def _object(key: str, images: list[bytes]) -> bytes:
-    if key.endswith(".png"):
-        return images[0]
+def _object(key: str, images: Images) -> bytes:
+    if loose(key):
+        return images[""]
     sink = io.BytesIO()
     if key.endswith(".parquet"):
-        pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), sink)
+        columns = {"name": pa.array(images), "image": pa.array(images.values(), pa.binary())}
+        pq.write_table(pa.table(columns), sink)
     else:
         with tarfile.open(fileobj=sink, mode="w") as tar:
-            for number, image in enumerate(images):
-                member = tarfile.TarInfo(f"{number}.png")
+            for name, image in images.items():
+                member = tarfile.TarInfo(name)
                 member.size = len(image)
                 tar.addfile(member, io.BytesIO(image))
     return sink.getvalue()

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from judged_rows import NOT_CALIBRATED
 from ledger_checks import sealed_slices
 from moved_clock import MovedClock
 from oracle import Oracle, State
@@ -9,6 +10,7 @@ from places import Look
 from small_archive import SmallArchive
 from stand_in import Row, score_of
 
+from pipeline.state.entries import read_head
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Publications
 
@@ -22,13 +24,31 @@ def expected_scores(state: State) -> list[tuple]:
 
 def _expected_scores(state: State) -> list[tuple]:
     return sorted(
-        (_score(model, row) for (model, _), rows in state.rows.items() for row in rows if row.error is None), key=repr
+        (
+            (*_score(model, row), *state.models[model].verdicts.get(row.image_id, NOT_CALIBRATED))
+            for (model, _), rows in state.rows.items()
+            for row in rows
+            if row.error is None
+        ),
+        key=repr,
     )
 
 
 def _score(model: str, row: Row) -> tuple:
     regions = int(row.score > 0.5)
     return (row.image_id, row.uri, row.member, row.date, model, row.digest, row.unit_id, row.run_id, row.score, regions)
+
+
+def expected_lots(state: State) -> list[tuple]:
+    """All revisions of all lots."""
+    return state.expected("lots", lambda state: sorted((row for of in state.models.values() for row in of.lots), key=repr))
+
+
+def expected_decisions(state: State) -> list[tuple]:
+    def rows(state: State) -> list[tuple]:
+        return sorted((row for of in state.models.values() for row in of.decisions), key=repr)
+
+    return state.expected("decisions", rows)
 
 
 def expected_errors(state: State) -> list[tuple]:
@@ -52,15 +72,18 @@ def _images(state: State) -> set[str]:
 
 
 def check_equal(rows: Rows, state: State, what: str) -> None:
-    """Scores and errors are those of the state, and every score has its map and regions, once."""
+    """Scores with their verdicts, errors, lots and decisions are those of the state, and every score has its map and regions,
+    once."""
     _same(rows["scores"], expected_scores(state), f"scores {what}")
     _same(rows["errors"], expected_errors(state), f"errors {what}")
+    _same(rows["lots"], expected_lots(state), f"lots {what}")
+    _same(rows["decisions"], expected_decisions(state), f"decisions {what}")
     _check_maps(rows, rows["scores"], what)
 
 
 def _check_maps(rows: Rows, scores: list[tuple], what: str) -> None:
     """The documented join: by model, date, unit and image."""
-    wanted = {(image, unit, date, model): regions for image, _, _, date, model, _, unit, _, _, regions in scores}
+    wanted = {(image, unit, date, model): regions for image, _, _, date, model, _, unit, _, _, regions, *_ in scores}
     maps = [row for row in rows["maps"] if row in wanted]
     _same(maps, sorted(wanted, key=repr), f"maps {what}")
     regions = [row for row in rows["regions"] if row[:4] in wanted]
@@ -90,7 +113,9 @@ def check_foreign(look: Look, oracle: Oracle) -> None:
     publications, rows = Publications(look.place.uri), look.newest()
     states = [oracle.after(number) for number in range(publications.seals.newest(), publications.manifests.newest() + 1)]
     scores = rows["scores"]
-    assert scores in [expected_scores(state) for state in states], "scores are a mixture"
+    for name, expected in (("scores", expected_scores), ("lots", expected_lots), ("decisions", expected_decisions)):
+        if rows[name] != expected(states[0]):
+            _same(rows[name], expected(states[-1]), f"{name}, or they are a mixture:")
     _check_maps(rows, scores, "of a foreign reader")
     errors = set(rows["errors"])
     assert errors <= {row for state in states for row in expected_errors(state)}, "errors that never were"
@@ -130,6 +155,14 @@ def check_complete(look: Look, oracle: Oracle) -> None:
     assert runs == sorted(closed), f"runs {runs}, closed slices {closed}"
 
 
+def check_in_force(look: Look, models: set[str]) -> None:
+    """The rows of these models are judged by the newest rules of their ledgers, as the newest seal says it."""
+    seal = Publications(look.place.uri).last_seal()
+    for model in models:
+        decided, judged = read_head(Ledger(look.place.uri, model)).decided, seal.closed(model).judged
+        assert judged >= decided, f"rules of {model} up to entry {judged} are in force, and {decided} is decided"
+
+
 def check_current(look: Look, model: str, archive: SmallArchive, places: list[str]) -> None:
     """Every image of the archive has the row of its present content, and its object has no other rows.
 
@@ -137,12 +170,11 @@ def check_current(look: Look, model: str, archive: SmallArchive, places: list[st
     """
     expected: dict[tuple[str, str | None], float | None] = {}
     for key, images in archive.images.items():
-        for number, image in enumerate(images):
-            member = None if key.endswith(".png") else f"{number}.png" if key.endswith(".tar") else str(number)
-            expected[key, member] = score_of(image)
+        for name, image in images.items():
+            expected[key, name or None] = score_of(image)
     found: dict[tuple[str, str | None], float | None] = {}
     tables = look.newest()
-    rows = [(uri, member, score) for _, uri, member, _, of, _, _, _, score, _ in tables["scores"] if of == model]
+    rows = [(uri, member, score) for _, uri, member, _, of, _, _, _, score, *_ in tables["scores"] if of == model]
     rows += [(uri, member, None) for _, uri, member, _, of, _, _ in tables["errors"] if of == model]
     for uri, member, score in rows:
         key = next((uri.removeprefix(f"{place}/") for place in places if uri.startswith(f"{place}/")), "")

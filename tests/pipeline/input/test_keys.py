@@ -164,3 +164,9 @@ def test_the_null_of_a_hive_folder_is_no_value(pattern, key, date, keys):
 def test_the_null_of_a_hive_folder_is_no_day_to_set():
     with pytest.raises(ValueError, match="date must be a day"):
         SourceConfig(input_uri="x", date=NULL)
+
+
+@pytest.mark.parametrize("name", ["piece", "view", "verdict", "stage", "error", "message", "byte_offset"])
+def test_a_field_has_no_name_of_a_column_of_scores_or_errors(name):
+    with pytest.raises(ValueError, match=f"not use the name of a table column; '{name}' is one"):
+        KeyPattern("{lot}/{" + name + "}.png")

@@ -12,13 +12,14 @@ from tiny_publications import publish_images, set_clock, write_images
 from pipeline.state import dated_names
 from pipeline.state.entries import read_slice
 from pipeline.state.ledger import Ledger
-from pipeline.state.publications import Publications
-from pipeline.storage.objects import Gone
+from pipeline.state.publications import Change, Publications
+from pipeline.storage.objects import Gone, StorageError
 from pipeline.tables import clean as module
-from pipeline.tables.changes import commit_files
+from pipeline.tables.changes import commit_files, schema_text
 from pipeline.tables.clean import clean
-from pipeline.tables.delta import open_table
+from pipeline.tables.delta import TABLES, open_table
 from pipeline.tables.files import data_files
+from pipeline.tables.publication import Draft, publish
 from pipeline.tables.query import open_tables
 
 
@@ -73,6 +74,27 @@ def test_a_file_stays_for_a_week_more_than_the_rollback_window_also_when_checkpo
     days_ago(0)
     clean(output)
     assert first.exists()
+
+
+def test_a_publisher_who_slept_after_looking_at_his_files_names_none_that_is_gone(output, tmp_path):
+    publish_images(output, "one", ["a"])
+    files = write_images(output, "scores", "two", ["b"], {"model": "other", "period": "2026-01"})
+    columns = schema_text(TABLES["scores"].SCHEMA)
+    slept = []
+
+    def row(number):
+        slept.append(number)
+        for file in files:
+            os.utime(tmp_path / "scores" / file.path, (0, 0))
+        clean(output)
+        return Change()
+
+    def prepare(seal, opened):
+        return Draft(seal, "other", "slice", {"scores": Change(files, (), columns)}, seal.number + 1, row=row)
+
+    with pytest.raises(StorageError, match="must have"):
+        publish(output, prepare)
+    assert slept == [2] and images(output) == ["a"]
 
 
 def test_a_version_stays_readable_that_was_the_newest_within_the_retention(output, days_ago, tmp_path):

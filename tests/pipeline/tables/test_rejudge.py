@@ -52,6 +52,16 @@ def test_the_first_rule_judges_all_that_is_there(output, monkeypatch):
     assert rejudge(ledger(output)) == Rejudged()
 
 
+def test_lots_of_which_nothing_was_readable_are_decided_too(tmp_path):
+    """As by a slice that is published after the rule: there is no table `scores` yet."""
+    place = tmp_path / "out"
+    publish(place, [(DAY, [image("L1", "m", None)])])
+    put_rule(place, calibration())
+    assert rejudge(ledger(place)) == Rejudged(lots=1)
+    ((lot,),) = (lots(place)[DAY, "L1"],)
+    assert (lot["planned"], lot["unreadable"], lot["state"]) == (1, 1, "not_judged")
+
+
 def test_it_is_what_publishing_by_the_rule_gives(output, tmp_path):
     put_rule(output, calibration())
     rejudge(ledger(output))
@@ -91,6 +101,13 @@ def test_files_whose_verdicts_stay_are_not_written_again(output):
     assert files_of(output, "scores") == files
     assert [row["revision"] for row in lots(output)[DAY, "L1"]] == [0], "the same decision is no revision"
     assert len(rows(output, "decisions")) == 2
+
+
+def test_rules_that_are_in_force_cost_no_look_at_tables(output, monkeypatch):
+    put_rule(output, calibration())
+    rejudge(ledger(output))
+    monkeypatch.setattr(publication, "open_table", lambda *_: pytest.fail("a table was loaded"))
+    assert rejudge(ledger(output)) == Rejudged()
 
 
 def test_another_calibration_of_other_pieces(output):

@@ -7,6 +7,7 @@ import pytest
 from fake_run import MODEL
 from judged_ledger import BY_IMAGE, calibration, files_of, image, lots, publish, put_rule, rows, verdicts
 
+from pipeline.input.config import SourceConfig
 from pipeline.state.ledger import Ledger
 from pipeline.tables import rewrite, seen_images, slice_rows
 from pipeline.tables.held import HoldLimits
@@ -113,6 +114,30 @@ def test_another_device_or_line_is_not_judged(output):
     publish(output, [(NEXT, pieces("L1", [9.0], line="8"))])
     assert verdicts(output)["8/L1/0000_top.png"] == ("not_judged", "line '8' is not in the calibration")
     assert lots(output)[NEXT, "L1"][0]["state"] == "not_judged"
+
+
+@pytest.mark.parametrize("keys", [judged_ledger.BY_PIECE, judged_ledger.Keys(None, by=("line",))])
+def test_a_key_pattern_without_the_fields_of_the_calibration_leaves_images_not_judged(tmp_path, keys):
+    place, source = tmp_path / "out", SourceConfig(input_uri=fake_run.INPUT)
+    fake_run.published(place, [(DAY, [fake_run.scored("a.png", 0.0, keys=[], lot=None)])], source=source)
+    put_rule(place, calibration(keys))
+    fake_run.published(place, [(DAY, [fake_run.scored("b.png", 0.0, keys=[], lot=None)])], source=source)
+    lacks = "the path says no serial, so its piece is not known"
+    if not keys.piece:
+        lacks = "the path says no line, so its calibration group is not known"
+    assert verdicts(place) == dict.fromkeys(("a.png", "b.png"), ("not_judged", lacks))
+
+
+def test_an_image_that_lacks_one_of_the_keys_of_a_piece_is_of_none(tmp_path):
+    """It has no part of a name, and its reason is its own."""
+    place, keys = tmp_path / "out", judged_ledger.Keys(None, ("lot", "line", "serial"), "camera", "lot")
+    publish(place, [(DAY, pieces("L0", [0.0]))])
+    put_rule(place, calibration(keys))
+    lacking = {"keys": [("line", "7"), ("camera", "top")]}
+    publish(place, [(NEXT, [image("L1", "a", None, **lacking), image("L1", "b", 0.0, **lacking)])])
+    assert verdicts(place)["7/L1/b_top.png"] == ("not_judged", "the path says no serial, so its piece is not known")
+    (row,) = (row for row in rows(place, "scores") if row["uri"].endswith("L1/b_top.png"))
+    assert row["piece"] is None and row["n_calibration"] is None
 
 
 def test_without_a_calibration_nothing_is_judged_and_nothing_is_looked_at(tmp_path, monkeypatch):
