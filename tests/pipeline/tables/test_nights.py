@@ -281,6 +281,21 @@ def test_another_rate_keeps_the_chart(output):
     assert {verdict for name, (verdict, _) in verdicts(output).items() if "/L21/" in name} == {"not_judged"}
 
 
+def test_a_review_budget_keeps_the_thresholds_of_nights_that_are_suspended(output):
+    put_rule(output, calibration(BY_IMAGE), review_budget=3)
+    scored(output, night(20, light=0.3), night(21, light=0.3))
+
+    def fixed():
+        return {row["setting"]: row["new"] for row in rows(output, "decisions") if row["setting"].startswith("threshold of ")}
+
+    before = fixed()
+    assert {f"threshold of {day(number)}" for number in (20, 21)} <= before.keys()
+    flagged = [name for name, (verdict, _) in verdicts(output).items() if verdict == "flagged"]
+    assert len([name for name in flagged if "/L20/" in name]) == 3 and not [name for name in flagged if "/L21/" in name]
+    scored(output, (day(21), [image("L21", "late", 99.0)]))
+    assert fixed() == before and verdicts(output)["7/L21/late_top.png"][0] == "not_judged"
+
+
 def test_the_reference_does_not_depend_on_the_rows_that_are_there_later(output, referred, tmp_path):
     changed = [dict(row, brightness=50.0) for row in night(3)[1]]
     publish(output, [(day(3), changed)])
