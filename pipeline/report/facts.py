@@ -29,7 +29,6 @@ class RunFacts:
     run_id: str
     model: str
     model_digest: str
-    calibration_digest: str | None
     config: dict[str, Any]
     artifact: dict[str, Any] | None
     code_version: str
@@ -73,6 +72,7 @@ class Histogram:
 class WorstImage:
     """One row of scores with its map; keys are the values of the key columns.
 
+    piece: None if the image is a piece.  rank, n_calibration, piece_p, verdict, reason: of its piece.  p_value: its own.
     regions: their number; None when they were not computed.  boxes: those of regions in the tables, highest peak first.
     """
 
@@ -85,6 +85,14 @@ class WorstImage:
     score: float
     lot: str | None
     date: str
+    piece: str | None
+    view: str | None
+    rank: int | None
+    n_calibration: int | None
+    p_value: float | None
+    piece_p: float | None
+    verdict: str
+    reason: str | None
     regions: int | None
     keys: dict[str, str]
     map: StoredMap | None
@@ -138,7 +146,7 @@ def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunFacts:
     (row,) = _rows(connection, "select * from runs where run_id = $run_id", run_id=run_id)
     seconds = json.loads(row["stage_seconds"])
     devices = connection.execute("select distinct device from scores where run_id = ? order by all", [run_id]).fetchall()
-    same = ("run_id", "model", "model_digest", "calibration_digest", "code_version", "planned", "scored", "quarantined")
+    same = ("run_id", "model", "model_digest", "code_version", "planned", "scored", "quarantined")
     more = ("ignored", "attempts", "bytes_read", "started_at", "finished_at", "spent_s")
     return RunFacts(
         **{name: row[name] for name in (*same, *more)},
@@ -169,10 +177,10 @@ def histogram(connection: duckdb.DuckDBPyConnection, run_id: str) -> Histogram |
 
 
 def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int) -> list[WorstImage]:
-    """The run's images with the highest scores, highest first."""
+    """The run's most unusual images: by their own p-value, and by score where that is the same, or where there is none."""
     rows = _rows(
         connection,
-        "select * from scores where run_id = $run_id order by score desc, image_id limit $count",
+        "select * from scores where run_id = $run_id order by p_value nulls last, score desc, image_id limit $count",
         run_id=run_id,
         count=count,
     )
@@ -191,10 +199,11 @@ def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int)
         f"select image_id, x0, y0, x1, y1 from regions {here} order by image_id, region", named
     ).fetchall():
         boxes[image_id] = (*boxes.get(image_id, ()), Box(*box))
-    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date", "regions")
+    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date", "regions", "piece", "view")
+    judged = ("rank", "n_calibration", "p_value", "piece_p", "verdict", "reason")
     return [
         WorstImage(
-            **{name: row[name] for name in plain},
+            **{name: row[name] for name in (*plain, *judged)},
             keys={name: text for name, text in row.items() if name not in scores.SCHEMA.names and text is not None},
             map=maps.get(row["image_id"]),
             boxes=boxes.get(row["image_id"], ()),
