@@ -1,7 +1,7 @@
 """Facts about the verdicts of one scoring run: lots, pieces and the rules in force, computed in SQL over the tables.
 
-A piece is what shares model, day, lot and `piece`; an image without a `piece` counts as one. Lots are those of which the run has
-an image, decided by all of their images, and each counts by its newest revision.
+A piece is what shares model, day, lot and `piece`; an image without a `piece` counts as one. Lots are those of which the run
+has an image. All images of a lot have decided it, and its newest revision counts.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class LotVerdict:
 class Verdicts:
     """Of one scoring run.
 
-    flagged, incomplete: pieces that are flagged, and those of them with images missing.  judged: complete pieces that were judged.
+    flagged, incomplete: pieces that are flagged, and those of them with images missing.  judged: complete pieces, judged.
     promises: by rate and number of calibration pieces.  not_judged: the most frequent reasons first, REASONS at most.
     not_judged_pieces: all of them.  lots: by state, LOTS at most, the most unusual first.  lot_counts: all of them, by state.
     calibrations: digests by which the rows were judged, by model digest.
@@ -218,9 +218,10 @@ def _lots(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str,
     )
     counts = dict(connection.execute(f"{newest} select state, count(*) from found group by all", {"run_id": run_id}).fetchall())
     columns = ", ".join(LotVerdict.__dataclass_fields__)
+    order = "lot_p nulls last, flagged desc, date desc, lot"
     rows = connection.execute(
-        f"{newest} select {columns} from found qualify row_number() over (partition by state "
-        f"order by lot_p nulls last, flagged desc, date desc, lot) <= {LOTS} order by lot_p nulls last, flagged desc, date desc, lot",
+        f"{newest} select {columns} from found qualify row_number() over (partition by state order by {order}) <= {LOTS} "
+        f"order by {order}",
         {"run_id": run_id},
     ).fetchall()
     lots = [LotVerdict(*row) for row in rows]

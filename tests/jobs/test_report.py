@@ -5,9 +5,9 @@ from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 
+import judged_ledger
 import numpy as np
 import pytest
-import judged_ledger
 from fake_run import DIGEST, MODEL, publish, score_without_model, write_slice
 from PIL import Image
 
@@ -196,9 +196,7 @@ def test_the_page_begins_with_what_to_do_tonight(tmp_path, report):
     )
     assert "not judged: line '9' is not in the calibration" in text
     assert (
-        f"Rate 0.1; the last decision is by a test, " in text
-        and "No verdicts" not in text
-        and "flowscore calibrate" not in text
+        "Rate 0.1; the last decision is by a test, " in text and "No verdicts" not in text and "flowscore calibrate" not in text
     )
 
 

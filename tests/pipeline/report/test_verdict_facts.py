@@ -26,7 +26,7 @@ def night(lot, flagged, ok, **columns):
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """A calibrated model with two nights: a lot that is bad, one that is good, one that mostly cannot be read, and pieces that lack a view."""
+    """Two nights of a calibrated model: a bad lot, a good one, one that mostly cannot be read, and pieces that lack a view."""
     output = tmp_path_factory.mktemp("judged") / "out"
     publish(output, [(NIGHT, piece("before", "1", 0.0))])
     put_rule(output, calibration(), rate="0.1")
