@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.report.pictures import Box, StoredMap
 from schemas import scores
@@ -178,12 +179,9 @@ def histogram(connection: duckdb.DuckDBPyConnection, run_id: str) -> Histogram |
 
 def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int) -> list[WorstImage]:
     """The run's most unusual images: by their own p-value, and by score where that is the same, or where there is none."""
-    rows = _rows(
-        connection,
-        "select * from scores where run_id = $run_id order by p_value nulls last, score desc, image_id limit $count",
-        run_id=run_id,
-        count=count,
-    )
+    order, scored = "p_value nulls last, score desc, image_id", complete(connection, "scores", scores.SCHEMA)
+    query = f"select * from {scored} where run_id = $run_id order by {order} limit $count"
+    rows = _rows(connection, query, run_id=run_id, count=count)
     here = "where date in $dates and unit_id in $units and image_id in $images"
     named = {
         "dates": sorted({row["date"] for row in rows}),
@@ -240,6 +238,13 @@ def days(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Day]:
         {"run_id": run_id},
     ).fetchall()
     return [Day(*row) for row in rows]
+
+
+def complete(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> str:
+    """The table in SQL, with null for columns that it lacks, since an earlier version of flowscore has written it last."""
+    have = connection.view(table).columns
+    lacking = "".join(f", null as {name}" for name in schema.names if name not in have)
+    return f"(select *{lacking} from {table})" if lacking else table
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str, **parameters: object) -> list[dict[str, Any]]:

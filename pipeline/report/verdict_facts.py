@@ -12,14 +12,16 @@ import duckdb
 
 from models.verdicts.band import fixed_rate_bound
 from models.verdicts.rates import allowed_rank, rate_of
+from pipeline.report.facts import complete
 from pipeline.verdicts.names import NOT_CALIBRATED
 from pipeline.verdicts.rule import Rule
+from schemas import errors, lots, scores
 
 STATES = ("hold", "watch", "not_judged", "ok")  # as a person takes them up
 LOTS = 50
 REASONS = 20
 
-NEWEST = "select * from lots qualify row_number() over (partition by model, model_digest, date, lot order by revision desc) = 1"
+NEWEST = "select * from {} qualify row_number() over (partition by model, model_digest, date, lot order by revision desc) = 1"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
     calibrations = connection.execute(
         "select model_digest, max(calibration_digest) from scores where run_id = ? group by all", [run_id]
     ).fetchall()
-    lots, lot_counts = _lots(connection, run_id)
+    shown, lot_counts = _lots(connection, run_id)
     return Verdicts(
         rules=tuple(rules[digest] for digest, _ in sorted(calibrations) if digest in rules),
         flagged=sum(group.pieces for group in flagged),
@@ -144,7 +146,7 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
         promises=tuple(_promise(rate, n, judged) for (rate, n), judged in sorted(counts.items())),
         not_judged=tuple(without[:REASONS]),
         not_judged_pieces=sum(of.pieces for of in without),
-        lots=lots,
+        lots=shown,
         lot_counts=lot_counts,
         calibrations=dict(calibrations),
     )
@@ -166,8 +168,9 @@ def last_day(connection: duckdb.DuckDBPyConnection, model: str) -> tuple[str | N
 
     A day is an ISO date, if there is one.
     """
+    newest = NEWEST.format(complete(connection, "lots", lots.SCHEMA))
     rows = connection.execute(
-        f"with newest as ({NEWEST}), mine as (from newest where model = $model), "
+        f"with newest as ({newest}), mine as (from newest where model = $model), "
         "last as (select coalesce(max(date) filter (try_cast(date as date) is not null), max(date)) as day from mine) "
         "select date, state, count(*) from mine join last on date = day group by all",
         {"model": model},
@@ -178,13 +181,13 @@ def last_day(connection: duckdb.DuckDBPyConnection, model: str) -> tuple[str | N
 
 def _groups(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[_Group]:
     """All pieces of a run. What is said of a piece stands on each of its images."""
-    same = "model_digest, n_calibration, verdict, reason"
+    same, table = "model_digest, n_calibration, verdict, reason", complete(connection, "scores", scores.SCHEMA)
     rows = connection.execute(
         f"select {same}, sum(pieces)::bigint, sum(images)::bigint from ("
         f"select {same}, count(*) as pieces, sum(images) as images from ("
-        f"select {same}, count(*) as images from scores where run_id = $run_id and piece is not null "
+        f"select {same}, count(*) as images from {table} where run_id = $run_id and piece is not null "
         f"group by {same}, date, lot, piece) group by {same} union all "
-        f"select {same}, count(*), count(*) from scores where run_id = $run_id and piece is null group by {same}) "
+        f"select {same}, count(*), count(*) from {table} where run_id = $run_id and piece is null group by {same}) "
         f"group by {same} order by all",
         {"run_id": run_id},
     ).fetchall()
@@ -212,9 +215,10 @@ def _not_judged(groups: list[_Group]) -> list[NotJudged]:
 def _lots(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str, tuple[LotVerdict, ...]], dict[str, int]]:
     """Of which the run has an image, with a score or without."""
     mine = "select model, model_digest, date, lot from {} where run_id = $run_id"
+    failed, decided = complete(connection, "errors", errors.SCHEMA), complete(connection, "lots", lots.SCHEMA)
     newest = (
-        f"with mine as ({mine.format('scores')} union {mine.format('errors')}), "
-        f"newest as ({NEWEST}), found as (select newest.* from newest semi join mine using (model, model_digest, date, lot)) "
+        f"with mine as ({mine.format('scores')} union {mine.format(failed)}), newest as ({NEWEST.format(decided)}), "
+        "found as (select newest.* from newest semi join mine using (model, model_digest, date, lot)) "
     )
     counts = dict(connection.execute(f"{newest} select state, count(*) from found group by all", {"run_id": run_id}).fetchall())
     columns = ", ".join(LotVerdict.__dataclass_fields__)
@@ -224,6 +228,6 @@ def _lots(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[dict[str,
         f"order by {order}",
         {"run_id": run_id},
     ).fetchall()
-    lots = [LotVerdict(*row) for row in rows]
-    shown = {state: tuple(lot for lot in lots if lot.state == state) for state in STATES if state in counts}
+    found = [LotVerdict(*row) for row in rows]
+    shown = {state: tuple(lot for lot in found if lot.state == state) for state in STATES if state in counts}
     return shown, {state: counts[state] for state in STATES if state in counts}

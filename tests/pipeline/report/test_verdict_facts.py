@@ -1,5 +1,7 @@
 from fractions import Fraction
 
+import duckdb
+import pyarrow as pa
 import pytest
 from fake_run import DIGEST, FIRST, MODEL, run_id
 from judged_ledger import calibration, image, publish, put_rule
@@ -9,7 +11,7 @@ from pipeline.report.verdict_facts import NotJudged, last_day, rules_in_force, v
 from pipeline.state.ledger import Ledger
 from pipeline.tables.query import open_tables
 from pipeline.tables.rejudge import rejudge
-from schemas import lots
+from schemas import decisions, errors, lots, scores
 
 FAR = 9.0
 NIGHT, NEXT = "2026-05-04", "2026-05-05"
@@ -97,3 +99,21 @@ def test_without_a_calibration_nothing_is_judged(tmp_path):
 
 def test_the_columns_of_a_lot_are_those_of_the_table(found):
     assert set(vars(found.lots["hold"][0])) <= set(lots.SCHEMA.names)
+
+
+def test_tables_that_an_earlier_version_has_written_are_not_judged():
+    new = {
+        "scores": ("piece", "view", "piece_p", "reason", "map_height", "map_width"),
+        "errors": ("lot", "model_digest"),
+        "lots": ("pieces", "hold_limit", "rate", "entry"),
+    }
+    connection = duckdb.connect()
+    for name, module in {"scores": scores, "errors": errors, "lots": lots, "decisions": decisions}.items():
+        kept = [column.with_nullable(True) for column in module.SCHEMA if column.name not in new.get(name, ())]
+        rows = [{column.name: None for column in kept}] if name == "scores" else []
+        connection.register(f"of_{name}", pa.Table.from_pylist(rows, pa.schema(kept)))
+        connection.execute(f"create table {name} as from of_{name}")
+    connection.execute("update scores set run_id = 'tiles-000003', verdict = 'not_judged', model_digest = 'ab'")
+    found = verdicts(connection, "tiles-000003", MODEL)
+    assert found.not_judged == (NotJudged("not calibrated", 1, 1),) and not found.calibrated and found.lot_counts == {}
+    assert last_day(connection, MODEL) == (None, {})
