@@ -35,8 +35,9 @@ from pipeline.report.pictures import (
     outlined,
     picture,
 )
+from pipeline.report.review_budgets import worths
 from pipeline.report.stored_images import Wanted, fetch
-from pipeline.report.verdict_facts import Verdicts, verdicts
+from pipeline.report.verdict_facts import Verdicts, night_thresholds, verdicts
 from pipeline.state.ledger import Ledger
 from pipeline.storage.store import open_store
 from pipeline.tables.query import Tables, open_tables
@@ -100,6 +101,12 @@ def _scale(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> Co
     return found or colour_scale(tables.connection, facts.model, facts.run_id)
 
 
+def _worths(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> list[str]:
+    """What the thresholds of a review budget were worth; none without one."""
+    nights = night_thresholds(tables.connection, facts.run_id, facts.model)
+    return worths(Ledger(output, facts.model), judged.rules, nights)
+
+
 def show(images: list[WorstImage], facts: RunFacts, judged: Verdicts, scale: ColourScale | None) -> list[Shown]:
     """Fetches the stored images and draws them with their heat maps."""
     wanted = [Wanted(image.image_id, image.uri, image.member, image.content_hash) for image in images]
@@ -154,7 +161,7 @@ def page(
         verdicts=judged,
         why_none=why_none(judged) if judged.not_judged else "",
         calibrate=CALIBRATE,
-        promised=promised(judged.promises),
+        promised=promised(judged.promises) + _worths(tables, facts, judged, output),
         by_chance=number(judged.by_chance),
         said_of=said_of,
         ranked=ranked,

@@ -28,7 +28,8 @@ def verdicts(ledger: Ledger) -> Iterator[Finding]:
     entry = read_entry(ledger, number)
     assert isinstance(entry, Judging)
     at = datetime.fromisoformat(entry.decided_at).astimezone(UTC)
-    text = f"rate {rule.rate}, calibration {str(rule.calibration)[:12]}, by {entry.decided_by}, {at:%Y-%m-%d %H:%M} UTC"
+    budget = "" if rule.review_budget is None else f"review budget {rule.review_budget:,}, "
+    text = f"rate {rule.rate}, {budget}calibration {str(rule.calibration)[:12]}, by {entry.decided_by}, {at:%Y-%m-%d %H:%M} UTC"
     if digest != head.digest:
         text += f", for {digest[:12]}; the version that was promoted last is not calibrated there"
     if not in_force(head, Publications(ledger.output_uri).last_seal().closed(ledger.model)):

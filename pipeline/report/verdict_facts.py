@@ -20,19 +20,35 @@ from schemas import errors, lots, scores
 STATES = ("hold", "watch", "not_judged", "ok")  # as a person takes them up
 LOTS = 50
 REASONS = 20
+NIGHTS = 7
+THRESHOLD = "threshold of "
+"""Begins the setting of a night's threshold in `decisions`; see pipeline/tables/decision_rows.py."""
 
 NEWEST = "select * from {} qualify row_number() over (partition by model, model_digest, date, lot order by revision desc) = 1"
 
 
 @dataclass(frozen=True)
 class InForce:
-    """The rule by which the rows of one version of a model are judged; its last decision."""
+    """The rule by which the rows of one version of a model are judged; its last decision.
+
+    review_budget: pieces a night, which flag instead of the rate; None without one.
+    """
 
     model_digest: str
     calibration_digest: str | None
     rate: str
+    review_budget: int | None
     decided_by: str
     decided_at: datetime
+
+
+@dataclass(frozen=True)
+class NightThreshold:
+    """The piece score above which a review budget flags the pieces of a night."""
+
+    model_digest: str
+    night: str
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,9 @@ class Verdicts:
     """Of one scoring run.
 
     flagged, incomplete: pieces that are flagged, and those of them with images missing.  judged: complete pieces, judged.
-    promises: by rate and number of calibration pieces.  not_judged: the most frequent reasons first, REASONS at most.
-    not_judged_pieces: all of them.  lots: by state, LOTS at most, the most unusual first.  lot_counts: all of them, by state.
+    promises: of rules without a review budget, by rate and number of calibration pieces.
+    not_judged: the most frequent reasons first, REASONS at most.  not_judged_pieces: all of them.
+    lots: by state, LOTS at most, the most unusual first.  lot_counts: all of them, by state.
     calibrations: digests by which the rows were judged, by model digest.
     """
 
@@ -128,11 +145,12 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
     rules = {rule.model_digest: rule for rule in rules_in_force(connection, model)}
     groups = _groups(connection, run_id)
     flagged = [group for group in groups if group.verdict == "flagged"]
+    judged = [group for group in groups if group.verdict != "not_judged" and group.reason is None]
     counts: dict[tuple[str, int], int] = {}
-    for group in groups:
-        if group.verdict != "not_judged" and group.reason is None and group.n is not None and group.model_digest in rules:
-            key = rules[group.model_digest].rate, group.n
-            counts[key] = counts.get(key, 0) + group.pieces
+    for group in judged:
+        rule = rules.get(group.model_digest)
+        if rule is not None and rule.review_budget is None and group.n is not None:
+            counts[rule.rate, group.n] = counts.get((rule.rate, group.n), 0) + group.pieces
     without = _not_judged(groups)
     calibrations = connection.execute(
         "select model_digest, max(calibration_digest) from scores where run_id = ? group by all", [run_id]
@@ -142,8 +160,8 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
         rules=tuple(rules[digest] for digest, _ in sorted(calibrations) if digest in rules),
         flagged=sum(group.pieces for group in flagged),
         incomplete=sum(group.pieces for group in flagged if group.reason is not None),
-        judged=sum(counts.values()),
-        promises=tuple(_promise(rate, n, judged) for (rate, n), judged in sorted(counts.items())),
+        judged=sum(group.pieces for group in judged),
+        promises=tuple(_promise(rate, n, count) for (rate, n), count in sorted(counts.items())),
         not_judged=tuple(without[:REASONS]),
         not_judged_pieces=sum(of.pieces for of in without),
         lots=shown,
@@ -155,12 +173,28 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
 def rules_in_force(connection: duckdb.DuckDBPyConnection, model: str) -> list[InForce]:
     """The rules of the versions of a model, by their last decisions in the tables; those of old versions too."""
     rows = connection.sql(
-        "select model_digest, arg_max(new, entry) filter (setting = 'calibration') as calibration_digest, "
-        "coalesce(arg_max(new, entry) filter (setting = 'rate'), $at_first) as rate, arg_max(decided_by, entry) as decided_by, "
-        "arg_max(decided_at, entry) as decided_at from decisions where model = $model group by all order by all",
-        params={"model": model, "at_first": Rule().rate},
+        "select model_digest, arg_max_null(new, entry) filter (setting = 'calibration') as calibration_digest, "
+        "coalesce(arg_max(new, entry) filter (setting = 'rate'), $at_first) as rate, "
+        "arg_max_null(new, entry) filter (setting = 'review_budget')::bigint as review_budget, "
+        "arg_max(decided_by, entry) as decided_by, arg_max(decided_at, entry) as decided_at "
+        "from decisions where model = $model and not starts_with(setting, $of_a_night) group by all order by all",
+        params={"model": model, "at_first": Rule().rate, "of_a_night": THRESHOLD},
     )
     return [InForce(**row) for row in rows.to_arrow_table().to_pylist()]  # fetchall() needs pytz for times
+
+
+def night_thresholds(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> list[NightThreshold]:
+    """Those of the review budgets in force, of the run's latest nights, the latest first; NIGHTS at most."""
+    rows = connection.execute(
+        "with newest as (select model_digest, max(entry) as entry from decisions where model = $model group by all), "
+        "fixed as (select model_digest, substr(setting, 1 + length($of_a_night)) as night, new from decisions "
+        "semi join newest using (model_digest, entry) where model = $model and starts_with(setting, $of_a_night)), "
+        "mine as (select distinct model_digest, date as night from scores where run_id = $run_id) "
+        f"select model_digest, night, new::double from fixed semi join mine using (model_digest, night) "
+        f"order by night desc, model_digest limit {NIGHTS}",
+        {"model": model, "of_a_night": THRESHOLD, "run_id": run_id},
+    ).fetchall()
+    return [NightThreshold(*row) for row in rows]
 
 
 def last_day(connection: duckdb.DuckDBPyConnection, model: str) -> tuple[str | None, dict[str, int]]:

@@ -154,7 +154,7 @@ def test_heat_maps_have_the_scale_of_the_calibration_of_the_rows(where, tmp_path
     assert "calibration.json must have format 1; got None" in report(output, "--html", tmp_path / "no.html", code=2).err
 
 
-def judged(tmp_path):
+def judged(tmp_path, **rule):
     """A calibrated model, a bad lot and a good one of real pictures, a piece that lacks a view, and one from a strange line."""
     (tmp_path / "in").mkdir()
     store, output = open_store(str(tmp_path / "in")), tmp_path / "out"
@@ -172,7 +172,7 @@ def judged(tmp_path):
                 uri = f"{store.uri}/{line}/{lot}/{at}_{camera}.png"
                 rows.append(judged_ledger.image(lot, str(at), 8.0 + at if spot else 0.02 * at, camera, line, uri=uri, **size))
     number = write_slice(output, [("2026-06-01", rows)], source=source)
-    judged_ledger.put_rule(output, judged_ledger.calibration(), rate="0.1")
+    judged_ledger.put_rule(output, judged_ledger.calibration(), **{"rate": "0.1", **rule})
     publish(output, number)
     return output
 
@@ -198,6 +198,15 @@ def test_the_page_begins_with_what_to_do_tonight(tmp_path, report):
     assert (
         "Rate 0.1; the last decision is by a test, " in text and "No verdicts" not in text and "flowscore calibrate" not in text
     )
+
+
+def test_a_review_budget_is_said_with_what_it_was_worth(tmp_path, report):
+    report(judged(tmp_path, review_budget=4), "--html", tmp_path / "r.html", "--worst", "1")
+    _, text = read(tmp_path / "r.html")
+    assert "4 pieces flagged" in text and "by chance" not in text and "9 of 10 pieces flagged" in text
+    assert "Pieces are flagged by the review budget, and lots decided by the rate." in text
+    assert "2026-06-01: 4 pieces to review: 0 of 100 good pieces score as high" in text
+    assert "Rate 0.1, and a review budget of 4 pieces a night; the last decision is by a test" in text
 
 
 def test_where_nothing_is_judged_one_line_says_why_and_what_to_do(tmp_path, report):

@@ -1,14 +1,17 @@
 from fractions import Fraction
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from fake_run import DIGEST, FIRST, MODEL, run_id
 from judged_ledger import calibration, image, publish, put_rule
 
 from pipeline.report.facts import worst_images
-from pipeline.report.verdict_facts import NotJudged, last_day, rules_in_force, verdicts
+from pipeline.report.review_budgets import worths
+from pipeline.report.verdict_facts import THRESHOLD, NotJudged, last_day, night_thresholds, rules_in_force, verdicts
 from pipeline.state.ledger import Ledger
+from pipeline.tables import decision_rows
 from pipeline.tables.query import open_tables
 from pipeline.tables.rejudge import rejudge
 from schemas import decisions, errors, lots, scores
@@ -87,6 +90,28 @@ def test_the_most_unusual_images_come_with_what_is_said_of_their_piece(connectio
     assert (first.verdict, first.view, first.rank, first.n_calibration, first.score) == ("flagged", "top", 1, 100, FAR)
     assert first.piece is not None and first.piece_p == pytest.approx(1 / 101)
     assert (last.verdict, last.p_value, last.rank) == ("not_judged", None, None), "what cannot be compared comes last"
+
+
+def test_a_review_budget_promises_nothing_beforehand_and_fixes_thresholds(tmp_path):
+    output = tmp_path / "out"
+    publish(output, [(NIGHT, piece("before", "1", 0.0)), (NEXT, night("L1", 2, 8))])
+    put_rule(output, calibration(), rate="0.01", review_budget=3)
+    rejudge(Ledger(str(output), MODEL))
+    connection = open_tables(str(output)).connection
+    found = verdicts(connection, run_id(FIRST), MODEL)
+    (rule,) = found.rules
+    assert (rule.rate, rule.review_budget, rule.decided_by) == ("0.01", 3, "a test"), "not that a budget has fixed a threshold"
+    assert found.promises == () and found.by_chance == 0 and found.judged == 11 and 2 <= found.flagged <= 4
+    of_next, of_night = night_thresholds(connection, run_id(FIRST), MODEL)
+    assert (of_next.model_digest, of_next.night, of_night.night) == (DIGEST, NEXT, NIGHT)
+    assert of_next.threshold < FAR and of_night.threshold == -np.inf
+    assert night_thresholds(connection, "another", MODEL) == []
+    said, _ = worths(Ledger(str(output), MODEL), found.rules, (of_next, of_night))
+    assert said.startswith(f"{NEXT}: 3 pieces to review: ") and "of 100 good pieces score as high" in said
+
+
+def test_the_setting_of_a_threshold_is_the_one_that_publications_write():
+    assert THRESHOLD == decision_rows.THRESHOLD
 
 
 def test_without_a_calibration_nothing_is_judged(tmp_path):
