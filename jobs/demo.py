@@ -30,7 +30,7 @@ WORST = (
     "select line, lot, member, round(score, 2) as score, rank, n_calibration, verdict from scores "
     "order by scores.rank, scores.score desc limit 10"
 )
-LOTS = "select lot, date, state, flagged, pieces, hold_limit, reason from lots order by state, lot"
+LOTS = "select lot, state, flagged, pieces, reason from lots order by state, lot"
 
 
 class DemoSettings(BaseModel):
@@ -175,7 +175,7 @@ def show_accuracy(tables: Path, truth: Path) -> None:
     lots, held = connection.sql("select count(*), count(*) filter (state = 'hold') from lots").fetchall()[0]
     say(
         f"Flagged: {found} of {sum(bad)} defective pictures, and {sum(flagged) - found} of {len(bad) - sum(bad)} good ones. "
-        f"On hold: {held} of {lots} lots; every lot has defective pictures."
+        f"On hold: {held} of {lots} lots; all have defective pictures, and one has many."
     )
 
 

@@ -39,7 +39,7 @@ def promised(promises: tuple[Promise, ...]) -> list[str]:
             f"At a rate of {per_cent(rate)}, a good piece is flagged with at most "
             f"{per_cent(max(promise.on_average for promise in mine))} on average over calibrations, and with at most "
             f"{per_cent(max(promise.at_95 for promise in mine))} for 95 of 100 calibrations of {others} pieces. "
-            "Both hold for pieces like those of the calibration; the second does not cover that lots differ, unless it has 20."
+            "Both hold for pieces like those of the calibration; the second covers that lots differ only if it has 20 lots."
         )
     return sentences
 
