@@ -168,13 +168,14 @@ def show_accuracy(tables: Path, truth: Path) -> None:
         of_line = [(bad, score) for each, bad, score in known if each == line]
         bad, score = zip(*of_line, strict=True)
         say(f"  {line:<9} {roc_auc_score(bad, score):.3f}   {sum(bad)} defective of {len(bad)} pictures")
-    bad = [bad for _, bad, _ in known]
-    say(f"  {'all':<9} {roc_auc_score(bad, [score for _, _, score in known]):.3f}")
+    defective = [bad for _, bad, _ in known]
+    say(f"  {'all':<9} {roc_auc_score(defective, [score for _, _, score in known]):.3f}")
     flagged = [each for *_, each in scored]
-    found = sum(each for each, of_defect in zip(flagged, bad, strict=True) if of_defect)
+    found = sum(each for each, bad in zip(flagged, defective, strict=True) if bad)
     lots, held = connection.sql("select count(*), count(*) filter (state = 'hold') from lots").fetchall()[0]
     say(
-        f"Flagged: {found} of {sum(bad)} defective pictures, and {sum(flagged) - found} of {len(bad) - sum(bad)} good ones. "
+        f"Flagged: {found} of {sum(defective)} defective pictures, and {sum(flagged) - found} of "
+        f"{len(defective) - sum(defective)} good ones. "
         f"On hold: {held} of {lots} lots; all have defective pictures, and one has many."
     )
 
