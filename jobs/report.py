@@ -24,6 +24,7 @@ from pipeline.decode.faults import Undecodable
 from pipeline.input.config import SourceConfig
 from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
+from pipeline.report.night_facts import night_thresholds
 from pipeline.report.pictures import (
     BOXES_DRAWN,
     ColourScale,
@@ -37,7 +38,7 @@ from pipeline.report.pictures import (
 )
 from pipeline.report.review_budgets import worths
 from pipeline.report.stored_images import Wanted, fetch
-from pipeline.report.verdict_facts import Verdicts, night_thresholds, verdicts
+from pipeline.report.verdict_facts import Verdicts, verdicts
 from pipeline.state.ledger import Ledger
 from pipeline.storage.store import open_store
 from pipeline.tables.query import Tables, open_tables

@@ -15,7 +15,7 @@ def why_none(verdicts: Verdicts) -> str:
 
     >>> from pipeline.report.verdict_facts import NotJudged
     >>> alike = NotJudged("scored on cuda-bf16, calibrated on cpu-float32", 7, 7)
-    >>> why_none(Verdicts((), 0, 0, 0, (), (alike,), 7, {}, {}, {"ab": "cd"}))
+    >>> why_none(Verdicts((), 0, 0, 0, (), (alike,), 7, {}, {}, (), {"ab": "cd"}))
     'No piece could be judged: scored on cuda-bf16, calibrated on cpu-float32 (7 of 7 pieces).'
     """
     if not verdicts.calibrated:

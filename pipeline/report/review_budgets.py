@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from models.artifact import CALIBRATION_FILES
 from models.calibration import files
-from pipeline.report.verdict_facts import InForce, NightThreshold
+from pipeline.report.night_facts import NightThreshold
+from pipeline.report.verdict_facts import InForce
 from pipeline.state.ledger import Ledger
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.review_budget import worth

@@ -13,6 +13,7 @@ import duckdb
 from models.verdicts.band import fixed_rate_bound
 from models.verdicts.rates import allowed_rank, rate_of
 from pipeline.report.facts import complete
+from pipeline.report.night_facts import THRESHOLD, UnlikeNight, unlike_nights
 from pipeline.verdicts.names import NOT_CALIBRATED
 from pipeline.verdicts.rule import Rule
 from schemas import errors, lots, scores
@@ -20,9 +21,6 @@ from schemas import errors, lots, scores
 STATES = ("hold", "watch", "not_judged", "ok")  # as a person takes them up
 LOTS = 50
 REASONS = 20
-NIGHTS = 7
-THRESHOLD = "threshold of "
-"""Begins the setting of a night's threshold in `decisions`; see pipeline/tables/decision_rows.py."""
 
 NEWEST = "select * from {} qualify row_number() over (partition by model, model_digest, date, lot order by revision desc) = 1"
 
@@ -40,15 +38,6 @@ class InForce:
     review_budget: int | None
     decided_by: str
     decided_at: datetime
-
-
-@dataclass(frozen=True)
-class NightThreshold:
-    """The piece score above which a review budget flags the pieces of a night."""
-
-    model_digest: str
-    night: str
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -99,6 +88,7 @@ class Verdicts:
     promises: of rules without a review budget, by rate and number of calibration pieces.
     not_judged: the most frequent reasons first, REASONS at most.  not_judged_pieces: all of them.
     lots: by state, LOTS at most, the most unusual first.  lot_counts: all of them, by state.
+    nights: that are watched or suspended, the latest first.
     calibrations: digests by which the rows were judged, by model digest.
     """
 
@@ -111,6 +101,7 @@ class Verdicts:
     not_judged_pieces: int
     lots: dict[str, tuple[LotVerdict, ...]]
     lot_counts: dict[str, int]
+    nights: tuple[UnlikeNight, ...]
     calibrations: dict[str, str | None]
 
     @property
@@ -166,6 +157,7 @@ def verdicts(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> 
         not_judged_pieces=sum(of.pieces for of in without),
         lots=shown,
         lot_counts=lot_counts,
+        nights=tuple(unlike_nights(connection, run_id)),
         calibrations=dict(calibrations),
     )
 
@@ -181,20 +173,6 @@ def rules_in_force(connection: duckdb.DuckDBPyConnection, model: str) -> list[In
         params={"model": model, "at_first": Rule().rate, "of_a_night": THRESHOLD},
     )
     return [InForce(**row) for row in rows.to_arrow_table().to_pylist()]  # fetchall() needs pytz for times
-
-
-def night_thresholds(connection: duckdb.DuckDBPyConnection, run_id: str, model: str) -> list[NightThreshold]:
-    """Those of the review budgets in force, of the run's latest nights, the latest first; NIGHTS at most."""
-    rows = connection.execute(
-        "with newest as (select model_digest, max(entry) as entry from decisions where model = $model group by all), "
-        "fixed as (select model_digest, substr(setting, 1 + length($of_a_night)) as night, new from decisions "
-        "semi join newest using (model_digest, entry) where model = $model and starts_with(setting, $of_a_night)), "
-        "mine as (select distinct model_digest, date as night from scores where run_id = $run_id) "
-        f"select model_digest, night, new::double from fixed semi join mine using (model_digest, night) "
-        f"order by night desc, model_digest limit {NIGHTS}",
-        {"model": model, "of_a_night": THRESHOLD, "run_id": run_id},
-    ).fetchall()
-    return [NightThreshold(*row) for row in rows]
 
 
 def last_day(connection: duckdb.DuckDBPyConnection, model: str) -> tuple[str | None, dict[str, int]]:

@@ -11,7 +11,7 @@ IMAGE = WorstImage(
     *("i", "s3://a/b.png", None, None, 8, 8, 1.5, "L1", "2026-01-01"),
     *("7", "top", 3, 212, 0.25, 3 / 213, "flagged", None, None, {}, None, ()),
 )
-NONE = Verdicts((), 0, 0, 0, (), (NotJudged("not calibrated", 5, 9),), 5, {}, {}, {"ab": None})
+NONE = Verdicts((), 0, 0, 0, (), (NotJudged("not calibrated", 5, 9),), 5, {}, {}, (), {"ab": None})
 
 
 def test_why_nothing_is_judged():

@@ -5,8 +5,9 @@ from fake_run import DIGEST
 from judged_ledger import calibration, publish, put_rule
 
 from models.artifact import ArtifactError
+from pipeline.report.night_facts import NightThreshold
 from pipeline.report.review_budgets import worths
-from pipeline.report.verdict_facts import InForce, NightThreshold
+from pipeline.report.verdict_facts import InForce
 from pipeline.state.ledger import Ledger
 
 RULE = InForce(DIGEST, "c" * 64, "0.05", 3, "a test", datetime(2026, 1, 1, tzinfo=UTC))

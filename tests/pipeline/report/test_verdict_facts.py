@@ -1,20 +1,22 @@
 from fractions import Fraction
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pytest
 from fake_run import DIGEST, FIRST, MODEL, run_id
 from judged_ledger import calibration, image, publish, put_rule
 
 from pipeline.report.facts import worst_images
-from pipeline.report.review_budgets import worths
-from pipeline.report.verdict_facts import THRESHOLD, NotJudged, last_day, night_thresholds, rules_in_force, verdicts
+from pipeline.report.verdict_facts import (
+    NotJudged,
+    last_day,
+    rules_in_force,
+    verdicts,
+)
 from pipeline.state.ledger import Ledger
-from pipeline.tables import decision_rows
 from pipeline.tables.query import open_tables
 from pipeline.tables.rejudge import rejudge
-from schemas import decisions, errors, lots, scores
+from schemas import decisions, drift, errors, lots, scores
 
 FAR = 9.0
 NIGHT, NEXT = "2026-05-04", "2026-05-05"
@@ -92,26 +94,15 @@ def test_the_most_unusual_images_come_with_what_is_said_of_their_piece(connectio
     assert (last.verdict, last.p_value, last.rank) == ("not_judged", None, None), "what cannot be compared comes last"
 
 
-def test_a_review_budget_promises_nothing_beforehand_and_fixes_thresholds(tmp_path):
+def test_a_review_budget_promises_nothing_beforehand(tmp_path):
     output = tmp_path / "out"
     publish(output, [(NIGHT, piece("before", "1", 0.0)), (NEXT, night("L1", 2, 8))])
     put_rule(output, calibration(), rate="0.01", review_budget=3)
     rejudge(Ledger(str(output), MODEL))
-    connection = open_tables(str(output)).connection
-    found = verdicts(connection, run_id(FIRST), MODEL)
+    found = verdicts(open_tables(str(output)).connection, run_id(FIRST), MODEL)
     (rule,) = found.rules
     assert (rule.rate, rule.review_budget, rule.decided_by) == ("0.01", 3, "a test"), "not that a budget has fixed a threshold"
     assert found.promises == () and found.by_chance == 0 and found.judged == 11 and 2 <= found.flagged <= 4
-    of_next, of_night = night_thresholds(connection, run_id(FIRST), MODEL)
-    assert (of_next.model_digest, of_next.night, of_night.night) == (DIGEST, NEXT, NIGHT)
-    assert of_next.threshold < FAR and of_night.threshold == -np.inf
-    assert night_thresholds(connection, "another", MODEL) == []
-    said, _ = worths(Ledger(str(output), MODEL), found.rules, (of_next, of_night))
-    assert said.startswith(f"{NEXT}: 3 pieces to review: ") and "of 100 good pieces score as high" in said
-
-
-def test_the_setting_of_a_threshold_is_the_one_that_publications_write():
-    assert THRESHOLD == decision_rows.THRESHOLD
 
 
 def test_without_a_calibration_nothing_is_judged(tmp_path):
@@ -126,19 +117,24 @@ def test_the_columns_of_a_lot_are_those_of_the_table(found):
     assert set(vars(found.lots["hold"][0])) <= set(lots.SCHEMA.names)
 
 
+def made(lacking, **rows):
+    """A connection to tables with these rows, null where they say nothing, without the columns that they lack."""
+    connection = duckdb.connect()
+    for module in (scores, errors, lots, drift, decisions):
+        name = module.__name__.rpartition(".")[2]
+        schema = pa.schema([field.with_nullable(True) for field in module.SCHEMA if field.name not in lacking.get(name, ())])
+        connection.register(f"of_{name}", pa.Table.from_pylist(rows.get(name, []), schema))
+        connection.execute(f"create table {name} as from of_{name}")
+    return connection
+
+
 def test_tables_that_an_earlier_version_has_written_are_not_judged():
-    new = {
+    lacking = {
         "scores": ("piece", "view", "piece_p", "reason", "map_height", "map_width"),
         "errors": ("lot", "model_digest"),
         "lots": ("pieces", "hold_limit", "rate", "entry"),
     }
-    connection = duckdb.connect()
-    for name, module in {"scores": scores, "errors": errors, "lots": lots, "decisions": decisions}.items():
-        kept = [column.with_nullable(True) for column in module.SCHEMA if column.name not in new.get(name, ())]
-        rows = [{column.name: None for column in kept}] if name == "scores" else []
-        connection.register(f"of_{name}", pa.Table.from_pylist(rows, pa.schema(kept)))
-        connection.execute(f"create table {name} as from of_{name}")
-    connection.execute("update scores set run_id = 'tiles-000003', verdict = 'not_judged', model_digest = 'ab'")
+    connection = made(lacking, scores=[{"run_id": "tiles-000003", "verdict": "not_judged", "model_digest": "ab"}])
     found = verdicts(connection, "tiles-000003", MODEL)
     assert found.not_judged == (NotJudged("not calibrated", 1, 1),) and not found.calibrated and found.lot_counts == {}
     assert last_day(connection, MODEL) == (None, {})
