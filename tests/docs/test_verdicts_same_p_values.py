@@ -1,4 +1,4 @@
-"""The comparison with `nonconform`, whose formula stands here in fractions: it sees differences, and its calibrations have ties."""
+"""The comparison with `nonconform`, whose formula stands here in fractions: it sees differences, and calibrations have ties."""
 
 from fractions import Fraction
 

@@ -7,8 +7,8 @@
 one interpreter. Its `Empirical(tie_break="classical")` is the empirical conformal p-value without smoothing.
 
 Each of the 100 calibrations has pieces of 1 to 6 images, which share half of their variance; scores are rounded to so coarse
-a grid that most are ties. A piece's score on their side is Python's own maximum of its images. Ends with 1 if a p-value differs,
-or if a calibration has no ties.
+a grid that most are ties. A piece's score on their side is Python's own maximum of its images. Ends with 1 if a p-value
+differs, or if a calibration has no ties.
 """
 
 import sys
@@ -75,15 +75,15 @@ def compare(one: Case, theirs: Theirs) -> Compared:
     """Both sides' p-values of one calibration's new pieces. theirs: of scores (N,) and calibration (n,), float64."""
     good = as_images(one.good)
     sets = piece_sets(good, SCALES).sets
-    found = verdicts(
-        piece_scores(as_images(one.new), SCALES, sets), calibrations(piece_scores(good, SCALES, sets), sets), RATE
-    )
+    found = verdicts(piece_scores(as_images(one.new), SCALES, sets), calibrations(piece_scores(good, SCALES, sets), sets), RATE)
     largest = [np.array([max(images) for images in side.tolist()]) for side in one]
     p = theirs(largest[1], largest[0])
-    exact = [Fraction(value).limit_denominator(len(one.good) + 1) for value in p.tolist()]
-    same = (found.p == p) & [value == Fraction(rank, len(one.good) + 1) for value, rank in zip(exact, found.rank.tolist(), strict=True)]
+    n = len(one.good)
+    exact = [Fraction(value).limit_denominator(n + 1) for value in p.tolist()]
+    fractions = [value == Fraction(rank, n + 1) for value, rank in zip(exact, found.rank.tolist(), strict=True)]
+    same = (found.p == p) & fractions
     tied = np.isin(largest[1], largest[0])
-    return Compared(NEW, int((~same).sum()), int(tied.sum()), len(one.good) - len(np.unique(largest[0])))
+    return Compared(NEW, int((~same).sum()), int(tied.sum()), n - len(np.unique(largest[0])))
 
 
 def main() -> int:
