@@ -65,6 +65,12 @@ LEVEL = 0.99
 PATTERN = "{tile}/{name}.jpg"
 CALIBRATION, SEEN, SELECTION, GOOD, BAD = SETS = ("calibration", "seen", "selection", "new good", "new bad")
 
+HEADER = """# Promised rates on new magnetic tiles
+
+`tiles.py` makes this page of `tiles.csv`; [README.md](README.md) says how the scores came about. A cell holds the false
+calls among the fold's good tiles and, in parentheses, their two-sided 99 % interval; it is bold outside. `together` adds the
+folds, beside the number that is expected. Escapes are the share of judged defective tiles that are not flagged."""
+
 
 class Row(NamedTuple):
     """One image. set: one of SETS; seen is what the model was fitted on."""
@@ -306,7 +312,7 @@ def main() -> None:
                     rows += made(*parts, fold, detector, Path(scratch) / "model")
                 write(path, rows)
     text = tables(rows)
-    (HERE / "tiles.md").write_text(f"# Promised rates on new magnetic tiles\n\n{text}\n", encoding="utf-8")
+    (HERE / "tiles.md").write_text(f"{HEADER}\n\n{text}\n", encoding="utf-8")
     print(text)
 
 
