@@ -24,7 +24,7 @@ class JudgeSettings(BaseModel):
 
     model: Flag[str] = Field(description="directory of the model that scored, local or s3://, with its calibration")
     output: Flag[str] = Field(description="where `flowscore score` puts its results: s3://... or a directory")
-    verdicts: Annotated[VerdictOptions, Flags("rate", "decided_by")] = Field(
+    verdicts: Annotated[VerdictOptions, Flags("rate", "review_budget", "decided_by")] = Field(
         VerdictOptions(), description="by what scores become verdicts"
     )
     cache_dir: Flag[Path] = Field(Path("~/.cache/flowscore"), description="where a remote model is copied to")

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         field("scored", pa.int64(), "images with a score", "images"),
         field("unreadable", pa.int64(), "images that could not be scored", "images"),
         field("pieces", pa.int64(), "complete pieces that were judged", "pieces"),
-        field("flagged", pa.int64(), "pieces flagged, incomplete ones too", "pieces"),
+        field("flagged", pa.int64(), "pieces that the rate flags, incomplete ones too", "pieces"),
         field("hold_limit", pa.int64(), "flagged complete pieces from which on it is held; null if lots decide", "pieces"),
         field(
             "min_flaggable", pa.int64(), "fewest pieces that must exceed all calibration pieces to stand out together", "pieces"

@@ -48,7 +48,7 @@ class ScoreSettings(ScoringOptions):
     model: Flag[str] = Field(description="directory of the trained model, local or s3://")
     input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
-    verdicts: Annotated[VerdictOptions, Flags("rate", "decided_by")] = Field(
+    verdicts: Annotated[VerdictOptions, Flags("rate", "review_budget", "decided_by")] = Field(
         VerdictOptions(), description="by what scores become verdicts, once the model is calibrated"
     )
     from_now_on: Flag[bool] = Field(

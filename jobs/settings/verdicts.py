@@ -21,6 +21,7 @@ class VerdictOptions(BaseModel):
     rate: str | None = Field(
         None, description=f"{RULE['rate'].description}; as before by default, at first {RULE['rate'].default}"
     )
+    review_budget: int | None = Field(None, ge=1, description=str(RULE["review_budget"].description))
     false_share: str | None = Field(None, description=str(RULE["false_share"].description))
     max_unreadable: float | None = Field(None, ge=0, le=1, description=str(RULE["max_unreadable"].description))
     most_needed: int | None = Field(None, ge=1, description=str(RULE["most_needed"].description))

@@ -26,9 +26,9 @@ from models.verdicts.lot_basis import (
     lots_p,
     spread_between,
 )
-from models.verdicts.lot_test import defects_at_least, hold_limit, lot_p, shift_p
+from models.verdicts.lot_test import LotRanks, defects_at_least, hold_limit, lot_p, shift_p_of_ranks
 from models.verdicts.rates import MISS, allowed_rank
-from models.verdicts.within_lot import min_flaggable, pieces_enough, q_values
+from models.verdicts.within_lot import min_flaggable, pieces_enough
 
 State = Literal["hold", "watch", "ok", "not_judged"]
 
@@ -108,15 +108,19 @@ def kind_of(calibration: Calibration, group: Group, row: int, rate: Fraction) ->
 
 
 def q_by_rank(counts: RankCounts, n: int) -> NDArray[np.float64]:
-    """The q-value of the pieces at each rank, (E,), as `within_lot.q_values` has it for every piece.
+    """The q-value of the pieces at each rank, (E,), which `within_lot.q_values` gives each of them.
+
+    Args:
+        counts: of a lot.
 
     >>> q_by_rank(RankCounts(np.array([1, 50]), np.zeros(2, int), np.array([2, 1])), n=99).round(3).tolist()
     [0.015, 0.5]
     """
-    order = np.argsort(counts.rank, kind="stable")
-    q = q_values(np.repeat(counts.rank[order], counts.pieces[order]), n)
+    order = np.argsort(-counts.rank, kind="stable")  # from the least anomalous: each takes the least of those after it
+    at_most = np.cumsum(counts.pieces[order][::-1])[::-1]  # pieces of this rank or a smaller one
+    adjusted = np.minimum.accumulate(counts.rank[order] / (n + 1) * at_most[0] / at_most)
     found = np.empty(len(order))
-    found[order] = q[np.cumsum(counts.pieces[order]) - 1]
+    found[order] = np.minimum(adjusted, 1.0)
     return found
 
 
@@ -207,20 +211,10 @@ def _test(kind: Kind, counts: RankCounts, level: Fraction) -> _Test:
             found = lots_p(mine, kind.known, kind.spread)
         p = float(found[0])
         held = p <= level
-    positions, of_calibration = _positions(counts, kind.scores)
-    shift = shift_p(positions, of_calibration)
+    shift = shift_p_of_ranks(LotRanks(n + 1 - counts.rank, counts.tied, counts.pieces), kind.scores)
     wins = float(np.sum(counts.pieces * (n + 1 - counts.rank + counts.tied / 2))) / (judged * n)
     shifted = shift <= SHIFTED_P and abs(wins - 0.5) >= SHIFTED_BY
     return _Test(judged, kind.basis, limit, p, shift, defects_at_least(flagged, judged, kind.rank, n), held, shifted)
-
-
-def _positions(counts: RankCounts, scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Numbers that lie among each other as the scores of lot and calibration do, ties between the two included."""
-    below = len(scores) + 1 - counts.rank
-    within = np.arange(int(counts.pieces.sum())) - np.repeat(np.cumsum(counts.pieces) - counts.pieces, counts.pieces)
-    between = (within + 1) / (np.repeat(counts.pieces, counts.pieces) + 1)  # pieces between two scores are no ties
-    at = np.repeat(below, counts.pieces) - np.where(np.repeat(counts.tied, counts.pieces) > 0, 0.0, 1 - between)
-    return np.asarray(at, np.float64), np.searchsorted(scores, scores, side="left").astype(np.float32)
 
 
 def _above(scores: NDArray[np.float32], lot: NDArray[np.int64], threshold: float) -> LotCounts:

@@ -232,9 +232,11 @@ def _of_lots(group: Group, row: int) -> Iterator[str]:
             f"{found.effective:,.0f} that have each a lot of their own"
         )
     if not covers_lots(lots):
+        basis = basis_of(lots)
+        said = SAYS[basis] if basis == "pieces" else f"a lot is {SAYS[basis]}"
         yield (
             f"the bounds at 95 % and at any threshold do not cover lots: they are {lots:,}, and {LOTS_COVERED} are needed; "
-            f"a lot is {SAYS[basis_of(lots)]}"
+            f"{said}"
         )
 
 

@@ -4,19 +4,24 @@ Everywhere j is the preset rank, n the calibration's pieces, m the pieces judged
 A rate that was chosen by looking at data (a review budget) does not make a preset j.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, gammaln
+from scipy.special import betaln, gammaln, ndtr
 from scipy.stats import binom, mannwhitneyu
 
 from models.faults import VerdictError
 from models.verdicts.band import check_rank, fixed_rate_bound
 from models.verdicts.ranks import finite_scores, ranks
 from models.verdicts.rates import MISS
+
+EXACT = 8
+"""With so few pieces on a side, and without ties, the Mann-Whitney test counts all orders (as scipy does)."""
 
 
 class FalseHolds(NamedTuple):
@@ -83,7 +88,9 @@ def defects_at_least(flagged: int, judged: int, rank: int, n: int) -> int:
     (9, 0)
     """
     _check_lot(flagged, judged, rank, n)
-    low, high = 0, flagged  # the probability rises with d, and is 1 at d = c
+    if float(_at_least(judged, rank, n)[flagged]) > MISS:
+        return 0
+    low, high = 1, flagged  # the probability rises with d, and is 1 at d = c
     while low < high:
         d = (low + high) // 2
         if float(_at_least(judged - d, rank, n)[flagged - d]) > MISS:
@@ -133,7 +140,54 @@ def shift_p(scores: ArrayLike, calibration: NDArray[np.float32]) -> float:
     _check_lot(0, len(lot), 1, len(calibration))
     if lot.min() == lot.max() == calibration[0] == calibration[-1]:
         return 1.0  # all tied: the statistic has no variance
-    return float(mannwhitneyu(lot, calibration, alternative="two-sided").pvalue)
+    both = lot.astype(np.float64), calibration.astype(np.float64)  # scipy counts in the type of the scores
+    return float(mannwhitneyu(*both, alternative="two-sided").pvalue)
+
+
+class LotRanks(NamedTuple):
+    """The pieces of a lot by where they lie among the calibration's, each column (E,), no two rows equal.
+
+    below, tied: calibration pieces that score lower, and the same.  pieces: of the lot that lie there.
+    """
+
+    below: NDArray[np.int64]
+    tied: NDArray[np.int64]
+    pieces: NDArray[np.int64]
+
+
+def shift_p_of_ranks(lot: LotRanks, calibration: NDArray[np.float32]) -> float:
+    """`shift_p` of a lot of which only the ranks are known; pieces between two calibration scores count as no ties.
+
+    Args:
+        calibration: sorted, (n,), float32.
+    Assumes, guarantees, source: as `shift_p`.
+
+    >>> calibration = np.arange(100, dtype=np.float32)
+    >>> there = LotRanks(np.arange(40, 100, 3), np.ones(20, np.int64), np.ones(20, np.int64))
+    >>> np.isclose(shift_p_of_ranks(there, calibration), shift_p(np.arange(40, 100, 3), calibration))
+    np.True_
+    """
+    m, n = int(lot.pieces.sum()), len(calibration)
+    _check_lot(0, m, 1, n)
+    of_calibration = np.unique(calibration, return_counts=True)[1].astype(np.float64)
+    ties = float(np.sum(of_calibration**3 - of_calibration))
+    at = lot.tied > 0
+    both, alone = (lot.tied + lot.pieces)[at].astype(np.float64), lot.tied[at].astype(np.float64)
+    ties += float(np.sum((both**3 - both) - (alone**3 - alone)))
+    if min(m, n) <= EXACT and not ties:
+        return shift_p(_positions(lot), np.arange(n, dtype=np.float32))
+    pairs = float(np.sum(lot.pieces * (lot.below + lot.tied / 2)))
+    variance = m * n / 12 * (m + n + 1 - ties / ((m + n) * (m + n - 1)))
+    if variance <= 0:
+        return 1.0  # all tied
+    z = (max(pairs, m * n - pairs) - m * n / 2 - 0.5) / math.sqrt(variance)
+    return min(1.0, 2 * float(ndtr(-z)))
+
+
+def _positions(lot: LotRanks) -> NDArray[np.float64]:
+    """Numbers that lie among 0, 1, ... n - 1 as the lot's pieces lie among the calibration's, without ties; (m,)."""
+    within = np.arange(int(lot.pieces.sum())) - np.repeat(np.cumsum(lot.pieces) - lot.pieces, lot.pieces)
+    return np.asarray(np.repeat(lot.below, lot.pieces) - 1 + (within + 1) / (np.repeat(lot.pieces, lot.pieces) + 1), np.float64)
 
 
 def _check_lot(flagged: int, judged: int, rank: int, n: int) -> None:
@@ -144,6 +198,7 @@ def _check_lot(flagged: int, judged: int, rank: int, n: int) -> None:
         raise VerdictError(f"flagged pieces must be from 0 to {judged}, those judged; got {flagged}. Count judged pieces only.")
 
 
+@functools.lru_cache(maxsize=256)  # lots are often of one size
 def _at_least(judged: int, rank: int, n: int) -> NDArray[np.float64]:
     """P(B >= c) for c = 0 ... m + 1, (m + 2,): summed from the far end, so small tails keep their digits."""
     c = np.arange(judged + 1)

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from models.calibration.lot_decision import LotDecision
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.files import active_files
@@ -23,9 +22,6 @@ from schemas import lots
 
 DECIDED = [name for name in lots.SCHEMA.names if name not in ("period", "revision", "entry", "decided_at")]
 """A decision that differs from the last one in none of these is no new revision."""
-
-NOTHING = Lot("", "", 0, 0, 0, LotDecision(0, "not_judged", "no image of it is left"))
-"""A lot that was decided, and whose images are now of other lots."""
 
 Row = dict[str, Any]
 KnownLots = dict[str, Row]
@@ -46,8 +42,11 @@ class Decided:
         Args:
             looked_at: places all of whose images were there to be found.
         """
+        from models.calibration.lot_decision import LotDecision  # see pipeline/verdicts/judge.py
+
+        nothing = LotDecision(0, "not_judged", "no image of it is left")  # its images are now of other lots
         gone = {place: known[place] for place in looked_at if place in known}
-        left = {place: NOTHING._replace(lot=row["lot"], date=row["date"]) for place, row in gone.items()}
+        left = {place: Lot(row["lot"], row["date"], 0, 0, 0, nothing) for place, row in gone.items()}
         rows = []
         for place, lot in sorted((left | dict(found)).items()):
             (digest,) = (digest for digest in self.judges if place.startswith(digest[:16]))

@@ -53,8 +53,8 @@ def publish_slice(
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
-        judges, entries = judges_of(ledger, head)
-        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries)
+        judges, entries = judges_of(ledger, head, opened)
+        files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries, head)
         try:
             changes = slice_changes(files, opened, map_fn)
         except IncompleteSlice:
@@ -62,7 +62,9 @@ def publish_slice(
                 return None  # others have published it meanwhile, and its commits are cleaned already
             raise
         attempts = read_attempts(ledger, number)
-        row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry))
+        rule = head.rule_of(entry.scorings[entry.promotions.index(max(entry.promotions))].model_digest)
+        calibration = None if rule is None else rule.calibration
+        row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry), calibration)
         return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)
 
     while True:

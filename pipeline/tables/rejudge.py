@@ -7,10 +7,8 @@ of a seal are judged by the same.
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -22,6 +20,7 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
+from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
 from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
@@ -29,8 +28,7 @@ from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, pub
 from pipeline.tables.rewrite import RewriteJob, rewrite
 from pipeline.tables.seen_images import FileJob, Judges, see_file
 from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
-from pipeline.tables.writer import PartitionWriter
-from schemas import decisions, lots, scores
+from schemas import lots, scores
 
 
 class Rejudged(NamedTuple):
@@ -46,10 +44,12 @@ def in_force(head: Head, closed: Closed) -> bool:
     return head.decided <= closed.judged
 
 
-def judges_of(ledger: Ledger, head: Head) -> tuple[Judges, dict[str, int]]:
+def judges_of(ledger: Ledger, head: Head, opened: Opened) -> tuple[Judges, dict[str, int]]:
     """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration."""
     judged = [of for of in head.judged if of.rule.calibration is not None]
-    return {of.digest: judge_of(ledger, head, of.digest) for of in judged}, {of.digest: of.number for of in judged}
+    fixed = known_thresholds(ledger, head, opened["decisions"])
+    judges = {of.digest: replace(judge_of(ledger, head, of.digest), thresholds=fixed.get(of.digest, {})) for of in judged}
+    return judges, {of.digest: of.number for of in judged}
 
 
 def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None = None) -> Rejudged:
@@ -69,10 +69,9 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
         if in_force(head, closed):
             done = Rejudged()
             return None
-        changes, done = _changes(ledger, head, opened, map_fn)
-        new = _new_decisions(ledger, head, closed)
-        if new:
-            changes["decisions"] = Change(tuple(_write_decisions(ledger, new)), schema=schema_text(decisions.SCHEMA))
+        changes, done, thresholds = _changes(ledger, head, opened, map_fn)
+        decided = [row for entry in _new_decisions(ledger, head, closed) for row in changed_settings(ledger, *entry)]
+        changes |= decisions_change(ledger, decided + threshold_rows(ledger, head, thresholds))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
 
     if not in_force(read_state(ledger)[1], settled(ledger.output_uri).closed(ledger.model)):  # else no table is loaded
@@ -96,22 +95,24 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
     return said
 
 
-def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged]:
-    judges, entries = judges_of(ledger, head)
+def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged, Thresholds]:
+    judges, entries = judges_of(ledger, head, opened)
     if not judges:
-        return {}, Rejudged()
+        return {}, Rejudged(), {}
     schema = _schema(opened["scores"])
     add: list[DataFile] = []
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
-    lot_count = 0
+    lot_count, thresholds = 0, dict[str, dict[str, float]]()
     for period, files in _by_period(ledger, opened):
         parts = list(map_fn(see_file, [FileJob(ledger, name, active.file, judges) for name, active in files]))
-        verdicts, found = judge_parts(parts, judges)
+        verdicts, found, new = judge_parts(parts, judges)
+        for digest, nights in new.items():
+            thresholds.setdefault(digest, {}).update(nights)
         known = known_lots(ledger, opened["lots"], period, judges)
-        rows = Decided(ledger, judges, entries).rows(found, known, list(known))
-        new_lots += write_lots(ledger, period, rows, ledger.model)
-        lot_count += len(rows)
+        lot_rows = Decided(ledger, judges, entries).rows(found, known, list(known))
+        new_lots += write_lots(ledger, period, lot_rows, ledger.model)
+        lot_count += len(lot_rows)
         jobs = [
             RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file)
             for (name, active), of_file in zip(files, verdicts, strict=True)
@@ -123,7 +124,8 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
                 remove.append(rewritten.file)
     changes = {"scores": Change(tuple(add), tuple(remove), schema_text(schema))} if remove else {}
     changes |= {"lots": Change(tuple(new_lots), schema=schema_text(lots.SCHEMA))} if new_lots else {}
-    return changes, Rejudged(len(remove), sum(json.loads(file.stats)["numRecords"] for file in add), lot_count)
+    rows = sum(json.loads(file.stats)["numRecords"] for file in add)
+    return changes, Rejudged(len(remove), rows, lot_count), thresholds
 
 
 def _schema(table: DeltaTable | None) -> pa.Schema:
@@ -152,28 +154,3 @@ def _new_decisions(ledger: Ledger, head: Head, closed: Closed) -> list[tuple[int
     numbers = [number for number in ledger.entries.after(closed.noted) if number <= head.decided]
     found = ((number, read_entry(ledger, number)) for number in numbers)
     return [(number, entry) for number, entry in found if isinstance(entry, Judging)]
-
-
-def _write_decisions(ledger: Ledger, decided: list[tuple[int, Judging]]) -> list[DataFile]:
-    rows = []
-    for number, entry in decided:
-        old, new = entry.before.texts(), entry.rule.texts()
-        rows += [
-            {
-                "model": ledger.model,
-                "model_digest": entry.digest,
-                "entry": number,
-                "setting": setting,
-                "old": old[setting],
-                "new": new[setting],
-                "decided_by": entry.decided_by,
-                "decided_at": datetime.fromisoformat(entry.decided_at),
-            }
-            for setting in new
-            if old[setting] != new[setting]
-        ]
-    with TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "decisions", decisions.SCHEMA, partition, ledger.model, Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist(rows, decisions.SCHEMA))
-    return writer.files

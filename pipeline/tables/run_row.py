@@ -25,13 +25,14 @@ def run_change(
     tally: Tally,
     attempts: Attempts,
     artifact: str | None,
+    calibration: str | None,
     publication: int,
     finished_at: datetime | None = None,
 ) -> Change:
     """Write the data file with a slice's row.
 
     Args:
-        artifact: config of the newest model that scores the slice, JSON.
+        artifact, calibration: of the newest model that scores the slice: its config, JSON; the digest by which it is judged.
         publication: number of the publication that brings the slice into the tables.
         finished_at: now, if it is left out.
     """
@@ -42,6 +43,7 @@ def run_change(
         "publication": publication,
         "model": ledger.model,
         "model_digest": scoring.model_digest,
+        "calibration_digest": calibration,
         "config": json.dumps(scoring.model_dump(mode="json"), sort_keys=True),
         "artifact": artifact,
         "code_version": entry.code_version,

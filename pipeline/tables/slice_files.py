@@ -12,10 +12,11 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from pipeline.state import slices
-from pipeline.state.entries import Slice
+from pipeline.state.entries import Head, Slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change, DataFile
 from pipeline.tables.changes import schema_text
+from pipeline.tables.decision_rows import decisions_change, threshold_rows
 from pipeline.tables.delta import TABLES, arrow_schema, check_fits, error_schema, key_columns, score_schema
 from pipeline.tables.files import active_files
 from pipeline.tables.identities import Bases
@@ -38,7 +39,7 @@ class SliceFiles:
     superseded: objects that a published later slice holds: nothing of them is written or removed.
     may_change: objects whose outcome in the slice may change: it never replaces rows that are there.
     bases: see pipeline/tables/identities.py.
-    judges: of the slice's models that have a calibration, by digest.  entries: of their rules in the ledger.
+    judges: of models that have a calibration, by digest.  entries: of their rules in the ledger.  head: of the ledger.
     """
 
     ledger: Ledger
@@ -49,6 +50,7 @@ class SliceFiles:
     bases: Bases = ()
     judges: Mapping[str, Judge] = field(default_factory=dict)
     entries: Mapping[str, int] = field(default_factory=dict)
+    head: Head = Head()
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
@@ -102,7 +104,8 @@ def slice_changes(files: SliceFiles, opened: Mapping[str, DeltaTable | None], ma
         for name in WRITTEN
         if added[name] or removed[name]
     }
-    return changes | ({"lots": Change(tuple(judged.lots), schema=schema_text(lots.SCHEMA))} if judged.lots else {})
+    changes |= {"lots": Change(tuple(judged.lots), schema=schema_text(lots.SCHEMA))} if judged.lots else {}
+    return changes | decisions_change(files.ledger, threshold_rows(files.ledger, files.head, judged.thresholds))
 
 
 def _planned_again(files: SliceFiles, map_fn: MapFunction) -> tuple[dict[str, Span], pa.Array]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -26,12 +27,14 @@ IMAGES_IN = ("errors", "scores")
 class JudgedSlice:
     """jobs: the slice's, with verdicts.  files: the verdicts on rows of files of `scores` that are in the tables, by path.
     only: places whose rows are judged in those files, by period.  lots: new files of `lots`.
+    thresholds: of nights that had none yet, by model digest.
     """
 
     jobs: list[RowsJob] = field(default_factory=list)
     files: dict[str, tuple[DataFile, Verdicts]] = field(default_factory=dict)
     only: dict[str, pa.Array] = field(default_factory=dict)
     lots: list[DataFile] = field(default_factory=list)
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def judge_slice(
         files, only = _affected(slice_, period, [parts for _, parts in mine], set(known), opened, map_fn)
         looks_at = [FileJob(ledger, table, file, slice_.judges, slice_.replaced, only) for table, file in files]
         parts = [*(parts for _, parts in mine), *map_fn(see_file, looks_at)]
-        verdicts, lots = judge_parts(parts, slice_.judges)
+        verdicts, lots, thresholds = judge_parts(parts, slice_.judges)
+        for digest, nights in thresholds.items():
+            found.thresholds.setdefault(digest, {}).update(nights)
         found.jobs += [replace(job, verdicts=of_job) for (job, _), of_job in zip(mine, verdicts, strict=False)]
         of_files = zip(files, verdicts[len(mine) :], strict=True)
         found.files |= {file.path: (file, of_file) for (table, file), of_file in of_files if table == "scores" and of_file}
@@ -103,14 +108,22 @@ def _affected(
     return files, pa.array(sorted(changed), pa.string())
 
 
-def judge_parts(parts: Sequence[Parts], judges: Judges) -> tuple[list[dict[str, Known]], dict[str, Lot]]:
-    """The verdicts on each of the parts by model, and the lots by place."""
-    verdicts: list[dict[str, Known]] = [{} for _ in parts]
-    lots: dict[str, Lot] = {}
+class JudgedParts(NamedTuple):
+    """verdicts: on each of the parts, by model.  lots: by place.  thresholds: of nights that had none yet, by model."""
+
+    verdicts: list[dict[str, Known]]
+    lots: dict[str, Lot]
+    thresholds: dict[str, dict[str, float]]
+
+
+def judge_parts(parts: Sequence[Parts], judges: Judges) -> JudgedParts:
+    """The verdicts on all images that are in one of the parts."""
+    found = JudgedParts([{} for _ in parts], {}, {})
     for digest, judge in judges.items():
         having = [(at, of_part[digest]) for at, of_part in enumerate(parts) if digest in of_part]
         gathered = gather([part for _, part in having], judge)
-        lots |= gathered.lots
+        found.lots.update(gathered.lots)
+        found.thresholds[digest] = gathered.thresholds
         for (at, _), known in zip(having, gathered.known, strict=True):
-            verdicts[at][digest] = known
-    return verdicts, lots
+            found.verdicts[at][digest] = known
+    return found

@@ -1,7 +1,5 @@
 """The columns of `scores` that verdicts fill."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +11,11 @@ from pipeline.verdicts.gathered import Known, Verdicts
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.lots import q_values
 from pipeline.verdicts.names import FILLED
-from pipeline.verdicts.pieces import PIECES, as_table, codes, judge_pieces, keys_of
+from pipeline.verdicts.pieces import PIECES, codes, flag_by_night, judge_pieces, keys_of
 from pipeline.verdicts.shown import Shown, places, shown
+
+SAID = PIECES.names[1:]
+"""Columns of a piece that its images take over."""
 
 
 def with_verdicts(rows: pa.Table, verdicts: Verdicts, only: pa.Array | None = None) -> pa.Table:
@@ -61,8 +62,8 @@ def verdict_columns(rows: pa.Table, known: Known) -> dict[str, pa.Array]:
     calibration = judge.calibration
     group, view = pa.nulls(count, pa.string()), pa.nulls(count, pa.string())
     if calibration is not None:
-        names = _group_names(calibration)
-        group = pa.array([names[at] for at in images.group.tolist()], pa.string())
+        names = pa.array(_group_names(calibration), pa.string())
+        group = names.take(pa.array(images.group, mask=images.group < 0))
         if calibration.keys.view is not None:
             view = pa.array(images.view, pa.string())
     return {
@@ -81,13 +82,13 @@ def verdict_columns(rows: pa.Table, known: Known) -> dict[str, pa.Array]:
 
 
 def _of_images(images: Shown, known: Known) -> dict[str, pa.Array]:
-    """What is said of each image's piece, by column of PIECES."""
+    """What is said of each image's piece, by SAID."""
     if known.pieces is None:
-        code = codes(images, known.judge)
-        found = as_table(images, code, judge_pieces(images, code, known.judge))
-    else:
-        found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
-    columns = {name: found[name].combine_chunks() for name in PIECES.names}
+        judged = judge_pieces(images, codes(images, known.judge), known.judge)  # an image is a piece, in the same order
+        flag_by_night(judged, images.night, known.judge.thresholds)
+        return {name: pa.array(getattr(judged, name)) for name in SAID}
+    found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
+    columns = {name: found[name].combine_chunks() for name in SAID}
     alone = pc.and_(pc.equal(images.piece, ""), known.judge.by_piece)  # its piece is not known, nor what it compares with
     reason = pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])
     return columns | {"reason": reason, "n": pc.if_else(alone, 0, columns["n"])}
@@ -104,14 +105,11 @@ def _image_p(images: Shown, judge: Judge) -> NDArray[np.float64]:
     return p
 
 
-def _group_names(calibration: Calibration) -> dict[int, Any]:
-    """In words, by position; None for no group."""
+def _group_names(calibration: Calibration) -> list[str]:
+    """In words, by position."""
     by = calibration.keys.by
-    named = {
-        at: ", ".join(f"{key}={value}" for key, value in zip(by, group.by, strict=False)) or "all"
-        for at, group in enumerate(calibration.groups)
-    }
-    return named | {-1: None}
+    named = (", ".join(f"{key}={value}" for key, value in zip(by, group.by, strict=False)) for group in calibration.groups)
+    return [name or "all" for name in named]
 
 
 def _or_null(texts: pa.Array) -> pa.Array:

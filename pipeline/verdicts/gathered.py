@@ -5,6 +5,7 @@ that tell which, about 100 bytes an image, since a piece may lie in several jobs
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,17 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.verdicts.judge import Judge
-from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts
-from pipeline.verdicts.pieces import as_table, codes, judge_pieces
+from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts, q_of_places
+from pipeline.verdicts.pieces import as_table, codes, flag_by_night, judge_pieces, nights_of
+from pipeline.verdicts.review_budget import Tops, thresholds, tops
 from pipeline.verdicts.shown import COLUMNS, ORDER, places, shown
 
 
 class Part(NamedTuple):
-    """What a job has seen of the images of one model. counts: of pieces only where an image is one.  rows: otherwise."""
+    """What a job has seen of the images of one model. counts: of pieces only where an image is one.  rows: otherwise.
+
+    tops: with a review budget, where an image is a piece.
+    """
 
     digest: str
     counts: LotCounts
     rows: pa.Table | None
+    tops: Tops = {}
 
 
 class Known(NamedTuple):
@@ -37,10 +43,11 @@ class Known(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """known: for each part.  lots: by place."""
+    """known: for each part.  lots: by place.  thresholds: of nights that had none yet, with a review budget."""
 
     known: list[Known]
     lots: dict[str, Lot]
+    thresholds: dict[str, float]
 
 
 def columns(judge: Judge) -> tuple[str, ...]:
@@ -61,8 +68,10 @@ def part_of(rows: pa.Table, judge: Judge) -> Part:
         empty = shown(rows.slice(0, 0), judge)
         counts = LotCounts(image_counts(rows, images), piece_counts(empty, none, judge_pieces(empty, none, judge)))
         return Part(judge.digest, counts, rows.select(list(columns(judge))).combine_chunks())
-    pieces = piece_counts(images, code, judge_pieces(images, code, judge))
-    return Part(judge.digest, LotCounts(image_counts(rows, images), pieces), None)
+    judged = judge_pieces(images, code, judge)
+    counts = LotCounts(image_counts(rows, images), piece_counts(images, code, judged))
+    budget = judge.rule.review_budget
+    return Part(judge.digest, counts, None, {} if budget is None else tops(judged, images.night, budget))
 
 
 def places_of(part: Part) -> set[str]:
@@ -81,23 +90,35 @@ def places_without_lot(part: Part) -> set[str]:
 def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
     """Put the parts of one model together: all images of every lot, and of every piece, that is in one of them."""
     if not parts:
-        return Gathered([], {})
+        return Gathered([], {}, {})
+    budget, of_parts = judge.rule.review_budget, [part.tops for part in parts]
     counts, pieces = added(part.counts for part in parts), [None] * len(parts)
     if judge.by_piece:
         rows = pa.concat_tables([part.rows for part in parts if part.rows is not None])
         images = shown(rows, judge)
         code = codes(images, judge)
-        judged = judge_pieces(images, code, judge)
+        judged, nights = judge_pieces(images, code, judge), nights_of(images, code)
         counts = LotCounts(counts.images, piece_counts(images, code, judged))
+        if budget is not None:
+            of_parts = [tops(judged, nights, budget)]
+            flag_by_night(judged, nights, {**judge.thresholds, **_new_thresholds(of_parts, judge)})
         whole = as_table(images, code, judged)
         ends = np.cumsum([0 if part.rows is None else part.rows.num_rows for part in parts])
         pieces = [whole.take(pa.array(np.unique(mine))) for mine in np.split(code, ends[:-1])]
+    new = _new_thresholds(of_parts, judge)
+    judge = replace(judge, thresholds={**judge.thresholds, **new})
     decided = decide(counts, dict.fromkeys(counts.images["place"].to_pylist(), judge))
     known = [
-        Known(judge, of_part, decided.q.filter(pc.is_in(decided.q["place"], pa.array(places_of(part), pa.string()))))
-        for part, of_part in zip(parts, pieces, strict=True)
+        Known(judge, of_part, q_of_places(decided.q, places_of(part))) for part, of_part in zip(parts, pieces, strict=True)
     ]
-    return Gathered(known, decided.lots)
+    return Gathered(known, decided.lots, new)
+
+
+def _new_thresholds(of_parts: Sequence[Tops], judge: Judge) -> dict[str, float]:
+    if judge.rule.review_budget is None:
+        return {}
+    found = thresholds(of_parts, judge.rule.review_budget)
+    return {night: threshold for night, threshold in found.items() if night not in judge.thresholds}
 
 
 Verdicts = Mapping[str, Known]

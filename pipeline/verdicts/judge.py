@@ -1,14 +1,18 @@
 """A rule with its calibration at hand: all that a verdict depends on besides the images."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from models.calibration.calibration import Calibration
-from models.calibration.lot_decision import Kind, kind_of
 from models.verdicts.image_p import ImageCalibration
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.rule import Rule
+
+if TYPE_CHECKING:
+    from models.calibration.lot_decision import Kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,11 +20,13 @@ class Judge:
     """A rule with its calibration, for images that one model scored.
 
     digest: of the model.  calibration: None if it has none; then nothing is judged.
+    thresholds: with a review budget, the piece score of each night above which pieces are flagged; see review_budget.py.
     """
 
     digest: str
     rule: Rule = Rule()
     calibration: Calibration | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def rate(self) -> Fraction:
@@ -41,10 +47,12 @@ class Judge:
         return tuple(dict.fromkeys(name for name in named if name != "lot"))
 
     @functools.cached_property
-    def kinds(self) -> dict[tuple[int, int], Kind]:
+    def kinds(self) -> dict[tuple[int, int], "Kind"]:
         """What pieces are compared with, by (position of the group, row of its sets); those that are large enough."""
         if self.calibration is None:
             return {}
+        from models.calibration.lot_decision import kind_of  # scipy's statistics take half a second, which most commands save
+
         found = {
             (at, row): kind_of(self.calibration, group, row, self.rate)
             for at, group in enumerate(self.calibration.groups)

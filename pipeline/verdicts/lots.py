@@ -1,38 +1,51 @@
 """Counts of lots, which can be added up over jobs, and the verdicts that follow from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.calibration.lot_decision import LotDecision, RankCounts, decide_lot, q_by_rank
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 from pipeline.verdicts.pieces import Judged
 from pipeline.verdicts.shown import Shown
 
-IMAGES = ["place", "lot", "date"]
-PIECES = ["place", "group", "number", "rank", "tied", "counts", "flagged"]
-_Q = pa.schema(
+if TYPE_CHECKING:
+    from models.calibration.lot_decision import LotDecision, RankCounts
+
+PLACE = pa.dictionary(pa.int32(), pa.string())
+"""A place of many pieces: rows are as many as the pieces of a slice, so that their columns are small."""
+
+IMAGES = pa.schema(
+    [("place", PLACE), ("lot", pa.string()), ("date", pa.string()), ("planned", pa.int64()), ("unreadable", pa.int64())]
+)
+KINDS = [("place", PLACE), ("group", pa.int16()), ("number", pa.int16()), ("rank", pa.int32())]
+PIECES = pa.schema(
     [
-        ("place", pa.string()),
-        ("group", pa.int32()),
-        ("number", pa.int32()),
-        ("rank", pa.int64()),
-        ("q", pa.float64()),
+        *KINDS,
+        ("tied", pa.int32()),
+        ("counts", pa.bool_()),
+        ("flagged", pa.bool_()),
+        ("pieces", pa.int32()),
+        ("above", pa.int32()),
     ]
 )
+Q = pa.schema([*KINDS, ("q", pa.float64())])
+SUMS = ("planned", "unreadable", "pieces", "above")
+SAME = ("lot", "date")
+"""Columns that are summed up, and those that are the same for all rows of a place."""
+
 TOO_MANY = "{unreadable:,} of {planned:,} images could not be read, more than {limit:.3g} %"
 
 
 class LotCounts(NamedTuple):
-    """images: by place, with lot, date, the number of images and of those that could not be read.
-    pieces: by place and rank, with the number of pieces and of those above the threshold for lots. Its size grows with the
-    number of lots and of calibration pieces, not with images.
+    """images: by place, with lot, date, the number of images and of those that could not be read; rows of IMAGES.
+    pieces: by place and rank, with the number of pieces and of those above the threshold for lots; rows of PIECES, of 24 bytes,
+    and at most as many as there are pieces.
     """
 
     images: pa.Table
@@ -47,7 +60,7 @@ class Lot(NamedTuple):
     planned: int
     unreadable: int
     flagged: int
-    decision: LotDecision
+    decision: "LotDecision"
 
 
 class Lots(NamedTuple):
@@ -59,16 +72,15 @@ class Lots(NamedTuple):
 
 def image_counts(rows: pa.Table, images: Shown) -> pa.Table:
     """`LotCounts.images` of these images."""
-    counted = pa.table(
-        {
-            "place": images.place,
-            "lot": rows["lot"].cast(pa.string()),
-            "date": rows["date"].cast(pa.string()),
-            "planned": pa.repeat(pa.scalar(1), rows.num_rows),
-            "unreadable": pc.is_null(rows["score"]).cast(pa.int64()),
-        }
-    )
-    return _added(counted.filter(pc.is_valid(counted["lot"])), IMAGES)
+    columns = [
+        images.place.dictionary_encode(),
+        rows["lot"].cast(pa.string()),
+        rows["date"].cast(pa.string()),
+        pa.repeat(pa.scalar(1), rows.num_rows),
+        pc.is_null(rows["score"]).cast(pa.int64()),
+    ]
+    counted = pa.table(columns, schema=IMAGES)
+    return _added(counted.filter(pc.is_valid(counted["lot"])))
 
 
 def piece_counts(images: Shown, code: NDArray[np.int64], judged: Judged) -> pa.Table:
@@ -77,26 +89,25 @@ def piece_counts(images: Shown, code: NDArray[np.int64], judged: Judged) -> pa.T
     first[code[::-1]] = np.arange(len(code))[::-1]
     readable = np.zeros(len(judged.rank), np.bool_)
     readable[code[(images.fault != UNREADABLE) & images.in_lot]] = True
-    counted = pa.table(
-        {
-            "place": images.place.take(pa.array(first)),
-            "group": judged.group,
-            "number": judged.number,
-            "rank": np.where(judged.counts, judged.rank, 0),
-            "tied": np.where(judged.counts, judged.tied, 0),
-            "counts": judged.counts,
-            "flagged": judged.verdict == "flagged",
-            "pieces": np.ones(len(judged.rank), np.int64),
-            "above": (judged.counts & judged.above).astype(np.int64),
-        }
-    )
-    return _added(counted.filter(pa.array(readable)), PIECES)
+    columns = [
+        images.place.dictionary_encode().take(pa.array(first)),
+        judged.group,
+        judged.number,
+        np.where(judged.counts, judged.rank, 0),
+        np.where(judged.counts, judged.tied, 0),
+        judged.counts,
+        judged.verdict == "flagged",
+        np.ones(len(judged.rank), np.int32),
+        judged.counts & judged.above,
+    ]
+    typed = [pa.array(column).cast(field.type) for column, field in zip(columns, PIECES, strict=True)]
+    return _added(pa.table(typed, schema=PIECES).filter(pa.array(readable)))
 
 
 def added(counts: Iterable[LotCounts]) -> LotCounts:
     """The counts of disjoint images, and of disjoint pieces, together."""
     images, pieces = zip(*counts, strict=True)
-    return LotCounts(_added(pa.concat_tables(images), IMAGES), _added(pa.concat_tables(pieces), PIECES))
+    return LotCounts(_added(pa.concat_tables(images)), _added(pa.concat_tables(pieces)))
 
 
 def decide(counts: LotCounts, judge_of: Mapping[str, Judge]) -> Lots:
@@ -105,54 +116,89 @@ def decide(counts: LotCounts, judge_of: Mapping[str, Judge]) -> Lots:
     Args:
         judge_of: by place.
     """
-    kinds: dict[str, list[tuple[tuple[int, int], RankCounts]]] = {}
-    q = [_Q.empty_table()]
-    for place, group, number, by_rank in _by_kind(counts.pieces.filter(counts.pieces["counts"])):
-        kinds.setdefault(place, []).append(((group, number), by_rank))
-        adjusted = q_by_rank(by_rank, len(judge_of[place].kinds[group, number].scores))
-        same = (pa.repeat(pa.scalar(value), len(adjusted)) for value in (place, group, number))
-        q.append(pa.table([*same, by_rank.rank, adjusted], schema=_Q))
-    flagged = _added(counts.pieces.filter(counts.pieces["flagged"]).select(["place", "pieces"]), ["place"])
-    of_place = dict(zip(flagged["place"].to_pylist(), flagged["pieces"].to_pylist(), strict=True))
+    from models.calibration.lot_decision import RankCounts, q_by_rank  # see judge.py
+
+    pieces, names = counts.pieces.filter(counts.pieces["counts"]), _places(counts.pieces).dictionary
+    ordered, starts = _by_kind(pieces)
+    ends = np.append(starts, ordered.num_rows)[1:]
+    place, group, number, rank, tied, count, above = (
+        _numbers(ordered, name) for name in ("place", "group", "number", "rank", "tied", "pieces", "above")
+    )
+    kinds: dict[int, list[tuple[tuple[int, int], RankCounts]]] = {}
+    q = np.empty(ordered.num_rows)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        of, kind = int(place[start]), (int(group[start]), int(number[start]))
+        by_rank = RankCounts(rank[start:end], tied[start:end], count[start:end], int(above[start:end].sum()))
+        kinds.setdefault(of, []).append((kind, by_rank))
+        q[start:end] = q_by_rank(by_rank, len(judge_of[names[of].as_py()].kinds[kind].scores))
+    flagged = _flagged(counts.pieces)
+    of_name = {name: at for at, name in enumerate(names.to_pylist())}
     found = {}
     for row in counts.images.to_pylist():
-        place, planned, unreadable = row["place"], row["planned"], row["unreadable"]
-        decision = _decision(kinds.get(place, []), judge_of[place], planned, unreadable)
-        found[place] = Lot(row["lot"], row["date"], planned, unreadable, of_place.get(place, 0), decision)
-    return Lots(found, pa.concat_tables(q).combine_chunks())
+        name, at = row["place"], of_name.get(row["place"], -1)
+        decision = _decision(kinds.get(at, []), judge_of[name], row["planned"], row["unreadable"])
+        found[name] = Lot(row["lot"], row["date"], row["planned"], row["unreadable"], flagged.get(at, 0), decision)
+    return Lots(found, ordered.select(Q.names[:-1]).append_column("q", pa.array(q)))
+
+
+def q_of_places(q: pa.Table, of: Collection[str]) -> pa.Table:
+    """The rows of `Lots.q` of these places."""
+    places = _places(q)
+    wanted = pc.index_in(pa.array(sorted(of), pa.string()), places.dictionary)
+    return q.filter(pc.is_in(places.indices, wanted))
 
 
 def q_values(q: pa.Table, place: pa.Array, group: pa.Array, number: pa.Array, rank: pa.Array) -> pa.Array:
     """The q-value of pieces, (P,), float64; null for those that count for no lot.
 
     Args:
-        q: `Lots.q`.
+        q: `Lots.q`.  place: as text.
         rank: null for pieces that do not count.
     """
-    keys = _joined(place, group, number, rank)
-    return q["q"].combine_chunks().take(pc.index_in(keys, _joined(*(q[name] for name in _Q.names[:-1]))))
+    known = _places(q)
+    mine = [pc.index_in(place, known.dictionary), group, number, rank]
+    theirs = [known.indices, *(q[name] for name in Q.names[1:-1])]
+    above = [1 + max(pc.max(column).as_py() or 0 for column in both) for both in zip(mine, theirs, strict=True)]
+    return q["q"].combine_chunks().take(pc.index_in(_as_one(mine, above), _as_one(theirs, above)))
 
 
-def _joined(place: pa.Array, *numbers: pa.Array) -> pa.Array:
-    found = pc.binary_join_element_wise(place, *(column.cast(pa.string()) for column in numbers), "\n")
+def _as_one(columns: Sequence[pa.Array], above: Sequence[int]) -> pa.Array:
+    """Each row's numbers, which are below `above`, as one number; null if one of them is."""
+    found = columns[0].cast(pa.int64())
+    for column, limit in zip(columns[1:], above[1:], strict=True):
+        found = pc.add(pc.multiply(found, limit), column.cast(pa.int64()))
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
-def _by_kind(pieces: pa.Table) -> Iterator[tuple[str, int, int, RankCounts]]:
-    """(place, group, number, counts by rank) of pieces that count."""
-    ordered = pieces.sort_by([(name, "ascending") for name in ("place", "group", "number", "rank", "tied")])
-    place = ordered["place"].combine_chunks().dictionary_encode()
-    names = [place.indices, *(ordered[name] for name in ("group", "number"))]
-    kind = np.stack([np.asarray(column, np.int64) for column in names])
-    starts = np.flatnonzero(np.append(True, (np.diff(kind, axis=1) != 0).any(axis=0)))[: ordered.num_rows]
-    columns = [np.asarray(ordered[name], np.int64) for name in ("rank", "tied", "pieces", "above")]
-    for start, end in zip(starts, np.append(starts, ordered.num_rows)[1:], strict=True):
-        rank, tied, count, above = (column[start:end] for column in columns)
-        at, group, number = kind[:, start].tolist()
-        yield place.dictionary[at].as_py(), group, number, RankCounts(rank, tied, count, int(above.sum()))
+def _by_kind(pieces: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The rows in order of place, group, number and rank, and where each (place, group, number) begins."""
+    columns = [_numbers(pieces, name) for name in ("tied", "rank", "number", "group", "place")]
+    order = np.lexsort(columns)
+    kind = np.stack([column[order] for column in columns[2:]])
+    starts = np.flatnonzero(np.append(True, (np.diff(kind, axis=1) != 0).any(axis=0)))[: pieces.num_rows]
+    return pieces.take(pa.array(order)), starts
 
 
-def _decision(lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, planned: int, unreadable: int) -> LotDecision:
+def _flagged(pieces: pa.Table) -> dict[int, int]:
+    """Flagged pieces by number of the place."""
+    flagged = np.asarray(pieces["flagged"])
+    place, count = _numbers(pieces, "place")[flagged], _numbers(pieces, "pieces")[flagged]
+    sums = np.bincount(place, count) if len(place) else np.zeros(0)
+    return {at: int(sums[at]) for at in np.flatnonzero(sums).tolist()}
+
+
+def _numbers(pieces: pa.Table, name: str) -> NDArray[np.int64]:
+    column = _places(pieces).indices if name == "place" else pieces[name]
+    return np.asarray(column, np.int64)
+
+
+def _places(table: pa.Table) -> pa.DictionaryArray:
+    return table["place"].combine_chunks()
+
+
+def _decision(lot: list[tuple[tuple[int, int], "RankCounts"]], judge: Judge, planned: int, unreadable: int) -> "LotDecision":
+    from models.calibration.lot_decision import LotDecision, decide_lot
+
     if judge.calibration is None:
         return LotDecision(0, "not_judged", NOT_CALIBRATED)
     judged = sum(int(counts.pieces.sum()) for _, counts in lot)
@@ -165,7 +211,14 @@ def _decision(lot: list[tuple[tuple[int, int], RankCounts]], judge: Judge, plann
     return decide_lot(kinds, rate_of(judge.rule.false_share), judge.rule.most_needed)
 
 
-def _added(counted: pa.Table, keys: list[str]) -> pa.Table:
-    sums = [name for name in counted.column_names if name not in keys]
-    found = counted.group_by(keys).aggregate([(name, "sum") for name in sums])
-    return found.rename_columns([name.removesuffix("_sum") for name in found.column_names])
+def _added(counted: pa.Table) -> pa.Table:
+    """The sums by all other columns, of rows of IMAGES or PIECES."""
+    schema, counted = counted.schema, counted.unify_dictionaries()
+    places = _places(counted)
+    numbered = counted.set_column(0, "place", places.indices)
+    by = [name for name in schema.names if name not in SUMS + SAME]
+    wanted = [(name, "sum" if name in SUMS else "min") for name in schema.names if name in SUMS + SAME]
+    found = numbered.group_by(by).aggregate(wanted)
+    named = [found[name if name in by else f"{name}_{'sum' if name in SUMS else 'min'}"] for name in schema.names]
+    named[0] = pa.DictionaryArray.from_arrays(named[0].combine_chunks(), places.dictionary)
+    return pa.table([column.cast(field.type) for column, field in zip(named, schema, strict=True)], schema=schema)

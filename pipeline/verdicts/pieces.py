@@ -1,5 +1,6 @@
 """From images to pieces with their ranks and verdicts. An image that cannot be compared counts as missing in its piece."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class Judged(NamedTuple):
     """Pieces, each column (P,).
 
     group, number: what it was compared with: position of the calibration's group, row of its sets.
+    score: the largest z of its images, nan if none can be compared.
     rank: 1 + pieces of the calibration that score at least as high, of n; 0 if it has none.  tied: those that score the same.
     above: whether its score is above the threshold that counts for lots.
     counts: complete and judged, so that it counts for its lot.
@@ -41,6 +43,7 @@ class Judged(NamedTuple):
 
     group: NDArray[np.int64]
     number: NDArray[np.int64]
+    score: NDArray[np.float32]
     rank: NDArray[np.int64]
     tied: NDArray[np.int64]
     n: NDArray[np.int64]
@@ -66,7 +69,7 @@ def codes(images: Shown, judge: Judge) -> NDArray[np.int64]:
 
 
 def judge_pieces(images: Shown, code: NDArray[np.int64], judge: Judge) -> Judged:
-    """The verdict on every piece, by number.
+    """The verdict on every piece at the rate, by number.
 
     Args:
         code: as `codes` returns it; all images of a piece must be there.
@@ -75,7 +78,8 @@ def judge_pieces(images: Shown, code: NDArray[np.int64], judge: Judge) -> Judged
     group, number, rank, tied, n = (np.zeros(count, np.int64) for _ in range(5))
     above, counts = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     said = np.full(count, NOT_JUDGED, object), np.full(count, "", object)
-    found = Judged(group, number, rank, tied, n, above, counts, *said)
+    score = np.full(count, np.nan, np.float32)
+    found = Judged(group, number, score, rank, tied, n, above, counts, *said)
     first = np.full(count, -1)
     order = np.argsort(images.order, kind="stable")
     backwards = order[::-1]
@@ -114,6 +118,7 @@ def _judge_group(
     found.reason[pieces] = np.where(flagged & ~clear & (reason != ""), reason, np.where(clear, reason, found.reason[pieces]))
     found.verdict[pieces] = np.where(flagged | clear, np.array(said.verdict, object), NOT_JUDGED)
     found.number[pieces], found.rank[pieces] = scored.number, said.rank
+    found.score[pieces] = np.where(said.ranked, scored.score, np.nan)
     found.n[pieces] = np.where(scored.belongs, said.n, 0)
     for row, calibrated in enumerate(group.calibrations()):
         ranked = said.ranked & (scored.number == row)
@@ -122,6 +127,23 @@ def _judge_group(
         kind = judge.kinds.get((at, row))
         if kind is not None and kind.threshold is not None:
             found.above[pieces[ranked]] = scored.score[ranked] > kind.threshold
+
+
+def nights_of(images: Shown, code: NDArray[np.int64]) -> pa.DictionaryArray:
+    """The night of each piece, (P,)."""
+    first = np.full(int(code.max(initial=-1)) + 1, -1)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    return images.night.take(pa.array(first))
+
+
+def flag_by_night(judged: Judged, nights: pa.DictionaryArray, thresholds: Mapping[str, float]) -> None:
+    """Let the threshold of its night decide which pieces are flagged, instead of the rate; nights without one stay."""
+    of_night = np.asarray(nights.indices)
+    for at, night in enumerate(nights.dictionary.to_pylist()):
+        if night in thresholds:
+            ranked = (of_night == at) & (judged.rank > 0)
+            above = judged.score > thresholds[night]
+            judged.verdict[ranked] = np.where(above, "flagged", np.where(judged.counts, "ok", NOT_JUDGED))[ranked]
 
 
 def as_table(images: Shown, code: NDArray[np.int64], judged: Judged) -> pa.Table:

@@ -12,6 +12,9 @@ class Rule(BaseModel):
 
     calibration: str | None = Field(None, description="digest of the calibration; null: nothing is judged")
     rate: str = Field("0.05", description="share of good pieces that may be flagged")
+    review_budget: int | None = Field(
+        None, ge=1, description="pieces a night that people can look at: the most anomalous ones are flagged, whatever the rate"
+    )
     false_share: str = Field("0.1", description="share of false ones among the pieces of a lot that stand out together")
     max_unreadable: float = Field(0.05, ge=0, le=1, description="share of a lot's images that may be unreadable")
     most_needed: int | None = Field(

@@ -1,6 +1,7 @@
 """What images show, as far as verdicts depend on it: which piece and view, with which score, and why one cannot be compared."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ class Shown(NamedTuple):
 
     place: model, day and lot as one text, which only images of one lot (or of none) have in common.
     in_lot: whether it has one.
+    night: the production day.
     piece: a text within the place; "" if the image is a piece, or its piece is not known.  view: "" if there is one view.
     group: position of the calibration's group that it is compared with; -1 for none.
     score: raw.  fault: why the image cannot be compared, "" if it can.
@@ -38,6 +40,7 @@ class Shown(NamedTuple):
 
     place: pa.Array
     in_lot: NDArray[np.bool_]
+    night: pa.DictionaryArray
     piece: pa.Array
     view: Texts
     group: NDArray[np.int64]
@@ -56,10 +59,12 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     count, calibration = rows.num_rows, judge.calibration
     score = pc.fill_null(rows["score"], 0.0).to_numpy().astype(np.float32)
     place, in_lot = places(rows["lot"], rows["date"], judge.digest), np.asarray(pc.is_valid(rows["lot"]))
-    none = pa.repeat(pa.scalar(""), count)
+    none, night = pa.repeat(pa.scalar(""), count), _one(_texts(rows["date"])).dictionary_encode()
     if calibration is None:
         faults = np.full(count, NOT_CALIBRATED, object)
-        return Shown(place, in_lot, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count))
+        return Shown(
+            place, in_lot, night, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count)
+        )
     keys = calibration.keys
     names = [name for name in keys.piece if name != "lot"] or list(keys.piece)
     fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
@@ -82,7 +87,7 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     if names:
         taken = pc.sort_indices(rows.select(list(ORDER)), sort_keys=[(name, "ascending") for name in ORDER])
         order[taken.to_numpy()] = np.arange(count)
-    return Shown(place, in_lot, piece, view, group, score, fault, order)
+    return Shown(place, in_lot, night, piece, view, group, score, fault, order)
 
 
 def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array:
@@ -126,21 +131,30 @@ def _groups(fault: Texts, rows: pa.Table, judge: Judge, calibration: Calibration
 
 def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:
     """Mark images whose scores do not compare: other arithmetic, other rules, another grid of cells."""
-    device = np.array(_texts(rows["device"]).to_pylist(), object)
-    for other in {*device.tolist()} - {calibration.mode.label}:
-        _mark(fault, device == other, f"scored on {other}, calibrated on {calibration.mode.label}")
-    version = pc.fill_null(rows["scoring_version"], 0).to_numpy()
-    for other in {*version.tolist()} - {calibration.mode.scoring_version}:
-        says = f"scored by version {other} of the scoring code, calibrated by {calibration.mode.scoring_version}"
-        _mark(fault, version == other, says)
-    sides = [np.asarray(pc.fill_null(rows[name], 0).to_numpy(), np.int64) for name in ("map_height", "map_width")]
-    for height, width in np.unique(np.stack(sides), axis=1).T.tolist():
-        if (height, width) not in calibration.grid.maps:
-            known = ", ".join(f"{h} x {w}" for h, w in calibration.grid.maps)
-            says = (
-                f"a map of {height} x {width} cells, and the calibration is for {known}" if height else "no map size is known"
-            )
-            _mark(fault, (sides[0] == height) & (sides[1] == width), says)
+    mode = calibration.mode
+    for other, mine in _values(_texts(rows["device"])):
+        if other != mode.label:
+            _mark(fault, mine(), f"scored on {other}, calibrated on {mode.label}")
+    for other, mine in _values(rows["scoring_version"]):
+        if other != mode.scoring_version:
+            _mark(fault, mine(), f"scored by version {other} of the scoring code, calibrated by {mode.scoring_version}")
+    known = ", ".join(f"{height} x {width}" for height, width in calibration.grid.maps)
+    for height, mine in _values(rows["map_height"]):
+        for width, and_mine in _values(rows["map_width"]):
+            if (height, width) not in calibration.grid.maps:
+                says = f"a map of {height} x {width} cells, and the calibration is for {known}"
+                _mark(fault, mine() & and_mine(), "no map size is known" if None in (height, width) else says)
+
+
+def _values(column: pa.ChunkedArray) -> list[tuple[Any, Callable[[], NDArray[np.bool_]]]]:
+    """Each value of a column, with the rows that have it, which are computed when they are asked for."""
+
+    def rows_with(value: Any) -> NDArray[np.bool_]:
+        if value is None:
+            return np.asarray(pc.is_null(column))
+        return np.asarray(pc.fill_null(pc.equal(column, value), False))
+
+    return [(value, partial(rows_with, value)) for value in pc.unique(column).to_pylist()]
 
 
 def _lacking(fault: Texts, rows: pa.Table, names: list[str], what: str) -> None:

@@ -23,13 +23,13 @@ FLAGS = {  # written by hand: scripts rely on these
     "evaluate": "model input json groups device config",
     "explain": "model input output method layer limit good device config",
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
-    "judge": "model output cache-dir rate decided-by config",
+    "judge": "model output cache-dir rate review-budget decided-by config",
     "promote": "model output from cache-dir",
     "query": "output csv json parquet rows allow-files",
     "rekey": "model output key-pattern",
     "report": "output html png run-id model worst",
-    "score": "model input output rate decided-by from-now-on retry-errors listing white-level key-pattern date image-id "
-    "input-name members follow-links device address explain max-error-share min-errors accept-errors config",
+    "score": "model input output rate review-budget decided-by from-now-on retry-errors listing white-level key-pattern date "
+    "image-id input-name members follow-links device address explain max-error-share min-errors accept-errors config",
     "train": "input model-out detector name backbone weights image-size aspect white-level epochs seed device key-pattern "
     "members follow-links group-key calibration-share selection-share exclude config",
 }

@@ -10,12 +10,14 @@ from scipy.stats import binom
 from models.faults import VerdictError
 from models.verdicts.band import fixed_rate_bound
 from models.verdicts.lot_test import (
+    LotRanks,
     count_flagged,
     defects_at_least,
     expected_false_holds,
     hold_limit,
     lot_p,
     shift_p,
+    shift_p_of_ranks,
 )
 from models.verdicts.ranks import sorted_calibration
 
@@ -143,3 +145,22 @@ def test_faults() -> None:
         hold_limit(5, 0, 99)
     with pytest.raises(VerdictError, match="judged pieces must be 1 or more; got 0"):
         shift_p([], sorted_calibration([1.0]))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_shift_by_ranks_is_the_test_of_the_scores(seed):
+    rng = np.random.default_rng(seed)
+    n, m = (int(rng.integers(1, 12)), int(rng.integers(1, 12))) if seed % 2 else (200, 300)
+    calibration = np.sort(rng.normal(size=n).round(seed % 3 + 1)).astype(np.float32)
+    scores = (rng.normal(0.02 * seed, 1, size=m) + 0.0007 * np.arange(m)).astype(np.float32)  # no ties within the lot
+    scores[: m // 3] = rng.choice(calibration, size=m // 3, replace=False) if m // 3 <= n else scores[: m // 3]
+    scores = np.unique(scores)
+    below, upto = (np.searchsorted(calibration, scores, side=side) for side in ("left", "right"))
+    places, pieces = np.unique(np.stack([below, upto - below]), axis=1, return_counts=True)
+    found = shift_p_of_ranks(LotRanks(places[0], places[1], pieces), calibration)
+    assert found == pytest.approx(shift_p(scores, calibration), abs=1e-12)
+
+
+def test_a_lot_that_is_tied_with_all_of_the_calibration_is_not_shifted():
+    calibration = np.full(50, 2.0, np.float32)
+    assert shift_p_of_ranks(LotRanks(np.array([0]), np.array([50]), np.array([30])), calibration) == 1.0

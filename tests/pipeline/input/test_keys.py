@@ -19,7 +19,7 @@ from pipeline.input.keys import KeyPattern, ignored
         ("{line}/{date}/{lot}/{name}", "A//7/x.jpg", None),
         ("{product}-{lot}/{name}.jpg", "p-q-7/a/b.jpg", {"product": "p", "lot": "q-7", "name": "a/b"}),
         ("{product}-{lot}/{name}.jpg", "p-7/a.png", None),
-        ("cam{camera}/img_{date}_{piece}.png", "cam2/img_2026_9_1.png", {"camera": "2", "date": "2026", "piece": "9_1"}),
+        ("cam{camera}/img_{date}_{serial}.png", "cam2/img_2026_9_1.png", {"camera": "2", "date": "2026", "serial": "9_1"}),
         ("a.b/{name}", "axb/c", None),
         ("{lot}/{name}", "ü l/ñ\n😀.png", {"lot": "ü l", "name": "ñ\n😀.png"}),
         ("{lot}", "a/b", None),
@@ -164,3 +164,9 @@ def test_the_null_of_a_hive_folder_is_no_value(pattern, key, date, keys):
 def test_the_null_of_a_hive_folder_is_no_day_to_set():
     with pytest.raises(ValueError, match="date must be a day"):
         SourceConfig(input_uri="x", date=NULL)
+
+
+@pytest.mark.parametrize("name", ["piece", "view", "verdict", "stage", "error", "message", "byte_offset"])
+def test_a_field_has_no_name_of_a_column_of_scores_or_errors(name):
+    with pytest.raises(ValueError, match=f"not use the name of a table column; '{name}' is one"):
+        KeyPattern("{lot}/{" + name + "}.png")

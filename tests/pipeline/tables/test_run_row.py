@@ -18,7 +18,8 @@ def row_of(output, attempts):
     number = write_slice(output, content, streams={0: 1}, ignored=7)
     ledger = Ledger(str(output), MODEL)
     entry = read_slice(ledger, number)
-    (file,) = run_change(ledger, number, entry, add_up(ledger, number, entry), attempts, '{"name": "tiles"}', 5, FINISHED).add
+    models = '{"name": "tiles"}', "c0"
+    (file,) = run_change(ledger, number, entry, add_up(ledger, number, entry), attempts, *models, 5, FINISHED).add
     assert file.partition == {"model": MODEL} and file.path.startswith(f"model={MODEL}/{run_id(number)}-")
     (row,) = pq.read_table(output / "runs" / file.path, partitioning=None).to_pylist()
     return row
@@ -32,7 +33,7 @@ def test_the_row_sums_the_slice_up(tmp_path):
     assert json.loads(row["stage_seconds"])["read"] == 0.75
     assert (row["attempts"], row["spent_s"], row["started_at"], row["finished_at"]) == (2, 12.5, STARTED, FINISHED)
     assert json.loads(row["config"])["source"]["input_uri"] == SOURCE.input_uri
-    assert (row["artifact"], row["code_version"]) == ('{"name": "tiles"}', "0.1.0")
+    assert (row["artifact"], row["calibration_digest"], row["code_version"]) == ('{"name": "tiles"}', "c0", "0.1.0")
 
 
 def test_a_slice_that_no_driver_has_noted(tmp_path):
@@ -48,6 +49,6 @@ def test_config_and_digest_are_those_of_the_newest_model(tmp_path):
     (one,) = entry.scorings
     other = one.model_copy(update={"model_digest": "e" * 64})
     entry = entry.model_copy(update={"scorings": (other, one), "promotions": (9, 2)})
-    (file,) = run_change(ledger, number, entry, add_up(ledger, number, entry), Attempts(0, None, 0.0), None, 1).add
+    (file,) = run_change(ledger, number, entry, add_up(ledger, number, entry), Attempts(0, None, 0.0), None, None, 1).add
     (row,) = pq.read_table(tmp_path / "runs" / file.path, partitioning=None).to_pylist()
     assert row["model_digest"] == "e" * 64 == json.loads(row["config"])["model_digest"] and row["artifact"] is None

@@ -9,7 +9,7 @@ from judged_ledger import BY_IMAGE, calibration, files_of, image, lots, publish,
 
 from pipeline.input.config import SourceConfig
 from pipeline.state.ledger import Ledger
-from pipeline.tables import rewrite, seen_images
+from pipeline.tables import rewrite, seen_images, slice_rows
 from pipeline.tables.held import HoldLimits
 from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rejudge import rejudge
@@ -194,3 +194,47 @@ def test_a_slice_is_published_by_rules_that_are_in_force(output):
     assert verdicts(output)["7/L0/0000_top.png"] == ("ok", None)
     assert verdicts(output)["7/L1/0002_top.png"] == ("flagged", None)
     assert [row["entry"] for row in lots(output)[NEXT, "L1"]] == [row["entry"] for row in rows(output, "decisions")][:1]
+
+
+def test_a_review_budget_flags_so_many_pieces_a_night_and_fixes_the_threshold(output):
+    put_rule(output, calibration(), rate="0.01", review_budget=3)
+    scores = [round(0.1 * at, 1) for at in range(20)]
+    publish(output, [(NEXT, pieces("L1", scores)), (NEXT, [image("L2", "part", 2.5)])])
+    flagged = {name for name, (verdict, _) in verdicts(output).items() if verdict == "flagged" and name.startswith("7/L1")}
+    assert flagged == {f"7/L1/{at:04}_{view}.png" for at in (18, 19) for view in judged_ledger.VIEWS}
+    assert verdicts(output)["7/L2/part_top.png"] == ("flagged", "1 of 2 views"), "what is left of a piece counts too"
+    (fixed,) = (row for row in rows(output, "decisions") if row["setting"] == f"threshold of {NEXT}")
+    assert (fixed["decided_by"], fixed["old"]) == ("review_budget", None)
+    before = verdicts(output)
+    publish(output, [(NEXT, pieces("L3", [9.0, 8.0, 0.0]))])
+    after = verdicts(output)
+    assert {name: after[name] for name in before} == before, "late pieces change no other"
+    assert [after[f"7/L3/{at:04}_top.png"][0] for at in range(3)] == ["flagged", "flagged", "ok"]
+    assert len([row for row in rows(output, "decisions") if row["setting"] == f"threshold of {NEXT}"]) == 1
+    assert lots(output)[NEXT, "L1"][-1]["flagged"] == 0, "lots go by the rate, which was decided beforehand"
+
+
+def test_another_budget_is_decided_for_every_night_anew(output):
+    publish(output, [(NEXT, pieces("L1", [0.1 * at for at in range(20)]))])
+    ledger = Ledger(str(output), MODEL)
+    for budget in (5, 2):
+        put_rule(output, calibration(), review_budget=budget)
+        rejudge(ledger)
+        flagged = [name for name, (verdict, _) in verdicts(output).items() if verdict == "flagged"]
+        assert len([name for name in flagged if name.startswith("7/L1")]) == 2 * budget
+    fixed = [row for row in rows(output, "decisions") if row["setting"].startswith("threshold of")]
+    assert sorted((row["entry"], row["setting"]) for row in fixed) == [
+        (entry, f"threshold of {day}") for entry in sorted({row["entry"] for row in fixed}) for day in (DAY, NEXT)
+    ]
+    assert rejudge(ledger).files == 0
+
+
+def test_a_night_of_images_keeps_to_the_budget_over_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr(slice_rows, "JOB_IMAGES", 7)
+    place = tmp_path / "out"
+    publish(place, [(DAY, [image("L0", "1", 0.0)])])
+    put_rule(place, calibration(BY_IMAGE), review_budget=4)
+    night = [image("L1", f"{at:02}", 0.1 * at, lot=None if at % 2 else "L1") for at in range(30)]
+    publish(place, [(NEXT, night[at : at + 5]) for at in range(0, 30, 5)])
+    flagged = {name for name, (verdict, _) in verdicts(place).items() if verdict == "flagged"} - {"7/L0/1_top.png"}
+    assert flagged == {f"7/L1/{at}_top.png" for at in (26, 27, 28, 29)}
