@@ -194,11 +194,21 @@ def table_files(table: DeltaTable | None) -> list[str]:
 @retried
 def lacks_columns(table: DeltaTable) -> bool:
     """Whether a file may lack a column: it was written before the column was added, or by another program."""
+    return any(found < files for found, files in _files_with(table))
+
+
+def lacks_a_column_altogether(table: DeltaTable) -> bool:
+    """Whether there may be a column that no file has: the files with a key of an earlier key pattern were all replaced."""
+    return any(not found for found, _ in _files_with(table))
+
+
+def _files_with(table: DeltaTable) -> list[tuple[int, int]]:
+    """For each column that files count nulls of: how many say so, and how many files there are."""
     actions = pa.table(table.get_add_actions(flatten=True))
     counted = [column.name for column in arrow_schema(table) if not pa.types.is_binary(column.type)]
-    inside = [name for name in counted if name not in table.metadata().partition_columns]
-    names = [f"null_count.{name}" for name in inside]
-    return any(name not in actions.column_names or actions[name].null_count for name in names)
+    names = [f"null_count.{name}" for name in counted if name not in table.metadata().partition_columns]
+    files = actions.num_rows
+    return [(files - actions[name].null_count if name in actions.column_names else 0, files) for name in names]
 
 
 DELTA_RETRIES = "3"

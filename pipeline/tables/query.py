@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from pipeline.state.publications import Publications
 from pipeline.tables import sql
 from pipeline.tables.address import duckdb_address
-from pipeline.tables.delta import TABLES, arrow_schema, lacks_columns, open_table, table_files
+from pipeline.tables.delta import TABLES, arrow_schema, lacks_a_column_altogether, lacks_columns, open_table, table_files
 from pipeline.tables.faults import TablesError
 from pipeline.tables.question import check_question
 
@@ -101,12 +101,13 @@ def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool 
         sql.lock(connection, [path for paths in files.values() for path in paths])
     empty = {}
     for name, table in sorted(opened.items(), key=lambda pair: pair[0] != "scores"):
-        source = _rows(table, files[name])
+        columns = TABLES[name].SCHEMA if table is None else arrow_schema(table)
+        no_rows = f"empty_{name}"
+        connection.register(no_rows, pa.Table.from_batches([], columns))
+        source = _rows(table, files[name], no_rows)
         if source is None:
             empty[name] = f"{name} has no rows yet: it gets its first once {WRITTEN_WHEN[name]}"
-            columns = TABLES[name].SCHEMA if table is None else arrow_schema(table)
-            connection.register(f"empty_{name}", pa.Table.from_batches([], columns))
-            source = f"select * from empty_{name}"
+            source = f"select * from {no_rows}"
         if name in ("maps", "regions"):
             source += " semi join scores using (model, date, unit_id, image_id)"
         connection.execute(f"create view {name} as {source}")
@@ -129,12 +130,19 @@ def _files(output_uri: str, name: str, table: DeltaTable | None) -> list[str]:
     return [f"{base}/{path}" for path in table_files(table)]
 
 
-def _rows(table: DeltaTable | None, files: list[str]) -> str | None:
-    """SQL that reads a table's files with its columns in order; None when it has no files."""
+def _rows(table: DeltaTable | None, files: list[str], no_rows: str) -> str | None:
+    """SQL that reads a table's files with its columns in order; None when it has no files.
+
+    Args:
+        no_rows: name of a relation with the table's columns, where no file may have one of them.
+    """
     if table is None or not files:
         return None
     columns = ", ".join(sql.name(column) for column in arrow_schema(table).names)
     options = "hive_partitioning = true, hive_types_autocast = false"
     if lacks_columns(table):
         options += ", union_by_name = true"
-    return f"select {columns} from read_parquet({sql.file_list(files)}, {options})"
+    source = f"read_parquet({sql.file_list(files)}, {options})"
+    if lacks_a_column_altogether(table):
+        source = f"(select * from {no_rows} union all by name select * from {source})"
+    return f"select {columns} from {source}"

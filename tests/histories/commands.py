@@ -44,7 +44,13 @@ from pipeline.tables.rekey import begin, rekey
 MODELS = ("castings", "plates")
 PAIRS = ((MODELS[0], 0), (MODELS[0], 0), (MODELS[0], 1), (MODELS[1], 0))
 """Which model scores which archive."""
-RATES, UNREADABLE, NEEDED = ("0.05", "0.1", "0.2", "0.29"), (0.05, 0.5, 1.0), (1, 3, 100)
+SETTINGS = {
+    "rate": ("0.05", "0.1", "0.2", "0.29"),
+    "max_unreadable": (0.05, 0.5, 1.0),
+    "most_needed": (1, 3, 100),
+    "review_budget": (1, 2, 4),
+}
+"""Of a rule."""
 
 
 class Commands:
@@ -149,9 +155,8 @@ class Commands:
             self.calibrated[model, digest] = made(kind, size, seed, digest)
         settings: dict[str, Any] = {}
         if self.random.random() < often:
-            named = {"rate": RATES, "max_unreadable": UNREADABLE, "most_needed": NEEDED}
-            some = self.random.sample(sorted(named), self.random.choice((1, 1, 2)))
-            settings = {name: self.random.choice(named[name]) for name in some}
+            some = self.random.sample(sorted(SETTINGS), self.random.choice((1, 1, 2)))
+            settings = {name: self.random.choice(SETTINGS[name]) for name in some}
         found = self.calibrated.get((model, digest))
         if found is None:
             return Ruling(digest, None, self.folder / "model", settings, "somebody")

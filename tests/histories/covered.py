@@ -16,6 +16,8 @@ REASONS = {
     "the path says no": "a key is missing",
 }
 """What to call an image's reason, by words in it."""
+PIECE = VERDICT.index("piece")
+OF_PIECE = [VERDICT.index(name) for name in ("rank", "verdict", "reason")]
 REVISION, STATE, REASON = (OF_LOT.index(name) for name in ("revision", "state", "reason"))
 
 
@@ -28,6 +30,9 @@ def covered(oracle: Oracle, last: int) -> Iterator[tuple[str, str]]:
             yield from _rules(before, after)
         elif manifest.kind == "slice":
             yield from _late(manifest.model, before, after, states)
+        yield from (
+            ("threshold", "of a night") for row in after.decisions[len(before.decisions) :] if row[-1] == "review_budget"
+        )
         for row in after.lots[len(before.lots) :]:
             yield "lot", row[STATE]
             if row[REASON] == "no image of it is left":
@@ -55,13 +60,10 @@ def _late(model: str, before: OfModel, after: OfModel, states: tuple[State, Stat
     if any(row[REVISION] for row in after.lots[len(before.lots) :]):
         yield "late image", "its lot"
     old, new = ({row.image_id: row for (of, _), rows in state.rows.items() if of == model for row in rows} for state in states)
-    piece, verdict = VERDICT.index("piece"), VERDICT.index("verdict")
     for image, columns in after.verdicts.items():
-        reason = columns[-1] or ""
-        for words in REASONS:
-            if words in reason:
-                yield "reason", REASONS[words]
-        if image in before.verdicts and old[image] == new[image] and columns[verdict] != before.verdicts[image][verdict]:
-            lot = keys_of(after.pattern, new[image].uri, new[image].member).get("lot")
-            if columns[piece] is not None:
+        yield from (("reason", REASONS[words]) for words in REASONS if words in (columns[-1] or ""))
+        was = before.verdicts.get(image)
+        if was is not None and old[image] == new[image] and columns[PIECE] is not None:
+            if [columns[at] for at in OF_PIECE] != [was[at] for at in OF_PIECE]:
+                lot = keys_of(after.pattern, new[image].uri, new[image].member).get("lot")
                 yield "late image", "its piece" if lot else "its piece without a lot"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from commands import MODELS, Commands, summary
 from covered import covered
-from fault_kinds import CLEANING, HOWS, PUBLISHING, SCORING, Fault, Killed, Running
+from fault_kinds import CLEANING, HOWS, JUDGING, PUBLISHING, SCORING, Fault, Killed, Running
 from kept_tables import KeptTables
 from ledger_checks import check_fold, check_key_columns, check_only_referenced, check_plans
 from moved_clock import MovedClock
@@ -70,7 +70,7 @@ class History(Commands):
         self.struck.append(running.at is not None)
 
     def one_step(self) -> None:
-        quiet, judging = (self.change, self.optimise, self.check_readers), 1.5 if self.judged else 0
+        quiet, judging = (self.change, self.optimise, self.check_readers), 2 if self.judged else 0
         commands = (self.score, self.accept, self.compact, self.clean, self.rekey, self.judge)
         deed = self.random.choices((*quiet, *commands), (5, 1, 1, 8, 1.5, 1.5, 1, 0.7, judging))[0]
         if self.hostile:
@@ -92,9 +92,9 @@ class History(Commands):
     def fault(self, deed: Callable[[], object]) -> Fault:
         if deed != self.clean and self.random.random() < 0.35:
             several = (self.race, self.zombie, self.foreign, self.foreign_early, self.sleeper, self.rival)
-            return self.random.choice((*several, self.overruled) if self.judged else several)()
+            return self.random.choice((*several, self.overruled, self.overruled) if self.judged else several)()
         how = self.random.choice(HOWS)
-        likely = SCORING if deed == self.score else CLEANING if deed == self.clean else PUBLISHING
+        likely = {self.score: SCORING, self.clean: CLEANING, self.judge: JUDGING}.get(deed, PUBLISHING)
         target = self.random.choice(likely) if self.random.random() < 0.6 else None
         most = 300 if deed == self.score else 40
         nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(most ** self.random.random())

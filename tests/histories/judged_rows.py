@@ -20,6 +20,8 @@ VERDICT = (
     *("calibration_digest", "calibration_group", "piece", "view", "rank", "n_calibration", "p_value", "piece_p", "q_value"),
     *("verdict", "reason"),
 )
+DIGITS = 12
+"""Of q-values, which are compared to so many decimals: they may be computed in several ways."""
 NOT_CALIBRATED = (None,) * 9 + ("not_judged", "not calibrated")
 OF_LOT = (
     *("lot", "date", "revision", "expected", "planned", "scored", "unreadable", "pieces", "flagged", "hold_limit"),
@@ -61,10 +63,21 @@ class Law(NamedTuple):
         return isinstance(other, Law) and (self.digest, self.rule) == (other.digest, other.rule)
 
 
+class Ranked(NamedTuple):
+    """A piece that was ranked. images: image_id of those with a score.  score: float32."""
+
+    images: tuple[str, ...]
+    score: np.float32
+    counts: bool
+
+
 class Decided(NamedTuple):
-    """Of the images of one day and lot. images: VERDICT by image_id.  lot: (planned, unreadable, flagged, decision)."""
+    """Of the images of one day and lot. images: VERDICT by image_id, at the rate.  ranked: pieces.
+    lot: (planned, unreadable, flagged, decision).
+    """
 
     images: dict[str, tuple]
+    ranked: tuple[Ranked, ...]
     lot: tuple[int, int, int, LotDecision]
 
 
@@ -73,6 +86,7 @@ class _Piece(NamedTuple):
 
     images: list[Image]
     kind: tuple[int, int]
+    score: np.float32
     tied: int
     above: bool
     counts: bool
@@ -118,13 +132,22 @@ def decided(images: tuple[Image, ...], in_lot: bool, law: Law) -> Decided:
                 piece.n,
                 _image_p(image, calibration, at) if not fault[image.image_id] and at >= 0 else None,
                 None if piece.rank is None else piece.rank / (piece.n + 1),
-                q.get(piece.images[0].image_id) if piece.counts else None,
+                _rounded(q.get(piece.images[0].image_id)) if piece.counts else None,
                 piece.verdict,
                 piece.reason or None,
             )
     unreadable = sum(image.score is None for image in images)
     flagged = sum(piece.verdict == "flagged" and any(image.score is not None for image in piece.images) for piece in pieces)
-    return Decided(columns, (len(images), unreadable, flagged, _lot(of_kind, law, len(images), unreadable)))
+    ranked = tuple(
+        Ranked(tuple(image.image_id for image in piece.images if image.score is not None), piece.score, piece.counts)
+        for piece in pieces
+        if piece.rank is not None
+    )
+    return Decided(columns, ranked, (len(images), unreadable, flagged, _lot(of_kind, law, len(images), unreadable)))
+
+
+def _rounded(q: float | None) -> float | None:
+    return None if q is None else round(q, DIGITS)
 
 
 def _fault(image: Image, calibration: Calibration) -> str:
@@ -186,7 +209,7 @@ def _piece(
     if any(group[image.image_id] != at for image in images):
         reason = "its images have several calibration groups"
     if at < 0:
-        return _Piece(images, (at, 0), 0, False, False, None, None, "not_judged", reason)
+        return _Piece(images, (at, 0), np.float32(0), 0, False, False, None, None, "not_judged", reason)
     of = calibration.groups[at]
     mine = [image for image in images if group[image.image_id] == at]
     views = np.array([_view(image, calibration) or "" for image in mine], np.str_)
@@ -204,6 +227,7 @@ def _piece(
     return _Piece(
         images,
         (at, row),
+        scored.score[0],
         int((of.scores(row) == scored.score[0]).sum()),
         ranked and kind is not None and kind.threshold is not None and float(scored.score[0]) > kind.threshold,
         reason == "",

@@ -20,8 +20,9 @@ BY_IMAGE = Keys(lot="lot")
 BY_IMAGE_AND_LINE = Keys(lot="lot", by=("line",))
 BY_PIECE = Keys(None, ("lot", "serial"), "camera", "lot")
 BY_PIECE_AND_LINE = Keys(None, ("lot", "line", "serial"), "camera", None, ("line",))
-KINDS = (BY_IMAGE, BY_IMAGE_AND_LINE, BY_PIECE, BY_PIECE, BY_PIECE_AND_LINE)
-SIZES = (12, 40, 70)
+ACROSS_LINES = BY_PIECE._replace(by=("line",))
+KINDS = (BY_IMAGE, BY_IMAGE_AND_LINE, BY_PIECE, BY_PIECE, BY_PIECE_AND_LINE, ACROSS_LINES)
+SIZES = (12, 40, 70, 70)
 SEEDS = 2
 
 

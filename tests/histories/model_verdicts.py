@@ -1,11 +1,13 @@
 """The verdicts, lots and decisions that the tables must have of a model, from one publication to the next."""
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from judged_rows import OF_LOT, Image, Law, decided
+import numpy as np
+from judged_rows import OF_LOT, Image, Law, Ranked, decided
 from made_calibrations import KNOWN
 from path_keys import keys_of
 from stand_in import Row
@@ -16,6 +18,8 @@ from pipeline.state.ledger import Ledger
 
 Place = tuple[str, str, str]
 """Digest of the model, day and lot."""
+Night = tuple[str, str]
+"""Digest of the model, and day."""
 DIFFERENT = tuple(at for at, name in enumerate(OF_LOT) if name not in ("revision", "entry"))
 ENTRY = OF_LOT.index("entry")
 NO_IMAGE = (0, 0, 0, LotDecision(0, "not_judged", "no image of it is left"))
@@ -26,6 +30,7 @@ class OfModel:
     """pattern: key pattern of the rows.  laws: in force, by model digest.  stale: other keys wait for their verdicts.
     verdicts: VERDICT by image_id, of images that a calibrated model scored.  lots: all rows, OF_LOT and the model.
     newest: of each lot.  decisions: rows.  noted: number of the last entry that is in them.
+    thresholds: with a review budget, by model digest and night.
     """
 
     pattern: str | None = None
@@ -36,6 +41,7 @@ class OfModel:
     newest: Mapping[Place, tuple] = field(default_factory=dict)
     decisions: tuple[tuple, ...] = ()
     noted: int = 0
+    thresholds: Mapping[Night, float] = field(default_factory=dict)
 
 
 _entry = functools.lru_cache(maxsize=4096)(read_entry)
@@ -67,21 +73,50 @@ def noted(of: OfModel, ledger: Ledger, last: int) -> OfModel:
 
 
 def rejudged(of: OfModel, model: str, rows: Iterable[Row]) -> OfModel:
-    """All verdicts decided anew, and a revision of each lot whose decision is another one."""
+    """All verdicts decided anew, a revision of each lot whose decision is another one, and thresholds of new nights."""
     verdicts: dict[str, tuple] = {}
     newest, new = dict(of.newest), []
+    ranked: dict[Night, list[Ranked]] = defaultdict(list)
     places = _by_place(of, rows)
     gone = [place for place in newest if place not in places and _calibrated(of, place[0])]
     for place, images in places.items():
         digest, date, lot = place
         found = decided(images, lot is not None, of.laws[digest])
         verdicts |= found.images
+        ranked[digest, date] += found.ranked
         if lot is not None:
             new += _revision(of, (digest, date, lot), found.lot, newest)
     for place in gone:
         new += _revision(of, place, NO_IMAGE, newest)
     lots = (*of.lots, *((*row, model) for row in new))
+    of = _with_thresholds(of, model, ranked)
+    for night in ranked.keys() & of.thresholds.keys():
+        for piece in ranked[night]:
+            flagged = piece.score > np.float32(of.thresholds[night])
+            verdict = "flagged" if flagged else "ok" if piece.counts else "not_judged"
+            verdicts |= {image: (*verdicts[image][:-2], verdict, verdicts[image][-1]) for image in piece.images}
     return replace(of, verdicts=verdicts, newest=newest, lots=lots)
+
+
+def _with_thresholds(of: OfModel, model: str, ranked: Mapping[Night, list[Ranked]]) -> OfModel:
+    """A night gets its threshold once under a rule with a review budget: so many pieces score above it."""
+    found, rows = dict(of.thresholds), []
+    for (digest, date), pieces in ranked.items():
+        law = of.laws[digest]
+        budget = law.rule.review_budget
+        if budget is not None and (digest, date) not in found:
+            falling = sorted((float(piece.score) for piece in pieces), reverse=True)
+            found[digest, date] = falling[budget] if len(falling) > budget else -math.inf
+            threshold = repr(found[digest, date])
+            rows.append((model, digest, law.entry, f"threshold of {date}", None, threshold, "review_budget"))
+    return replace(of, thresholds=found, decisions=(*of.decisions, *rows))
+
+
+def ruled(of: OfModel, laws: Mapping[str, Law]) -> OfModel:
+    """Under these rules. A threshold holds for the rule under which it was found."""
+    same = {digest for digest, law in laws.items() if digest in of.laws and of.laws[digest].entry == law.entry}
+    thresholds = {night: threshold for night, threshold in of.thresholds.items() if night[0] in same}
+    return replace(of, laws=laws, stale=False, thresholds=thresholds)
 
 
 def _calibrated(of: OfModel, digest: str) -> bool:

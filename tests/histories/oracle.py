@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from model_verdicts import OfModel, decided_by, noted, rejudged
+from model_verdicts import OfModel, decided_by, noted, rejudged, ruled
 from stand_in import Row
 
 from pipeline.state import slices
@@ -88,7 +88,7 @@ class Oracle:
             of = replace(of, pattern=entry.key_pattern, stale=True)
         elif manifest.kind == "verdicts":
             laws = decided_by(ledger, manifest.judged)
-            of = noted(replace(of, laws=laws, stale=False), ledger, manifest.judged)
+            of = noted(ruled(of, laws), ledger, manifest.judged)
             of = rejudged(of, model, _of_model(before.rows, model))
         else:
             return before

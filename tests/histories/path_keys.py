@@ -2,6 +2,8 @@
 
 import re
 
+from small_archive import NULL
+
 _DAY = "{date}/"
 _IMAGE = r"(?P<serial>\w+)_(?P<camera>\w+)\.png"
 _SWAPPED = r"(?P<cell>[\w-]+)/(?P<camera>\w+)_(?P<serial>\w+)\.png"
@@ -16,7 +18,6 @@ BY_NONE = tuple(_READ)
 _WHOLE = {pattern: re.compile(regex) for pattern, regex in _READ.items()}
 _WHOLE |= {_DAY + pattern: re.compile(rf"[\d-]+/{regex}") for pattern, regex in _READ.items()}
 FIELDS = ("lot", "line", "serial", "camera", "box", "cell")
-NULL = "__HIVE_DEFAULT_PARTITION__"
 _BELOW = re.compile(r".*/input-\d(?:\.\d+)?/(.*)")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from judged_rows import OF_LOT, VERDICT
+from judged_rows import DIGITS, OF_LOT, VERDICT
 from moved_clock import MovedClock
 
 from pipeline.state.ledger import Ledger
@@ -144,6 +144,8 @@ class Look:
         if key not in self.place.known.rows:
             columns = [column for column in COLUMNS[name] if column not in partition]
             rows = pq.ParquetFile(io.BytesIO(self.place.read(key))).read(columns).to_pylist()
+            for row in rows if name == "scores" else ():
+                row["q_value"] = None if row["q_value"] is None else round(row["q_value"], DIGITS)
             self.place.known.rows[key] = [tuple((row | partition)[column] for column in COLUMNS[name]) for row in rows]
         return self.place.known.rows[key]
 

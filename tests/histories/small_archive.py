@@ -18,9 +18,11 @@ from pipeline.storage.local import PARTIAL
 
 SUFFIXES = ("", "", "", ".tar", ".parquet")
 MOST = 30
-LOTS = ("lot-0", "lot-1", "lot-2", "lot-3", "__HIVE_DEFAULT_PARTITION__")
-LINES = ("l1", "l1", "l1", "l2", "l2", "l3", "__HIVE_DEFAULT_PARTITION__")  # the last one is null
-VIEWS = ("top", "top", "side", "side", "back")
+NULL = "__HIVE_DEFAULT_PARTITION__"
+SHIFTED = {"lot-1": (0.0, 0.1), "lot-2": (0.9, 1.3)}  # these score lower and higher than all others
+LOTS = (*("lot-0", *SHIFTED) * 2, NULL, NULL)
+LINES = (*("l1", "l1", "l2") * 3, "l3", NULL)
+VIEWS = (*("top", "side") * 4, "back")
 
 Images = dict[str, bytes]
 """Of an object, by the name in it; loose ones have the name ""."""
@@ -52,7 +54,7 @@ class SmallArchive:
         key = random.choice(some) if deed != "add" else self._new_key(random)
         if deed == "add" or deed == "change":
             names = {""} if loose(key) else {_name(random) for _ in range(random.randint(1, 4))}
-            self.write(key, {name: _image(random) for name in sorted(names)})
+            self.write(key, {name: _image(random, f"{key}{name}") for name in sorted(names)})
         elif deed == "back":
             self.write(key, self._earlier.get(key, self.images[key]))
         elif deed == "damage":
@@ -120,11 +122,14 @@ def loose(key: str) -> bool:
 
 
 def _name(random: random.Random) -> str:
-    return f"{random.choice(LOTS)}/s{random.randrange(4)}_{random.choice(VIEWS)}.png"
+    return f"{random.choice(LOTS)}/s{random.randrange(3)}_{random.choice(VIEWS)}.png"
 
 
-def _image(random: random.Random) -> bytes:
-    return b"good %.3f" % random.random() if random.random() < 0.9 else b"bad %d" % random.randrange(100)
+def _image(random: random.Random, name: str) -> bytes:
+    if random.random() > 0.9:
+        return b"bad %d" % random.randrange(100)
+    low, high = next((SHIFTED[lot] for lot in SHIFTED if lot in name), (0.0, 1.0))
+    return b"good %.3f" % random.uniform(low, high)
 
 
 def _object(key: str, images: Images) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from bucket import Bucket
 from conftest import new_bucket
+from covered import REASONS
 from history import History
 from kept_tables import KeptTables
 from moved_clock import MovedClock
@@ -30,6 +31,14 @@ MUST_MEET = {
     ("foreign", "data"),
     ("late clean", "data"),
     ("accept", "late"),
+    *(("verdicts", how) for how in ("for the first time", "of a new model", "by another calibration", "by another rule")),
+    ("verdicts", "after a rekey"),
+    *(("late image", what) for what in ("its lot", "its piece", "its piece without a lot")),
+    *(("lot", state) for state in ("ok", "hold", "watch", "not_judged", "without images")),
+    *(("reason", why) for why in REASONS.values()),
+    *(("judge struck", where) for where in ("entry", "manifest", "delta", "seal")),
+    *(("judge", where) for where in ("data", "manifest", "delta", "seal")),  # a rule is decided while others publish
+    ("threshold", "of a night"),
 }
 """Of so many histories, some must meet each of these: see StorageFaults.met."""
 

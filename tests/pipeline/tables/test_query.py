@@ -46,6 +46,14 @@ def test_every_view_has_its_rows_and_changes_show(place):
     assert ask(output, "select count(*) from maps m join scores s using (model, date, unit_id, image_id)") == [(5,)]
 
 
+def test_a_column_that_no_file_has_any_more_is_null(tmp_path):
+    """The key pattern has lost a field, and all files from before were replaced."""
+    wider = SOURCE.model_copy(update={"key_pattern": "{line}/{product}/{camera}/{name}"})
+    published(tmp_path, [(DAY, [failed("c")])], source=wider)
+    published(tmp_path, [(DAY, [scored("c", 1.0), failed("d")])])
+    assert ask(str(tmp_path), "select uri, line, camera, date from errors") == [("s3://line/d", "7", None, DAY)]
+
+
 def test_partition_values_are_text_as_they_were(output):
     assert ask(output, "select distinct date, typeof(date) from scores order by 1") == [
         (DAY, "VARCHAR"),
