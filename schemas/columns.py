@@ -28,13 +28,10 @@ LOOK = [
 ]
 
 # The model fills these.
-MAP_SIZE = [
-    field("map_height", pa.int16(), "rows of the map", "cells"),
-    field("map_width", pa.int16(), "columns of the map", "cells"),
-]
 MAP = [
     field("map", pa.binary(), "anomaly map, row-major uint8; value = map_offset + map_scale * byte"),
-    *MAP_SIZE,
+    field("map_height", pa.int16(), "rows of the map", "cells"),
+    field("map_width", pa.int16(), "columns of the map", "cells"),
     field("map_scale", pa.float32(), "map value per byte step"),
     field("map_offset", pa.float32(), "map value of byte 0"),
     field("embedding", pa.binary(), "32 float16, little-endian: pooled whitened features"),

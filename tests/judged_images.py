@@ -18,8 +18,7 @@ DEFAULTS = {
     "score": 0.0,
     "device": "cpu-float32",
     "scoring_version": 5,
-    "map_height": 32,
-    "map_width": 32,
+    "grid": "32 x 32",
     "line": "A",
     "serial": "1",
     "camera": "top",
@@ -27,7 +26,7 @@ DEFAULTS = {
     "uri": "file:///in/a.png",
     "member": None,
 }
-TYPES = {"score": pa.float32(), "scoring_version": pa.int32(), "map_height": pa.int16(), "map_width": pa.int16()}
+TYPES = {"score": pa.float32(), "scoring_version": pa.int32()}
 
 
 def rows(*given: dict) -> pa.Table:

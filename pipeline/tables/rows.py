@@ -5,7 +5,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.verdicts.names import FILLED, NOT_CALIBRATED, NOT_JUDGED
+from pipeline.verdicts.names import FILLED, NOT_CALIBRATED, NOT_JUDGED, grid
 from schemas import errors, maps, regions, scores
 from schemas.commit import REGION
 
@@ -27,6 +27,7 @@ def score_rows(rows: pa.Table, schema: pa.Schema, same: Same) -> pa.Table:
         **same,
         **_keys(scored, schema, scores.SCHEMA),
         "regions": scored["region_count"],
+        "grid": grid(scored["map_height"], scored["map_width"]),
         **dict.fromkeys(FILLED),
         "verdict": NOT_JUDGED,
         "reason": NOT_CALIBRATED,

@@ -16,11 +16,10 @@ from pipeline.storage.store import Store
 from pipeline.tables.identities import Bases, identities
 from pipeline.tables.replaced import Replaced
 from pipeline.verdicts.gathered import Judges, Parts, columns, part_of
+from pipeline.verdicts.names import grid
 from pipeline.verdicts.shown import places
 
-SEEN = pa.schema(
-    [("score", pa.float32()), ("scoring_version", pa.int32()), ("map_height", pa.int16()), ("map_width", pa.int16())]
-)
+SEEN = pa.schema([("score", pa.float32()), ("scoring_version", pa.int32())])
 """The columns that are no text."""
 IN_A_COMMIT = ("uri", "member", "lot", "keys", "score", "map_height", "map_width")
 BATCH_ROWS = 122_880
@@ -132,6 +131,7 @@ def read_columns(
 
 
 def _of_commit(rows: pa.Table, names: Iterable[str], same: Mapping[str, str | int]) -> pa.Table:
+    rows = rows.append_column("grid", grid(rows["map_height"], rows["map_width"]))
     found = {}
     for name in names:
         dtype = SEEN.field(name).type if name in SEEN.names else pa.string()

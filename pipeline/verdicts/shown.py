@@ -16,7 +16,7 @@ from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 BETWEEN = "/"
 """Of the values that together name a piece; no value of a path holds one."""
 
-COLUMNS = ("lot", "date", "score", "device", "scoring_version", "map_height", "map_width")
+COLUMNS = ("lot", "date", "score", "device", "scoring_version", "grid")
 """Columns that are always needed; `Judge.key_names` adds others."""
 ORDER = ("run_id", "uri", "member")
 """Columns that order the images of one piece: a later slice is a retake."""
@@ -164,12 +164,11 @@ def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:
     for other, mine in _values(rows["scoring_version"]):
         if other != mode.scoring_version:
             _mark(fault, mine(), f"scored by version {other} of the scoring code, calibrated by {mode.scoring_version}")
-    known = ", ".join(f"{height} x {width}" for height, width in calibration.grid.maps)
-    for height, mine in _values(rows["map_height"]):
-        for width, and_mine in _values(rows["map_width"]):
-            if (height, width) not in calibration.grid.maps:
-                says = f"a map of {height} x {width} cells, and the calibration is for {known}"
-                _mark(fault, mine() & and_mine(), "no map size is known" if None in (height, width) else says)
+    known = [f"{height} x {width}" for height, width in calibration.grid.maps]
+    for other, mine in _values(_texts(rows["grid"])):
+        if other not in known:
+            says = f"a map of {other} cells, and the calibration is for {', '.join(known)}"
+            _mark(fault, mine(), "no map size is known" if other is None else says)
 
 
 def _values(column: pa.ChunkedArray) -> list[tuple[Any, Callable[[], NDArray[np.bool_]]]]:

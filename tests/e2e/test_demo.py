@@ -26,7 +26,7 @@ def demo(tmp_path_factory):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout

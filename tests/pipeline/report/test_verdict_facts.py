@@ -130,7 +130,7 @@ def made(lacking, **rows):
 
 def test_tables_that_an_earlier_version_has_written_are_not_judged():
     lacking = {
-        "scores": ("piece", "view", "piece_p", "reason", "map_height", "map_width"),
+        "scores": ("piece", "view", "piece_p", "reason", "grid"),
         "errors": ("lot", "model_digest"),
         "lots": ("pieces", "hold_limit", "rate", "entry"),
     }

@@ -79,8 +79,8 @@ def test_a_retake_does_not_count(two_views):
     [
         ({"device": "cuda-bf16"}, "scored on cuda-bf16, calibrated on cpu-float32"),
         ({"scoring_version": 4}, "scored by version 4 of the scoring code, calibrated by 5"),
-        ({"map_width": 24}, "a map of 32 x 24 cells, and the calibration is for 32 x 32"),
-        ({"map_height": None}, "no map size is known"),
+        ({"grid": "32 x 24"}, "a map of 32 x 24 cells, and the calibration is for 32 x 32"),
+        ({"grid": None}, "no map size is known"),
         ({"line": "Z"}, "line 'Z' is not in the calibration"),
         ({"line": None}, "the path says no line, so its calibration group is not known"),
         ({"camera": "back"}, "camera 'back' is not in the calibration"),
