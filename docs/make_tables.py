@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from schemas import errors, lots, maps, regions, runs, scores
+from schemas import decisions, drift, errors, lots, maps, regions, runs, scores
 
 PAGE = Path(__file__).with_name("tables.md")
 INTRODUCTION = """# Tables
@@ -34,9 +34,10 @@ them at the last seal, which is one snapshot. With another program:
 - Take `errors` without the images that are in `scores` for the same model: an image that moves from one table to the other
   is in both for a moment, and never in neither.
 
-A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores`; they are null in rows of models with
-another pattern. Columns are only ever added. Columns about calibration are null and `verdict` is `not_judged`: a publication
-does not judge yet.
+A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores` and `errors`; they are null in rows of
+models with another pattern. Columns are only ever added. Until a model is calibrated, columns about its calibration are
+null, `verdict` is `not_judged` and `lots` has no row ([verdicts.md](verdicts.md)). A lot has a row for each revision; that
+with the highest `revision` of its `model`, `model_digest`, `date` and `lot` counts.
 
 A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
 """
@@ -44,7 +45,8 @@ A map's value at row r, column c is `map_offset + map_scale * map[r * map_width 
 
 def page() -> str:
     """The whole of docs/tables.md."""
-    return INTRODUCTION + "".join(_section(table) for table in (scores, maps, regions, errors, lots, runs))
+    tables = (scores, maps, regions, errors, lots, drift, decisions, runs)
+    return INTRODUCTION + "".join(map(_section, tables))
 
 
 def _section(table) -> str:

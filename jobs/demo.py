@@ -1,4 +1,4 @@
-"""Show everything on made-up inspection images: a bucket, training, scoring, tables, a report. Needs no network."""
+"""Show everything on made-up inspection images: training, calibration, scoring, tables, a report. Needs no network."""
 
 import csv
 import logging
@@ -26,7 +26,11 @@ BUCKET = "flowscore-demo"
 PATTERN = "{line}/{date}/{lot}/{name}"
 CONFIGS = Path(os.path.relpath(Path(__file__).parent / "configs"))
 PRETRAINED = "assets/weights/mobilenetv1_100_imagenet.safetensors"
-WORST = "select line, lot, member, round(score, 2) as score from scores order by scores.score desc limit 10"
+WORST = (
+    "select line, lot, member, round(score, 2) as score, rank, n_calibration, verdict from scores "
+    "order by scores.rank, scores.score desc limit 10"
+)
+LOTS = "select lot, state, flagged, pieces, reason from lots order by state, lot"
 
 
 class DemoSettings(BaseModel):
@@ -54,11 +58,13 @@ def main(settings: DemoSettings) -> None:
             "train", "--config", str(training_config()), "--input", f"s3://{BUCKET}/good", "--model-out", str(model),
             "--name", "demo", "--key-pattern", PATTERN, "--seed", str(seed),
         )  # fmt: skip
+        flowscore("calibrate", "--model", str(model), "--input", f"s3://{BUCKET}/good", "--key-pattern", PATTERN)
         flowscore(
             "score", "--model", str(model), "--input", f"s3://{BUCKET}/archive", "--output", str(tables),
             "--key-pattern", PATTERN,
         )  # fmt: skip
         flowscore("query", "--output", str(tables), WORST)
+        flowscore("query", "--output", str(tables), LOTS)
         flowscore("query", "--output", str(tables), "select error, member, message from errors order by member")
         show_accuracy(tables, directory / "truth.csv")
         page, sheet = directory / "report.html", directory / "worst.png"
@@ -146,22 +152,32 @@ def flowscore(verb: str, *arguments: str) -> None:
 
 
 def show_accuracy(tables: Path, truth: Path) -> None:
-    """Print how well the scores rank the defects; only the demo knows the truth."""
+    """Print how well the scores rank the defects, and what was flagged and held; only the demo knows the truth."""
     from sklearn.metrics import roc_auc_score
 
     from pipeline.tables.query import open_tables
 
     with truth.open() as rows:
         defects = {(row["shard"], row["member"]): row["defect"] for row in csv.DictReader(rows)}
-    query = "select line, split_part(uri, '/archive/', 2) as shard, member, score from scores"
-    scored = open_tables(str(tables)).connection.sql(query).fetchall()
-    known = [(line, defects[shard, member] != "good", score) for line, shard, member, score in scored]
+    connection = open_tables(str(tables)).connection
+    query = "select line, split_part(uri, '/archive/', 2) as shard, member, score, verdict = 'flagged' from scores"
+    scored = connection.sql(query).fetchall()
+    known = [(line, defects[shard, member] != "good", score) for line, shard, member, score, _ in scored]
     say("\nAUROC against truth.csv (1 is a perfect ranking, 0.5 is chance):")
     for line in sorted({line for line, _, _ in known}):
         of_line = [(bad, score) for each, bad, score in known if each == line]
         bad, score = zip(*of_line, strict=True)
         say(f"  {line:<9} {roc_auc_score(bad, score):.3f}   {sum(bad)} defective of {len(bad)} pictures")
-    say(f"  {'all':<9} {roc_auc_score([bad for _, bad, _ in known], [score for _, _, score in known]):.3f}")
+    defective = [bad for _, bad, _ in known]
+    say(f"  {'all':<9} {roc_auc_score(defective, [score for _, _, score in known]):.3f}")
+    flagged = [each for *_, each in scored]
+    found = sum(each for each, bad in zip(flagged, defective, strict=True) if bad)
+    lots, held = connection.sql("select count(*), count(*) filter (state = 'hold') from lots").fetchall()[0]
+    say(
+        f"Flagged: {found} of {sum(defective)} defective pictures, and {sum(flagged) - found} of "
+        f"{len(defective) - sum(defective)} good ones. "
+        f"On hold: {held} of {lots} lots; all have defective pictures, and one has many."
+    )
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """Check this machine, the storage, a model and the tables, and say how to mend what is wrong."""
 
-import json
 import os
 import platform
 import shutil
@@ -8,10 +7,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
 
 import psutil
 import typer
@@ -21,13 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode
 from jobs.command.flags import Flag
+from jobs.examined.finding import Finding
+from jobs.examined.state import state
+from jobs.examined.tables import tables
 from pipeline.stages.cluster_address import NoCluster, check_cluster
-from pipeline.state.lease import epochs
-from pipeline.state.ledger import Ledger, OtherLayout, ledgers
-from pipeline.state.plan import read_state
-from pipeline.state.publications import Publications
-from pipeline.state.tally import read_tally
-from pipeline.state.unclosed import unclosed
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from pipeline.storage.store import check_conditional_put, open_store
@@ -36,21 +30,6 @@ GIB = 1 << 30
 LEAST_MEMORY = 4 * GIB
 LEAST_SHARED_MEMORY = 2 * GIB
 LEAST_DISK = 10 * GIB
-MANY_SPARE = 1000
-"""Files of a table above which a query takes longer than a second."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `fix` is empty if all is well."""
-
-    level: Literal["ok", "warn", "fail"]
-    subject: str
-    text: str
-    fix: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:<5}{self.subject:<11}{self.text}" + (f"\n{'':<16}{self.fix}" if self.fix else "")
 
 
 class DoctorSettings(BaseModel):
@@ -187,94 +166,6 @@ def writable(uri: str) -> Iterator[Finding]:
         yield Finding("fail", "output", str(error), "Jobs must list, get, put and delete there, with If-None-Match.")
         return
     yield Finding("ok", "output", f"{uri}: supports conditional puts")
-
-
-def tables(uri: str) -> Iterator[Finding]:
-    """Checks protocol and retention of the Delta tables under the output."""
-    from pipeline.tables.compaction import spare
-    from pipeline.tables.delta import RETENTION, RETENTION_DAYS, TABLES, open_table
-    from pipeline.tables.files import data_files
-
-    wanted = ", ".join(f"{key} '{interval}'" for key, interval in RETENTION.items())
-    for name in TABLES:
-        try:
-            table = open_table(uri, name)
-        except StorageError as error:
-            yield Finding("fail", "tables", f"{name}: {error}", "Check the output's address and credentials.")
-            return
-        if table is None:
-            continue
-        protocol, properties = table.protocol(), table.metadata().configuration
-        files = data_files(table)
-        text = f"{name}: version {table.version()}, reader {protocol.min_reader_version}, {len(files):,} files"
-        kept = {key: properties.get(key) for key in RETENTION}
-        if protocol.min_reader_version > 1:
-            fix = "Some readers cannot open it. Another program raised its protocol; the table's history names it."
-            yield Finding("fail", "tables", text, fix)
-        elif kept != RETENTION:
-            fix = f"Rollback needs {RETENTION_DAYS} days: set the properties back to {wanted}."
-            yield Finding("warn", "tables", f"{text}, {', '.join(f'{key} {kept[key]!r}' for key in kept)}", fix)
-        elif (left := spare(files)) > MANY_SPARE:
-            fix = f"`flowscore finalize --output {uri} --compact` merges small ones, and queries get faster."
-            yield Finding("warn", "tables", f"{text}, {left:,} more than are needed", fix)
-        else:
-            yield Finding("ok", "tables", f"{text}, rollback window {RETENTION_DAYS} days")
-
-
-def state(uri: str) -> Iterator[Finding]:
-    """Says what every model has scored there, which slices wait and why, and which publications are not complete."""
-    try:
-        yield from _publications(uri)
-        for ledger in ledgers(uri):
-            yield from _ledger(ledger)
-    except (StorageError, OtherLayout) as error:
-        yield Finding("fail", "state", str(error), "Check the output's address and credentials.")
-
-
-def _publications(uri: str) -> Iterator[Finding]:
-    publications = Publications(uri)
-    seal, written = publications.last_seal(), publications.manifests.newest()
-    when = f", the last at {seal.sealed_at}" if seal.number else ""
-    if written > seal.number:
-        fix = "Any `flowscore score` or `flowscore finalize` completes it; nobody sees half of it meanwhile."
-        yield Finding("warn", "tables", f"publication {written} is written and not complete; {seal.number} are{when}", fix)
-    else:
-        yield Finding("ok", "tables", f"{seal.number} publications{when}")
-
-
-def _ledger(ledger: Ledger) -> Iterator[Finding]:
-    head = read_state(ledger)[1]
-    closed = Publications(ledger.output_uri).last_seal().closed(ledger.model)
-    models = ", ".join(f"{each.digest[:12]} from {each.from_day or 'entry ' + str(each.number)}" for each in head.promotions)
-    last = f", last day {head.last_day}" if head.last_day else ""
-    yield Finding("ok", "model", f"{ledger.model}: published up to slice {closed.through}{last}; scored by {models or 'none'}")
-    if head.rekeyed > closed.rekeyed:
-        text = f"{ledger.model}: a rekey to {head.key_pattern} was stopped; rows still have the columns of the pattern before"
-        yield Finding("warn", "model", text, "Repeat `flowscore rekey`, or let the next `flowscore score` finish it.")
-    for number in unclosed(ledger, closed):
-        tally = read_tally(ledger, number)
-        if tally is None:
-            text = f"{ledger.model}: slice {number} has work units that are not scored; {_driver(ledger)}"
-            yield Finding("warn", "model", text, "Repeat `flowscore score`; it goes on where it stopped.")
-        else:
-            reasons = ", ".join(
-                f"{count:,} {error}" for error, count in sorted(tally.reasons.items(), key=lambda one: -one[1])[:5]
-            )
-            counts = f"{tally.scored:,} scored, errors: {reasons or 'none'}"
-            text = f"{ledger.model}: slice {number} is scored and not published: {counts}"
-            fix = (
-                "Mend the images and repeat `flowscore score`, or publish it as it is: "
-                f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
-            )
-            yield Finding("warn", "model", text, fix)
-
-
-def _driver(ledger: Ledger) -> str:
-    epoch = epochs(ledger).newest()
-    if not epoch:
-        return "no driver yet"
-    holder = json.loads(epochs(ledger).get(epoch))
-    return f"driver {epoch} was process {holder['pid']} on {holder['host']}"
 
 
 def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:

@@ -10,12 +10,14 @@ from jobs.command.flags import Flag
 from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.plan import read_state
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import open_store
 from pipeline.tables import delta
 from pipeline.tables.clean import clean
 from pipeline.tables.compaction import compact
 from pipeline.tables.held import HoldLimits, SliceHeld
+from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rejudge import rejudge
@@ -64,6 +66,8 @@ def main(settings: FinalizeSettings) -> None:
         if done.files or done.lots:
             print(f"model {ledger.model}: judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots")
         published += publish(ledger, settings, left)
+        if read_state(ledger)[1].calibrated:
+            chart_nights(ledger)
     if not published and not left.held and not left.open:
         print("nothing to publish: every slice is already in the tables")
     if settings.compact:

@@ -1,4 +1,4 @@
-"""Query the tables in SQL: scores, maps, regions, errors, lots, runs."""
+"""Query the tables in SQL: scores, maps, regions, errors, lots, drift, decisions, runs."""
 
 import json
 import re

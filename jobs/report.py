@@ -1,7 +1,8 @@
-"""Write one self-contained HTML page about a scoring run: counts, score histogram, worst images with heat maps, errors."""
+"""Write one self-contained HTML page about a scoring run: lots and pieces to look at, worst images with heat maps, errors."""
 
 import base64
 import io
+import posixpath
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +17,14 @@ from jobs.command.flags import Flag
 from jobs.command.places import check_file
 from jobs.command.progress import duration
 from jobs.pages.report_chart import histogram_svg
+from jobs.pages.verdict_words import CALIBRATE, VERDICTS, number, promised, ranked, said_of, why_none
+from models.artifact import CALIBRATION_FILES
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
 from pipeline.input.config import SourceConfig
 from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.report.facts import RunFacts, WorstImage, choose_run, days, histogram, reasons, run_facts, worst_images
+from pipeline.report.night_facts import night_thresholds
 from pipeline.report.pictures import (
     BOXES_DRAWN,
     ColourScale,
@@ -32,7 +36,9 @@ from pipeline.report.pictures import (
     outlined,
     picture,
 )
+from pipeline.report.review_budgets import worths
 from pipeline.report.stored_images import Wanted, fetch
+from pipeline.report.verdict_facts import Verdicts, verdicts
 from pipeline.state.ledger import Ledger
 from pipeline.storage.store import open_store
 from pipeline.tables.query import Tables, open_tables
@@ -69,28 +75,40 @@ def main(settings: ReportSettings) -> None:
         tables = open_tables(settings.output, Path(scratch))
         connection = tables.connection
         facts = run_facts(connection, choose_run(connection, settings.run_id, settings.model))
+        judged = verdicts(connection, facts.run_id, facts.model)
         images = worst_images(connection, facts.run_id, settings.worst)
-        scale = _scale(tables, facts, settings.output)
-        shown = show(images, facts, scale)
+        scale = _scale(tables, facts, judged, settings.output)
+        shown = show(images, facts, judged, scale)
         if html is not None:
             html.parent.mkdir(parents=True, exist_ok=True)
-            html.write_text(page(tables, facts, images, shown, scale, settings.output), encoding="utf-8")
+            html.write_text(page(tables, facts, judged, images, shown, scale, settings.output), encoding="utf-8")
             print(f"report: {html}")
     if png is not None:
-        title = f"{facts.model}: the {len(shown)} highest scores of {facts.scored:,}"
+        what = f"{len(shown)} most unusual images" if judged.has_any else f"{len(shown)} highest scores"
+        title = f"{facts.model}: the {what} of {facts.scored:,}"
         subtitle = f"scoring run {facts.run_id}, finished {facts.finished_at:%Y-%m-%d %H:%M} UTC"
         png.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(shown, title, subtitle, scale).save(png)
         print(f"worst images: {png}")
 
 
-def _scale(tables: Tables, facts: RunFacts, output: str) -> ColourScale | None:
-    """By the calibration in the output's copy of the model, else by the run's own maps: one for all images in any case."""
-    copied = Ledger(output, facts.model).artifact_uri(facts.model_digest)
-    return calibrated_scale(copied, facts.model_digest) or colour_scale(tables.connection, facts.model, facts.run_id)
+def _scale(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> ColourScale | None:
+    """By the calibration that judged the rows, else by the run's own maps: one for all images in any case."""
+    digest, found = judged.calibrations.get(facts.model_digest), None
+    if digest is not None:
+        ledger = Ledger(output, facts.model)
+        folder = posixpath.dirname(ledger.calibration_key(digest, CALIBRATION_FILES[0]))
+        found = calibrated_scale(f"{ledger.store.uri}/{folder}", facts.model_digest)
+    return found or colour_scale(tables.connection, facts.model, facts.run_id)
 
 
-def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -> list[Shown]:
+def _worths(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> list[str]:
+    """What the thresholds of a review budget were worth; none without one."""
+    nights = night_thresholds(tables.connection, facts.run_id, facts.model)
+    return worths(Ledger(output, facts.model), judged.rules, nights)
+
+
+def show(images: list[WorstImage], facts: RunFacts, judged: Verdicts, scale: ColourScale | None) -> list[Shown]:
     """Fetches the stored images and draws them with their heat maps."""
     wanted = [Wanted(image.image_id, image.uri, image.member, image.content_hash) for image in images]
     stored = fetch(wanted, SourceConfig.model_validate(facts.config["source"]))
@@ -111,13 +129,15 @@ def show(images: list[WorstImage], facts: RunFacts, scale: ColourScale | None) -
         if drawn is not None:
             drawn = outlined(drawn, image.boxes, size)
         place = [*image.keys.values(), image.lot, (image.member or image.uri).rpartition("/")[2]]
-        found.append(Shown(rank, image.score, " · ".join(part for part in place if part), drawn, heat, missing))
+        verdict = VERDICTS[image.verdict] if judged.has_any else ""
+        found.append(Shown(rank, image.score, " · ".join(part for part in place if part), drawn, heat, missing, verdict))
     return found
 
 
 def page(
     tables: Tables,
     facts: RunFacts,
+    judged: Verdicts,
     images: list[WorstImage],
     shown: list[Shown],
     scale: ColourScale | None,
@@ -139,6 +159,13 @@ def page(
     return environment.get_template("report.html.j2").render(
         facts=facts,
         output=output,
+        verdicts=judged,
+        why_none=why_none(judged) if judged.not_judged else "",
+        calibrate=CALIBRATE,
+        promised=promised(judged.promises) + _worths(tables, facts, judged, output),
+        by_chance=number(judged.by_chance),
+        said_of=said_of,
+        ranked=ranked,
         worst=list(zip(images, shown, strict=True)),
         boxes_drawn=BOXES_DRAWN if any(image.boxes for image in images) else None,
         scale=scale,

@@ -29,6 +29,7 @@ from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import Store
 from pipeline.tables.compaction import compact_if_due
 from pipeline.tables.held import HoldLimits, SliceHeld
+from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import Handles, settled
 from pipeline.tables.publish_slice import TASK_BYTES, publish_slice
 from pipeline.tables.rejudge import judge_anew
@@ -135,6 +136,8 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
             work.finish(number)
         if not seen and not result.published and not result.open and not result.held:
             _check_not_empty(ledger, run.source, input_store)
+        if head.calibrated or (run.ruling is not None and run.ruling.calibration is not None):
+            chart_nights(ledger, partial(engine.map, memory_bytes=TASK_BYTES), work.handles)
         fold_if_due(ledger)
         compact_if_due(ledger, work.handles, partial(engine.map, memory_bytes=TASK_BYTES))
     return result

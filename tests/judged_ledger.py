@@ -26,8 +26,10 @@ BY_PIECE = Keys(PATTERN, ("lot", "serial"), "camera", "lot", ("line",))
 BY_IMAGE = Keys(PATTERN, lot="lot")
 
 
-def calibration(keys: Keys = BY_PIECE, pieces: int = 100, seed: int = 0, digest: str = DIGEST) -> Calibration:
-    """Good pieces of ten lots of line 7; scores are normal around 0."""
+def calibration(
+    keys: Keys = BY_PIECE, pieces: int = 100, seed: int = 0, digest: str = DIGEST, lines: tuple[str, ...] = ("7",)
+) -> Calibration:
+    """Good pieces of ten lots of these lines; scores are normal around 0."""
     rng = np.random.default_rng(seed)
     views = VIEWS if keys.view else ("",)
 
@@ -37,7 +39,7 @@ def calibration(keys: Keys = BY_PIECE, pieces: int = 100, seed: int = 0, digest:
         return Scored(
             Images(np.array([f"{at:05}" for at in piece]), np.tile(views, count), score, np.ones(len(piece), bool)),
             np.array([f"lot {at % 10}" for at in piece]),
-            [("7",) if keys.by else ()] * len(piece),
+            [(lines[at % len(lines)],) if keys.by else () for at in piece.tolist()],
             [f"file:///good/{at}.png" for at in range(len(piece))],
             [None] * len(piece),
             [f"{at + (count << 20) + (seed << 40):032x}" for at in range(len(piece))],

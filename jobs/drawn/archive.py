@@ -16,6 +16,7 @@ from jobs.drawn.pictures import DEFECTS, PRODUCTS, Sample, render
 
 SIZE_PX = 288
 DEFECT_SHARE = 0.15
+BAD_LOT, BAD_SHARE = (1, 1, 0), 0.6  # product, day and lot of the archive in which something went wrong
 GOOD_DAYS = ("2024-05-01", "2024-05-02", "2024-05-03")
 ARCHIVE_DAYS = ("2024-06-03", "2024-06-04")
 LOTS_PER_DAY = 2
@@ -58,7 +59,8 @@ def orders(images: int, archive: bool, seed: int) -> list[Order]:
         rng = np.random.default_rng(shard_seed)
         kinds = ["good"] * per_shard
         if archive:
-            for position in rng.choice(per_shard, max(1, round(DEFECT_SHARE * per_shard)), replace=False):
+            share = BAD_SHARE if (p, d, n) == BAD_LOT else DEFECT_SHARE
+            for position in rng.choice(per_shard, max(1, round(share * per_shard)), replace=False):
                 kinds[position] = str(rng.choice(DEFECTS[product]))
         damaged = tuple(DAMAGE) if archive and (p, d, n) == (0, 0, 0) else ()
         made.append(Order(f"{product}/{days[d]}/{lot}/shard-{n:04d}.tar", product, shard_seed, tuple(kinds), damaged))

@@ -74,7 +74,7 @@ def explain(model: Model | str | os.PathLike[str], images: Images, method: Metho
 
 
 def tables(output: str | os.PathLike[str]) -> Tables:
-    """The tables that `flowscore score` has published, by name: scores, maps, regions, errors, lots and runs.
+    """The tables that `flowscore score` has published, by name: scores, maps, regions, errors, lots, drift, decisions and runs.
 
     Each is a DuckDB relation, which reads nothing until `.df()` (pandas), `.arrow()` or the like asks for rows.
 

@@ -21,7 +21,7 @@ class VerdictOptions(BaseModel):
     rate: str | None = Field(
         None, description=f"{RULE['rate'].description}; as before by default, at first {RULE['rate'].default}"
     )
-    review_budget: int | None = Field(None, ge=1, description=str(RULE["review_budget"].description))
+    review_budget: int | None = Field(None, ge=0, description=f"{RULE['review_budget'].description}; 0 for none")
     false_share: str | None = Field(None, description=str(RULE["false_share"].description))
     max_unreadable: float | None = Field(None, ge=0, le=1, description=str(RULE["max_unreadable"].description))
     most_needed: int | None = Field(None, ge=1, description=str(RULE["most_needed"].description))
@@ -39,6 +39,8 @@ class VerdictOptions(BaseModel):
     def ruling(self, digest: str, calibration: str | None, directory: Path) -> Ruling:
         """What these settings decide of the scores of a model; see `Ruling`."""
         settings = self.model_dump(exclude_none=True, exclude={"decided_by"})
+        if settings.get("review_budget") == 0:
+            settings["review_budget"] = None
         return Ruling(digest, calibration, directory, settings, self.decided_by or _login())
 
 

@@ -118,7 +118,7 @@ def q_by_rank(counts: RankCounts, n: int) -> NDArray[np.float64]:
     """
     order = np.argsort(-counts.rank, kind="stable")  # from the least anomalous: each takes the least of those after it
     at_most = np.cumsum(counts.pieces[order][::-1])[::-1]  # pieces of this rank or a smaller one
-    adjusted = np.minimum.accumulate(counts.rank[order] / (n + 1) * at_most[0] / at_most)
+    adjusted = np.minimum.accumulate(counts.rank[order] / (n + 1) * (at_most[0] / at_most))  # rounded as scipy rounds it
     found = np.empty(len(order))
     found[order] = np.minimum(adjusted, 1.0)
     return found

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
-from scipy.stats import poisson
 
 from models.faults import VerdictError
 from models.verdicts.rates import MISS, allowed_rank, check_pieces
@@ -127,6 +126,8 @@ def coverage(n: int, nodes: NDArray[np.int64], bounds: NDArray[np.float64]) -> f
     >>> round(coverage(3, np.array([1]), np.array([0.5])), 12)  # 1 - 0.5^3
     0.875
     """
+    from scipy.stats import poisson  # takes half a second to load, which verdicts save
+
     states, least, before = np.ones(1), 0, 0.0
     for node, bound in zip(nodes.tolist(), bounds.tolist(), strict=True):
         mean = n * (bound - before)

@@ -22,6 +22,7 @@ from models.verdicts.night_channels import CHANNELS, WITHOUT_EMBEDDING, Channel
 FALSE_ALARMS = Fraction(3, 100)  # of unchanged nights; a fraction, since ranks are integers
 LEAST_NIGHTS = 20
 RANK_NIGHTS = 33  # from here on 1 / (L + 1) <= 3 %
+ENOUGH_FOR_COUNTS = 200  # images a night: half an image above the tail is expected
 TIED = 0.9  # channels with this share of the largest distance are named beside it
 
 
@@ -29,11 +30,14 @@ TIED = 0.9  # channels with this share of the largest distance are named beside 
 class Reference:
     """The fixed reference nights: `night_channels` of each, (L, C) float64, L >= 20, C = 8, or 6 without embeddings.
 
+    images: how many a night has, tonight or usually, whichever is less; None for at least 200.
+
     >>> print(round(Reference(np.random.default_rng(0).normal(size=(20, 8))).limit(), 2))
     3.38
     """
 
     nights: NDArray[np.float64]
+    images: int | None = None
 
     def __post_init__(self) -> None:
         shape, widths = self.nights.shape, (WITHOUT_EMBEDDING, len(CHANNELS))
@@ -49,8 +53,20 @@ class Reference:
 
     def spread(self) -> NDArray[np.float64]:
         """Standard deviation of each channel between nights, (C,), and at least a tenth of the floor: a channel that never
-        moved is over as soon as it moves by its floor."""
-        return np.maximum(self.nights.std(axis=0, ddof=1), self.floors() / 10)
+        moved is over as soon as it moves by its floor.
+
+        Among fewer than 200 images a rare one is too rare: most reference nights have none, and one would be over. Then a
+        share's deviation is at least 1 / (2 sqrt(images)), that of a count which is not rare.
+        """
+        least = self.floors() / 10
+        if self.images is not None and self.images < ENOUGH_FOR_COUNTS:
+            counted = np.array([channel.unit == "share" for channel in self.channels()])
+            least = np.where(counted, np.maximum(least, 0.5 / np.sqrt(self.images)), least)
+        return np.maximum(self.nights.std(axis=0, ddof=1), least)
+
+    def limits(self) -> NDArray[np.float64]:
+        """|y_c - mean_c| / s_c from which a channel is over, (C,): the limit, and beyond the floor. For under 33 nights."""
+        return np.maximum(self.limit(), self.floors() / self.spread())
 
     def limit(self) -> float:
         """t_{L-1}(0.03 / (2 C)) sqrt(1 + 1/L), of |y_c - mean_c| / s_c."""
@@ -141,7 +157,7 @@ def judge(reference: Reference, before: Carried, night: ArrayLike) -> tuple[Carr
     >>> carried, first = judge(reference, start(reference), [-0.2, 0, 0, 0, 0, 0])
     >>> carried, second = judge(reference, carried, [-0.2, 0, 0, 0, 0, 0])
     >>> print(first.state, second.sentence, sep="; ")
-    watch; suspended after two nights in a row: light (brightness 18 % lower than in the 20 reference nights)
+    watch; suspended after two nights in a row: light: brightness 18 % lower (limit 3.8 %) than in the 20 reference nights
     """
     charted = chart(reference, night)
     values, slack = np.asarray(night, np.float64), cusum.slack_of(len(reference.nights))
@@ -151,18 +167,19 @@ def judge(reference: Reference, before: Carried, night: ArrayLike) -> tuple[Carr
     over = bool(charted.over.any())
     after = Carried(over, sums)
     away = values - reference.nights.mean(axis=0)
+    limits = reference.limits() * reference.spread() if charted.rank is None else None
     if over and before.over:
         state, how, named = "suspended", " after two nights in a row", _largest(np.abs(charted.distance), charted.over)
     elif drifted.any():
         state, how, named = "suspended", " after a slow drift", _largest(sums.largest(), drifted)
-        away = shift * reference.spread()
+        away, limits = shift * reference.spread(), None
     elif over:
         state, how, named = "watch", "", _largest(np.abs(charted.distance), charted.over)
     else:
         return after, Judged("ok", (), "ok: like the reference nights", charted)
     sources = tuple(dict.fromkeys(reference.channels()[i].source for i in named))
-    what = ", ".join(_moved(reference, i, away[i]) for i in named)
-    text = f"{state}{how}: {' and '.join(sources)} ({what} than in the {len(reference.nights)} reference nights)"
+    what = ", ".join(_moved(reference, i, away[i], None if limits is None else limits[i]) for i in named)
+    text = f"{state}{how}: {' and '.join(sources)}: {what} than in the {len(reference.nights)} reference nights"
     return after, Judged(state, sources, text, charted)
 
 
@@ -172,14 +189,18 @@ def _largest(size: NDArray[np.float64], among: NDArray[np.bool_]) -> list[int]:
     return found[np.argsort(-size[found], kind="stable")].tolist()
 
 
-def _moved(reference: Reference, index: int, away: float) -> str:
-    """How far a channel moved, in words that need no logarithm."""
+def _moved(reference: Reference, index: int, away: float, limit: float | None) -> str:
+    """How far a channel moved, in words that need no logarithm. limit: how far it may; None where that is no number."""
     channel = reference.channels()[index]
     name, way = channel.name.replace("_", " "), "higher" if away > 0 else "lower"
-    if channel.unit == "log":
-        return f"{name} {abs(100 * np.expm1(away)):.2g} % {way}"
-    if channel.unit == "scale":
-        return f"{name} {abs(away):.2g} of the good images' spread {way}"
-    usual = reference.nights[:, index].mean()
-    now, then = (100 * np.sin(np.clip(x, 0, np.pi / 2)) ** 2 for x in (usual + away, usual))
-    return f"{name} {now:.2g} % instead of {then:.2g} %, {way}"
+    usual, at_limit = reference.nights[:, index].mean(), None if limit is None else float(np.copysign(limit, away))
+
+    def said(moved: float) -> str:
+        if channel.unit == "log":
+            return f"{abs(100 * np.expm1(moved)):.2g} %"
+        if channel.unit == "scale":
+            return f"{abs(moved):.2g} of the good images' spread"
+        return f"{100 * np.sin(np.clip(usual + moved, 0, np.pi / 2)) ** 2:.2g} %"
+
+    instead = f" instead of {said(0.0)}," if channel.unit == "share" else ""
+    return f"{name} {said(away)}{instead} {way}{'' if at_limit is None else f' (limit {said(at_limit)})'}"

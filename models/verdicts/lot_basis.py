@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from models.faults import VerdictError
 
@@ -134,7 +134,7 @@ def lots_model_p(new: LotCounts, known_good: LotCounts) -> NDArray[np.float64]:
     weight = 1 / (between + v)
     centre = float(np.sum(weight * y) / weight.sum())
     new_y, new_v = _arcsine(new)
-    return np.asarray(student.sf((new_y - centre) / np.sqrt(between + new_v + 1 / weight.sum()), lots - 1), np.float64)
+    return np.asarray(stdtr(lots - 1, (centre - new_y) / np.sqrt(between + new_v + 1 / weight.sum())), np.float64)
 
 
 def _arcsine(counts: LotCounts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

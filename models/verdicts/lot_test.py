@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, gammaln, ndtr
-from scipy.stats import binom, mannwhitneyu
+from scipy.special import bdtrc, betaln, gammaln, ndtr
 
 from models.faults import VerdictError
 from models.verdicts.band import check_rank, fixed_rate_bound
@@ -73,7 +72,14 @@ def hold_limit(judged: int, rank: int, n: int, level: Fraction = MISS) -> int:
     (28, 2)
     """
     _check_lot(0, judged, rank, n)
-    return int(binom.ppf(1 - float(level), judged, fixed_rate_bound(rank, n))) + 1
+    bound, low, high = fixed_rate_bound(rank, n), 1, judged + 1
+    while low < high:  # the probability falls with the count, and is 0 at m + 1
+        count = (low + high) // 2
+        if bdtrc(count - 1, judged, bound) <= level:
+            high = count
+        else:
+            low = count + 1
+    return low
 
 
 def defects_at_least(flagged: int, judged: int, rank: int, n: int) -> int:
@@ -118,7 +124,7 @@ def expected_false_holds(judged: Sequence[int], rank: int, n: int) -> FalseHolds
     for size, count in zip(sizes.tolist(), lots.tolist(), strict=True):
         limit = hold_limit(size, rank, n)
         average += count * float(_at_least(size, rank, n)[limit])
-        most += count * float(binom.sf(limit - 1, size, worst))
+        most += count * float(bdtrc(limit - 1, size, worst))
     return FalseHolds(average, most)
 
 
@@ -140,6 +146,8 @@ def shift_p(scores: ArrayLike, calibration: NDArray[np.float32]) -> float:
     _check_lot(0, len(lot), 1, len(calibration))
     if lot.min() == lot.max() == calibration[0] == calibration[-1]:
         return 1.0  # all tied: the statistic has no variance
+    from scipy.stats import mannwhitneyu  # takes half a second to load, which verdicts save
+
     both = lot.astype(np.float64), calibration.astype(np.float64)  # scipy counts in the type of the scores
     return float(mannwhitneyu(*both, alternative="two-sided").pvalue)
 

@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from models.faults import VerdictError
 from models.verdicts.ranks import piece_p
@@ -27,6 +26,8 @@ def q_values(rank: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     """
     if len(rank) == 0:
         raise VerdictError("judged pieces must be 1 or more; got 0. A lot without a judged piece is not_judged.")
+    from scipy.stats import false_discovery_control  # takes half a second to load, which verdicts save
+
     return np.asarray(false_discovery_control(piece_p(rank, n), method="bh"), np.float64)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.report.pictures import Box, StoredMap
 from schemas import scores
@@ -29,7 +30,6 @@ class RunFacts:
     run_id: str
     model: str
     model_digest: str
-    calibration_digest: str | None
     config: dict[str, Any]
     artifact: dict[str, Any] | None
     code_version: str
@@ -73,6 +73,7 @@ class Histogram:
 class WorstImage:
     """One row of scores with its map; keys are the values of the key columns.
 
+    piece: None if the image is a piece.  rank, n_calibration, piece_p, verdict, reason: of its piece.  p_value: its own.
     regions: their number; None when they were not computed.  boxes: those of regions in the tables, highest peak first.
     """
 
@@ -85,6 +86,14 @@ class WorstImage:
     score: float
     lot: str | None
     date: str
+    piece: str | None
+    view: str | None
+    rank: int | None
+    n_calibration: int | None
+    p_value: float | None
+    piece_p: float | None
+    verdict: str
+    reason: str | None
     regions: int | None
     keys: dict[str, str]
     map: StoredMap | None
@@ -138,7 +147,7 @@ def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str) -> RunFacts:
     (row,) = _rows(connection, "select * from runs where run_id = $run_id", run_id=run_id)
     seconds = json.loads(row["stage_seconds"])
     devices = connection.execute("select distinct device from scores where run_id = ? order by all", [run_id]).fetchall()
-    same = ("run_id", "model", "model_digest", "calibration_digest", "code_version", "planned", "scored", "quarantined")
+    same = ("run_id", "model", "model_digest", "code_version", "planned", "scored", "quarantined")
     more = ("ignored", "attempts", "bytes_read", "started_at", "finished_at", "spent_s")
     return RunFacts(
         **{name: row[name] for name in (*same, *more)},
@@ -169,13 +178,10 @@ def histogram(connection: duckdb.DuckDBPyConnection, run_id: str) -> Histogram |
 
 
 def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int) -> list[WorstImage]:
-    """The run's images with the highest scores, highest first."""
-    rows = _rows(
-        connection,
-        "select * from scores where run_id = $run_id order by score desc, image_id limit $count",
-        run_id=run_id,
-        count=count,
-    )
+    """The run's most unusual images: by their own p-value, and by score where that is the same, or where there is none."""
+    order, scored = "p_value nulls last, score desc, image_id", complete(connection, "scores", scores.SCHEMA)
+    query = f"select * from {scored} where run_id = $run_id order by {order} limit $count"
+    rows = _rows(connection, query, run_id=run_id, count=count)
     here = "where date in $dates and unit_id in $units and image_id in $images"
     named = {
         "dates": sorted({row["date"] for row in rows}),
@@ -191,10 +197,11 @@ def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int)
         f"select image_id, x0, y0, x1, y1 from regions {here} order by image_id, region", named
     ).fetchall():
         boxes[image_id] = (*boxes.get(image_id, ()), Box(*box))
-    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date", "regions")
+    plain = ("image_id", "uri", "member", "content_hash", "width", "height", "score", "lot", "date", "regions", "piece", "view")
+    judged = ("rank", "n_calibration", "p_value", "piece_p", "verdict", "reason")
     return [
         WorstImage(
-            **{name: row[name] for name in plain},
+            **{name: row[name] for name in (*plain, *judged)},
             keys={name: text for name, text in row.items() if name not in scores.SCHEMA.names and text is not None},
             map=maps.get(row["image_id"]),
             boxes=boxes.get(row["image_id"], ()),
@@ -231,6 +238,13 @@ def days(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Day]:
         {"run_id": run_id},
     ).fetchall()
     return [Day(*row) for row in rows]
+
+
+def complete(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> str:
+    """The table in SQL, with null for columns that it lacks, since an earlier version of flowscore has written it last."""
+    have = connection.view(table).columns
+    lacking = "".join(f", null as {name}" for name in schema.names if name not in have)
+    return f"(select *{lacking} from {table})" if lacking else table
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str, **parameters: object) -> list[dict[str, Any]]:

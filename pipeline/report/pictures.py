@@ -160,7 +160,7 @@ def outlined(shown: Image.Image, boxes: Sequence[Box], size: tuple[int, int]) ->
 
 @dataclass(frozen=True)
 class Shown:
-    """One image of a report: its pictures, or a sentence why there are none."""
+    """One image of a report: its pictures, or a sentence why there are none. verdict: in a word, "" without one."""
 
     rank: int
     score: float
@@ -168,6 +168,7 @@ class Shown:
     picture: Image.Image | None
     heat_map: Image.Image | None
     missing: str = ""
+    verdict: str = ""
 
 
 def contact_sheet(
@@ -207,7 +208,8 @@ def contact_sheet(
                 sheet.paste(fitted, (corner + (side_px - fitted.width) // 2, top + (side_px - fitted.height) // 2))
         if shown.picture is None:
             draw.text((left + 8, top + side_px // 2 - 8), _cut(shown.missing, small, cell_width - 16), FAINT, small)
-        draw.text((left, top + side_px + 4), f"{shown.rank}.  score {shown.score:.4g}", INK, plain)
+        said = f"  {shown.verdict}" if shown.verdict else ""
+        draw.text((left, top + side_px + 4), f"{shown.rank}.  score {shown.score:.4g}{said}", INK, plain)
         draw.text((left, top + side_px + 23), _cut(shown.caption, small, cell_width), FAINT, small)
     return sheet
 

@@ -158,6 +158,11 @@ class Head:
         """Number of the last entry that decided a rule; 0 without any."""
         return self.judged[-1].number if self.judged else 0
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether scores of some model are judged."""
+        return any(judged.rule.calibration is not None for judged in self.judged)
+
     def rule_of(self, digest: str) -> Rule | None:
         """The rule for the scores of a model; None if none was ever decided."""
         return next((judged.rule for judged in self.judged if judged.digest == digest), None)

@@ -13,6 +13,7 @@ from pipeline.state.entries import Head, Judging, add_entry
 from pipeline.state.faults import StateError
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
+from pipeline.storage.objects import Gone
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.rule import Rule
 
@@ -75,6 +76,7 @@ def _judge(ledger: Ledger, digest: str, rule: Rule) -> Judge:
     keys = {name: ledger.calibration_key(rule.calibration, name) for name in CALIBRATION_FILES}
     try:
         found = files.decoded({name: ledger.store.get(key) for name, key in keys.items()})
-    except ArtifactError as error:
-        raise LostCalibration(f"{error} It is the copy below {ledger.prefix}/calibrations/{rule.calibration}") from error
+    except (ArtifactError, Gone) as error:
+        copy = f"{ledger.prefix}/calibrations/{rule.calibration}"
+        raise LostCalibration(f"the copy of a calibration below {copy} must be as it was put there; {error}") from error
     return Judge(digest, rule, found)

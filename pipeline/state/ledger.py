@@ -6,6 +6,7 @@ parts/<time>-<random>/objects.parquet    what a slice entry names: its objects i
 parts/<time>-<random>/units.parquet      and its work units, schemas/plan.py
 artifacts/<digest>/                      the models that score here, copied at promotion
 calibrations/<digest>/                   the calibrations by which verdicts were decided (pipeline/state/judges.py)
+drift/<digest>/<calibration>/...json     the reference nights of drift charts (pipeline/state/drift_references.py)
 commits/000012/00000007-000003.parquet   one object a finished unit: slice / number - part
 tallies/000012.parquet                   all units of the slice are committed: its counts (pipeline/state/tally.py)
 attempts/000012/0003.json                a driver that has worked on the slice (pipeline/state/attempts.py)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.state.numbered import Numbered
 from pipeline.storage.store import open_store
 
-Kind = Literal["slice", "compaction", "rekey", "verdicts"]
+Kind = Literal["slice", "compaction", "rekey", "verdicts", "drift"]
 
 
 class DataFile(NamedTuple):
@@ -70,6 +70,7 @@ class Closed:
     publication: the ledger's last one.  rekeyed: the last entry of a rekey that is in the tables.
     judged: the last entry of a rule by which the rows are judged; 0 after a rekey, since other keys make other pieces and lots.
     noted: the last entry of a rule that is in the table `decisions`.
+    charted_through, charted_open, charted_by: `through`, `still_open` and `judged` when nights were last charted for drift.
     """
 
     publication: int = 0
@@ -78,6 +79,18 @@ class Closed:
     rekeyed: int = 0
     judged: int = 0
     noted: int = 0
+    charted_through: int = 0
+    charted_open: tuple[int, ...] = ()
+    charted_by: int = 0
+
+    @property
+    def uncharted(self) -> int | None:
+        """The first slice that was published since nights were last charted; 0 for all, None if there is none."""
+        if self.charted_by != self.judged:
+            return 0
+        late = set(self.charted_open) - set(self.still_open)
+        later = (each for each in range(self.charted_through + 1, self.through + 1) if each not in self.still_open)
+        return min(late, default=next(later, None))
 
     def holds(self, slice_number: int) -> bool:
         return slice_number <= self.through and slice_number not in self.still_open
@@ -88,6 +101,10 @@ class Closed:
         judged = 0 if rekeyed > self.rekeyed else max(self.judged, manifest.judged)
         noted = max(self.noted, manifest.judged)
         now = replace(self, publication=manifest.number, rekeyed=rekeyed, judged=judged, noted=noted)
+        if rekeyed > self.rekeyed:
+            now = replace(now, charted_by=0)
+        if manifest.kind == "drift":
+            now = replace(now, charted_through=self.through, charted_open=self.still_open, charted_by=self.judged)
         if manifest.slice is None:
             return now
         left = tuple(sorted({*self.still_open, *manifest.skipped} - {manifest.slice}))
@@ -158,4 +175,4 @@ def _change(read: dict[str, Any]) -> Change:
 
 
 def _closed(read: dict[str, Any]) -> Closed:
-    return Closed(**read | {"still_open": tuple(read["still_open"])})
+    return Closed(**read | {name: tuple(read.get(name, ())) for name in ("still_open", "charted_open")})

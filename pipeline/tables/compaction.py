@@ -46,7 +46,7 @@ NIGHT_BYTES = FILE_BYTES // 8
 KEPT_REPLACED = timedelta(days=1)
 """So long a foreign reader may still join maps with a version of `scores` that it has opened before."""
 
-COMPACTED = ("maps", "regions", "errors", "scores", "lots", "runs")
+COMPACTED = ("maps", "regions", "errors", "scores", "lots", "drift", "runs")
 OF_SCORES = ("maps", "regions")
 PIECE_ROWS = 500_000
 """So many images of a file of `scores` are in memory at once."""

@@ -21,7 +21,7 @@ from pipeline.storage.s3_connection import current_connection
 from pipeline.storage.store import open_store
 from pipeline.tables.address import delta_address
 from pipeline.tables.faults import TablesError, named, retried
-from schemas import decisions, errors, lots, maps, regions, runs, scores
+from schemas import decisions, drift, errors, lots, maps, regions, runs, scores
 
 TABLES: dict[str, ModuleType] = {
     "maps": maps,
@@ -31,6 +31,7 @@ TABLES: dict[str, ModuleType] = {
     "scores": scores,
     "runs": runs,
     "decisions": decisions,
+    "drift": drift,
 }
 """Every table with its schema module."""
 

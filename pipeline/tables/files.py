@@ -31,7 +31,7 @@ class ActiveFile(NamedTuple):
     """A file with what its statistics say of its rows; None where they say nothing.
 
     first_uri, last_uri: no row has a uri before the first or after the last.  first_run: nor a run_id before this one.
-    days, lots: nor a date or a lot outside of these.
+    days, lots: nor a date or a lot outside of these.  last_run: nor a run_id after this one.
     """
 
     file: DataFile
@@ -40,6 +40,7 @@ class ActiveFile(NamedTuple):
     first_run: str | None
     days: Bounds | None = None
     lots: Bounds | None = None
+    last_run: str | None = None
 
     def may_be_within(self, days: Bounds, lots: Bounds | None) -> bool:
         """Whether it may hold a row of these days and lots, both first and last; lots None for any lot or none."""
@@ -61,12 +62,12 @@ def active_files(table: DeltaTable | None, model: str, periods: Collection[str] 
     found = []
     for path, size, of, period, uri, last_uri, run, *ends in zip(
         *map(column, ("path", "size_bytes", "partition.model", "partition.period", "min.uri", "max.uri", "min.run_id")),
-        *map(column, ("min.date", "max.date", "min.lot", "max.lot")),
+        *map(column, ("min.date", "max.date", "min.lot", "max.lot", "max.run_id")),
         strict=True,
     ):
         if of == model and (periods is None or period in periods):
             file = DataFile(unquote(str(path)), int(str(size)), {"model": of, "period": str(period)})
-            found.append(ActiveFile(file, uri, last_uri, run, _both(*ends[:2]), _both(*ends[2:])))
+            found.append(ActiveFile(file, uri, last_uri, run, _both(*ends[:2]), _both(*ends[2:4]), ends[4]))
     return sorted(found, key=lambda active: active.file.path)
 
 

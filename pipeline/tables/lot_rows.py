@@ -14,8 +14,9 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.files import active_files
 from pipeline.tables.order import sort_keys
-from pipeline.tables.seen_images import Judges, read_columns
+from pipeline.tables.seen_images import read_columns
 from pipeline.tables.writer import PartitionWriter
+from pipeline.verdicts.gathered import Judges
 from pipeline.verdicts.lots import Lot
 from pipeline.verdicts.shown import places
 from schemas import lots

@@ -39,6 +39,7 @@ STEPS = (
     ("errors", "remove"),
     ("lots", "all"),
     ("decisions", "all"),
+    ("drift", "all"),
     ("runs", "all"),
 )
 """The order in which a manifest changes the tables. An image that moves from errors to scores, or back, is in both for a

@@ -16,7 +16,7 @@ from pipeline.state.sorted_files import SortedFiles
 from pipeline.state.tally import add_up, read_failed
 from pipeline.tables.held import HoldLimits, check_errors
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
-from pipeline.tables.rejudge import in_force, judges_of, rejudge
+from pipeline.tables.rejudge import OtherRules, in_force, judges_of, rejudge
 from pipeline.tables.run_row import run_change
 from pipeline.tables.slice_files import SliceFiles, slice_changes
 from schemas.tally import MAY_CHANGE, Tally
@@ -49,7 +49,7 @@ def publish_slice(
         if closed.holds(number):
             return None
         if not in_force(head, closed):
-            raise _OtherRules
+            raise OtherRules
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
             check_errors(tally, failed, later, limits, accept)
@@ -71,12 +71,8 @@ def publish_slice(
         try:
             publish(ledger.output_uri, prepare, handles)
             return tally
-        except _OtherRules:
+        except OtherRules:
             rejudge(ledger, map_fn, handles)
-
-
-class _OtherRules(Exception):
-    """The rows in the tables are not judged by the newest rules yet."""
 
 
 def superseded(ledger: Ledger, number: int, closed: Closed) -> pa.Array:

@@ -29,6 +29,7 @@ WRITTEN_WHEN = {
     "errors": "an image could not be scored",
     "lots": "a calibrated model has scored a lot",
     "runs": "a scoring run is finished",
+    "drift": "a calibrated model has scored a night of 20 images",
     "decisions": "a calibrated model scores, or a rate is changed",
 }
 
@@ -78,7 +79,7 @@ class Tables:
 
 
 def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
-    """Views scores, maps, regions, errors, lots and runs, as of the last publication that is complete.
+    """Views scores, maps, regions, errors, lots, drift, decisions and runs, as of the last publication that is complete.
 
     A table without published rows is present, with its columns.
 

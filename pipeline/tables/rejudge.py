@@ -6,7 +6,7 @@ of a seal are judged by the same.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
@@ -22,12 +22,15 @@ from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
 from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
 from pipeline.tables.delta import arrow_schema, check_fits
+from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
 from pipeline.tables.rewrite import RewriteJob, rewrite
-from pipeline.tables.seen_images import FileJob, Judges, see_file
-from pipeline.tables.slice_verdicts import IMAGES_IN, judge_parts
+from pipeline.tables.seen_images import FileJob, see_file
+from pipeline.tables.slice_verdicts import IMAGES_IN
+from pipeline.verdicts.gathered import Judges, judge_parts
+from pipeline.verdicts.shown import within
 from schemas import lots, scores
 
 
@@ -44,11 +47,28 @@ def in_force(head: Head, closed: Closed) -> bool:
     return head.decided <= closed.judged
 
 
-def judges_of(ledger: Ledger, head: Head, opened: Opened) -> tuple[Judges, dict[str, int]]:
-    """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration."""
+class OtherRules(Exception):
+    """The rows in the tables are not judged by the newest rules yet: `rejudge` first."""
+
+
+def judges_of(
+    ledger: Ledger, head: Head, opened: Opened, charted: Sequence[DriftRow] | None = None
+) -> tuple[Judges, dict[str, int]]:
+    """By digest, the judges of models that have a calibration, and the numbers of their rules. Raises LostCalibration.
+
+    Args:
+        charted: the ledger's rows in `drift`; None reads them.
+    """
     judged = [of for of in head.judged if of.rule.calibration is not None]
+    if not judged:
+        return {}, {}
+    charted = read_drift(ledger, opened["drift"]) if charted is None else charted
     fixed = known_thresholds(ledger, head, opened["decisions"])
-    judges = {of.digest: replace(judge_of(ledger, head, of.digest), thresholds=fixed.get(of.digest, {})) for of in judged}
+    judges = {}
+    for of in judged:
+        suspended, watched = nights_of(charted, of.digest, of.rule.calibration)
+        judge, thresholds = judge_of(ledger, head, of.digest), fixed.get(of.digest, {})
+        judges[of.digest] = replace(judge, thresholds=thresholds, suspended=suspended, watched=watched)
     return judges, {of.digest: of.number for of in judged}
 
 
@@ -69,7 +89,7 @@ def rejudge(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | None =
         if in_force(head, closed):
             done = Rejudged()
             return None
-        changes, done, thresholds = _changes(ledger, head, opened, map_fn)
+        changes, done, thresholds = judged_anew(ledger, *judges_of(ledger, head, opened), opened, map_fn)
         decided = [row for entry in _new_decisions(ledger, head, closed) for row in changed_settings(ledger, *entry)]
         changes |= decisions_change(ledger, decided + threshold_rows(ledger, head, thresholds))
         return Draft(seal, ledger.model, "verdicts", changes, judged=head.decided)
@@ -95,8 +115,20 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
     return said
 
 
-def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) -> tuple[dict[str, Change], Rejudged, Thresholds]:
-    judges, entries = judges_of(ledger, head, opened)
+def judged_anew(
+    ledger: Ledger,
+    judges: Judges,
+    entries: Mapping[str, int],
+    opened: Opened,
+    map_fn: MapFunction,
+    only: Mapping[str, Collection[str]] | None = None,
+) -> tuple[dict[str, Change], Rejudged, Thresholds]:
+    """Judge rows in the tables anew; returns the changes in `scores` and `lots`, where files and lots that stay equal stay.
+
+    Args:
+        entries: of the judges' rules.
+        only: places by period; None for all.
+    """
     if not judges:
         return {}, Rejudged(), {}
     schema = _schema(opened["scores"])
@@ -104,17 +136,18 @@ def _changes(ledger: Ledger, head: Head, opened: Opened, map_fn: MapFunction) ->
     remove: list[DataFile] = []
     new_lots: list[DataFile] = []
     lot_count, thresholds = 0, dict[str, dict[str, float]]()
-    for period, files in _by_period(ledger, opened):
-        parts = list(map_fn(see_file, [FileJob(ledger, name, active.file, judges) for name, active in files]))
-        verdicts, found, new = judge_parts(parts, judges)
+    for period, files in _by_period(ledger, opened, only):
+        places = None if only is None else pa.array(sorted(only[period]), pa.string())
+        looks = [FileJob(ledger, name, active.file, judges, only=places) for name, active in files]
+        verdicts, found, new = judge_parts(list(map_fn(see_file, looks)), judges)
         for digest, nights in new.items():
             thresholds.setdefault(digest, {}).update(nights)
         known = known_lots(ledger, opened["lots"], period, judges)
-        lot_rows = Decided(ledger, judges, entries).rows(found, known, list(known))
+        lot_rows = Decided(ledger, judges, entries).rows(found, known, list(known) if only is None else only[period])
         new_lots += write_lots(ledger, period, lot_rows, ledger.model)
         lot_count += len(lot_rows)
         jobs = [
-            RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file)
+            RewriteJob(ledger, ledger.model, name, active.file, schema, verdicts=of_file, only=places)
             for (name, active), of_file in zip(files, verdicts, strict=True)
             if name == "scores" and of_file
         ]
@@ -138,13 +171,20 @@ def _schema(table: DeltaTable | None) -> pa.Schema:
     return schema
 
 
-def _by_period(ledger: Ledger, opened: Opened) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
-    """(period, files of images) of the model, by name of table."""
+def _by_period(
+    ledger: Ledger, opened: Opened, only: Mapping[str, Collection[str]] | None
+) -> Iterator[tuple[str, list[tuple[str, ActiveFile]]]]:
+    """(period, files of images) of the model, by name of table; only those that may hold these places."""
+    bounds = {period: within(places) for period, places in (only or {}).items()}
 
     def period(named: tuple[str, ActiveFile]) -> str:
         return named[1].file.partition["period"]
 
-    found = [(name, active) for name in IMAGES_IN for active in active_files(opened[name], ledger.model, None)]
+    def may_be_asked(active: ActiveFile) -> bool:
+        return only is None or active.may_be_within(*bounds[active.file.partition["period"]])
+
+    files = ((name, active_files(opened[name], ledger.model, None if only is None else set(only))) for name in IMAGES_IN)
+    found = [(name, active) for name, of_table in files for active in of_table if may_be_asked(active)]
     for of, group in groupby(sorted(found, key=lambda named: (period(named), *named)), period):
         yield of, list(group)
 

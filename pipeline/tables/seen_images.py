@@ -15,8 +15,7 @@ from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
 from pipeline.tables.identities import Bases, identities
 from pipeline.tables.replaced import Replaced
-from pipeline.verdicts.gathered import Part, columns, part_of
-from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.gathered import Judges, Parts, columns, part_of
 from pipeline.verdicts.shown import places
 
 SEEN = pa.schema(
@@ -25,11 +24,6 @@ SEEN = pa.schema(
 """The columns that are no text."""
 IN_A_COMMIT = ("uri", "member", "lot", "keys", "score", "map_height", "map_width")
 BATCH_ROWS = 122_880
-
-Judges = Mapping[str, Judge]
-"""By model digest."""
-Parts = dict[str, Part]
-"""By model digest."""
 
 
 class UnitRange(NamedTuple):

@@ -92,7 +92,7 @@ def slice_changes(files: SliceFiles, opened: Mapping[str, DeltaTable | None], ma
         jobs = judged.jobs
     added: dict[str, list[DataFile]] = {name: [] for name in WRITTEN}
     removed: dict[str, list[DataFile]] = {name: [] for name in WRITTEN}
-    for written in map_fn(write_rows, jobs):
+    for written in (*judged.written, *(rows.files for rows in map_fn(write_rows, jobs))):
         for name, found in written.items():
             added[name] += found
     for rewritten in map_fn(rewrite, _rewrite_jobs(files, schemas, opened, candidates, replaced, judged)):

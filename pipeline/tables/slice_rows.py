@@ -1,12 +1,13 @@
 """Writes the rows that a slice brings: its units of one period become files of maps, regions, errors and scores."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,12 +17,22 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.delta import TABLES
 from pipeline.tables.identities import Bases, identities
-from pipeline.tables.order import TableOrder, UnitOrder
+from pipeline.tables.order import CHUNK_ROWS, TableOrder, UnitOrder
 from pipeline.tables.rows import Same, error_rows, map_rows, region_rows, score_rows
 from pipeline.tables.seen_images import UnitRange
 from pipeline.tables.writer import PartitionWriter
 from pipeline.verdicts.columns import with_verdicts
-from pipeline.verdicts.gathered import Verdicts
+from pipeline.verdicts.gathered import (
+    JudgedParts,
+    Judges,
+    Verdicts,
+    columns,
+    judge_parts,
+    part_of,
+    places_of,
+    places_without_lot,
+)
+from pipeline.verdicts.lots import Lot
 from schemas.days import period
 from schemas.plan import UnitOutline
 
@@ -38,7 +49,9 @@ class RowsJob:
     """Units of one period, to be written; plain values that can be sent to a Ray task.
 
     schemas: columns of `scores` and `errors`.  left_out: objects of which nothing is written.
-    verdicts: by which scores are judged; None where nothing is.
+    verdicts: on its rows; None where nothing is judged, or the job judges.
+    judges: by which the job judges its rows itself, if no other images belong to their pieces and lots.
+    known: places that were decided before.  tables: that are written.
     """
 
     ledger: Ledger
@@ -50,6 +63,9 @@ class RowsJob:
     left_out: pa.Array
     bases: Bases
     verdicts: Verdicts | None = None
+    judges: Judges | None = None
+    known: frozenset[str] = frozenset()
+    tables: tuple[str, ...] = WRITTEN
 
     @property
     def partition(self) -> dict[str, str]:
@@ -81,33 +97,115 @@ def dealt_out(outlines: Iterable[UnitOutline], digests: tuple[str, ...]) -> Iter
         yield of, tuple(ranges)
 
 
-def write_rows(job: RowsJob) -> dict[str, tuple[DataFile, ...]]:
-    """Write the job's rows; returns the files by table. Memory holds at most CHUNK_BYTES of each table, and its sorted copy.
+class RowsWritten(NamedTuple):
+    """files: by table.  undecided: its rows of `scores` are not written, since other images matter to their verdicts.
+    lots, thresholds: that the job has decided itself; see `JudgedParts`.
+    """
+
+    files: dict[str, tuple[DataFile, ...]]
+    undecided: bool = False
+    lots: Mapping[str, Lot] = {}
+    thresholds: Mapping[str, Mapping[str, float]] = {}
+
+
+def write_rows(job: RowsJob) -> RowsWritten:
+    """Write the job's rows. Memory holds at most CHUNK_BYTES of each table, and its sorted copy; of `scores` that a job judges
+    itself CHUNK_ROWS.
 
     Raises:
         IncompleteSlice: not every unit is committed whole.
     """
     writers: dict[str, PartitionWriter] = {}
     with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder, ExitStack() as stack:
-        for table in WRITTEN:
+        for table in job.tables:
             schema = job.schemas.get(table, TABLES[table].SCHEMA)
             stem = job.ledger.run_id(job.slice)
             writer = PartitionWriter(job.ledger.store, table, schema, job.partition, stem, Path(folder))
             writers[table] = stack.enter_context(writer)
-        by_unit = {table: UnitOrder(writers[table]) for table in ("maps", "regions")}
+        by_unit = {table: UnitOrder(writers[table]) for table in ("maps", "regions") if table in writers}
+        made = {"maps": map_rows, "regions": region_rows}
+        of_errors = TableOrder(writers["errors"], "errors") if "errors" in writers else None
+        own = None if job.judges is None else OwnImages(job.judges, job.known)
         verdicts = job.verdicts
-        judged = None if verdicts is None else partial(with_verdicts, verdicts=verdicts)
-        of_errors, of_scores = TableOrder(writers["errors"], "errors"), TableOrder(writers["scores"], "scores", judged)
+        finish = None if verdicts is None else partial(with_verdicts, verdicts=verdicts)
+        of_scores = TableOrder(writers["scores"], "scores", finish)
         for unit_id, rows, same in _commits(job):
-            by_unit["maps"].write(unit_id, map_rows(rows, same))
-            by_unit["regions"].write(unit_id, region_rows(rows, same))
-            of_errors.write(error_rows(rows, job.schemas["errors"], same))
-            of_scores.write(score_rows(rows, job.schemas["scores"], same))
+            for table, by in by_unit.items():
+                by.write(unit_id, made[table](rows, same))
+            failed, scored = error_rows(rows, job.schemas["errors"], same), score_rows(rows, job.schemas["scores"], same)
+            if of_errors is not None:
+                of_errors.write(failed)
+            if own is None:
+                of_scores.write(scored)
+            else:
+                own.add(scored, failed)
+        judged = None if own is None else own.judged()
+        if own is not None and judged is not None:
+            of_scores = TableOrder(writers["scores"], "scores", partial(with_verdicts, verdicts=judged.verdicts[0]))
+            of_scores.write(own.rows())
+        if of_errors is not None:
+            of_errors.flush()
         for by in by_unit.values():
             by.flush()
-        for order in (of_errors, of_scores):
-            order.flush()
-    return {table: tuple(writer.files) for table, writer in writers.items() if writer.files}
+        of_scores.flush()
+    files = {table: tuple(writer.files) for table, writer in writers.items() if writer.files}
+    if judged is None:
+        return RowsWritten(files, undecided=own is not None)
+    return RowsWritten(files, False, judged.lots, judged.thresholds)
+
+
+@dataclass
+class OwnImages:
+    """The rows of a job that are judged by themselves, if they are few enough, and no other images matter."""
+
+    judges: Judges
+    known: frozenset[str]
+    scored: list[pa.Table] = field(default_factory=list)
+    failed: list[pa.Table] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, scored: pa.Table, failed: pa.Table) -> None:
+        """Rows of `scores` and `errors`."""
+        self.count += scored.num_rows + failed.num_rows
+        if self.count > CHUNK_ROWS:
+            self.scored, self.failed = [], []
+        else:
+            self.scored.append(scored)
+            self.failed.append(failed)
+
+    def rows(self) -> pa.Table:
+        """Those of `scores`."""
+        return pa.concat_tables(self.scored)
+
+    def judged(self) -> JudgedParts | None:
+        """None if they are too many, or if images that are in the tables belong to the same pieces or lots."""
+        if self.count > CHUNK_ROWS:
+            return None
+        parts = {}
+        for digest, judge in self.judges.items():
+            rows = self._seen(digest, columns(judge))
+            if rows.num_rows:
+                part = parts[digest] = part_of(rows, judge)
+                if places_of(part) & self.known or places_without_lot(part):
+                    return None
+        return judge_parts([parts], self.judges)
+
+    def _seen(self, digest: str, names: Sequence[str]) -> pa.Table:
+        """These columns of all images of a model, null where the rows lack one."""
+        tables = [pa.concat_tables(rows) for rows in (self.scored, self.failed) if rows]
+        if not tables:
+            return pa.table({})
+        of_scores = tables[0].schema
+        kinds = {name: of_scores.field(name).type if name in of_scores.names else pa.string() for name in names}
+        found = []
+        for table in tables:
+            rows = table.filter(pc.equal(table["model_digest"], digest))
+            cells = (
+                rows[name].cast(kind) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
+                for name, kind in kinds.items()
+            )
+            found.append(pa.table(dict(zip(kinds, cells, strict=True))))
+        return pa.concat_tables(found)
 
 
 def _commits(job: RowsJob) -> Iterator[tuple[str, pa.Table, Same]]:

@@ -89,7 +89,7 @@ def _of_images(images: Shown, known: Known) -> dict[str, pa.Array]:
         return {name: pa.array(getattr(judged, name)) for name in SAID}
     found = known.pieces.take(pc.index_in(keys_of(images), known.pieces["key"]))
     columns = {name: found[name].combine_chunks() for name in SAID}
-    alone = pc.and_(pc.equal(images.piece, ""), known.judge.by_piece)  # its piece is not known, nor what it compares with
+    alone = pc.equal(images.piece, "")  # its piece is not known, nor what it compares with
     reason = pc.if_else(alone, pa.array(images.fault, pa.string()), columns["reason"])
     return columns | {"reason": reason, "n": pc.if_else(alone, 0, columns["n"])}
 

@@ -50,6 +50,14 @@ class Gathered(NamedTuple):
     thresholds: dict[str, float]
 
 
+Judges = Mapping[str, Judge]
+"""By model digest."""
+Parts = Mapping[str, Part]
+"""By model digest."""
+Verdicts = Mapping[str, Known]
+"""By model digest."""
+
+
 def columns(judge: Judge) -> tuple[str, ...]:
     """Columns of images that `part_of` and `verdict_columns` read, besides `model_digest`."""
     return tuple(dict.fromkeys((*COLUMNS, *judge.key_names, *(ORDER if judge.by_piece else ()))))
@@ -121,5 +129,22 @@ def _new_thresholds(of_parts: Sequence[Tops], judge: Judge) -> dict[str, float]:
     return {night: threshold for night, threshold in found.items() if night not in judge.thresholds}
 
 
-Verdicts = Mapping[str, Known]
-"""By model digest."""
+class JudgedParts(NamedTuple):
+    """verdicts: on each of the parts, by model.  lots: by place.  thresholds: of nights that had none yet, by model."""
+
+    verdicts: list[dict[str, Known]]
+    lots: dict[str, Lot]
+    thresholds: dict[str, dict[str, float]]
+
+
+def judge_parts(parts: Sequence[Parts], judges: Judges) -> JudgedParts:
+    """The verdicts on all images that are in one of the parts."""
+    found = JudgedParts([{} for _ in parts], {}, {})
+    for digest, judge in judges.items():
+        having = [(at, of_part[digest]) for at, of_part in enumerate(parts) if digest in of_part]
+        gathered = gather([part for _, part in having], judge)
+        found.lots.update(gathered.lots)
+        found.thresholds[digest] = gathered.thresholds
+        for (at, _), known in zip(having, gathered.known, strict=True):
+            found.verdicts[at][digest] = known
+    return found

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
     from models.calibration.lot_decision import Kind
 
 
+Nights = Mapping[tuple[str, str], str]
+"""Reasons by group of drift (pipeline/verdicts/shown.py: `drift_groups`) and production day."""
+
+
 @dataclass(frozen=True, eq=False)
 class Judge:
     """A rule with its calibration, for images that one model scored.
 
     digest: of the model.  calibration: None if it has none; then nothing is judged.
     thresholds: with a review budget, the piece score of each night above which pieces are flagged; see review_budget.py.
+    suspended: nights that drift has made unlike the calibration: nothing of them is judged.  watched: nights that may be.
     """
 
     digest: str
     rule: Rule = Rule()
     calibration: Calibration | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    suspended: Nights = field(default_factory=dict)
+    watched: Nights = field(default_factory=dict)
 
     @functools.cached_property
     def rate(self) -> Fraction:

@@ -1,6 +1,8 @@
 """Counts of lots, which can be added up over jobs, and the verdicts that follow from them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +23,15 @@ PLACE = pa.dictionary(pa.int32(), pa.string())
 """A place of many pieces: rows are as many as the pieces of a slice, so that their columns are small."""
 
 IMAGES = pa.schema(
-    [("place", PLACE), ("lot", pa.string()), ("date", pa.string()), ("planned", pa.int64()), ("unreadable", pa.int64())]
+    [
+        ("place", PLACE),
+        ("lot", pa.string()),
+        ("date", pa.string()),
+        ("suspended", pa.string()),
+        ("watched", pa.string()),
+        ("planned", pa.int64()),
+        ("unreadable", pa.int64()),
+    ]
 )
 KINDS = [("place", PLACE), ("group", pa.int16()), ("number", pa.int16()), ("rank", pa.int32())]
 PIECES = pa.schema(
@@ -43,7 +53,8 @@ TOO_MANY = "{unreadable:,} of {planned:,} images could not be read, more than {l
 
 
 class LotCounts(NamedTuple):
-    """images: by place, with lot, date, the number of images and of those that could not be read; rows of IMAGES.
+    """images: by place and what drift says, with lot, date, the number of images and of those that could not be read; rows of
+    IMAGES.
     pieces: by place and rank, with the number of pieces and of those above the threshold for lots; rows of PIECES, of 24 bytes,
     and at most as many as there are pieces.
     """
@@ -76,6 +87,8 @@ def image_counts(rows: pa.Table, images: Shown) -> pa.Table:
         images.place.dictionary_encode(),
         rows["lot"].cast(pa.string()),
         rows["date"].cast(pa.string()),
+        images.suspended,
+        images.watched,
         pa.repeat(pa.scalar(1), rows.num_rows),
         pc.is_null(rows["score"]).cast(pa.int64()),
     ]
@@ -134,10 +147,14 @@ def decide(counts: LotCounts, judge_of: Mapping[str, Judge]) -> Lots:
     flagged = _flagged(counts.pieces)
     of_name = {name: at for at, name in enumerate(names.to_pylist())}
     found = {}
-    for row in counts.images.to_pylist():
-        name, at = row["place"], of_name.get(row["place"], -1)
-        decision = _decision(kinds.get(at, []), judge_of[name], row["planned"], row["unreadable"])
-        found[name] = Lot(row["lot"], row["date"], row["planned"], row["unreadable"], flagged.get(at, 0), decision)
+    for name, rows in groupby(sorted(counts.images.to_pylist(), key=itemgetter("place")), itemgetter("place")):
+        mine, at = list(rows), of_name.get(name, -1)
+        planned, unreadable = (sum(row[column] for row in mine) for column in ("planned", "unreadable"))
+        suspended, watched = ("; ".join(sorted({row[column] for row in mine} - {""})) for column in ("suspended", "watched"))
+        decision = _decision(kinds.get(at, []), judge_of[name], planned, unreadable, suspended)
+        if watched and decision.state == "ok":
+            decision = decision._replace(state="watch", reason=f"{decision.reason}; {watched}")
+        found[name] = Lot(mine[0]["lot"], mine[0]["date"], planned, unreadable, flagged.get(at, 0), decision)
     return Lots(found, ordered.select(Q.names[:-1]).append_column("q", pa.array(q)))
 
 
@@ -196,7 +213,10 @@ def _places(table: pa.Table) -> pa.DictionaryArray:
     return table["place"].combine_chunks()
 
 
-def _decision(lot: list[tuple[tuple[int, int], "RankCounts"]], judge: Judge, planned: int, unreadable: int) -> "LotDecision":
+def _decision(
+    lot: list[tuple[tuple[int, int], "RankCounts"]], judge: Judge, planned: int, unreadable: int, suspended: str
+) -> "LotDecision":
+    """suspended: why drift leaves images of the lot without a verdict, "" for none. Such a lot is never ok."""
     from models.calibration.lot_decision import LotDecision, decide_lot
 
     if judge.calibration is None:
@@ -205,10 +225,15 @@ def _decision(lot: list[tuple[tuple[int, int], "RankCounts"]], judge: Judge, pla
     if unreadable > judge.rule.max_unreadable * planned:
         limit = 100 * judge.rule.max_unreadable
         return LotDecision(judged, "not_judged", TOO_MANY.format(unreadable=unreadable, planned=planned, limit=limit))
+    if not judged and suspended:
+        return LotDecision(0, "not_judged", suspended)
     if not judged:
         return LotDecision(0, "not_judged", "no piece could be judged; `reason` in scores says why")
     kinds = [(judge.kinds[place], counts) for place, counts in lot]
-    return decide_lot(kinds, rate_of(judge.rule.false_share), judge.rule.most_needed)
+    decision = decide_lot(kinds, rate_of(judge.rule.false_share), judge.rule.most_needed)
+    if suspended and decision.state != "hold":
+        return decision._replace(state="not_judged", reason=f"{decision.reason}; {suspended}")
+    return decision
 
 
 def _added(counted: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
 """What images show, as far as verdicts depend on it: which piece and view, with which score, and why one cannot be compared."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.calibration.calibration import Calibration
-from pipeline.verdicts.judge import Judge
+from pipeline.verdicts.judge import Judge, Nights
 from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
 
 BETWEEN = "/"
@@ -36,6 +36,7 @@ class Shown(NamedTuple):
     group: position of the calibration's group that it is compared with; -1 for none.
     score: raw.  fault: why the image cannot be compared, "" if it can.
     order: of the images of a piece.
+    suspended, watched: what drift says of its night, "" if nothing.
     """
 
     place: pa.Array
@@ -47,6 +48,8 @@ class Shown(NamedTuple):
     score: NDArray[np.float32]
     fault: Texts
     order: NDArray[np.int64]
+    suspended: pa.Array
+    watched: pa.Array
 
 
 def shown(rows: pa.Table, judge: Judge) -> Shown:
@@ -62,9 +65,8 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
     none, night = pa.repeat(pa.scalar(""), count), _one(_texts(rows["date"])).dictionary_encode()
     if calibration is None:
         faults = np.full(count, NOT_CALIBRATED, object)
-        return Shown(
-            place, in_lot, night, none, np.full(count, "", object), np.full(count, -1), score, faults, np.arange(count)
-        )
+        empty, order = np.full(count, "", object), np.arange(count)
+        return Shown(place, in_lot, night, none, empty, np.full(count, -1), score, faults, order, none, none)
     keys = calibration.keys
     names = [name for name in keys.piece if name != "lot"] or list(keys.piece)
     fault = np.where(np.asarray(pc.is_null(rows["score"])), UNREADABLE, "").astype(object)
@@ -83,17 +85,29 @@ def shown(rows: pa.Table, judge: Judge) -> Shown:
             _mark(fault, view == value, f"{keys.view} {value!r} is not in the calibration")
     group = _groups(fault, rows, judge, calibration)
     _other_mode(fault, rows, calibration)
+    suspended, watched = (_of_nights(rows, night, calibration, nights) for nights in (judge.suspended, judge.watched))
+    for says in sorted(set(pc.unique(suspended).to_pylist()) - {""}):
+        _mark(fault, np.asarray(pc.equal(suspended, says)), says)
     order = np.arange(count)
     if names:
         taken = pc.sort_indices(rows.select(list(ORDER)), sort_keys=[(name, "ascending") for name in ORDER])
         order[taken.to_numpy()] = np.arange(count)
-    return Shown(place, in_lot, night, piece, view, group, score, fault, order)
+    return Shown(place, in_lot, night, piece, view, group, score, fault, order, suspended, watched)
 
 
 def places(lot: pa.ChunkedArray, date: pa.ChunkedArray, digest: str) -> pa.Array:
     """Model, day and lot as one text each, (N,); no lot is another text than any lot."""
     named = pc.fill_null(pc.binary_join_element_wise("=", _texts(lot), ""), "")
     return _one(pc.binary_join_element_wise(digest[:DIGITS], _texts(date), named, "\n"))
+
+
+def drift_groups(rows: pa.Table, by: Sequence[str]) -> pa.Array:
+    """Which images are charted together for drift, (N,): the values of the calibration's `by` keys as one text, "all" if it
+    has none; null where one is not known. It does not depend on the rate, as the group that a piece is compared with does."""
+    if not by:
+        return pa.repeat(pa.scalar("all"), rows.num_rows)
+    named = (pc.binary_join_element_wise(name, _texts(rows[name]), "=") for name in by)
+    return _one(pc.binary_join_element_wise(*named, ", "))
 
 
 class Within(NamedTuple):
@@ -127,6 +141,18 @@ def _groups(fault: Texts, rows: pa.Table, judge: Judge, calibration: Calibration
     found = {values: calibration.group_for(values, judge.rate) for values in set(of)}
     numbers = {values: -1 if group is None else at[id(group)] for values, group in found.items()}
     return np.array([numbers[values] for values in of], np.int64)
+
+
+def _of_nights(rows: pa.Table, night: pa.DictionaryArray, calibration: Calibration, nights: Nights) -> pa.Array:
+    """What is said of each image's night, (N,); "" if nothing."""
+    found = pa.repeat(pa.scalar(""), rows.num_rows)
+    days = set(night.dictionary.to_pylist())
+    here = [(group, day, says) for (group, day), says in nights.items() if day in days]
+    groups = drift_groups(rows, calibration.keys.by) if here else None
+    for group, day, says in here:
+        mine = pc.and_(pc.equal(groups, group), pc.equal(night, day))
+        found = pc.if_else(pc.fill_null(mine, False), says, found)
+    return found
 
 
 def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = ["train", "calibrate", "score", "query", "query", "query", "report"]
 pytestmark = pytest.mark.slow
 
 
@@ -32,15 +33,26 @@ def demo(tmp_path_factory):
 
 
 def test_the_demo_shows_the_commands_it_runs(demo):
-    assert re.findall(r"^\$ flowscore (\w+)", demo[1], re.MULTILINE) == ["train", "score", "query", "query", "report"]
+    assert re.findall(r"^\$ flowscore (\w+)", demo[1], re.MULTILINE) == COMMANDS
 
 
 def test_the_defects_rank_first(demo):
     assert float(re.search(r"^  all +([0-9.]+)$", demo[1], re.MULTILINE)[1]) > 0.8
 
 
+def test_verdicts_are_said(demo):
+    said = re.search(
+        r"^Flagged: (\d+) of (\d+) defective pictures, and (\d+) of (\d+) good ones. On hold: (\d+) of 12 lots",
+        demo[1],
+        re.MULTILINE,
+    )
+    found, bad, false, good, held = map(int, said.groups())
+    assert found > bad / 2 and false < good / 5 and held > 0
+
+
 def test_it_leaves_a_page_and_a_picture(demo):
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
+    assert "What to do tonight" in page and "Lots to hold" in page
     assert "<svg" in page and "data:image/jpeg;base64," in page and "http://" not in page.replace("http://www.w3.org", "")
     with Image.open(demo[0] / "worst.png") as sheet:
         assert min(sheet.size) > 400

@@ -1,5 +1,6 @@
 import os
 
+import judged_ledger
 import pytest
 from fake_run import FIRST, failed, scored, write_slice
 
@@ -121,3 +122,13 @@ def test_clean_deletes_the_commits_of_what_is_published_and_of_nothing_else(tmp_
     assert [len(list(Ledger(str(tmp_path), model).commits(FIRST))) for model in ("one", "two")] == [0, 1]
     assert "nothing to publish" in finalize(tmp_path, "--model", "one").out
     assert open_tables(str(tmp_path)).connection.sql(query).fetchall() == before
+
+
+def test_nights_of_a_calibrated_model_are_charted(tmp_path, finalize):
+    output = tmp_path / "out"
+    judged_ledger.publish(output, [("none", [judged_ledger.image("L", "0", 0.0)])])
+    judged_ledger.put_rule(output, judged_ledger.calibration(judged_ledger.BY_IMAGE))
+    night = [judged_ledger.image("L1", str(at), float(at)) for at in range(20)]
+    write_slice(output, [("2026-01-02", night)], source=judged_ledger.SOURCE)
+    finalize(output)
+    assert [(row["date"], row["state"]) for row in judged_ledger.rows(output, "drift")] == [("2026-01-02", "reference")]

@@ -70,6 +70,17 @@ def test_a_model_that_is_not_calibrated_judges_nothing(output, call):
     assert {row["reason"] for row in rows(output, "scores")} == {"not calibrated"}
 
 
+def test_a_review_budget_is_ended_by_0(output, call):
+    assert call("--review-budget", "1")[0] == 0
+    assert {row["verdict"] for row in rows(output, "scores")} == {"flagged"}
+    call("--rate", "0.1")
+    assert {row["verdict"] for row in rows(output, "scores")} == {"flagged"}, "what is not given stays"
+    call("--review-budget", "0")
+    assert {row["verdict"] for row in rows(output, "scores")} == {"ok"}
+    budgets = [(row["old"], row["new"]) for row in rows(output, "decisions") if row["setting"] == "review_budget"]
+    assert sorted(budgets, key=str) == [("1", None), (None, "1")]
+
+
 @pytest.mark.parametrize("rate", ["0", "1.5", "five"])
 def test_what_is_no_rate_is_refused(output, call, rate):
     code, said = call("--rate", rate)

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
+import pytest
 from published_rows import new_ledger, publish_rows, seal_slice
 
 from pipeline import run as module
 from pipeline.input.config import SourceConfig
 from pipeline.run import RunLimits, ScoringRun, score_archive
+from pipeline.state.judges import Ruling
 from pipeline.state.promotion import Trained
 from pipeline.tables.delta import open_table
 from pipeline.tables.held import SliceHeld
@@ -79,3 +83,26 @@ def test_a_run_merges_small_files_with_the_tables_that_its_publication_has_loade
     monkeypatch.setattr(module, "compact_if_due", lambda ledger, handles, map_fn: merged.append(dict(handles)))
     score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
     assert merged == [{"scores": "as slice 2 left it"}]
+
+
+@pytest.mark.parametrize(("calibration", "charted"), [("c" * 64, [("charted", {"scores": "as slice 2 left it"})]), (None, [])])
+def test_nights_of_a_calibrated_model_are_charted_once_all_is_published(tmp_path, monkeypatch, calibration, charted):
+    """With the tables that are loaded; the calibration may be the command's own."""
+    ledger = new_ledger(tmp_path / "out", OLD)
+    seal_slice(ledger, f"file://{tmp_path}/in")
+    done = []
+
+    def publish(ledger, number, hold, map_fn, handles):
+        handles["scores"] = f"as slice {number} left it"
+        done.append("published")
+        return Tally()
+
+    monkeypatch.setattr(module, "publish_slice", publish)
+    monkeypatch.setattr(module, "plan_slice", lambda ledger, wanted: None)
+    monkeypatch.setattr(module, "read_tally", lambda ledger, number: Tally())
+    monkeypatch.setattr(module, "judge_anew", lambda *_: [])
+    monkeypatch.setattr(module, "chart_nights", lambda ledger, map_fn, handles: done.append(("charted", dict(handles))))
+    monkeypatch.setattr(module, "compact_if_due", lambda ledger, handles, map_fn: done.append("merged"))
+    run = replace(scoring_run(tmp_path, ledger, OLD), ruling=Ruling("d", calibration, tmp_path / "model"))
+    score_archive(run, NoEngine())
+    assert done == ["published", *charted, "merged"]

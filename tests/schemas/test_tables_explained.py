@@ -10,7 +10,7 @@ import schemas
 
 MODULES = {module.name: importlib.import_module(f"schemas.{module.name}") for module in pkgutil.iter_modules(schemas.__path__)}
 SCHEMAS = {name: module.SCHEMA for name, module in MODULES.items() if hasattr(module, "SCHEMA")}
-TABLES = ["errors", "lots", "maps", "regions", "runs", "scores"]
+TABLES = ["decisions", "drift", "errors", "lots", "maps", "regions", "runs", "scores"]
 MEASURED = {"width": "px", "height": "px", "bytes": "bytes", "size": "bytes", "byte_offset": "bytes", "bytes_read": "bytes"}
 
 

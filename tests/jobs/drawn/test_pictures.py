@@ -63,6 +63,11 @@ def test_damaged_files_stay_below_the_error_share_that_a_run_publishes():
     assert damaged == len(DAMAGE) and damaged < 0.05 * sum(len(order.defects) for order in wanted)
 
 
+def test_one_lot_of_the_archive_is_bad():
+    bad = {order.key.split("/")[2]: sum(defect != "good" for defect in order.defects) for order in orders(300, True, seed=0)}
+    assert bad == {lot: 15 if lot == "B21" else 4 for lot in bad} and len(bad) == 12
+
+
 def test_good_images_have_no_defects_and_nothing_damaged():
     wanted = orders(100, archive=False, seed=3)
     assert {defect for order in wanted for defect in order.defects} == {"good"}

@@ -6,7 +6,7 @@ import pytest
 from models.faults import VerdictError
 from models.verdicts.cusum import LIMIT
 from models.verdicts.drift import Reference, chart, judge, start
-from models.verdicts.night_channels import CHANNELS
+from models.verdicts.night_channels import CHANNELS, NightImages, centres, night_channels
 
 FLOORS = np.array([channel.floor for channel in CHANNELS])
 
@@ -121,3 +121,19 @@ def test_a_reference_has_20_whole_nights(stored):
         Reference(stored)
     with pytest.raises(VerdictError, match="night must be 8 finite numbers"):
         chart(Reference(nights(20, 0)), [1.0] * 6)
+
+
+@pytest.mark.parametrize("count", [20, 40, 100])
+def test_small_nights_keep_the_promised_rate_as_a_rare_image_is_not_rare_there(count):
+    """Most nights of 40 images have none above the tail, so that one such image was over on one night in ten."""
+    rng, runs = np.random.default_rng(5), 400
+    over, over_by_counts = 0, 0
+    for _ in range(runs):
+        drawn = [rng.normal(size=(6, count)) for _ in range(21)]
+        every = [NightImages(["a"] * count, *np.exp(4 + 0.1 * each[:4]), each[4], each[5]) for each in drawn]
+        centred = centres(every[:-1])
+        channels = np.stack([night_channels(night, centred) for night in every])
+        over += chart(Reference(channels[:-1], count), channels[-1]).over.any()
+        over_by_counts += chart(Reference(channels[:-1]), channels[-1]).over[[5, 7]].any()
+    assert over / runs <= 0.03 + 2 * np.sqrt(0.03 / runs)
+    assert over_by_counts / runs > 0.04

@@ -80,5 +80,8 @@ def test_the_newest_rule_of_each_model_counts(ledger, tmp_path):
 def test_a_lost_or_damaged_calibration_is_named(ledger, tmp_path):
     put_rule(tmp_path / "out", calibration())
     ledger.store.put(ledger.calibration_key("c" * 64, "calibration.json"), b"{}")
-    with pytest.raises(LostCalibration, match=r"calibrations/cccc"):
+    with pytest.raises(LostCalibration, match=r"calibrations/cccc.*format 1"):
+        judge_of(ledger, read_head(ledger), DIGEST)
+    ledger.store.delete(ledger.calibration_key("c" * 64, "calibration.json"))
+    with pytest.raises(LostCalibration, match=r"calibrations/cccc.*calibration.json"):
         judge_of(ledger, read_head(ledger), DIGEST)

@@ -88,7 +88,7 @@ def test_maps_show_only_images_that_scores_has(output, tmp_path):
 
 def test_tables_without_rows_have_their_columns(output):
     tables = open_tables(output)
-    assert set(tables.empty) == {"decisions", "lots"} and "calibrated" in tables.empty["lots"]
+    assert set(tables.empty) == {"decisions", "drift", "lots"} and "calibrated" in tables.empty["lots"]
     assert tables.connection.sql("select lot, lot_p, state from lots").fetchall() == []
 
 

@@ -1,0 +1,17 @@
+"""One line of what `flowscore doctor` says."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `fix` is empty if all is well."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<5}{self.subject:<11}{self.text}" + (f"\n{'':<16}{self.fix}" if self.fix else "")
