@@ -105,7 +105,8 @@ class History(Commands):
         likely = {self.score: SCORING, self.clean: CLEANING, self.judge: JUDGING}.get(deed, PUBLISHING)
         target = self.random.choice(likely) if self.random.random() < 0.6 else None
         most = 300 if deed == self.score else 40
-        nth = self.random.choice((0, 0, 0, 1, 2, 3)) if target else int(most ** self.random.random())
+        first = (0,) if deed == self.judge else (0, 0, 0, 1, 2, 3)
+        nth = self.random.choice(first) if target else int(most ** self.random.random())
         return Fault(how, nth, target, lambda: self.meanwhile(*self._some()))
 
     def at_put(self) -> Fault:
