@@ -17,7 +17,7 @@ from pipeline.state.publications import Publications, Seal
 from pipeline.state.slices import unreferenced_parts
 from pipeline.storage.objects import folders
 from pipeline.storage.store import open_store
-from pipeline.tables.delta import RETENTION_DAYS, TABLES, VACUUM_DAYS, open_table
+from pipeline.tables.delta import RETENTION_DAYS, TABLES, VACUUM_DAYS, open_or_create, open_table
 from pipeline.tables.faults import retried
 from pipeline.tables.publication import Draft, Opened, publish, settled
 
@@ -50,14 +50,18 @@ def clean(output_uri: str) -> dict[str, int]:
 
 
 def _vacuumed(output_uri: str, name: str) -> int | None:
-    """Deletes a table's old files; returns how many, None without a table.
+    """Deletes a table's old files; returns how many, None without any.
+
+    A publisher who was killed may have left files of a table that nobody has made so far; it is made then, without rows.
 
     The library writes down in the table's log what it deletes, and ends where another command has committed meanwhile.
     """
     for _ in range(TRIES):
         table = open_table(output_uri, name)
         if table is None:
-            return None
+            if next(iter(open_store(output_uri).list(f"{name}/")), None) is None:
+                return None
+            table = open_or_create(output_uri, name, None)
         try:
             return len(retried(table.vacuum)(retention_hours=VACUUM_DAYS * 24, dry_run=False, full=True))
         except CommitFailedError:

@@ -47,8 +47,8 @@ PAIRS = ((MODELS[0], 0), (MODELS[0], 0), (MODELS[0], 1), (MODELS[1], 0))
 SETTINGS = {
     "rate": ("0.05", "0.1", "0.2", "0.29"),
     "max_unreadable": (0.05, 0.5, 1.0),
-    "most_needed": (1, 3, 100),
-    "review_budget": (1, 2, 4),
+    "most_needed": (1, 3, 100, None),
+    "review_budget": (1, 2, 4, None, None),
 }
 """Of a rule."""
 

@@ -25,7 +25,7 @@ SCORING = (
     *("manifest", "seal", "entry", "commit", "tally", "delta", "create", "data", "row", "part", "inventory", "listing"),
     *("manifest", "delta", "delta", "delta", "artifact", "attempt", "lease"),
 )
-JUDGING = ("entry", "entry", "calibration", *PUBLISHING)
+JUDGING = ("entry", "entry", "entry", "manifest", "manifest", "manifest", "seal", "seal", "calibration", "delta", "data")
 CLEANING = ("vacuum", "delete", "checkpoint", "logs", "manifest", "seal")
 """Kinds of requests that commands make. `listing` is that of an archive, `delta` a commit to a table, `create` its first,
 `logs` their cleaning; `row` is the file of `runs`, which is written last, `data` those of other tables."""

@@ -137,6 +137,12 @@ class Reader:
         _check_maps(rows, self._scores, "of a reader who is slow")
 
 
+def settled_already(look: Look) -> bool:
+    """Whether no publication is under way; a command that others disturbed may end before it sees what they have left."""
+    publications = Publications(look.place.uri)
+    return publications.manifests.newest() == publications.seals.newest()
+
+
 def check_complete(look: Look, oracle: Oracle) -> None:
     """After a completed command: no publication is under way, and the newest versions are what the oracle says."""
     publications, rows = Publications(look.place.uri), look.newest()

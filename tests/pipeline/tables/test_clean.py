@@ -97,6 +97,16 @@ def test_a_publisher_who_slept_after_looking_at_his_files_names_none_that_is_gon
     assert slept == [2] and images(output) == ["a"]
 
 
+def test_files_that_a_killed_publisher_left_of_a_table_that_does_not_exist_are_deleted(output, tmp_path):
+    publish_images(output, "one", ["a"])
+    old, new = (write_images(output, "errors", "two", [image])[0].path for image in "bc")
+    os.utime(tmp_path / "errors" / old, (0, 0))
+    assert clean(output)["files of errors"] == 1
+    assert [(tmp_path / "errors" / path).exists() for path in (old, new)] == [False, True]
+    publish_images(output, "three", ["d"])
+    assert images(output) == ["d"]
+
+
 def test_a_version_stays_readable_that_was_the_newest_within_the_retention(output, days_ago, tmp_path):
     for days in (200, 100, 1):
         days_ago(days)
