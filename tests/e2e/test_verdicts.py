@@ -105,14 +105,14 @@ def test_a_plant_is_judged(tmp_path):
     assert plant.verdicts("N2") == {"flagged": 15}, "defects of half the picture"
     ((_, state, judged, flagged),) = plant.lot("N2")
     assert (state, judged, flagged) == ("hold", 15, 15)
-    scored = plant.ask("select image_id, score, scored_at from scores order by all")
+    scored = plant.ask("select image_id, score, scored_at::text from scores order by all")
 
     write_files(plant.archive, {f"{FIRST}/{name}": content for name, content in late.items()})
     plant.night(SECOND, {})
     assert [(revision, judged) for revision, _, judged, _ in plant.lot("N1")] == [(0, 11), (1, 12)]
     assert len(plant.lot("N2")) == len(plant.lot("N3")) == 1, "other lots keep their decision"
     assert plant.ask("select count(*) from scores where reason = '1 of 2 views'") == [(0,)]
-    kept = plant.ask("select image_id, score, scored_at from scores order by all")
+    kept = plant.ask("select image_id, score, scored_at::text from scores order by all")
     assert set(scored) < set(kept) and len(kept) == len(scored) + 1
 
     before = plant.ask("select distinct calibration_digest from scores")
@@ -121,12 +121,12 @@ def test_a_plant_is_judged(tmp_path):
     said = command("judge", "--model", plant.model, "--output", plant.output, "--rate", "0.2", "--decided-by", "Bo").stdout
     assert "no image was read" in said
     assert plant.ask("select distinct calibration_digest from scores") != before
-    assert plant.ask("select image_id, score, scored_at from scores order by all") == kept
+    assert plant.ask("select image_id, score, scored_at::text from scores order by all") == kept
     decided = plant.ask(
         "select setting, old, new, decided_by from decisions where setting <> 'calibration' order by entry, setting"
     )
     assert decided == [
-        ("max_unreadable", "0.05", "0.2", "Ada"),
+        ("max_unreadable", "0.05", "0.2", "Cleo"),
         ("rate", "0.05", "0.1", "Ada"),
         ("rate", "0.1", "0.2", "Bo"),
     ]
