@@ -23,6 +23,7 @@ from pipeline.tables.changes import schema_text
 from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
 from pipeline.tables.delta import arrow_schema, check_fits
 from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
+from pipeline.tables.faults import TablesError
 from pipeline.tables.files import ActiveFile, active_files
 from pipeline.tables.lot_rows import Decided, known_lots, write_lots
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish, settled
@@ -47,7 +48,7 @@ def in_force(head: Head, closed: Closed) -> bool:
     return head.decided <= closed.judged
 
 
-class OtherRules(Exception):
+class OtherRules(TablesError):
     """The rows in the tables are not judged by the newest rules yet: `rejudge` first."""
 
 
