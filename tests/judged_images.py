@@ -37,7 +37,9 @@ def rows(*given: dict) -> pa.Table:
     return pa.table(columns)
 
 
-def made(pieces: int = 60, views: tuple[str, ...] = ("top",), keys: Keys | None = None, seed: int = 0) -> Calibration:
+def made(
+    pieces: int = 60, views: tuple[str, ...] = ("top",), keys: Keys | None = None, seed: int = 0, resize: str = "tile"
+) -> Calibration:
     """Pieces of ten lots on the line A, one image of each view; scores are normal."""
     rng = np.random.default_rng(seed)
 
@@ -56,7 +58,7 @@ def made(pieces: int = 60, views: tuple[str, ...] = ("top",), keys: Keys | None 
     keys = keys or Keys(PATTERN, ("lot", "serial"), "camera", "lot", ("line",))
     views = views if keys.view else ("",)
     good, chosen = scored(pieces), scored(40)
-    belongs = Belongs(DIGEST, Mode("cpu-float32", 16, 5), Grid(256, 256, "squash", ((32, 32),)), keys)
+    belongs = Belongs(DIGEST, Mode("cpu-float32", 16, 5), Grid(256, 256, resize, ((32, 32),)), keys)
     return calibrate(good, select(chosen, good, keys), belongs, [rate_of("0.05")])
 
 

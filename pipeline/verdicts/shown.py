@@ -164,10 +164,12 @@ def _other_mode(fault: Texts, rows: pa.Table, calibration: Calibration) -> None:
     for other, mine in _values(rows["scoring_version"]):
         if other != mode.scoring_version:
             _mark(fault, mine(), f"scored by version {other} of the scoring code, calibrated by {mode.scoring_version}")
-    known = [f"{height} x {width}" for height, width in calibration.grid.maps]
+    known: list[str | None] = [f"{height} x {width}" for height, width in calibration.grid.maps]
+    if calibration.grid.resize != "tile":
+        known.append(None)  # rows of earlier versions do not say it; but such a model has one grid for all images
     for other, mine in _values(_texts(rows["grid"])):
         if other not in known:
-            says = f"a map of {other} cells, and the calibration is for {', '.join(known)}"
+            says = f"a map of {other} cells, and the calibration is for {', '.join(filter(None, known))}"
             _mark(fault, mine(), "no map size is known" if other is None else says)
 
 

@@ -129,3 +129,11 @@ def test_the_table_of_pieces_names_them_by_lot_day_and_piece(two_views):
     found = as_table(images, code, judge_pieces(images, code, two_views))
     assert found["key"].to_pylist() == [f"{'ab' * 8}\n2026-01-01\n=L1\n{piece}" for piece in (1, 2)]
     assert found["verdict"].to_pylist() == ["ok", "not_judged"]
+
+
+def test_a_row_that_does_not_say_its_map_size_is_judged_where_a_model_has_one_only():
+    """Rows that an earlier version has written."""
+    by = judge(made(views=TWO, resize="squash"))
+    old = {"grid": None}
+    assert of_piece(rows({"camera": "top", **old}, {"camera": "side", **old}), by) == ("ok", "")
+    assert of_piece(rows({"camera": "top", "grid": "8 x 8"}, {"camera": "side", **old}), by)[0] == "not_judged"
