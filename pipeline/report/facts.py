@@ -202,7 +202,7 @@ def worst_images(connection: duckdb.DuckDBPyConnection, run_id: str, count: int)
     return [
         WorstImage(
             **{name: row[name] for name in (*plain, *judged)},
-            keys={name: text for name, text in row.items() if name not in scores.SCHEMA.names and text is not None},
+            keys={name: text for name, text in row.items() if name not in scores.SCHEMA.names and isinstance(text, str)},
             map=maps.get(row["image_id"]),
             boxes=boxes.get(row["image_id"], ()),
         )

@@ -61,7 +61,8 @@ class FileJob:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a key pattern fills."""
-        return ("lot", *(name for name in self.schema.names if name not in TABLES[self.table].SCHEMA.names))
+        others = (column for column in self.schema if column.name not in TABLES[self.table].SCHEMA.names)
+        return ("lot", *(column.name for column in others if pa.types.is_string(column.type)))
 
 
 def begin(ledger: Ledger, pattern: str) -> bool:

@@ -1,3 +1,4 @@
+import duckdb
 import pytest
 from fake_run import FIRST, failed, published, run_id, scored
 
@@ -84,3 +85,11 @@ def test_days(connection):
     second, first = run_report.days(connection, RUN)
     assert (first.date, first.scored, first.quarantined, first.highest) == ("2026-01-01", 20, 3, 19.0)
     assert (second.date, second.scored, second.quarantined, second.highest) == ("2026-01-02", 1, 1, 40.0)
+
+
+def test_a_column_of_another_program_is_no_key(connection):
+    with duckdb.connect() as other:
+        for name, more in (("scores", ", 7 as weight"), ("maps", ""), ("regions", "")):
+            other.register(name, connection.sql(f"select *{more} from {name}").to_arrow_table())
+        first, *_ = run_report.worst_images(other, RUN, 1)
+    assert first.keys == {"line": "7", "product": "tile"}

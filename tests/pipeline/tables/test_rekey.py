@@ -1,3 +1,4 @@
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from published_rows import SORTED, new_ledger, publish_rows, seal_slice
@@ -5,7 +6,8 @@ from published_rows import SORTED, new_ledger, publish_rows, seal_slice
 from pipeline.state.entries import OtherKeys, check_keys, read_head
 from pipeline.state.publications import Publications
 from pipeline.tables import publication, rekey, writer
-from pipeline.tables.delta import TableConflict, open_table, table_files
+from pipeline.tables.delta import TableConflict, arrow_schema, open_table, table_files
+from pipeline.tables.files import data_files
 from pipeline.tables.rekey import Rekeyed, SlicesWait, begin
 from schemas import scores
 
@@ -195,3 +197,11 @@ def test_an_earlier_pattern_is_refused_from_then_on(ledger):
     check_keys(ledger, read_head(ledger), "uri", NEW)
     with pytest.raises(OtherKeys, match="key_pattern must stay"):
         check_keys(ledger, read_head(ledger), "uri", OLD)
+
+
+def test_a_column_of_another_program_is_no_key(ledger):
+    """Only texts are keys; a number that somebody has added stays."""
+    publish_rows(ledger, "s3://plant/in", ROWS)
+    table = open_table(ledger.output_uri, "scores")
+    job = rekey.FileJob(ledger, "scores", data_files(table)[0], arrow_schema(table).append(pa.field("weight", pa.int32())), ())
+    assert "weight" not in job.columns and job.columns[0] == "lot" and "line" in job.columns
