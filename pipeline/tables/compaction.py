@@ -33,7 +33,7 @@ from pipeline.tables.faults import TablesError
 from pipeline.tables.files import data_files
 from pipeline.tables.order import sort_keys
 from pipeline.tables.publication import Draft, Handles, MapFunction, Opened, publish
-from pipeline.tables.writer import FILE_BYTES, PartitionWriter
+from pipeline.tables.writer import FILE_BYTES, PartitionWriter, widened
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def merge(job: MergeJob) -> list[DataFile]:
     with tempfile.TemporaryDirectory(prefix="flowscore-compact-") as folder:
         with PartitionWriter(store, job.table, job.schema, job.files[0].partition, job.stem, Path(folder)) as writer:
             if rows.num_rows:
-                writer.write(_with_columns(rows, writer.schema))
+                writer.write(widened(rows, writer.schema))
         return writer.files
 
 
@@ -252,9 +252,3 @@ def _in_scores(store: Store, rows: pa.Table, files: tuple[DataFile, ...]) -> pa.
 def _image_and_unit(rows: pa.Table) -> pa.Array:
     texts = (rows[name].cast(pa.string()) for name in ("image_id", "unit_id"))
     return pc.binary_join_element_wise(*texts, "/").combine_chunks()
-
-
-def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with every column of the schema, null where a file lacks it."""
-    columns = [rows[c.name] if c.name in rows.column_names else pa.nulls(rows.num_rows, c.type) for c in schema]
-    return pa.table(columns, names=schema.names)

@@ -146,6 +146,11 @@ def arrow_schema(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
+def with_missing(have: pa.Schema, wanted: pa.Schema) -> pa.Schema:
+    """The columns of a table, and behind them those of `wanted` that it lacks."""
+    return pa.schema([*have, *(column for column in wanted if column.name not in have.names)])
+
+
 def key_columns(source: SourceOptions) -> tuple[str, ...]:
     """The fields of an input's key pattern: columns of the scores table."""
     return tuple(key_pattern(source.key_pattern).fields) if source.key_pattern else ()

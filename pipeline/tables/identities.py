@@ -20,6 +20,11 @@ def identities(uris: pa.Array | pa.ChunkedArray, bases: Bases) -> pa.Array | pa.
     return found
 
 
+def without(rows: pa.Table, objects: pa.Array, bases: Bases) -> pa.Table:
+    """The rows, by their `uri`, that are not of these objects."""
+    return rows.filter(pc.invert(pc.is_in(identities(rows["uri"], bases), objects))) if len(objects) else rows
+
+
 def identity_bounds(first: str, last: str, bases: Bases) -> tuple[str, str] | None:
     """The first and last identity of objects at URIs from `first` to `last`; None when they are at several bases."""
     if not bases:

@@ -21,7 +21,7 @@ from pipeline.state.plan import read_state
 from pipeline.state.publications import Change, Closed, DataFile, Seal
 from pipeline.tables.changes import schema_text
 from pipeline.tables.decision_rows import Thresholds, changed_settings, decisions_change, known_thresholds, threshold_rows
-from pipeline.tables.delta import arrow_schema, check_fits
+from pipeline.tables.delta import arrow_schema, check_fits, with_missing
 from pipeline.tables.drift_rows import DriftRow, nights_of, read_drift
 from pipeline.tables.faults import TablesError
 from pipeline.tables.files import ActiveFile, active_files
@@ -166,8 +166,7 @@ def _schema(table: DeltaTable | None) -> pa.Schema:
     """The columns of `scores`. Without that table nothing was readable so far, and lots are decided nonetheless."""
     if table is None:
         return scores.SCHEMA
-    have = arrow_schema(table)
-    schema = pa.schema([*have, *(column for column in scores.SCHEMA if column.name not in have.names)])
+    schema = with_missing(arrow_schema(table), scores.SCHEMA)
     check_fits(table, "scores", schema)
     return schema
 

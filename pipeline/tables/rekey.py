@@ -26,12 +26,12 @@ from pipeline.state.publications import Change, DataFile, Seal
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.ranged import open_ranged
 from pipeline.tables.changes import schema_text
-from pipeline.tables.delta import TABLES, TableConflict, arrow_schema, check_fits, error_schema, score_schema
+from pipeline.tables.delta import TABLES, TableConflict, arrow_schema, check_fits, error_schema, score_schema, with_missing
 from pipeline.tables.faults import TablesError
 from pipeline.tables.files import data_files
 from pipeline.tables.publication import Draft, MapFunction, Opened, publish, settled
 from pipeline.tables.rejudge import rejudge
-from pipeline.tables.writer import PartitionWriter
+from pipeline.tables.writer import PartitionWriter, widened
 
 READ_THREADS = 16
 REKEYED = ("scores", "errors")
@@ -132,9 +132,7 @@ def rekey_file(job: FileJob) -> list[DataFile] | None:
 
 def _change(ledger: Ledger, head: Head, name: str, table: DeltaTable, map_fn: MapFunction) -> Change:
     fields = key_pattern(head.key_pattern).fields if head.key_pattern else []
-    have = arrow_schema(table)
-    wanted = score_schema(fields) if name == "scores" else error_schema(fields)
-    schema = pa.schema([*have, *(column for column in wanted if column.name not in have.names)])
+    schema = with_missing(arrow_schema(table), score_schema(fields) if name == "scores" else error_schema(fields))
     check_fits(table, name, schema)
     sources = _sources(ledger, head)
     jobs = [
@@ -164,11 +162,7 @@ def _read(job: FileJob, names: list[str]) -> Iterator[pa.Table]:
         parquet = pq.ParquetFile(opened)
         there = [name for name in names if name in parquet.schema_arrow.names]
         for group in range(parquet.num_row_groups):
-            rows = parquet.read_row_group(group, columns=there)
-            types = {name: job.schema.field(name).type for name in names}
-            yield pa.table(
-                {name: rows[name].cast(types[name]) if name in there else pa.nulls(len(rows), types[name]) for name in names}
-            )
+            yield widened(parquet.read_row_group(group, columns=there), pa.schema([job.schema.field(name) for name in names]))
 
 
 def _with_keys(rows: pa.Table, job: FileJob) -> pa.Table:

@@ -15,7 +15,7 @@ from pipeline.state.publications import DataFile
 from pipeline.storage.ranged import open_ranged
 from pipeline.tables.delta import TABLES
 from pipeline.tables.replaced import BUFFER_BYTES, PIECE_ROWS, Replaced
-from pipeline.tables.writer import PartitionWriter
+from pipeline.tables.writer import PartitionWriter, widened
 from pipeline.verdicts.columns import with_verdicts
 from pipeline.verdicts.gathered import Verdicts, columns
 from pipeline.verdicts.names import FILLED
@@ -55,7 +55,10 @@ def rewrite(job: RewriteJob) -> Rewritten:
         return Rewritten(job.table, None, ())
     if goes.all():
         return Rewritten(job.table, job.file, ())
-    with open_ranged(job.ledger.store, f"{job.table}/{job.file.path}") as file, tempfile.TemporaryDirectory() as folder:
+    with (
+        open_ranged(job.ledger.store, f"{job.table}/{job.file.path}") as file,
+        tempfile.TemporaryDirectory(prefix="flowscore-") as folder,
+    ):
         parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES)
         names = parquet.schema_arrow.names
         own = [column for column in parquet.schema_arrow if column.name not in job.schema.names]
@@ -68,7 +71,7 @@ def rewrite(job: RewriteJob) -> Rewritten:
                 done += batch.num_rows
                 rows = pa.Table.from_batches([batch]).filter(stays)
                 if job.verdicts:
-                    rows = with_verdicts(_widened(rows, writer.schema), job.verdicts, job.only)
+                    rows = with_verdicts(widened(rows, writer.schema), job.verdicts, job.only)
                 writer.write(rows)
         return Rewritten(job.table, job.file, tuple(writer.files))
 
@@ -93,7 +96,7 @@ def _compared(job: RewriteJob) -> Iterator[tuple[pa.Table, pa.Table]]:
         there = [name for name in names if name in parquet.schema_arrow.names]
         schema = pa.schema([job.schema.field(name) for name in names if name in job.schema.names])
         for batch in parquet.iter_batches(TABLES[job.table].ROW_GROUP_ROWS, columns=there):
-            rows = _widened(pa.Table.from_batches([batch]), schema)
+            rows = widened(pa.Table.from_batches([batch]), schema)
             before = rows.select(list(FILLED))
             after = with_verdicts(rows, job.verdicts, job.only).select(list(FILLED))
             yield _plain(before), _plain(after)
@@ -102,9 +105,3 @@ def _compared(job: RewriteJob) -> Iterator[tuple[pa.Table, pa.Table]]:
 def _plain(rows: pa.Table) -> pa.Table:
     """Comparable by `==`, chunks and metadata aside."""
     return rows.replace_schema_metadata(None).combine_chunks()
-
-
-def _widened(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with every column of the schema, null where they lack it."""
-    found = [rows[c.name].cast(c.type) if c.name in rows.column_names else pa.nulls(len(rows), c.type) for c in schema]
-    return pa.table(found, names=schema.names)

@@ -13,8 +13,9 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.storage.ranged import open_ranged
 from pipeline.storage.store import Store
-from pipeline.tables.identities import Bases, identities
+from pipeline.tables.identities import Bases, without
 from pipeline.tables.replaced import Replaced
+from pipeline.tables.writer import widened
 from pipeline.verdicts.gathered import Judges, Parts, columns, part_of
 from pipeline.verdicts.names import grid
 from pipeline.verdicts.shown import places
@@ -69,8 +70,7 @@ def see_commits(job: CommitsJob) -> Parts:
         if judge is None:
             continue
         for _, footer, rows in read_commits(job.ledger, job.slice, first, end, list(IN_A_COMMIT)):
-            if len(job.left_out):
-                rows = rows.filter(pc.invert(pc.is_in(identities(rows["uri"], job.bases), job.left_out)))
+            rows = without(rows, job.left_out, job.bases)
             same: dict[str, str | int] = {
                 "date": footer.date,
                 "device": footer.device,
@@ -118,23 +118,23 @@ def read_columns(
     Args:
         schema: of columns that are no text; others are.
     """
-    wanted = {name: schema.field(name).type if name in schema.names else pa.string() for name in names}
+    wanted = columns_of(names, schema)
     with open_ranged(store, f"{table}/{file.path}") as opened:
         parquet = pq.ParquetFile(opened)
-        there = [name for name in wanted if name in parquet.schema_arrow.names]
+        there = [name for name in wanted.names if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(BATCH_ROWS, columns=there):
-            columns = (
-                batch.column(name).cast(dtype) if name in there else pa.nulls(batch.num_rows, dtype)
-                for name, dtype in wanted.items()
-            )
-            yield pa.table(dict(zip(wanted, columns, strict=True)))
+            yield widened(pa.Table.from_batches([batch]), wanted)
+
+
+def columns_of(names: Iterable[str], schema: pa.Schema = SEEN) -> pa.Schema:
+    """Columns of these names, each once: as the schema has them, and of text where it has none."""
+    return pa.schema([schema.field(name) if name in schema.names else (name, pa.string()) for name in dict.fromkeys(names)])
 
 
 def _of_commit(rows: pa.Table, names: Iterable[str], same: Mapping[str, str | int]) -> pa.Table:
     rows = rows.append_column("grid", grid(rows["map_height"], rows["map_width"]))
     found = {}
-    for name in names:
-        dtype = SEEN.field(name).type if name in SEEN.names else pa.string()
+    for name, dtype in zip(names, columns_of(names).types, strict=True):
         if name in same:
             found[name] = pa.repeat(pa.scalar(same[name], dtype), rows.num_rows)
         elif name in rows.column_names:

@@ -17,7 +17,7 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change, DataFile
 from pipeline.tables.changes import schema_text
 from pipeline.tables.decision_rows import decisions_change, threshold_rows
-from pipeline.tables.delta import TABLES, arrow_schema, check_fits, error_schema, key_columns, score_schema
+from pipeline.tables.delta import TABLES, arrow_schema, check_fits, error_schema, key_columns, score_schema, with_missing
 from pipeline.tables.files import active_files
 from pipeline.tables.identities import Bases
 from pipeline.tables.publication import MapFunction
@@ -162,8 +162,7 @@ def _rewrite_jobs(
     for name, file in dict((f"{name}/{file.path}", (name, file)) for name, file in [*candidates, *rejudged]).values():
         table = opened[name]
         assert table is not None
-        have = arrow_schema(table)
-        schema = pa.schema([*have, *(column for column in schemas[name] if column.name not in have.names)])
+        schema = with_missing(arrow_schema(table), schemas[name])
         _, verdicts = judged.files.get(file.path, (file, None)) if name == "scores" else (file, None)
         only = judged.only.get(file.partition["period"])
         yield RewriteJob(files.ledger, files.ledger.run_id(files.number), name, file, schema, replaced, verdicts, only)

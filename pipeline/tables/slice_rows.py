@@ -16,11 +16,11 @@ from pipeline.state.committed import read_commits
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.delta import TABLES
-from pipeline.tables.identities import Bases, identities
+from pipeline.tables.identities import Bases, without
 from pipeline.tables.order import CHUNK_ROWS, TableOrder, UnitOrder
 from pipeline.tables.rows import Same, error_rows, map_rows, region_rows, score_rows
-from pipeline.tables.seen_images import UnitRange
-from pipeline.tables.writer import PartitionWriter
+from pipeline.tables.seen_images import UnitRange, columns_of
+from pipeline.tables.writer import PartitionWriter, widened
 from pipeline.verdicts.columns import with_verdicts
 from pipeline.verdicts.gathered import (
     JudgedParts,
@@ -192,28 +192,16 @@ class OwnImages:
 
     def _seen(self, digest: str, names: Sequence[str]) -> pa.Table:
         """These columns of all images of a model, null where the rows lack one."""
-        tables = [pa.concat_tables(rows) for rows in (self.scored, self.failed) if rows]
-        if not tables:
-            return pa.table({})
-        of_scores = tables[0].schema
-        kinds = {name: of_scores.field(name).type if name in of_scores.names else pa.string() for name in names}
-        found = []
-        for table in tables:
-            rows = table.filter(pc.equal(table["model_digest"], digest))
-            cells = (
-                rows[name].cast(kind) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
-                for name, kind in kinds.items()
-            )
-            found.append(pa.table(dict(zip(kinds, cells, strict=True))))
-        return pa.concat_tables(found)
+        rows = (table.filter(pc.equal(table["model_digest"], digest)) for table in (*self.scored, *self.failed))
+        wanted = columns_of(names)
+        return pa.concat_tables([wanted.empty_table(), *(widened(mine, wanted) for mine in rows)])
 
 
 def _commits(job: RowsJob) -> Iterator[tuple[str, pa.Table, Same]]:
     """(unit_id, rows, values that all of them share) of each commit, without the objects that are left out."""
     for first, end, digest in job.units:
         for _, footer, rows in read_commits(job.ledger, job.slice, first, end):
-            if len(job.left_out):
-                rows = rows.filter(pc.invert(pc.is_in(identities(rows["uri"], job.bases), job.left_out)))
+            rows = without(rows, job.left_out, job.bases)
             same: Same = {
                 "model": job.ledger.model,
                 "model_digest": digest,

@@ -25,6 +25,12 @@ def file_schema(schema: pa.Schema, table: str) -> pa.Schema:
     return pa.schema([column for column in schema if column.name not in TABLES[table].PARTITION_BY])
 
 
+def widened(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with the columns of the schema and no others, null where they lack one."""
+    found = [rows[c.name].cast(c.type) if c.name in rows.column_names else pa.nulls(len(rows), c.type) for c in schema]
+    return pa.table(found, names=schema.names)
+
+
 class PartitionWriter:
     """Takes rows in their final order; a context manager, `files` is complete after it.
 
