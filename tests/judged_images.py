@@ -37,27 +37,32 @@ def rows(*given: dict) -> pa.Table:
     return pa.table(columns)
 
 
+def good_pieces(rng: np.random.Generator, count: int, views: tuple[str, ...], lines: tuple[str, ...], salt: int = 0) -> Scored:
+    """Pieces of ten lots, one image of each view; scores are normal around 0.
+
+    lines: of the pieces in turn; none for calibrations without such a key.  salt: other images get another.
+    """
+    piece = np.repeat(np.arange(count), len(views))
+    score = (rng.normal(size=count)[piece] + 0.1 * rng.normal(size=len(piece))).astype(np.float32)
+    return Scored(
+        Images(np.array([f"{at:05}" for at in piece]), np.tile(views, count), score, np.ones(len(piece), bool)),
+        np.array([f"lot {at % 10}" for at in piece]),
+        [(lines[at % len(lines)],) if lines else () for at in piece.tolist()],
+        [f"file:///good/{at}.png" for at in range(len(piece))],
+        [None] * len(piece),
+        [f"{at + (count << 20) + (salt << 40):032x}" for at in range(len(piece))],
+    )
+
+
 def made(
     pieces: int = 60, views: tuple[str, ...] = ("top",), keys: Keys | None = None, seed: int = 0, resize: str = "tile"
 ) -> Calibration:
     """Pieces of ten lots on the line A, one image of each view; scores are normal."""
     rng = np.random.default_rng(seed)
-
-    def scored(count: int) -> Scored:
-        piece = np.repeat(np.arange(count), len(views))
-        score = (rng.normal(size=count)[piece] + 0.1 * rng.normal(size=len(piece))).astype(np.float32)
-        return Scored(
-            Images(np.array([f"{at:05}" for at in piece]), np.tile(views, count), score, np.ones(len(piece), bool)),
-            np.array([f"lot {at % 10}" for at in piece]),
-            [("A",) if keys.by else ()] * len(piece),
-            [f"file:///good/{at}.png" for at in range(len(piece))],
-            [None] * len(piece),
-            [f"{at + (count << 20):032x}" for at in range(len(piece))],
-        )
-
     keys = keys or Keys(PATTERN, ("lot", "serial"), "camera", "lot", ("line",))
     views = views if keys.view else ("",)
-    good, chosen = scored(pieces), scored(40)
+    lines = ("A",) if keys.by else ()
+    good, chosen = (good_pieces(rng, count, views, lines) for count in (pieces, 40))
     belongs = Belongs(DIGEST, Mode("cpu-float32", 16, 5), Grid(256, 256, resize, ((32, 32),)), keys)
     return calibrate(good, select(chosen, good, keys), belongs, [rate_of("0.05")])
 

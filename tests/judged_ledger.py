@@ -6,12 +6,12 @@ from pathlib import Path
 import fake_run
 import numpy as np
 from fake_run import DIGEST, MODEL
+from judged_images import good_pieces
 
 from models.artifact import CALIBRATION_FILES
 from models.calibration import files
-from models.calibration.build import Belongs, Scored, calibrate, select
+from models.calibration.build import Belongs, calibrate, select
 from models.calibration.calibration import Calibration, Grid, Keys, Mode
-from models.verdicts.pieces import Images
 from models.verdicts.rates import rate_of
 from pipeline.input.config import SourceConfig
 from pipeline.state.judges import Ruling, decide
@@ -32,20 +32,8 @@ def calibration(
     """Good pieces of ten lots of these lines; scores are normal around 0."""
     rng = np.random.default_rng(seed)
     views = VIEWS if keys.view else ("",)
-
-    def good(count: int) -> Scored:
-        piece = np.repeat(np.arange(count), len(views))
-        score = (rng.normal(size=count)[piece] + 0.1 * rng.normal(size=len(piece))).astype(np.float32)
-        return Scored(
-            Images(np.array([f"{at:05}" for at in piece]), np.tile(views, count), score, np.ones(len(piece), bool)),
-            np.array([f"lot {at % 10}" for at in piece]),
-            [(lines[at % len(lines)],) if keys.by else () for at in piece.tolist()],
-            [f"file:///good/{at}.png" for at in range(len(piece))],
-            [None] * len(piece),
-            [f"{at + (count << 20) + (seed << 40):032x}" for at in range(len(piece))],
-        )
-
-    images, chosen = good(pieces), good(40)
+    of_lines = lines if keys.by else ()
+    images, chosen = (good_pieces(rng, count, views, of_lines, seed) for count in (pieces, 40))
     grid = Grid(48, 64, "squash", ((6, 8),))
     belongs = Belongs(digest, Mode("cpu-float32", 8, SCORING_VERSION), grid, keys)
     return calibrate(images, select(chosen, images, keys), belongs, [rate_of("0.05")])

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from fake_run import DIGEST, MODEL
 from judged_ledger import BY_IMAGE, BY_PIECE, Keys, calibration, files_of, image, lots, publish, put_rule, rows, verdicts
+from stopped import Stopped, stop_publication, stops
 
 from pipeline.state.entries import read_head
 from pipeline.state.ledger import Ledger
-from pipeline.state.numbered import Numbered
 from pipeline.storage.local import LocalStore
-from pipeline.tables import night_images, nights, publication, seen_images
+from pipeline.tables import night_images, nights, seen_images
 from pipeline.tables.compaction import compact
 from pipeline.tables.nights import chart_nights
 from pipeline.tables.rejudge import rejudge
@@ -417,27 +417,12 @@ def test_a_large_look_that_finds_no_night_is_not_repeated(tmp_path, monkeypatch)
     assert charted(place, "state") == {few[0][0]: "reference"}
 
 
-class Stopped(BaseException):
-    """A kill."""
-
-
 @pytest.mark.parametrize("step", ["rows", "manifest", "scores", "lots", "drift", "seal"])
 def test_one_that_is_stopped_is_finished_by_repeating_it(output, step, monkeypatch):
     publish(output, [night(20, light=0.3), night(21, light=0.3)])
 
-    def stops(real, here):
-        def call(*args):
-            if here(*args):
-                raise Stopped
-            return real(*args)
-
-        return call
-
     with monkeypatch.context() as patched:
-        patched.setattr(publication, "_put", stops(publication._put, lambda *_: step == "manifest"))
-        patched.setattr(publication, "_changed", stops(publication._changed, lambda _, name, *more: name == step))
-        sealing = stops(Numbered.put_new, lambda of, *_: step == "seal" and of.prefix.endswith("published"))
-        patched.setattr(Numbered, "put_new", sealing)
+        stop_publication(patched, step)
         patched.setattr(nights, "write_drift", stops(nights.write_drift, lambda *_: step == "rows"))
         with pytest.raises(Stopped):
             chart(output)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fake_run import MODEL
 from judged_ledger import BY_IMAGE, calibration, files_of, image, lots, publish, put_rule, rows, verdicts
+from stopped import Stopped, stop_publication
 
 from pipeline.state.entries import Rekey, add_entry, read_head
 from pipeline.state.ledger import Ledger
-from pipeline.state.numbered import Numbered
 from pipeline.tables import publication, seen_images
 from pipeline.tables.rejudge import Rejudged, rejudge
 from pipeline.tables.rekey import rekey
@@ -133,27 +133,12 @@ def test_images_of_another_model_keep_their_verdicts(output):
     assert lots(output)[LATER, "L3"][-1]["model_digest"] == "f" * 64
 
 
-class Stopped(BaseException):
-    """A kill."""
-
-
 @pytest.mark.parametrize("step", ["manifest", "scores", "lots", "seal"])
 def test_one_that_is_stopped_is_finished_by_repeating_it(output, step, monkeypatch):
     put_rule(output, calibration())
 
-    def stops(real, here):
-        def call(*args):
-            if here(*args):
-                raise Stopped
-            return real(*args)
-
-        return call
-
     with monkeypatch.context() as patched:
-        patched.setattr(publication, "_put", stops(publication._put, lambda *_: step == "manifest"))
-        patched.setattr(publication, "_changed", stops(publication._changed, lambda _, name, *more: name == step))
-        sealing = stops(Numbered.put_new, lambda of, *_: step == "seal" and of.prefix.endswith("published"))
-        patched.setattr(Numbered, "put_new", sealing)
+        stop_publication(patched, step)
         with pytest.raises(Stopped):
             rejudge(ledger(output))
     rejudge(ledger(output))
