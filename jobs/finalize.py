@@ -62,9 +62,8 @@ def main(settings: FinalizeSettings) -> None:
     chosen = choose(output_uri, settings)
     left, published = Left(), 0
     for ledger in chosen:
-        done = rejudge(ledger)
-        if done.files or done.lots:
-            print(f"model {ledger.model}: judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots")
+        for sentence in rejudge(ledger).sentences():
+            print(f"model {ledger.model}: {sentence}")
         published += publish(ledger, settings, left)
         if read_state(ledger)[1].calibrated:
             chart_nights(ledger)

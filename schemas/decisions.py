@@ -10,6 +10,9 @@ PARTITION_BY = ["model"]
 SORT_BY = "entry, setting"
 ROW_GROUP_ROWS = 122_880
 
+THRESHOLD = "threshold of "
+"""Begins the setting that a review budget fixes for a night; the night follows."""
+
 SCHEMA = pa.schema(
     [
         MODEL,

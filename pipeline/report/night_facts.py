@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import duckdb
 
+from schemas.decisions import THRESHOLD
+
 NIGHTS = 7
-THRESHOLD = "threshold of "
-"""Begins the setting of a night's threshold in `decisions`; see pipeline/tables/decision_rows.py."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import duckdb
 from models.verdicts.band import fixed_rate_bound
 from models.verdicts.rates import allowed_rank, rate_of
 from pipeline.report.facts import complete
-from pipeline.report.night_facts import THRESHOLD, UnlikeNight, unlike_nights
+from pipeline.report.night_facts import UnlikeNight, unlike_nights
 from pipeline.verdicts.names import NOT_CALIBRATED
 from pipeline.verdicts.rule import Rule
 from schemas import errors, lots, scores
+from schemas.decisions import THRESHOLD
 
 STATES = ("hold", "watch", "not_judged", "ok")  # as a person takes them up
 LOTS = 50

@@ -112,6 +112,11 @@ class Slice(_Entry):
     planned_at: str
     code_version: str
 
+    @property
+    def newest_scoring(self) -> ScoringConfig:
+        """The settings of the newest model that scores in it."""
+        return self.scorings[self.promotions.index(max(self.promotions))]
+
 
 AnyEntry = Created | Promotion | Rekey | Judging | Slice
 _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(Annotated[AnyEntry, Field(discriminator="kind")])

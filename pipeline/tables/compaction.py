@@ -180,7 +180,7 @@ def _groups_of(ledger: Ledger, tables: Opened, night: bool) -> Groups:
     """What is to be merged of the ledger's part of each table."""
     found: Groups = {}
     for name in COMPACTED:
-        partitions = _partitions(file for file in data_files(tables.get(name)) if file.partition["model"] == ledger.model)
+        partitions = _partitions(data_files(tables.get(name), ledger.model))
         found[name] = [
             group for files in partitions for group in (groups(files, TIER, NIGHT_BYTES) if night else groups(files))
         ]

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -14,12 +12,11 @@ from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change
 from pipeline.tables.changes import schema_text
 from pipeline.tables.files import data_files
+from pipeline.tables.order import write_sorted
 from pipeline.tables.seen_images import read_columns
-from pipeline.tables.writer import PartitionWriter
 from schemas import decisions
+from schemas.decisions import THRESHOLD
 
-THRESHOLD = "threshold of "
-"""Begins the name of the setting; the night follows."""
 BY_BUDGET = "review_budget"
 
 Row = dict[str, Any]
@@ -51,12 +48,11 @@ def known_thresholds(ledger: Ledger, head: Head, table: DeltaTable | None) -> Th
     found: dict[str, dict[str, float]] = {digest: {} for digest in numbers.values()}
     if not numbers:
         return found
-    for file in data_files(table):
-        if file.partition["model"] == ledger.model:
-            for rows in read_columns(ledger.store, "decisions", file, ("entry", "setting", "new"), decisions.SCHEMA):
-                for row in rows.to_pylist():
-                    if row["entry"] in numbers and row["setting"].startswith(THRESHOLD):
-                        found[numbers[row["entry"]]][row["setting"].removeprefix(THRESHOLD)] = float(row["new"])
+    for file in data_files(table, ledger.model):
+        for rows in read_columns(ledger.store, "decisions", file, ("entry", "setting", "new"), decisions.SCHEMA):
+            for row in rows.to_pylist():
+                if row["entry"] in numbers and row["setting"].startswith(THRESHOLD):
+                    found[numbers[row["entry"]]][row["setting"].removeprefix(THRESHOLD)] = float(row["new"])
     return found
 
 
@@ -64,11 +60,9 @@ def decisions_change(ledger: Ledger, rows: list[Row]) -> dict[str, Change]:
     """Write the file of these rows; the change by name of the table, none without rows."""
     if not rows:
         return {}
-    with TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "decisions", decisions.SCHEMA, partition, ledger.model, Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist(rows, decisions.SCHEMA))
-    return {"decisions": Change(tuple(writer.files), schema=schema_text(decisions.SCHEMA))}
+    table = pa.Table.from_pylist(rows, decisions.SCHEMA)
+    files = write_sorted(ledger.store, "decisions", table, {"model": ledger.model}, ledger.model)
+    return {"decisions": Change(tuple(files), schema=schema_text(decisions.SCHEMA))}
 
 
 def _row(ledger: Ledger, digest: str, entry: int, setting: str, old: str | None, new: str | None, by: str, at: datetime) -> Row:

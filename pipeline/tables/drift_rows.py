@@ -1,9 +1,7 @@
 """Rows of the table `drift`: the nights that are charted, and what they say to judges."""
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -12,17 +10,14 @@ from deltalake import DeltaTable
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.files import data_files
-from pipeline.tables.order import sort_keys
+from pipeline.tables.order import write_sorted
 from pipeline.tables.seen_images import read_columns
-from pipeline.tables.writer import PartitionWriter
 from pipeline.verdicts.charted_night import ChartedNight, State
 from pipeline.verdicts.judge import Nights
 from schemas import drift
 
 BETWEEN = ", "
-READ = (
-    *("model_digest", "calibration_digest", "drift_group", "date", "state", "source", "since", "reason", "images", "carried"),
-)
+READ = ("model_digest", "calibration_digest", "drift_group", "date", "state", "source", "since", "reason", "images", "carried")
 
 
 class DriftRow(NamedTuple):
@@ -37,10 +32,9 @@ class DriftRow(NamedTuple):
 def read_drift(ledger: Ledger, table: DeltaTable | None) -> list[DriftRow]:
     """The ledger's rows in the version that is loaded; it reads nothing without a table."""
     found = []
-    for file in data_files(table):
-        if file.partition["model"] == ledger.model:
-            for rows in read_columns(ledger.store, "drift", file, READ, drift.SCHEMA):
-                found += [_read(row) for row in rows.to_pylist()]
+    for file in data_files(table, ledger.model):
+        for rows in read_columns(ledger.store, "drift", file, READ, drift.SCHEMA):
+            found += [_read(row) for row in rows.to_pylist()]
     return found
 
 
@@ -56,11 +50,7 @@ def write_drift(ledger: Ledger, rows: Sequence[DriftRow]) -> list[DataFile]:
     """Write the file of new rows."""
     now = datetime.now(UTC)
     table = pa.Table.from_pylist([_written(ledger, row) | {"decided_at": now} for row in rows], drift.SCHEMA)
-    with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "drift", drift.SCHEMA, partition, ledger.model, Path(folder)) as writer:
-            writer.write(table.sort_by(sort_keys("drift")))
-    return writer.files
+    return write_sorted(ledger.store, "drift", table, {"model": ledger.model}, ledger.model)
 
 
 def _written(ledger: Ledger, row: DriftRow) -> dict[str, Any]:

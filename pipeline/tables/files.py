@@ -12,8 +12,8 @@ from pipeline.tables.faults import retried
 
 
 @retried
-def data_files(table: DeltaTable | None) -> list[DataFile]:
-    """All files of the version that is loaded, by path, without their statistics."""
+def data_files(table: DeltaTable | None, model: str | None = None) -> list[DataFile]:
+    """The files of the version that is loaded, by path, without their statistics. model: only its; None for all."""
     if table is None:
         return []
     partitions = table.metadata().partition_columns
@@ -21,7 +21,7 @@ def data_files(table: DeltaTable | None) -> list[DataFile]:
     values = [actions[f"partition.{column}"].to_pylist() for column in partitions]
     rows = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), *values, strict=True)
     files = [DataFile(unquote(path), size, dict(zip(partitions, of, strict=True))) for path, size, *of in rows]
-    return sorted(files, key=lambda file: file.path)
+    return sorted((file for file in files if model in (None, file.partition["model"])), key=lambda file: file.path)
 
 
 Bounds = tuple[str, str]

@@ -1,10 +1,8 @@
 """Rows of the table `lots`: what is known of lots that were decided, and the revisions that new decisions add."""
 
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +11,11 @@ from deltalake import DeltaTable
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import DataFile
 from pipeline.tables.files import active_files
-from pipeline.tables.order import sort_keys
+from pipeline.tables.order import write_sorted
 from pipeline.tables.seen_images import read_columns
-from pipeline.tables.writer import PartitionWriter
 from pipeline.verdicts.gathered import Judges
 from pipeline.verdicts.lots import Lot
-from pipeline.verdicts.shown import places
+from pipeline.verdicts.shown import DIGITS, places
 from schemas import lots
 
 DECIDED = [name for name in lots.SCHEMA.names if name not in ("period", "revision", "entry", "decided_at")]
@@ -50,7 +47,7 @@ class Decided:
         left = {place: Lot(row["lot"], row["date"], 0, 0, 0, nothing) for place, row in gone.items()}
         rows = []
         for place, lot in sorted((left | dict(found)).items()):
-            (digest,) = (digest for digest in self.judges if place.startswith(digest[:16]))
+            (digest,) = (digest for digest in self.judges if place.startswith(digest[:DIGITS]))
             row = self._row(lot, digest)
             before = known.get(place)
             if before is None or any(row[name] != before[name] for name in DECIDED):
@@ -100,12 +97,6 @@ def known_lots(ledger: Ledger, table: DeltaTable | None, period: str, digests: C
 
 def write_lots(ledger: Ledger, period: str, rows: list[Row], stem: str) -> list[DataFile]:
     """Write the file of a period's new rows; none without rows."""
-    if not rows:
-        return []
     same = {"period": period, "decided_at": datetime.now(UTC)}
-    table = pa.Table.from_pylist([row | same for row in rows], lots.SCHEMA).sort_by(sort_keys("lots"))
-    with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model, "period": period}
-        with PartitionWriter(ledger.store, "lots", lots.SCHEMA, partition, stem, Path(folder)) as writer:
-            writer.write(table)
-    return writer.files
+    table = pa.Table.from_pylist([row | same for row in rows], lots.SCHEMA)
+    return write_sorted(ledger.store, "lots", table, {"model": ledger.model, "period": period}, stem)

@@ -1,9 +1,13 @@
 """Puts rows in a table's order, as many at a time as fit into memory, and passes them on to files."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.state.publications import DataFile
+from pipeline.storage.store import Store
 from pipeline.tables.delta import TABLES
 from pipeline.tables.writer import PartitionWriter
 
@@ -16,6 +20,20 @@ def sort_keys(table: str) -> list[tuple[str, str]]:
     """The table's order for `pa.Table.sort_by`."""
     columns = [column.strip().split() for column in TABLES[table].SORT_BY.split(",")]
     return [(name, "descending" if order else "ascending") for name, *order in columns]
+
+
+def write_sorted(store: Store, table: str, rows: pa.Table, partition: dict[str, str], stem: str) -> list[DataFile]:
+    """Write a few rows of one partition as a file, in the table's order; none without rows.
+
+    Args:
+        rows: with all columns of the table's SCHEMA.
+    """
+    if not rows.num_rows:
+        return []
+    with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder:
+        with PartitionWriter(store, table, TABLES[table].SCHEMA, partition, stem, Path(folder)) as writer:
+            writer.write(rows.sort_by(sort_keys(table)))
+    return writer.files
 
 
 class TableOrder:

@@ -62,7 +62,7 @@ def publish_slice(
                 return None  # others have published it meanwhile, and its commits are cleaned already
             raise
         attempts = read_attempts(ledger, number)
-        rule = head.rule_of(entry.scorings[entry.promotions.index(max(entry.promotions))].model_digest)
+        rule = head.rule_of(entry.newest_scoring.model_digest)
         calibration = None if rule is None else rule.calibration
         row = partial(run_change, ledger, number, entry, tally, attempts, artifact(ledger, entry), calibration)
         return Draft(seal, ledger.model, "slice", changes, number, skipped(ledger, number, closed), row=row)

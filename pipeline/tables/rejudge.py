@@ -42,6 +42,12 @@ class Rejudged(NamedTuple):
     rows: int = 0
     lots: int = 0
 
+    def sentences(self) -> list[str]:
+        """What was done, in a sentence; none if nothing was."""
+        if not self.files and not self.lots:
+            return []
+        return [f"judged anew: {self.rows:,} rows of scores written, {self.lots:,} lots; no image was read"]
+
 
 def in_force(head: Head, closed: Closed) -> bool:
     """Whether the rows in the tables are judged by the newest rules."""
@@ -110,10 +116,7 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
     if rule is not None:
         of = f"calibration {rule.calibration[:16]}" if rule.calibration else "the model is not calibrated: nothing is judged"
         said.append(f"model {ledger.model}: verdicts at a rate of {rule.rate}; {of}")
-    done = rejudge(ledger, map_fn)
-    if done.files or done.lots:
-        said.append(f"judged anew: {done.rows:,} rows of scores written, {done.lots:,} lots; no image was read")
-    return said
+    return said + rejudge(ledger, map_fn).sentences()
 
 
 def judged_anew(

@@ -135,9 +135,7 @@ def _change(ledger: Ledger, head: Head, name: str, table: DeltaTable, map_fn: Ma
     schema = with_missing(arrow_schema(table), score_schema(fields) if name == "scores" else error_schema(fields))
     check_fits(table, name, schema)
     sources = _sources(ledger, head)
-    jobs = [
-        FileJob(ledger, name, file, schema, sources) for file in data_files(table) if file.partition["model"] == ledger.model
-    ]
+    jobs = [FileJob(ledger, name, file, schema, sources) for file in data_files(table, ledger.model)]
     add: list[DataFile] = []
     remove: list[DataFile] = []
     for job, written in zip(jobs, map_fn(rekey_file, jobs), strict=True):

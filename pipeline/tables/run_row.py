@@ -1,9 +1,7 @@
 """The row of the table runs that sums a slice up. It is the same whichever command publishes."""
 
 import json
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,7 +10,7 @@ from pipeline.state.entries import Slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Change
 from pipeline.tables.changes import schema_text
-from pipeline.tables.writer import PartitionWriter
+from pipeline.tables.order import write_sorted
 from schemas import runs
 from schemas.footer import StageSeconds
 from schemas.tally import Tally
@@ -36,7 +34,7 @@ def run_change(
         publication: number of the publication that brings the slice into the tables.
         finished_at: now, if it is left out.
     """
-    scoring = entry.scorings[entry.promotions.index(max(entry.promotions))]
+    scoring = entry.newest_scoring
     row = {
         "run_id": ledger.run_id(number),
         "slice": number,
@@ -59,11 +57,9 @@ def run_change(
         "finished_at": finished_at or datetime.now(UTC),
         "spent_s": attempts.spent_s,
     }
-    with tempfile.TemporaryDirectory(prefix="flowscore-publish-") as folder:
-        partition = {"model": ledger.model}
-        with PartitionWriter(ledger.store, "runs", runs.SCHEMA, partition, ledger.run_id(number), Path(folder)) as writer:
-            writer.write(pa.Table.from_pylist([row], schema=runs.SCHEMA))
-    return Change(tuple(writer.files), schema=schema_text(runs.SCHEMA))
+    rows = pa.Table.from_pylist([row], schema=runs.SCHEMA)
+    files = write_sorted(ledger.store, "runs", rows, {"model": ledger.model}, ledger.run_id(number))
+    return Change(tuple(files), schema=schema_text(runs.SCHEMA))
 
 
 def _rounded(seconds: StageSeconds) -> StageSeconds:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.verdicts.judge import Judge
-from pipeline.verdicts.lots import Lot, LotCounts, added, decide, image_counts, piece_counts, q_of_places
+from pipeline.verdicts.lots import PIECES, Lot, LotCounts, added, decide, image_counts, piece_counts, q_of_places
 from pipeline.verdicts.pieces import as_table, codes, flag_by_night, judge_pieces, nights_of
 from pipeline.verdicts.review_budget import Tops, thresholds, tops
 from pipeline.verdicts.shown import COLUMNS, ORDER, places, shown
@@ -70,12 +70,10 @@ def part_of(rows: pa.Table, judge: Judge) -> Part:
         rows: of the judge's model, with `columns(judge)`; score null where an image could not be read.
     """
     images = shown(rows, judge)
-    code = codes(images, judge)
     if judge.by_piece:
-        none = np.zeros(0, np.int64)
-        empty = shown(rows.slice(0, 0), judge)
-        counts = LotCounts(image_counts(rows, images), piece_counts(empty, none, judge_pieces(empty, none, judge)))
+        counts = LotCounts(image_counts(rows, images), PIECES.empty_table())
         return Part(judge.digest, counts, rows.select(list(columns(judge))).combine_chunks())
+    code = codes(images, judge)
     judged = judge_pieces(images, code, judge)
     counts = LotCounts(image_counts(rows, images), piece_counts(images, code, judged))
     budget = judge.rule.review_budget
@@ -99,7 +97,6 @@ def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
     """Put the parts of one model together: all images of every lot, and of every piece, that is in one of them."""
     if not parts:
         return Gathered([], {}, {})
-    budget, of_parts = judge.rule.review_budget, [part.tops for part in parts]
     counts, pieces = added(part.counts for part in parts), [None] * len(parts)
     if judge.by_piece:
         rows = pa.concat_tables([part.rows for part in parts if part.rows is not None])
@@ -107,14 +104,14 @@ def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
         code = codes(images, judge)
         judged, nights = judge_pieces(images, code, judge), nights_of(images, code)
         counts = LotCounts(counts.images, piece_counts(images, code, judged))
-        if budget is not None:
-            of_parts = [tops(judged, nights, budget)]
-            flag_by_night(judged, nights, {**judge.thresholds, **_new_thresholds(of_parts, judge)})
+        budget = judge.rule.review_budget
+        judge, new = _with_thresholds(judge, [] if budget is None else [tops(judged, nights, budget)])
+        flag_by_night(judged, nights, judge.thresholds)
         whole = as_table(images, code, judged)
         ends = np.cumsum([0 if part.rows is None else part.rows.num_rows for part in parts])
         pieces = [whole.take(pa.array(np.unique(mine))) for mine in np.split(code, ends[:-1])]
-    new = _new_thresholds(of_parts, judge)
-    judge = replace(judge, thresholds={**judge.thresholds, **new})
+    else:
+        judge, new = _with_thresholds(judge, [part.tops for part in parts])
     decided = decide(counts, dict.fromkeys(counts.images["place"].to_pylist(), judge))
     known = [
         Known(judge, of_part, q_of_places(decided.q, places_of(part))) for part, of_part in zip(parts, pieces, strict=True)
@@ -122,11 +119,13 @@ def gather(parts: Sequence[Part], judge: Judge) -> Gathered:
     return Gathered(known, decided.lots, new)
 
 
-def _new_thresholds(of_parts: Sequence[Tops], judge: Judge) -> dict[str, float]:
+def _with_thresholds(judge: Judge, of: Sequence[Tops]) -> tuple[Judge, dict[str, float]]:
+    """The judge with the thresholds of nights that had none yet, and these; with a review budget only."""
     if judge.rule.review_budget is None:
-        return {}
-    found = thresholds(of_parts, judge.rule.review_budget)
-    return {night: threshold for night, threshold in found.items() if night not in judge.thresholds}
+        return judge, {}
+    found = thresholds(of, judge.rule.review_budget)
+    new = {night: threshold for night, threshold in found.items() if night not in judge.thresholds}
+    return replace(judge, thresholds={**judge.thresholds, **new}), new
 
 
 class JudgedParts(NamedTuple):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.verdicts.rates import rate_of
 from pipeline.verdicts.judge import Judge
 from pipeline.verdicts.names import NOT_CALIBRATED, UNREADABLE
-from pipeline.verdicts.pieces import Judged
+from pipeline.verdicts.pieces import Judged, first_images
 from pipeline.verdicts.shown import Shown
 
 if TYPE_CHECKING:
@@ -98,12 +98,10 @@ def image_counts(rows: pa.Table, images: Shown) -> pa.Table:
 
 def piece_counts(images: Shown, code: NDArray[np.int64], judged: Judged) -> pa.Table:
     """`LotCounts.pieces` of pieces all of whose images are there; those of no lot or no readable image are left out."""
-    first = np.full(len(judged.rank), -1)
-    first[code[::-1]] = np.arange(len(code))[::-1]
     readable = np.zeros(len(judged.rank), np.bool_)
     readable[code[(images.fault != UNREADABLE) & images.in_lot]] = True
     columns = [
-        images.place.dictionary_encode().take(pa.array(first)),
+        images.place.dictionary_encode().take(first_images(code)),
         judged.group,
         judged.number,
         np.where(judged.counts, judged.rank, 0),

@@ -129,11 +129,16 @@ def _judge_group(
             found.above[pieces[ranked]] = scored.score[ranked] > kind.threshold
 
 
+def first_images(code: NDArray[np.int64]) -> pa.Array:
+    """The position of each piece's first image, (P,), for what all of its images have in common."""
+    first = np.full(int(code.max(initial=-1)) + 1, -1)
+    first[code[::-1]] = np.arange(len(code))[::-1]  # of several images the one that is assigned last
+    return pa.array(first)
+
+
 def nights_of(images: Shown, code: NDArray[np.int64]) -> pa.DictionaryArray:
     """The night of each piece, (P,)."""
-    first = np.full(int(code.max(initial=-1)) + 1, -1)
-    first[code[::-1]] = np.arange(len(code))[::-1]
-    return images.night.take(pa.array(first))
+    return images.night.take(first_images(code))
 
 
 def flag_by_night(judged: Judged, nights: pa.DictionaryArray, thresholds: Mapping[str, float]) -> None:
@@ -148,7 +153,5 @@ def flag_by_night(judged: Judged, nights: pa.DictionaryArray, thresholds: Mappin
 
 def as_table(images: Shown, code: NDArray[np.int64], judged: Judged) -> pa.Table:
     """The pieces as rows of PIECES, in the order of their numbers."""
-    first = np.full(len(judged.rank), -1)
-    first[code[::-1]] = np.arange(len(code))[::-1]
     columns = (judged.group, judged.number, judged.rank, judged.n, judged.verdict, judged.reason)
-    return pa.table([keys_of(images).take(pa.array(first)), *columns], schema=PIECES)
+    return pa.table([keys_of(images).take(first_images(code)), *columns], schema=PIECES)
