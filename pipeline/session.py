@@ -20,7 +20,8 @@ from pipeline.decode.image import decode_image
 from pipeline.in_process import encoded_units, score_encoded
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault
-from pipeline.scoring.scorer import open_scorer, resolve_device
+from pipeline.scoring.device import resolve_device
+from pipeline.scoring.scorer import open_scorer
 from pipeline.scoring.worst_tile import Tile, Tiles
 from pipeline.storage.copies import local_copy
 

@@ -33,7 +33,6 @@ def scoring_run(tmp_path, ledger, pattern):
         decode={},
         explain=None,
         cache_dir=str(tmp_path),
-        device="cpu",
         limits=RunLimits(),
     )
 
