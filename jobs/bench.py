@@ -17,7 +17,7 @@ from jobs.command.errors import UsageError
 from jobs.command.places import check_file
 from jobs.drawn.archive import SIZE_PX
 from jobs.settings.bench import BenchSettings
-from pipeline.scoring.scorer import resolve_device
+from pipeline.scoring.device import resolve_device
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
@@ -99,13 +99,13 @@ def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, st
             fix = "Its images are decoded beside the model: measure --measure end-to-end."
             raise UsageError("--model", f"one that does not score by tiles, for {DECODE_ONLY}", subject.name, fix)
         return decode_only(subject.name, stored, decode, settings.seconds)
-    threads = settings.resources.threads or (1 if device.startswith("cuda") else cores())
+    threads = settings.resources.threads or (1 if device == "cuda" else cores())
     directory = local_copy(subject.make(), settings.cache_dir.expanduser())
     return in_memory(subject.name, directory, decode, device, threads, settings.seconds)
 
 
 def _plan(images: int, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int], book: Book) -> None:
-    label = f"{device.partition(':')[0]}-{subject.config.precision}"
+    label = f"{device}-{subject.config.precision}"
     stored_size = "{}x{}".format(*stored)
 
     def measure(name: str) -> Measured:

@@ -29,7 +29,8 @@ from models.verdicts.exact_interval import at_least
 from models.verdicts.rates import rate_of
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.listing import open_input
-from pipeline.scoring.scorer import Scorer, resolve_device
+from pipeline.scoring.device import resolve_device
+from pipeline.scoring.scorer import Scorer
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store

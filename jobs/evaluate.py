@@ -34,6 +34,7 @@ from models.metrics.ranking import auroc, average_precision, f1_max
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import content_box
 from pipeline.in_process import score_encoded
+from pipeline.scoring.device import DeviceSetting
 from pipeline.scoring.scorer import Scorer, open_scorer
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
@@ -58,7 +59,7 @@ class EvaluateSettings(BaseModel):
     input: Flag[Path] = Field(description="folder with test/good, test/<defect type>, ground_truth")
     json_file: Annotated[Path | None, Named("--json")] = Field(None, description="where all figures and scores go")
     groups: Flag[Path | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
-    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    device: Flag[DeviceSetting] = Field("auto", description="where images are scored")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     draws: int = Field(1000, ge=100, description="draws of the bootstrap")
     pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")

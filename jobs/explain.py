@@ -30,7 +30,7 @@ from pipeline.decode.faults import Undecodable
 from pipeline.decode.image import decode_image
 from pipeline.input.keys import ignored
 from pipeline.report.calibrated_scale import calibrated_scale
-from pipeline.scoring.scorer import resolve_device
+from pipeline.scoring.device import DeviceSetting, resolve_device
 from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
 
@@ -54,7 +54,7 @@ class ExplainSettings(BaseModel):
     good: Flag[Path | None] = Field(
         None, description=f"good image, or folder of them (the first {GOODS}), that fills deleted places in the test"
     )
-    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    device: Flag[DeviceSetting] = Field("auto", description="where the model computes")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     deletion: DeletionConfig = Field(DeletionConfig(), description="the deletion test")
 

@@ -70,7 +70,6 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
         decode={name: value for name, value in own.items() if value is not None},
         explain=settings.explain,
         cache_dir=str(settings.cache_dir.expanduser()),
-        device=settings.device,
         limits=settings.limits,
         ruling=settings.verdicts.ruling(opened.model_digest, opened.calibration_digest, opened.directory),
         from_now_on=settings.from_now_on,

@@ -27,7 +27,8 @@ from models.features.store import ImageFeatures
 from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups, group_images, split
 from models.verdicts.map_threshold import map_threshold, pieces_needed
-from pipeline.scoring.scorer import resolve_device, tiling
+from pipeline.scoring.device import Device, bf16_is_native, resolve_device
+from pipeline.scoring.scorer import tiling
 from pipeline.storage.copies import upload_directory
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
@@ -117,9 +118,9 @@ def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None =
     )
 
 
-def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
+def _precision(wanted: str, device: Device) -> Literal["float32", "bf16"]:
     """The precision of convolutions, printed in one line; `auto` is bf16 if the device multiplies it natively."""
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    native = bf16_is_native(device)
     chosen: Literal["float32", "bf16"] = "bf16" if wanted == "bf16" or (wanted == "auto" and native) else "float32"
     print(f"device {device}, convolutions in {chosen}{'' if native else ' (no native bf16 here)'}, the rest in float32")
     return chosen
@@ -131,7 +132,7 @@ def _name(settings: TrainSettings, detector: Detector) -> str:
     return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
 
 
-def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
+def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
     height, width = settings.image_size
     try:
         backbone = BackboneConfig(

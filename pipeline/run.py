@@ -84,7 +84,6 @@ class ScoringRun:
     decode: dict[str, Any]
     explain: Method | None
     cache_dir: str
-    device: str
     limits: RunLimits
     ruling: Ruling | None = None
     from_now_on: bool = False
@@ -213,7 +212,8 @@ class _Work:
         still_open: dict[int, str] = {}
 
         def on_progress(now: RunProgress) -> None:
-            attempt.note()
+            if (other_device := attempt.note(now.scored_on)) is not None:
+                log.warning(other_device)
             self.on_progress(now)
 
         for index, scoring in enumerate(entry.scorings):
@@ -223,7 +223,6 @@ class _Work:
                 scoring,
                 self.run.ledger.artifact_uri(scoring.model_digest),
                 self.run.cache_dir,
-                self.run.device,
                 decode_timeout_s=limits.decode_timeout_s,
             )
             still_open |= score_units(

@@ -20,7 +20,8 @@ from pipeline.decode.image import decode_image
 from pipeline.in_process import encoded_units, score_encoded
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows, Fault
-from pipeline.scoring.scorer import open_scorer, resolve_device
+from pipeline.scoring.device import resolve_device
+from pipeline.scoring.scorer import open_scorer
 from pipeline.scoring.worst_tile import Tile, Tiles
 from pipeline.storage.copies import local_copy
 
@@ -74,10 +75,10 @@ class Model:
         """Args:
         uri: folder or s3:// of the model.  device: auto, cpu or cuda.
         Raises:
-            ArtifactError: the model is missing or damaged.  StorageError: storage refuses it.
+            NoSuchDevice.  ArtifactError: the model is missing or damaged.  StorageError: storage refuses it.
         """
-        self.directory = local_copy(uri, CACHE.expanduser())
         self.device = resolve_device(device)
+        self.directory = local_copy(uri, CACHE.expanduser())
         self.artifact = artifact.read(self.directory)
         self._scorer = open_scorer(self.directory, self.device)
         self._decode = DecodeConfig.of(self.artifact.config.input)

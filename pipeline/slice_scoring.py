@@ -41,7 +41,8 @@ class Engine(Protocol):
 
 @dataclass
 class RunProgress:
-    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed."""
+    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed. scored_on: what this
+    command's images were scored on, in words."""
 
     planned: int = 0
     streams: int = 0
@@ -51,6 +52,7 @@ class RunProgress:
     bytes_read: int = 0
     finished: bool = False
     open: dict[int, str] = field(default_factory=dict)
+    scored_on: set[str] = field(default_factory=set)
 
     def take(self, outcome: Outcome) -> None:
         if outcome.message is not None:
@@ -59,6 +61,8 @@ class RunProgress:
         self.done += outcome.scored + outcome.errors
         self.errors += outcome.errors
         self.bytes_read += outcome.bytes_read
+        if outcome.scored_on is not None and outcome.scored:
+            self.scored_on.add(outcome.scored_on)
 
 
 OnProgress = Callable[[RunProgress], None]

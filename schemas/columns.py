@@ -48,7 +48,12 @@ PERIOD = field(
 )
 UNIT_ID = field("unit_id", pa.string(), "work unit in which the image was scored", nullable=False)
 RUN_ID = field("run_id", pa.string(), "scoring run of the row, `<model>-<slice>`: sorts like the slices", nullable=False)
-DEVICE = field("device", pa.string(), "device and precision that scored, for example `cpu-bf16`")
+DEVICE = field(
+    "device", pa.string(), "device and precision that scored, for example `cpu-bf16`: scores of one such mode compare"
+)
+HARDWARE = field(
+    "hardware", pa.string(), "chip and libraries that scored, in words: the same ones give the same bits; null when not known"
+)
 
 
 def key_field(name: str) -> pa.Field:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.field import field
 from schemas.footer import StageSeconds
+from schemas.scored_on import ScoredOn
 
 UNIT = [
     field("number", pa.int32(), "number of the unit or stream within its slice", nullable=False),
@@ -35,6 +36,8 @@ SCORED = pa.schema(
     [
         *UNIT,
         field("device", pa.string(), "device and precision that scored", nullable=False),
+        field("hardware", pa.string(), "chip and libraries that scored", nullable=False),
+        field("one_by_one", pa.bool_(), "whether a GPU started the kernels one by one", nullable=False),
         field("map_threshold", pa.float64(), "map value above which the model sees a region; null when it has none"),
         field("scores", pa.large_binary(), "(N,) float32; null, like the columns below, when the unit has no images"),
         field("finite", pa.large_binary(), "(N,) bool: whether score and map are finite numbers"),
@@ -103,20 +106,21 @@ class ScoredUnit(NamedTuple):
     label: UnitLabel
     seconds: StageSeconds
     rows: pa.Table
-    device: str
+    scored_on: ScoredOn
     map_threshold: float | None
     results: Results | None
 
     def table(self) -> pa.Table:
         results = self.results._asdict() if self.results else dict.fromkeys(Results._fields)
-        device = {"device": self.device, "map_threshold": self.map_threshold}
-        return _one_row(SCORED, {**_unit(self.label, self.seconds, self.rows), **device, **results})
+        same = {**self.scored_on._asdict(), "map_threshold": self.map_threshold}
+        return _one_row(SCORED, {**_unit(self.label, self.seconds, self.rows), **same, **results})
 
     @classmethod
     def of(cls, table: pa.Table) -> "ScoredUnit":
         results = {name: _cell(table, name) for name in Results._fields}
         scored = None if results["scores"] is None else Results(**results)
-        return cls(*_unit_in(table), _cell(table, "device"), _cell(table, "map_threshold"), scored)
+        scored_on = ScoredOn(*(_cell(table, name) for name in ScoredOn._fields))
+        return cls(*_unit_in(table), scored_on, _cell(table, "map_threshold"), scored)
 
 
 def item_table(items: Iterable[WorkItem]) -> pa.Table:

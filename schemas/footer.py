@@ -6,8 +6,11 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from schemas.commit import VERSION
+from schemas.scored_on import ScoredOn
 
 END = "end"
+LATER = ("hardware", "one_by_one")
+"""Entries that commits of earlier versions lack."""
 
 
 class StageSeconds(NamedTuple):
@@ -31,7 +34,7 @@ class Footer:
     """version: of schemas/commit.py.  slice: number of the plan slice.  number: of the unit or stream within the slice.
     part: 0, or the running number of the unit within its stream.  date: table partition.  scored, errors: rows of each kind.
     next_offset: where the stream continues, as its source counts; None where nothing is left.
-    device: device and precision that scored, for example `cpu-bf16`.  scoring_version: of the code that scored.
+    device, hardware, one_by_one: what scored, see schemas/scored_on.py.  scoring_version: of the code that scored.
     bytes_read: encoded bytes fetched for the unit.  ignored: members of the shard that are not images or were not asked for.
     """
 
@@ -45,10 +48,16 @@ class Footer:
     errors: int
     next_offset: int | None
     device: str
+    hardware: str = ""
+    one_by_one: bool = False
     scoring_version: int
     bytes_read: int
     ignored: int
     seconds: StageSeconds
+
+    @property
+    def scored_on(self) -> ScoredOn:
+        return ScoredOn(self.device, self.hardware, self.one_by_one)
 
     def texts(self) -> dict[str, str]:
         """The footer as it is written, by name."""
@@ -59,7 +68,8 @@ class Footer:
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "Footer":
         """The footer of `texts`. Raises KeyError, TypeError, ValueError for anything else."""
-        named = {field.name: texts[field.name] for field in fields(cls)}
+        named = {field.name: texts[field.name] for field in fields(cls) if field.name not in LATER}
+        scored_on = ScoredOn(named["device"], texts.get("hardware", ""), texts.get("one_by_one") == "True")
         return cls(
             version=int(named["version"]),
             unit_id=named["unit_id"],
@@ -70,7 +80,7 @@ class Footer:
             scored=int(named["scored"]),
             errors=int(named["errors"]),
             next_offset=None if named["next_offset"] == END else int(named["next_offset"]),
-            device=named["device"],
+            **scored_on._asdict(),
             scoring_version=int(named["scoring_version"]),
             bytes_read=int(named["bytes_read"]),
             ignored=int(named["ignored"]),

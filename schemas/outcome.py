@@ -16,6 +16,8 @@ SCHEMA = pa.schema(
         field("new", pa.bool_(), "whether this run wrote the commit; false when it existed already", nullable=False),
         field("bytes_read", pa.int64(), "encoded bytes fetched for a new commit", "bytes", nullable=False),
         field("message", pa.string(), "why the unit stays open, one sentence; null when it is committed"),
+        field("refused", pa.string(), "why no scorer there can go on, so that the run ends; null otherwise"),
+        field("scored_on", pa.string(), "device and hardware of a new commit; null otherwise"),
     ]
 )
 
@@ -30,6 +32,8 @@ class Outcome(NamedTuple):
     new: bool = False
     bytes_read: int = 0
     message: str | None = None
+    refused: str | None = None
+    scored_on: str | None = None
 
     def table(self) -> pa.Table:
         """A table of this one row."""

@@ -37,6 +37,12 @@ SCHEMA = pa.schema(
         ),
         field("bytes_read", pa.int64(), "encoded bytes fetched", "bytes"),
         field("device_seconds", pa.float64(), "seconds that devices computed, added up over all of them", "s"),
+        field(
+            "scored_on",
+            pa.string(),
+            "JSON array, one object for each kind of device that scored: device, hardware, images, and one_by_one: whether a "
+            "GPU started the model's kernels one by one, because it does not run there as a CUDA graph: slower, same scores",
+        ),
         field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
         field("started_at", pa.timestamp("us", "UTC"), "when the first driver took up the slice"),
         field("finished_at", pa.timestamp("us", "UTC"), "when this row was written", nullable=False),

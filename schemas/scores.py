@@ -9,6 +9,7 @@ from schemas.columns import (
     CONTENT_HASH,
     DATE,
     DEVICE,
+    HARDWARE,
     IMAGE_ID,
     LOOK,
     LOT,
@@ -62,6 +63,7 @@ SCHEMA = pa.schema(
         RUN_ID,
         UNIT_ID,
         DEVICE,
+        HARDWARE,
         field("scored_at", pa.timestamp("us", "UTC"), "when the row was written for its publication", nullable=False),
     ]
 )

@@ -9,6 +9,7 @@ import pyarrow as pa
 from schemas.field import field
 from schemas.footer import StageSeconds
 from schemas.inventory import IDENTITY
+from schemas.scored_on import ScoredOn
 
 VERSION = 1
 WORKER_DIED = "worker_died"
@@ -30,6 +31,7 @@ class Tally:
     """Counts of a slice: planned = scored + quarantined.
 
     reasons: quarantined images by error.  archives: keys of archives that are not read, the first few of `archive_count`.
+    scored_on: what scored, each with its number of images.
     """
 
     scored: int = 0
@@ -40,6 +42,7 @@ class Tally:
     reasons: dict[str, int] = field_of(default_factory=dict)
     archives: tuple[str, ...] = ()
     archive_count: int = 0
+    scored_on: tuple[tuple[ScoredOn, int], ...] = ()
 
     @property
     def planned(self) -> int:
@@ -51,4 +54,6 @@ class Tally:
     @classmethod
     def parse(cls, text: str | bytes) -> "Tally":
         read = json.loads(text)
-        return cls(**read | {"seconds": StageSeconds(*read["seconds"]), "archives": tuple(read["archives"])})
+        scored_on = tuple((ScoredOn(*on), images) for on, images in read.get("scored_on", ()))
+        named = {"seconds": StageSeconds(*read["seconds"]), "archives": tuple(read["archives"]), "scored_on": scored_on}
+        return cls(**read | named)

@@ -58,6 +58,7 @@ def stage(folder, dies):
             from pipeline.stages.envelope import pack_results
             from schemas.envelope import DecodedUnit, ScoredUnit
             from schemas.outcome import Outcome
+            from schemas.scored_on import ScoredOn
 
             if Outcome.is_in(row):
                 return row
@@ -70,7 +71,7 @@ def stage(folder, dies):
             maps = [np.ones((2, 2), np.float32)] * count
             scores = UnitScores(np.ones(count, np.float32), maps, np.zeros((count, 32), np.float16))
             results = pack_results(scores, np.ones(count, bool), None) if count else None
-            return ScoredUnit(unit.label, unit.seconds, unit.rows, "cpu", None, results).table()
+            return ScoredUnit(unit.label, unit.seconds, unit.rows, ScoredOn("cpu"), None, results).table()
 
     return Stage
 

@@ -242,6 +242,7 @@ def _commit(ledger: Ledger, number: int, unit: int, part: int, date: str, images
         errors=errors,
         next_offset=None if last else 512 * (part + 1),
         device="cpu-float32",
+        hardware="CPU with AVX2, torch 2.15.0",
         scoring_version=SCORING_VERSION,
         bytes_read=100 * len(rows),
         ignored=ignored,

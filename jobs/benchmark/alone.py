@@ -19,7 +19,8 @@ from models.config import ArtifactConfig
 from pipeline.decode.config import DecodeConfig
 from pipeline.in_process import encoded_units
 from pipeline.input.config import SourceConfig
-from pipeline.scoring.scorer import Scorer, open_scorer, resolve_device
+from pipeline.scoring.device import resolve_device
+from pipeline.scoring.scorer import Scorer, open_scorer
 
 IN_MEMORY, DECODE_ONLY = "in-memory", "decode-only"
 DECODED, COPIES = 16, 4  # distinct images of decode-only, and copies of each that are decoded at once

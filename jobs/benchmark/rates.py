@@ -79,11 +79,11 @@ def pillow_alone(encoded: list[bytes], decode: DecodeConfig, seconds: float) -> 
                 return Rate(images, time.perf_counter() - clock)
 
 
-def scorer_start_s(artifact_uri: str, cache_dir: Path, device: str, resources: Resources, decode: DecodeConfig) -> float:
+def scorer_start_s(artifact_uri: str, cache_dir: Path, resources: Resources, decode: DecodeConfig) -> float:
     """Seconds from asking a running Ray for a scorer until it has scored a batch, in a worker that does nothing else."""
     asked = ray.remote(num_cpus=resources.scorer_cpus or 0, num_gpus=resources.scorer_gpus or 0, max_calls=1)(_first_batch)
     clock = time.perf_counter()
-    ray.get(asked.remote(artifact_uri, cache_dir, device, resources.threads, (decode.height, decode.width)))
+    ray.get(asked.remote(artifact_uri, cache_dir, resources.device, resources.threads, (decode.height, decode.width)))
     return time.perf_counter() - clock
 
 

@@ -59,9 +59,9 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     engine = RayEngine(settings.address, settings.resources, settings.device)
     resources = engine.start()
     threads = resources.threads or 1
-    best = ceilings_of(settings.device, threads)
+    best = ceilings_of(resources.device, threads)
     cache = settings.cache_dir.expanduser()
-    scorer = open_scorer(local_copy(settings.model, cache), settings.device, threads)
+    scorer = open_scorer(local_copy(settings.model, cache), resources.device, threads)
     encoded, read = _in_memory(run, in_memory)
 
     one_process(encoded[:1], decode, scorer)
@@ -70,7 +70,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     rates = None
     if scorer.tiling is None:
         decoding = decode_alone(encoded, decode, DECODE_SECONDS)
-        start_s = scorer_start_s(settings.model, cache, settings.device, resources, decode)
+        start_s = scorer_start_s(settings.model, cache, resources, decode)
         on_gpu = scorer.device != "cpu"
         filled = slots_per_image(encoded, scorer.batch_size)
         model_s = filled * (1 / model if on_gpu else threads / model)

@@ -2,13 +2,14 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.command.flags import Flag
 from models.verdicts.rates import rate_of
 from pipeline.input.config import SourceConfig, SourceOptions
+from pipeline.scoring.device import DeviceSetting
 
 
 class CalibrateSettings(BaseModel):
@@ -42,7 +43,7 @@ class CalibrateSettings(BaseModel):
     exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line, as given to train")
     members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))
     follow_links: Flag[bool] = Field(False, description=str(SourceOptions.model_fields["follow_links"].description))
-    device: Flag[Literal["auto", "cpu", "cuda"]] = Field(
+    device: Flag[DeviceSetting] = Field(
         "auto", description="where images are scored; verdicts hold for scores of such a device only"
     )
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")

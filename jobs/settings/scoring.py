@@ -12,6 +12,7 @@ from models.explain.methods import Method
 from pipeline.decode.config import known_zone
 from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.run import RunLimits
+from pipeline.scoring.device import DeviceSetting
 from pipeline.stages.cluster import Resources
 
 
@@ -23,7 +24,7 @@ class ScoringOptions(BaseModel):
     source: Annotated[SourceOptions, Flags("key_pattern", "date", "image_id", "input_name", "members", "follow_links")] = Field(
         SourceOptions(), description="how images are found, cut into work units and named"
     )
-    device: Flag[str] = Field("auto", description="auto, cpu or cuda")
+    device: Flag[DeviceSetting] = Field("auto", description="where images are scored")
     address: Flag[str | None] = Field(None, description="Ray cluster to join; default: RAY_ADDRESS, else this machine")
     # Regions choose the images, since verdicts need a calibration, which may come later.
     explain: Flag[Method | None] = Field(None, description="method that explains images with a region")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from jobs.command.flags import Flag
 from models.config import FULL_16_BIT, LARGEST_SIDE_PX, LEAST_SIDE_PX
 from pipeline.input.config import SourceConfig, SourceOptions
+from pipeline.scoring.device import DeviceSetting
 
 
 class TrainSettings(BaseModel):
@@ -44,7 +45,7 @@ class TrainSettings(BaseModel):
         description="sample that is white in a 16-bit grey image: 4095 for a 12-bit camera; kept in the model",
     )
     seed: Flag[int] = Field(0, ge=0, lt=1 << 63, description="same seed, same machine: same model")
-    device: Flag[Literal["auto", "cpu", "cuda"]] = Field("auto", description="where the model is trained")
+    device: Flag[DeviceSetting] = Field("auto", description="where the model is trained")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="type of convolutions; auto: bf16 if native")
     key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
     members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))

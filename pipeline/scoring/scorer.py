@@ -1,11 +1,11 @@
 """Scores the pixels of one unit, in fixed batch slots, in the process that owns the device."""
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from models import artifact, operations
 from models.config import ArtifactConfig
 from models.detector import Detector, Scored
 from models.explain.methods import Method
-from models.faults import NoSuchDevice
 from models.features.embedding import EMBEDDING_SIZE
 from models.maps.tiling import Mosaic, TileScores, Tiling
 from models.operations import OperationCount
 from pipeline.decode.tiles import TileBatch
 from pipeline.scoring.captured import Captured
+from pipeline.scoring.device import Device, hardware, resolve_device
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import LANES_IN_TURN, BatchScores, Lanes
 from pipeline.storage.ahead import in_order
@@ -64,6 +64,9 @@ class _Done(NamedTuple):
 class Scorer:
     """A detector on its device.
 
+    label: the scoring mode, by which scores compare: `cuda-bf16`.  one_by_one: whether its kernels start one by one on a GPU,
+    because it does not run as a CUDA graph: slower, with the same results.
+
     Every batch has the artifact's batch size: a bad image leaves its slot blank and blanks fill up the last
     batch, so that an image's arithmetic depends only on its slot, never on which other images could be read.
 
@@ -75,7 +78,7 @@ class Scorer:
     def __init__(
         self,
         detector: Detector,
-        device: str = "cpu",
+        device: Device = "cpu",
         threads: int | None = None,
         explain: Explain | None = None,
         idle: IdleClock | None = None,
@@ -89,15 +92,17 @@ class Scorer:
         config = detector.config
         self._detector, self.explain = detector, explain
         self.batch_size, self.map_threshold = config.batch_size, config.map_threshold
-        self.label = f"{device.split(':')[0]}-{config.precision}"
+        self.label = f"{device}-{config.precision}"
         self.tiling = tiling(config)
         self.device = device
         self._idle = idle = idle or IdleClock(units=1)
         shape = (config.batch_size, config.input.height, config.input.width, 3)
-        in_turn = device.startswith("cuda")
+        in_turn = device == "cuda"
         self._at_once = 1 if in_turn else threads or torch.get_num_threads()  # batches that the device computes
         lanes = LANES_IN_TURN if in_turn else self._at_once
-        self._lanes = Lanes(Captured(detector.score, shape, device), shape, device, lanes, in_turn, idle)
+        captured = Captured(detector.score, shape, device)
+        self.one_by_one = captured.one_by_one
+        self._lanes = Lanes(captured, shape, device, lanes, in_turn, idle)
         idle.set_capacity(self._at_once)
 
     def __call__(self, pixels: np.ndarray) -> UnitScores:
@@ -154,6 +159,11 @@ class Scorer:
                     explanations[position] = explained.result()
         return UnitScores(scores, maps, embeddings, explanations, device_s, copy_s)
 
+    @cached_property
+    def hardware(self) -> str:
+        """The chip and the libraries, in words; see pipeline/scoring/device.py."""
+        return hardware(self.device)
+
     def count(self) -> OperationCount:
         """Operations and bytes of one batch."""
         size = self._detector.config.input
@@ -196,16 +206,17 @@ def open_scorer(
 ) -> Scorer:
     """The artifact's detector on the device.
 
+    device: auto, cpu or cuda; whoever was told what to score on says cpu or cuda.
     explain: also explain the images whose map has a cell above the model's map threshold; each takes a few passes forward
     and back in float32. In an image of tiles, only tiles with such a cell are explained; the others count as 0.
     Without a threshold nothing is explained.
     """
-    device = resolve_device(device)
+    found = resolve_device(device)
     opened = artifact.read(directory)
-    detector = artifact.load(opened, device)
+    detector = artifact.load(opened, found)
     if explain is None or opened.config.map_threshold is None:
-        return Scorer(detector, device, threads, idle=idle)
-    return Scorer(detector, device, threads, _explain(opened, device, explain), idle)
+        return Scorer(detector, found, threads, idle=idle)
+    return Scorer(detector, found, threads, _explain(opened, found, explain), idle)
 
 
 def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:
@@ -231,15 +242,3 @@ def tiling(config: ArtifactConfig) -> Tiling | None:
         return None
     assert config.map_height is not None and config.map_width is not None  # an artifact holds every default
     return Tiling((size.height, size.width), (config.map_height, config.map_width), size.overlap)
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is cuda where there is one, else cpu. Raises NoSuchDevice for what this machine cannot compute on."""
-    found = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if found else "cpu"
-    named = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", device)
-    if named is None or (device != "cpu" and not (found and int(named[1] or 0) < torch.cuda.device_count())):
-        usable = "auto, cpu or cuda" if found else "auto or cpu on this machine"
-        raise NoSuchDevice(f"device must be {usable}; got {device!r}. Choose one of them.")
-    return device

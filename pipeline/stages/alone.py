@@ -7,7 +7,7 @@ TRIES times; whatever else dies once more is taken apart or said to be the fault
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
 import ray
@@ -34,7 +34,7 @@ class _Died(Exception):
     """The worker ended before it answered."""
 
 
-def score_alone(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
+def score_alone(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
     """The outcomes of all parts of the items; an image that ends its worker is committed as an error.
 
     Raises:

@@ -2,11 +2,14 @@
 
 import logging
 import os
-import re
+from dataclasses import replace
+from fractions import Fraction
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pipeline.scoring.device import Device, parsed, why_no_gpu
 from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
 
@@ -19,8 +22,12 @@ OOM_RETRIES = 3
 """Of a task that Ray ended because its node ran out of memory; by default it is repeated for ever."""
 
 
+RAY_STEP = Fraction(1, 10_000)
+"""Ray counts parts of a GPU in steps of this."""
+
+
 class DeviceMissing(StagesError):
-    """The settings name no device, or ask for a GPU on a machine without one, and no cluster could bring one."""
+    """The settings contradict each other about GPUs, or ask for one on a machine without, and no cluster could bring one."""
 
 
 class Resources(BaseModel):
@@ -33,14 +40,32 @@ class Resources(BaseModel):
 
     scorers: int | None = Field(None, gt=0)
     scorer_cpus: float | None = Field(None, gt=0)
-    scorer_gpus: float | None = Field(None, ge=0)
+    scorer_gpus: float | None = Field(None, ge=0, allow_inf_nan=False)
     threads: int | None = Field(None, gt=0)
     read_cpus: float | None = Field(None, gt=0)
     commit_cpus: float | None = Field(None, gt=0)
 
+    @field_validator("scorer_gpus")
+    @classmethod
+    def _gpus_that_ray_can_give(cls, gpus: float | None) -> float | None:
+        exact = _exact(gpus or 0)
+        if exact % RAY_STEP or (exact > 1 and exact % 1):
+            raise ValueError(f"must be a part of one GPU in steps of {float(RAY_STEP):g}, or a whole number of GPUs")
+        return gpus
+
+    @property
+    def device(self) -> Device:
+        """What scores with these resources, once they are resolved: a scorer that holds a GPU, or a part of one, uses it."""
+        assert self.scorer_gpus is not None
+        return "cuda" if self.scorer_gpus else "cpu"
+
+    def given(self, config: StageConfig) -> StageConfig:
+        """The config that tells scorers with these resources what they have."""
+        return replace(config, device=self.device, threads=self.threads, gpu_share=min(1.0, self.scorer_gpus or 1.0))
+
     def want_gpus(self, device: str) -> bool:
         """Whether the settings ask for GPUs, even where there is none yet."""
-        return device.startswith("cuda") if self.scorer_gpus is None else self.scorer_gpus > 0
+        return device == "cuda" if self.scorer_gpus is None else self.scorer_gpus > 0
 
     def resolved(self, device: str) -> "Resources":
         """The same with every None filled in for the connected cluster.
@@ -55,7 +80,7 @@ class Resources(BaseModel):
         cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
         on_gpu = self.want_gpus(device) or (device == "auto" and self.scorer_gpus is None and gpus > 0)
         gpus_each = (self.scorer_gpus or 1.0) if on_gpu else 0.0
-        scorers = self.scorers or max(1, int(gpus // gpus_each if on_gpu else cpus // 8))
+        scorers = self.scorers or max(1, scorers_on(gpus, gpus_each) if on_gpu else int(cpus // 8))
         defaults = Resources(
             scorers=scorers,
             scorer_cpus=1.0 if on_gpu else cpus / scorers / 2,
@@ -80,18 +105,35 @@ class Resources(BaseModel):
         return said
 
 
+def scorers_on(gpus: float, gpus_each: float) -> int:
+    """How many scorers find a place, each with so many GPUs or with a part of one. A part never lies on two GPUs."""
+    each = _exact(gpus_each)
+    return int(gpus) // int(each) if each >= 1 else int(gpus) * (1 // each)
+
+
+def _exact(gpus: float) -> Fraction:
+    """The number as a user writes it: 0.1 is a tenth, and no binary fraction near it."""
+    return Fraction(repr(gpus))
+
+
 def check_device(resources: Resources, device: str, address: str | None) -> None:
-    """Raises DeviceMissing for what is no device, and when GPUs are asked for, no cluster is joined, and none is here."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise DeviceMissing(f"device must be auto, cpu or cuda; got {device!r}. Choose one of them.")
+    """Checks all that is known before Ray starts.
+
+    Raises:
+        NoSuchDevice: the device is none of auto, cpu, cuda.
+        DeviceMissing: device and scorer_gpus contradict each other; or GPUs are asked for, but none is here and no cluster.
+    """
+    parsed(device)
+    gpus = resources.scorer_gpus
+    if (device == "cuda" and gpus == 0) or (device == "cpu" and gpus):
+        fix = "Give scorers a GPU, or set device to cpu." if device == "cuda" else "Set it to 0, or set device to cuda."
+        raise DeviceMissing(f"resources.scorer_gpus must fit device {device!r}; got {gpus:g}. {fix}")
     if not resources.want_gpus(device) or cluster_address(address):
         return
-    import torch  # takes seconds: only when the settings ask for GPUs
-
-    if not torch.cuda.is_available():
-        asked = f"device={device!r}" if device.startswith("cuda") else f"resources.scorer_gpus={resources.scorer_gpus:g}"
+    if (missing := why_no_gpu()) is not None:
+        asked = f"device={device!r}" if device == "cuda" else f"resources.scorer_gpus={gpus:g}"
         raise DeviceMissing(
-            f"device must be one that this machine has; got {asked}, and torch finds no GPU here. "
+            f"device must be one that this machine has; got {asked}, and torch says: {missing}. "
             "Set device to cpu or auto, or join a cluster with --address."
         )
 

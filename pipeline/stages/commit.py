@@ -35,16 +35,16 @@ def commit_unit(unit: ScoredUnit, config: StageConfig) -> Outcome:
         slice=config.slice,
         scored=scored,
         errors=errors,
-        device=unit.device,
         scoring_version=SCORING_VERSION,
         seconds=unit.seconds._replace(commit=time.perf_counter() - clock),
+        **unit.scored_on._asdict(),
         **label._asdict(),
     )
     try:
         new = write_commit(config.ledger.store, config.ledger.commit_key(config.slice, label.number, label.part), rows, footer)
     except StorageError as error:
         return Outcome(label.number, label.part, message=str(error))
-    return Outcome(label.number, label.part, scored, errors, new, label.bytes_read)
+    return Outcome(label.number, label.part, scored, errors, new, label.bytes_read, scored_on=str(unit.scored_on))
 
 
 def commit_rows(unit: ScoredUnit, decode: DecodeConfig) -> pa.Table:

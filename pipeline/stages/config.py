@@ -2,19 +2,25 @@
 
 from dataclasses import dataclass
 
+from pipeline.scoring.device import Device
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One slice of a ledger, where the model and the device are, and how long one image may take to decode."""
+    """One slice of a ledger, where the model is, and how long one image may take to decode.
+
+    device, gpu_share, threads: what a scorer has, as `Resources.given` says: the device that the driver decided for, of a GPU
+    the share, 0 < gpu_share <= 1, and of a CPU the threads.
+    """
 
     ledger: Ledger
     slice: int
     scoring: ScoringConfig
     artifact_uri: str
     cache_dir: str
-    device: str = "auto"
+    device: Device = "cpu"
+    gpu_share: float = 1.0
     threads: int | None = None
     decode_timeout_s: float = 60.0

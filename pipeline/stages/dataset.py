@@ -3,8 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterable
 
 import pyarrow as pa
 import ray
@@ -32,7 +31,7 @@ LOST_TASKS = 100
 """So many tasks may fail for good before the stream ends. Far fewer items than AHEAD_ITEMS: the supply never waits for them."""
 
 
-def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Iterator[Outcome]:
+def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
     """Run the items through read, score and commit, with one pool of scorers. Every field of the resources must be set.
 
     Args:
@@ -46,7 +45,7 @@ def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources)
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
-    config = replace(config, threads=resources.threads)
+    config = resources.given(config)
     supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
     with supply, contextlib.closing(_outcomes(supply, config, resources)) as outcomes:
         try:

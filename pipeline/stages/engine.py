@@ -2,14 +2,13 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, start_ray
 from pipeline.stages.config import StageConfig
-from pipeline.stages.faults import LOOK, WorkersDie
+from pipeline.stages.faults import LOOK, ScorerRefuses, WorkersDie
 from pipeline.storage.ahead import in_order
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
@@ -46,14 +45,14 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.dataset import stream
 
-        return stream(items, config, resources)
+        return _unless_refused(stream(items, config, resources))
 
     def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run items that ended their workers one at a time: see pipeline.stages.alone."""
         resources = self.start()
         from pipeline.stages.alone import score_alone
 
-        return score_alone(items, replace(config, threads=resources.threads), resources)
+        return _unless_refused(score_alone(items, resources.given(config), resources))
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray
@@ -76,6 +75,16 @@ class RayEngine:
 
         with _own_errors():
             yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
+
+
+def _unless_refused(outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
+    """The outcomes up to the first of a scorer that cannot go on. Raises ScorerRefuses there: what would be scored meanwhile on
+    the wrong device takes days, or gives other scores."""
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            if outcome.refused is not None:
+                raise ScorerRefuses(outcome.refused)
+            yield outcome
 
 
 def _what_fits(memory_bytes: int) -> int:

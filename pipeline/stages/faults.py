@@ -8,5 +8,9 @@ class StagesError(ValueError):
 LOOK = "Give workers more memory or fewer neighbours (resources), or look into Ray's logs, and repeat the command"
 
 
+class ScorerRefuses(StagesError):
+    """A scorer cannot score on the device that was decided for it; the message says on which node, and why."""
+
+
 class WorkersDie(StagesError):
     """Workers end before their work does, and no image is at fault; the same command goes on where it stopped."""

@@ -13,14 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.decode.tiles import InChild, TiledUnit
+from pipeline.scoring.faults import ScoringError
 from pipeline.scoring.idle import IdleClock
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
+from pipeline.stages.given_device import take_given_device
 from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from schemas.envelope import DecodedUnit, ScoredUnit
 from schemas.outcome import Outcome
+from schemas.scored_on import ScoredOn
 
 if TYPE_CHECKING:
     from pipeline.scoring.scorer import Scorer, UnitScores
@@ -47,7 +50,7 @@ class ScoreStage:
         self._loading, self._tiling = threading.Lock(), threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
-        with contextlib.suppress(StorageError):  # the first unit asks again and reports why it stays open
+        with contextlib.suppress(StorageError, ScoringError):  # the first unit asks again and reports why it stays open
             self._scorer()
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -59,6 +62,8 @@ class ScoreStage:
                 scored = self._scored(unit)
         except StorageError as error:
             return Outcome(unit.label.number, unit.label.part, message=str(error)).table()
+        except ScoringError as error:
+            return Outcome(unit.label.number, unit.label.part, refused=str(error)).table()
         return scored._replace(seconds=scored.seconds._replace(**idle_s)).table()
 
     def _scored(self, unit: DecodedUnit) -> ScoredUnit:
@@ -75,7 +80,8 @@ class ScoreStage:
         if scores is not None:
             results = pack_results(scores, scorer.finite(scores), scorer.explain.method if scorer.explain else None)
             seconds = seconds._replace(score=scores.device_s, copy=scores.copy_s)
-        return ScoredUnit(unit.label, seconds, rows, scorer.label, scorer.map_threshold, results)
+        scored_on = ScoredOn(scorer.label, scorer.hardware, scorer.one_by_one)
+        return ScoredUnit(unit.label, seconds, rows, scored_on, scorer.map_threshold, results)
 
     def _scorer(self) -> "Scorer":
         """When storage does not deliver the model, the unit that asked stays open and the next asks again."""
@@ -85,6 +91,7 @@ class ScoreStage:
                 with self._idle.loading():
                     from pipeline.scoring.scorer import open_scorer
 
+                    take_given_device(config)
                     directory = local_copy(config.artifact_uri, Path(config.cache_dir))
                     self._loaded = open_scorer(directory, config.device, config.threads, config.scoring.explain, self._idle)
             return self._loaded

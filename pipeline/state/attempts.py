@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -14,11 +14,13 @@ NOTED_EVERY_S = 10.0
 
 
 class Attempts(NamedTuple):
-    """drivers: so many so far.  started_at: when the first took the slice up; None without any.  spent_s: of all, added up."""
+    """drivers: so many so far.  started_at: when the first took the slice up; None without any.  spent_s: of all, added up.
+    scored_on: the devices that scored, in words, as far as the drivers heard of them."""
 
     drivers: int
     started_at: datetime | None
     spent_s: float
+    scored_on: frozenset[str] = frozenset()
 
 
 class Attempt:
@@ -29,9 +31,11 @@ class Attempt:
         self._started = datetime.now(UTC)
         self._began = self._noted = clock()
         self._key = ""
+        self._scored_on, self._earlier = frozenset[str](), frozenset[str]()
 
     def __enter__(self) -> "Attempt":
-        number = len(list(self._ledger.store.list(_prefix(self._ledger, self._slice)))) + 1
+        before = read_attempts(self._ledger, self._slice)
+        self._earlier, number = before.scored_on, before.drivers + 1
         while not self._ledger.store.put_new(self._named(number), self._text()):
             number += 1
         self._key = self._named(number)
@@ -40,10 +44,25 @@ class Attempt:
     def __exit__(self, *error: object) -> None:
         self._write()
 
-    def note(self) -> None:
-        """Call it often: it writes the time down now and then."""
-        if self._clock() - self._noted >= NOTED_EVERY_S:
+    def note(self, scored_on: Set[str] = frozenset()) -> str | None:
+        """Call it often: it writes the time down now and then, and at once what scores.
+
+        Args:
+            scored_on: the devices that have scored in this attempt so far, in words.
+        Returns:
+            A line, once for each device that none of the earlier drivers had, if those scored anything.
+        """
+        new = scored_on - self._scored_on
+        if new or self._clock() - self._noted >= NOTED_EVERY_S:
+            self._scored_on |= new
             self._write()
+        others = sorted(new - self._earlier) if self._earlier else []
+        if not others:
+            return None
+        return (
+            f"slice {self._slice}: images are now scored on {' and on '.join(others)}; earlier commits of the slice were "
+            f"scored on {' and on '.join(sorted(self._earlier))}. Scores are equal bit for bit on one kind of device only"
+        )
 
     def _write(self) -> None:
         self._noted = self._clock()
@@ -51,7 +70,9 @@ class Attempt:
             self._ledger.store.put(self._key, self._text())
 
     def _text(self) -> bytes:
-        return json.dumps({"started_at": self._started.isoformat(), "spent_s": self._clock() - self._began}).encode()
+        spent_s = self._clock() - self._began
+        known = {"started_at": self._started.isoformat(), "spent_s": spent_s, "scored_on": sorted(self._scored_on)}
+        return json.dumps(known).encode()
 
     def _named(self, number: int) -> str:
         return f"{_prefix(self._ledger, self._slice)}{number:04d}.json"
@@ -61,7 +82,8 @@ def read_attempts(ledger: Ledger, slice_number: int) -> Attempts:
     """All that is known of the drivers of a slice."""
     found = [json.loads(ledger.store.get(entry.key)) for entry in ledger.store.list(_prefix(ledger, slice_number))]
     started = min((datetime.fromisoformat(attempt["started_at"]) for attempt in found), default=None)
-    return Attempts(len(found), started, sum(attempt["spent_s"] for attempt in found))
+    scored_on = frozenset(name for attempt in found for name in attempt.get("scored_on", ()))
+    return Attempts(len(found), started, sum(attempt["spent_s"] for attempt in found), scored_on)
 
 
 def _prefix(ledger: Ledger, slice_number: int) -> str:

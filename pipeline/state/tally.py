@@ -20,6 +20,7 @@ from pipeline.storage.ahead import threads_ahead
 from pipeline.storage.objects import Gone, Object
 from pipeline.storage.ranged import open_ranged
 from schemas.footer import Footer, StageSeconds
+from schemas.scored_on import ScoredOn
 from schemas.tally import MAY_CHANGE, SCHEMA, Tally
 
 UNITS_PER_JOB = 4096
@@ -127,6 +128,7 @@ def count_units(job: TallyJob) -> Counted:
                 reasons=dict(Counter(row["error"] for row in errors)),
                 archives=tuple(archives[:ARCHIVES_NAMED]),
                 archive_count=len(archives),
+                scored_on=_images_by((footer.scored_on, footer.scored) for _, footer, _ in parts if footer.scored),
             ),
         )
         failed += _failed(errors, source_of[unit.scoring].identity)
@@ -168,7 +170,16 @@ def _plus(mine: Tally, more: Tally) -> Tally:
         dict(Counter(mine.reasons) + Counter(more.reasons)),
         (*mine.archives, *more.archives)[:ARCHIVES_NAMED],
         mine.archive_count + more.archive_count,
+        _images_by((*mine.scored_on, *more.scored_on)),
     )
+
+
+def _images_by(counted: Iterable[tuple[ScoredOn, int]]) -> tuple[tuple[ScoredOn, int], ...]:
+    """What scored, each once, in order, with its images."""
+    images: Counter[ScoredOn] = Counter()
+    for scored_on, count in counted:
+        images[scored_on] += count
+    return tuple(sorted(images.items()))
 
 
 def _seconds(all_of_them: Iterable[StageSeconds]) -> StageSeconds:

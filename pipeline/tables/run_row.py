@@ -53,6 +53,7 @@ def run_change(
         "stage_seconds": json.dumps(_rounded(tally.seconds)._asdict(), sort_keys=True),
         "bytes_read": tally.bytes_read,
         "device_seconds": tally.seconds.score,
+        "scored_on": json.dumps([scored_on._asdict() | {"images": images} for scored_on, images in tally.scored_on]),
         "started_at": attempts.started_at,
         "finished_at": finished_at or datetime.now(UTC),
         "spent_s": attempts.spent_s,

@@ -211,6 +211,7 @@ def _commits(job: RowsJob) -> Iterator[tuple[str, pa.Table, Same]]:
                 "run_id": job.ledger.run_id(job.slice),
                 "unit_id": footer.unit_id,
                 "device": footer.device,
+                "hardware": footer.hardware or None,
                 "scored_at": job.scored_at,
             }
             yield footer.unit_id, rows, same

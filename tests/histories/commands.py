@@ -139,7 +139,6 @@ class Commands:
             decode={},
             explain=None,
             cache_dir="",
-            device="cpu",
             limits=limits,
             ruling=self._ruling(model, digest, 0.25),
             from_now_on=head.digest not in (None, digest),

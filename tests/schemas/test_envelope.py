@@ -4,6 +4,7 @@ import pytest
 
 from schemas.envelope import DECODED, SCORED, DecodedUnit, Results, ScoredUnit, UnitLabel, WorkItem, item_table, items_in
 from schemas.footer import StageSeconds
+from schemas.scored_on import ScoredOn
 
 LABEL = UnitLabel(3, 1, "u" * 32, "2026-01-01", 1 << 40, 54, 2)
 SECONDS = StageSeconds(read=0.5, decode=0.25)
@@ -26,7 +27,7 @@ def test_decoded_units_come_back(label, pixels):
 )
 @pytest.mark.parametrize("threshold", [0.25, None])
 def test_scored_units_come_back(threshold, results):
-    unit = ScoredUnit(LABEL, SECONDS, ROWS, "cpu-float32", threshold, results)
+    unit = ScoredUnit(LABEL, SECONDS, ROWS, ScoredOn("cuda-bf16", "NVIDIA L4", True), threshold, results)
     table = unit.table()
     assert table.schema == SCORED and table.num_rows == 1
     assert ScoredUnit.of(table) == unit

@@ -1,7 +1,8 @@
 import pytest
 
 from schemas.commit import VERSION
-from schemas.footer import Footer, StageSeconds
+from schemas.footer import LATER, Footer, StageSeconds
+from schemas.scored_on import ScoredOn
 
 FOOTER = Footer(
     unit_id="u" * 32,
@@ -12,7 +13,9 @@ FOOTER = Footer(
     scored=5,
     errors=1,
     next_offset=None,
-    device="cpu-bf16",
+    device="cuda-bf16",
+    hardware="NVIDIA L4, torch 2",
+    one_by_one=True,
     scoring_version=5,
     bytes_read=54,
     ignored=2,
@@ -28,7 +31,9 @@ TEXTS = {
     "scored": "5",
     "errors": "1",
     "next_offset": "end",
-    "device": "cpu-bf16",
+    "device": "cuda-bf16",
+    "hardware": "NVIDIA L4, torch 2",
+    "one_by_one": "True",
     "scoring_version": "5",
     "bytes_read": "54",
     "ignored": "2",
@@ -62,7 +67,12 @@ def test_what_is_no_footer_is_refused(damage):
         Footer.parse(TEXTS | damage)
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_a_commit_of_an_earlier_version_does_not_say_its_hardware():
+    earlier = Footer.parse({key: text for key, text in TEXTS.items() if key not in LATER})
+    assert earlier.scored_on == ScoredOn("cuda-bf16", "", False)
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - set(LATER)))
 def test_every_entry_must_be_there(name):
     with pytest.raises(KeyError, match=name):
         Footer.parse({key: text for key, text in TEXTS.items() if key != name})

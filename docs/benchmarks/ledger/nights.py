@@ -139,9 +139,7 @@ def score(folder: Path, night: int, ledger: int, nights: int, day: str | None) -
     source = SourceConfig(input_uri=f"file://{folder}/in/{night:05d}", date=None if day == "none" else day)
     trained = Trained("a" * 64, {"input": {"height": 64, "width": 64}}, folder / "model")
     place = Ledger(str(folder / "out"), f"model{ledger}")
-    result = score_archive(
-        ScoringRun(place, trained, source, {}, None, str(folder), "cpu", RunLimits()), StandIn(lambda key: None)
-    )
+    result = score_archive(ScoringRun(place, trained, source, {}, None, str(folder), RunLimits()), StandIn(lambda key: None))
     assert result.published and not result.open and not result.held, result
 
 

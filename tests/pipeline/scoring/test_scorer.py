@@ -12,10 +12,9 @@ from tiny_model import tiny_config
 from models import artifact, registry
 from models.config import InputConfig
 from models.detector import Scored
-from models.faults import NoSuchDevice
 from models.maps.tiling import Tiling
 from pipeline.decode.tiles import TileBatch
-from pipeline.scoring.scorer import Explain, Scorer, open_scorer, resolve_device
+from pipeline.scoring.scorer import Explain, Scorer, open_scorer
 
 SIDE, SLOTS = 32, 4
 TILING = Tiling((SIDE, SIDE), (4, 4), 0.25)
@@ -168,20 +167,3 @@ def test_an_artifact_says_how_it_is_cut(tmp_path):
     squashed = tiny_config()
     artifact.save(tmp_path / "other", squashed, registry.build(squashed), "")
     assert open_scorer(tmp_path / "other", "cpu").tiling is None
-
-
-@pytest.mark.parametrize("device", ["tpu", "gpu", "cuda:x", "cpu:0", "", "CUDA"])
-def test_what_is_no_device_is_refused(device):
-    with pytest.raises(NoSuchDevice, match="device must be auto.* cpu"):
-        resolve_device(device)
-
-
-def test_a_gpu_is_asked_for_by_a_number_that_there_is(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(NoSuchDevice, match="device must be auto or cpu on this machine; got 'cuda'"):
-        resolve_device("cuda")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [resolve_device(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
-    with pytest.raises(NoSuchDevice, match="got 'cuda:2'"):
-        resolve_device("cuda:2")

@@ -3,8 +3,11 @@ import sys
 
 import pytest
 import ray
+from pydantic import ValidationError
 
-from pipeline.stages.cluster import DeviceMissing, Resources, check_device
+from models.faults import NoSuchDevice
+from pipeline.stages.cluster import DeviceMissing, Resources, check_device, scorers_on
+from pipeline.stages.config import StageConfig
 
 
 @pytest.fixture
@@ -32,12 +35,19 @@ def has(monkeypatch):
         (16, 0, "cuda", {"scorers": 8}, 8, 1, 1),
         (16, 0, "auto", {"scorers": 8, "scorer_gpus": 1}, 8, 1, 1),
         (16, 1, "cuda", {"scorers": 8}, 8, 1, 1),
+        (32, 1, "cuda", {"scorer_gpus": 0.2}, 5, 0.2, 1),  # by floats 1 // 0.2 is 4
+        (32, 1, "cuda", {"scorer_gpus": 0.1}, 10, 0.1, 1),  # and 1 // 0.1 is 9
+        (32, 3, "cuda", {"scorer_gpus": 0.3}, 9, 0.3, 1),
+        (32, 2, "cuda", {"scorer_gpus": 0.4}, 4, 0.4, 1),  # 0.2 of each GPU is left; no scorer lies on two
+        (32, 2, "cuda", {"scorer_gpus": 0.6}, 2, 0.6, 1),
+        (32, 5, "cuda", {"scorer_gpus": 2}, 2, 2, 1),
     ],
 )
 def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, threads):
     has(cpus, gpus)
     got = Resources(**settings).resolved(device)
     assert (got.scorers, got.scorer_gpus, got.threads) == (scorers, gpus_each, threads)
+    assert got.device == ("cuda" if gpus_each else "cpu")
     assert all(value is not None for value in got.model_dump().values())
 
 
@@ -66,10 +76,43 @@ def test_a_gpu_that_is_not_here_is_refused_unless_a_cluster_may_bring_it(monkeyp
     check_device(Resources(**settings), device, None)
 
 
-@pytest.mark.parametrize("device", ["tpu", "gpu", "cuda:", ""])
+@pytest.mark.parametrize("each", [1 / n for n in range(1, 30)] + [n / 100 for n in range(1, 101)])
+def test_shares_that_are_counted_find_a_place(each):
+    each = round(each, 4)
+    most = next(count for count in range(1, 10_002) if count * round(each * 10_000) > 10_000) - 1
+    assert scorers_on(1, each) == most and scorers_on(3.0, each) == 3 * most
+
+
+@pytest.mark.parametrize("gpus", [0.33333, 1.5, 0.00001, float("inf"), float("nan"), -1])
+def test_parts_of_gpus_that_ray_cannot_give_are_refused(gpus):
+    with pytest.raises(ValidationError, match="scorer_gpus"):
+        Resources(scorer_gpus=gpus)
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu", "mps", "cuda:", "cuda:1", ""])
 def test_what_is_no_device_is_refused_also_where_a_cluster_is_joined(device):
-    with pytest.raises(DeviceMissing, match="device must be auto, cpu or cuda; got"):
+    with pytest.raises(NoSuchDevice, match="device must be auto, cpu or cuda; got"):
         check_device(Resources(), device, "ray://head:10001")
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cpu", 1), ("cpu", 0.5)])
+def test_a_device_that_contradicts_the_scorers_gpus_is_refused_by_name(device, gpus):
+    with pytest.raises(
+        DeviceMissing, match=rf"resources\.scorer_gpus must fit device '{device}'; got {gpus}\. .* set device to"
+    ):
+        check_device(Resources(scorer_gpus=gpus), device, "ray://head:10001")
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "given"),
+    [("auto", {"scorer_gpus": 0}, ("cpu", 1.0)), ("auto", {}, ("cuda", 1.0)), ("cuda", {"scorer_gpus": 0.25}, ("cuda", 0.25))],
+)
+def test_scorers_are_told_what_was_decided(has, device, settings, given):
+    """`auto` with no GPU for scorers means the CPU, also on nodes that have GPUs."""
+    has(16, 4)
+    resources = Resources(**settings).resolved(device)
+    config = resources.given(StageConfig(None, 0, None, "", ""))
+    assert (config.device, config.gpu_share) == given and config.threads == resources.threads
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

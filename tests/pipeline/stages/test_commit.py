@@ -23,7 +23,9 @@ from schemas import encoded as encoded_schema
 from schemas.envelope import ScoredUnit, UnitLabel
 from schemas.footer import StageSeconds
 from schemas.outcome import Outcome
+from schemas.scored_on import ScoredOn
 
+SCORED_ON = ScoredOn("cuda-bf16", "NVIDIA L4", one_by_one=True)
 N, H, W = 6, 3, 4
 DECODE = DecodeConfig(height=12, width=16)
 
@@ -44,7 +46,7 @@ def scored_unit(score, anomaly_map, failed=(), map_threshold=None, explanations=
         label=UnitLabel(3, 0, "u" * 32, "none", None, 54, 4),
         seconds=StageSeconds(read=0.1, decode=0.2, copy=0.25, score=0.3, wait=0.4, host=0.5),
         rows=pa.Table.from_pylist(rows, schema=schema),
-        device="cpu-float32",
+        scored_on=SCORED_ON,
         map_threshold=map_threshold,
         results=pack_results(scores, finite, None if explanations is None else "grad_cam"),
     )
@@ -134,12 +136,15 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
     )
     config = StageConfig(Ledger(str(tmp_path), "r"), 2, scoring, "model", "cache")
     unit = scored_unit(*values, failed={0}, map_threshold=0.25)
-    assert list(Outcome.all_in(commit(unit.table(), config))) == [Outcome(3, 0, 5, 1, new=True, bytes_read=54)]
+    assert list(Outcome.all_in(commit(unit.table(), config))) == [
+        Outcome(3, 0, 5, 1, new=True, bytes_read=54, scored_on=str(SCORED_ON))
+    ]
     path = tmp_path / config.ledger.commit_key(2, 3, 0)
     first = path.read_bytes()
     footer = footer_of(pq.read_metadata(path).metadata)
     counts = pq.read_table(path)["region_count"].to_pylist()
     assert counts[0] is None and sum(counts[1:]) == sum(map(len, pq.read_table(path)["regions"].to_pylist()[1:])) > 0
+    assert footer.scored_on == SCORED_ON
     assert (footer.number, footer.scored, footer.errors, footer.next_offset, footer.ignored) == (3, 5, 1, None, 4)
     assert footer.seconds._replace(commit=0) == unit.seconds and footer.seconds.commit > 0
     (again,) = Outcome.all_in(commit(scored_unit(*values).table(), config))

@@ -4,7 +4,7 @@ from pipeline.state.ledger import Ledger
 
 def test_attempts_are_drivers_of_the_slice_and_their_time_adds_up(tmp_path):
     ledger, now = Ledger(str(tmp_path), "tiles"), [0.0]
-    assert read_attempts(ledger, 2) == (0, None, 0)
+    assert read_attempts(ledger, 2) == (0, None, 0, frozenset())
     with Attempt(ledger, 2, lambda: now[0]):
         now[0] = 7.5
     killed = Attempt(ledger, 2, lambda: now[0]).__enter__()
@@ -18,3 +18,30 @@ def test_attempts_are_drivers_of_the_slice_and_their_time_adds_up(tmp_path):
     assert (found.drivers, found.spent_s) == (2, 7.5 + NOTED_EVERY_S + 1)
     assert found.started_at is not None
     assert read_attempts(ledger, 3).drivers == 1
+
+
+def test_a_slice_that_goes_on_on_another_device_says_so_once(tmp_path):
+    ledger = Ledger(str(tmp_path), "tiles")
+    h100, l4, cpu = "cuda-bf16: NVIDIA H100", "cuda-bf16: NVIDIA L4", "cpu-bf16: CPU with AVX512"
+    with Attempt(ledger, 2, lambda: 0.0) as first:
+        assert first.note({h100}) is None and first.note({h100, cpu}) is None, "no earlier driver has scored"
+        assert read_attempts(ledger, 2).scored_on == {h100, cpu}, "written at once: a killed driver leaves it"
+    with Attempt(ledger, 2, lambda: 0.0) as second:
+        assert second.note(set()) is None and second.note({cpu}) is None
+        line = second.note({cpu, l4})
+        assert line is not None and line.startswith(f"slice 2: images are now scored on {l4}; earlier commits")
+        assert f"were scored on {cpu} and on {h100}." in line and "\n" not in line
+        assert second.note({cpu, l4}) is None
+    assert read_attempts(ledger, 2).scored_on == {h100, l4, cpu}
+    with Attempt(ledger, 3, lambda: 0.0) as other:
+        assert other.note({l4}) is None
+
+
+def test_attempts_of_an_earlier_version_say_no_device(tmp_path):
+    ledger = Ledger(str(tmp_path), "tiles")
+    ledger.store.put(
+        f"{ledger.prefix}/attempts/000002/0001.json", b'{"started_at": "2026-01-01T00:00:00+00:00", "spent_s": 1.0}'
+    )
+    with Attempt(ledger, 2) as attempt:
+        assert attempt.note({"cuda-bf16: NVIDIA L4"}) is None
+    assert read_attempts(ledger, 2).drivers == 2

@@ -31,6 +31,8 @@ def test_the_row_sums_the_slice_up(tmp_path):
     assert (row["planned"], row["scored"], row["quarantined"], row["ignored"]) == (3, 2, 1, 3 + 3 * 7)
     assert (row["bytes_read"], row["device_seconds"]) == (300, 3.0)
     assert json.loads(row["stage_seconds"])["read"] == 0.75
+    on = {"device": "cpu-float32", "hardware": "CPU with AVX2, torch 2.15.0", "one_by_one": False, "images": 2}
+    assert json.loads(row["scored_on"]) == [on]
     assert (row["attempts"], row["spent_s"], row["started_at"], row["finished_at"]) == (2, 12.5, STARTED, FINISHED)
     assert json.loads(row["config"])["source"]["input_uri"] == SOURCE.input_uri
     assert (row["artifact"], row["calibration_digest"], row["code_version"]) == ('{"name": "tiles"}', "c0", "0.1.0")

@@ -1,0 +1,13 @@
+"""The root of what the room scoring raises. The whole tree stands in jobs/command/errors.py."""
+
+
+class ScoringError(ValueError):
+    """This process cannot score the images of the run; what it would give are not the model's scores."""
+
+
+class WrongDevice(ScoringError):
+    """The process has another device than the one that was decided for it."""
+
+
+class ReplayDiffers(ScoringError):
+    """A captured graph gives other results than the computation that it was captured from."""
