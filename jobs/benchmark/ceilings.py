@@ -7,6 +7,8 @@ from functools import partial
 
 import torch
 
+from models.arithmetic import set_arithmetic
+
 SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
 SECONDS = 1.0
@@ -28,6 +30,7 @@ class Ceilings:
 
 def measure(device: str, seconds: float = SECONDS) -> Ceilings:
     """The best try within `seconds` for each ceiling, with the threads that torch has now."""
+    set_arithmetic()
     kind = device.partition(":")[0]
     side = SIDE[kind]
     flops = {}

@@ -11,6 +11,7 @@ ModelError                models
     ArtifactError         a model's folder that cannot be used
     BackboneError         a backbone that cannot be built as configured
     NoSuchDevice          a device that this machine does not have, or that is none
+    OutsideArithmetic     an environment that would change the results of models
     TrainingError         a training that cannot go on
     VerdictError          numbers from which no verdict, interval or chart can be made as asked
     ExplanationError      a method or a layer that this detector does not have

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.arithmetic import set_arithmetic
 from models.detector import Detector, Features, FitRun, Step
 from models.features.store import ImageFeatures
 from models.features.whitening import LevelWhitening, moments_of
@@ -80,6 +81,7 @@ def fit(
     ...     fit(detector, images, torch.arange(4), torch.arange(0), [], run, patience=3, workspace=Path(folder)).history
     []
     """
+    set_arithmetic()
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     if not len(selection):
