@@ -6,7 +6,6 @@ score of up to 1e23, and none of them says anything.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from models.faults import ModelError
@@ -37,9 +36,11 @@ def check_varied(read: Callable[[Tensor], Maps], positions: Tensor) -> None:
     """
     if not len(positions):
         return  # who reads the images says that there are none
-    first = read(positions[:1])
+    first: Maps = []
     for part in positions.split(READ_IMAGES):
-        for x, alone in zip(read(part), first, strict=True):
+        maps = read(part)
+        first = first or [x[:1] for x in maps]
+        for x, alone in zip(maps, first, strict=True):
             deviation, scale = (x - alone).square().mean().sqrt(), alone.square().mean().sqrt()
             if not deviation <= LEAST_SHARE * scale:  # also where a feature is not finite, which its reader names
                 return

@@ -15,7 +15,6 @@ from models.detector import Features
 from models.features.variation import NoVariation
 from models.maps.grids import Maps
 
-
 LEAST_SHARE = 1e-6  # of the means, which float32 rounds by a tenth of it
 
 
