@@ -62,9 +62,7 @@ def set_arithmetic() -> None:
     check_environment()
     if os.environ.get(WORKSPACE) != WORKSPACE_VALUE:
         if torch.cuda.is_initialized():
-            log.warning(
-                "CUDA has started without %s=%s; GPU scores may differ in bits from other runs'", WORKSPACE, WORKSPACE_VALUE
-            )
+            log.warning("CUDA has started without %s=%s; scores may differ in bits between runs", WORKSPACE, WORKSPACE_VALUE)
         os.environ[WORKSPACE] = WORKSPACE_VALUE
     backends = torch.backends
     backends.cudnn.deterministic, backends.cudnn.benchmark = True, False

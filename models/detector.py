@@ -145,9 +145,7 @@ class Detector(nn.Module):
         Raises NotFitted, WrongImages.
         """
         if not self.fitted:
-            raise NotFitted(
-                "detector must be fitted before it scores; got a fresh one. Fit it, or load the state of a fitted one."
-            )
+            raise NotFitted("detector must be fitted before it scores; got a fresh one. Fit it, or load a fitted one's state.")
         size = self.config.batch_size
         results = []
         for batch in images.split(size):

@@ -87,8 +87,10 @@ class Lanes:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Inside the block the device is the caller's, behind the batches that it was given before; no lane hands it another. On
-        lanes without turns it does nothing. A function given to `submit` may use it."""
+        """Inside the block the device is the caller's, behind the batches that it was given before, and no lane hands it another.
+
+        On lanes without turns it does nothing. A function given to `submit` may use it.
+        """
         with self._turn or contextlib.nullcontext(), self._on.stream(self._stream):
             yield
 

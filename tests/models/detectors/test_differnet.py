@@ -12,6 +12,7 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.differnet import DifferNet, DifferNetConfig, DifferNetTraining
+from models.features.variation import READ_IMAGES
 from models.flows.real_nvp import FullyConnected
 
 BACKBONE = BackboneConfig(name="test_resnet", taps=("layer2",), weights="none")
