@@ -87,7 +87,7 @@ class Lanes:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Inside the block the device is the caller's, behind the batches that it was given before, and no lane hands it another.
+        """Inside the block the device is the caller's, after the batches that it has; no lane hands it another.
 
         On lanes without turns it does nothing. A function given to `submit` may use it.
         """
