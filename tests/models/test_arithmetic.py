@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import arithmetic
+from models import arithmetic, artifact
+from models.config import ArtifactConfig
 
 ROOT = Path(__file__).parents[2]
 LOOSE = {  # of torch's own settings, all that can be loosened from outside
@@ -33,23 +34,30 @@ def loosen():
     b.mkldnn.matmul.fp32_precision = b.mkldnn.conv.fp32_precision = "bf16"
     b.cudnn.deterministic, b.cudnn.benchmark, b.cuda.matmul.allow_fp16_accumulation = False, True, True
 """
-# Trains and loads as commands and notebooks do, and builds and fits as a script does; prints what holds after each.
-TRAIN_AND_LOAD = f"""{FLAGS}
-import numpy, flowscore
-from models.registry import build
-good = list(numpy.random.default_rng(0).integers(90, 120, (8, 32, 32, 3), "uint8"))
-few = dict(weights="none", backbone="test_resnet", image_size=32, selection_share=0, calibration_share=0, device="cpu")
-loosen()
-model = flowscore.fit("padim", good, model_out="model", precision="float32", **few)
-print(flags())
-loosen()
-model = flowscore.load("model", device="cpu")
-model.score(good)
-print(flags())
-loosen()
-build(model.artifact.config)
-print(flags())
+# Builds, fits, loads and measures, each after other code has loosened all it can; prints what holds after each.
+ALL_THAT_COMPUTES = f"""{FLAGS}
+from pathlib import Path
 from jobs.benchmark import ceilings
+from models import artifact, registry
+from models.config import ArtifactConfig, InputConfig
+from models.backbones.config import BackboneConfig
+from models.detector import FitRun
+from models.features.store import ImageFeatures
+from models.fitting.fit import fit
+network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+config = ArtifactConfig(name="tile", detector="padim", input=size, backbone=network, hyperparameters={{"dims": 4}})
+loosen()
+detector = registry.build(config)
+print(flags())
+with ImageFeatures(detector, Path(), "good") as images:
+    images.append(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
+    loosen()
+    fit(detector, images, torch.arange(4), torch.arange(0), [], FitRun(detector.Training()), 3, Path())
+print(flags())
+saved = artifact.save(Path("model"), config, detector, "")
+loosen()
+artifact.load(saved)
+print(flags())
 loosen()
 ceilings.SIDE["cpu"], ceilings.COPIED_BYTES["cpu"] = 8, 4096
 ceilings.measure("cpu", 0)
@@ -60,7 +68,7 @@ print(flags())
 def test_all_that_computes_sets_all_flags(tmp_path):
     environment = os.environ | LOOSE | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [sys.executable, "-c", TRAIN_AND_LOAD], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", ALL_THAT_COMPUTES], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
     )
     assert ended.returncode == 0, ended.stderr
     exact = [True, False, False, False, "highest", *[False] * 4, *["ieee"] * 9, ":4096:8"]
@@ -77,6 +85,9 @@ def test_what_cannot_be_overruled_is_refused_in_one_line(setting, monkeypatch):
     with pytest.raises(arithmetic.OutsideArithmetic, match=rf"got {setting}\. Unset it") as refused:
         arithmetic.set_arithmetic()
     assert "\n" not in str(refused.value)
+    opened = artifact.Artifact(Path("tile"), ArtifactConfig(name="tile"), model_digest="", calibration_digest=None)
+    with pytest.raises(arithmetic.OutsideArithmetic):
+        artifact.check(opened)  # as the driver of a run does, before Ray starts
     monkeypatch.setenv(name, arithmetic.OUTSIDE[name][1].upper())
     arithmetic.set_arithmetic()
 
