@@ -11,7 +11,7 @@ from torch import Tensor
 from models.faults import ModelError
 from models.maps.grids import Maps
 
-LEAST_SHARE = 1e-3  # of the features' root mean square; float16, in which features are stored, rounds by half of it
+LEAST_SHARE = 1e-4  # of the features' root mean square; half a grey level of noise makes some thousandths
 READ_IMAGES = 8
 
 
@@ -27,6 +27,7 @@ def check_varied(read: Callable[[Tensor], Maps], positions: Tensor) -> None:
     Args:
         read: positions (B,) to features per level (B, C_l, h_l, w_l).
 
+    >>> import torch
     >>> check_varied(lambda positions: [positions[:, None, None, None] * torch.ones(2, 2)], torch.arange(2))  # raises nothing
     >>> try:
     ...     check_varied(lambda positions: [torch.ones(len(positions), 3, 2, 2)], torch.arange(2))

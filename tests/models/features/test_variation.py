@@ -29,7 +29,7 @@ def test_copies_are_refused(level):
 
 def test_one_other_image_is_enough_and_rounding_is_not():
     maps = torch.ones(30, 3, 2, 2)
-    maps[:, 0, 0, 0] += 0.4 * LEAST_SHARE * torch.rand(30)
+    maps[:, 0, 0, 0] += 0.9 * LEAST_SHARE * torch.rand(30)
     with pytest.raises(NoVariation):
         check_varied(reader([maps]), torch.arange(30))
     maps[29] += 0.1
