@@ -6,6 +6,7 @@ that (TF32 in cuDNN is on), and the environment and other code of the process ma
 
 import logging
 import os
+from typing import Any
 
 from models.faults import ModelError
 
@@ -64,7 +65,7 @@ def set_arithmetic() -> None:
         if torch.cuda.is_initialized():
             log.warning("CUDA has started without %s=%s; scores may differ in bits between runs", WORKSPACE, WORKSPACE_VALUE)
         os.environ[WORKSPACE] = WORKSPACE_VALUE
-    backends = torch.backends
+    backends: Any = torch.backends
     backends.cudnn.deterministic, backends.cudnn.benchmark = True, False
     # The newer names come first: each holds for itself, and the older ones refuse to be read while these disagree.
     for part in (
@@ -78,7 +79,7 @@ def set_arithmetic() -> None:
         backends.mkldnn.matmul,
         backends.mkldnn.rnn,
     ):
-        part.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        part.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")
     backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
     backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
