@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from models import registry
+from models.arithmetic import check_environment, set_arithmetic
 from models.backbones.config import STORED, check_known
 from models.canonical_json import canonical_json
 from models.config import ArtifactConfig
@@ -212,13 +213,14 @@ def in_float32(artifact: Artifact) -> Artifact:
 
 
 def check(artifact: Artifact) -> None:
-    """Raises ArtifactError when this installation cannot load the artifact.
+    """Raises ArtifactError when this installation cannot load the artifact, OutsideArithmetic for such an environment.
 
     An artifact trained with the installed version of timm is taken to load; any other is loaded to find out.
 
     >>> trained = {"versions": {"timm": version("timm")}}
     >>> check(Artifact(Path("tile"), ArtifactConfig(name="tile", trained=trained), model_digest="", calibration_digest=None))
     """
+    check_environment()
     versions = artifact.config.trained.get("versions")
     if not isinstance(versions, dict) or versions.get("timm") != version("timm"):
         load(artifact)
@@ -237,9 +239,9 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
     ...     load(artifact).training
     False
     """
-    import torch
     from safetensors.torch import load_file
 
+    set_arithmetic()
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
     try:
@@ -256,9 +258,6 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
             f"{path} must hold the weights that {CONFIG} describes; {error}. Use the versions of flowscore and timm that "
             "trained it (config.json: trained), or train again."
         ) from error
-    # These make a GPU give the same bits in every run and keep float32 exact. They have no effect on a CPU.
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cudnn.allow_tf32 = False
     return detector.to(device).freeze()
 
 

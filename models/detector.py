@@ -2,14 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.config import ArtifactConfig
+from models.faults import ModelError
+from models.features.variation import check_varied
 from models.maps.grids import Maps, resized
+
+
+class NotFitted(ModelError):
+    """A detector that was neither fitted nor given the state of a fitted one."""
+
+
+class WrongImages(ModelError):
+    """Images that are not of the model's input size, or not uint8 RGB."""
 
 
 class Scored(NamedTuple):
@@ -64,7 +74,9 @@ class Detector(nn.Module):
     >>> from models.config import InputConfig
     >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
     >>> config = ArtifactConfig(name="tile", detector="patchsvdd", input=size, batch_size=1, hyperparameters=few)
-    >>> scored = registry.build(config).freeze().score(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
+    >>> detector = registry.build(config)
+    >>> _ = detector.load_state_dict(detector.state_dict())  # of a fitted one elsewhere
+    >>> scored = detector.freeze().score(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
     >>> scored.score.shape, scored.anomaly_map.shape, scored.embedding.shape
     (torch.Size([3]), torch.Size([3, 4, 4]), torch.Size([3, 32]))
     """
@@ -72,6 +84,7 @@ class Detector(nn.Module):
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
     reads_often: ClassVar[bool] = True  # fit reads an image once an epoch, so its features are worth storing
     config: ArtifactConfig  # with every default filled in, the map's size among them
+    fitted = False  # set by fit and load_state_dict; a fresh detector would score every image 0
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB of the artifact's input size to normalised (B, 3, H, W) float32."""
@@ -82,8 +95,23 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Fit from scratch to the good images at the positions (N,), int64; an earlier fit has no influence."""
+        """Fit from scratch to the good images at the positions (N,), int64; an earlier fit has no influence.
+
+        Raises NoVariation for images that are all alike.
+        """
+        self.fitted = False
+        check_varied(features.read, positions)
+        self._fit(features, positions, run)
+        self.fitted = True
+
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+        """The detector's own part of fit."""
         raise NotImplementedError
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        loaded = super().load_state_dict(*arguments, **options)
+        self.fitted = True
+        return loaded
 
     def score_features(self, maps: Maps) -> Scored:
         """Results of B images, differentiable; the map has the detector's own grid."""
@@ -96,7 +124,14 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Maps:
-        """Features of (B, H, W, 3) uint8 images without gradients, as a feature store keeps them."""
+        """Features of (B, H, W, 3) uint8 images without gradients, as a feature store keeps them. Raises WrongImages."""
+        size = self.config.input
+        wanted = (size.height, size.width, 3)
+        if tuple(images.shape[1:]) != wanted or images.dtype != torch.uint8:
+            raise WrongImages(
+                f"images must be (N, {', '.join(map(str, wanted))}) uint8, the model's input; got {tuple(images.shape)} "
+                f"{str(images.dtype).removeprefix('torch.')}. Resize them as the model's config says."
+            )
         return self.features(self.prepare(images))
 
     @torch.inference_mode()
@@ -106,7 +141,11 @@ class Detector(nn.Module):
         An image with a feature that is not finite gets the score NaN: a limit inside a detector could turn an infinite
         feature into a finite score. The sum of a map shows such a feature: it is finite for finite features unless they come
         near the largest float32. Checking each feature by itself took a tenth of a PaDiM's time.
+
+        Raises NotFitted, WrongImages.
         """
+        if not self.fitted:
+            raise NotFitted("detector must be fitted before it scores; got a fresh one. Fit it, or load a fitted one's state.")
         size = self.config.batch_size
         results = []
         for batch in images.split(size):

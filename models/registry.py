@@ -5,6 +5,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from models import detectors
+from models.arithmetic import set_arithmetic
 from models.config import ArtifactConfig
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def check(detector: str) -> None:
 def build(config: ArtifactConfig) -> "Detector":
     """A detector with random or downloaded backbone weights and an untrained head; imports only the chosen file.
 
+    It sets the arithmetic of this process (models/arithmetic.py).
+
     >>> build(ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})).config.map_height
     16
     """
     check(config.detector)
+    set_arithmetic()
     return importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)

@@ -24,6 +24,7 @@ from pipeline.scoring.scorer import Scorer, open_scorer
 
 IN_MEMORY, DECODE_ONLY = "in-memory", "decode-only"
 DECODED, COPIES = 16, 4  # distinct images of decode-only, and copies of each that are decoded at once
+MIB = 1 << 20
 TURNS = 3  # ours and Pillow's alternate, so that another process on the machine slows both
 
 
@@ -45,7 +46,9 @@ def in_memory(case: str, model: Path, decode: DecodeConfig, device: str, threads
 def alone(scorer: Scorer, decode: DecodeConfig, best: Ceilings, threads: int, seconds: float) -> tuple[list[Figure], Roofline]:
     """Figures of the model alone: its rate with all threads, operations and bytes of an image, ceilings and shares. If the
     model scores by tiles, a tile counts as an image."""
-    batches = 2 * threads if scorer.device == "cpu" else 4
+    batches = threads if scorer.device == "cpu" else 2  # of a call; model_alone has two calls under way
+    if scorer.device != "cpu":
+        torch.cuda.reset_peak_memory_stats(scorer.device)  # the ceilings took more
     shape = (scorer.batch_size * batches, decode.height, decode.width, 3)
     rate = model_alone(np.random.default_rng(0).integers(0, 255, shape, np.uint8), scorer, seconds)
     counted = scorer.count()
@@ -60,7 +63,16 @@ def alone(scorer: Scorer, decode: DecodeConfig, best: Ceilings, threads: int, se
         Figure("gb_ceiling_per_s", round(best.bytes_per_s / 1e9, 1), "GB/s"),
         Figure("share_of_arithmetic", round(roofline.share_of_arithmetic, 3)),
         Figure("share_of_memory", round(roofline.share_of_memory, 3)),
+        *_device_memory(scorer.device),
     ], roofline
+
+
+def _device_memory(device: str) -> list[Figure]:
+    """The most memory of a GPU that tensors took, and that torch kept for them and for its graphs, since the peak was reset."""
+    if device == "cpu":
+        return []
+    peaks = {"allocated": torch.cuda.max_memory_allocated(device), "reserved": torch.cuda.max_memory_reserved(device)}
+    return [Figure(f"gpu_{kind}_peak_mib", round(peak / MIB), "MiB") for kind, peak in peaks.items()]
 
 
 def decode_only(case: str, size: tuple[int, int], decode: DecodeConfig, seconds: float) -> Measured:

@@ -7,6 +7,8 @@ from functools import partial
 
 import torch
 
+from models.arithmetic import set_arithmetic
+
 SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
 SECONDS = 1.0
@@ -27,14 +29,18 @@ class Ceilings:
 
 
 def measure(device: str, seconds: float = SECONDS) -> Ceilings:
-    """The best try within `seconds` for each ceiling, with the threads that torch has now."""
+    """The best try within `seconds` for each ceiling, with the threads that torch has now.
+
+    The numbers are random: a GPU takes less power for ones, and so runs them faster than it ever runs a model.
+    """
+    set_arithmetic()
     kind = device.partition(":")[0]
     side = SIDE[kind]
     flops = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(partial(torch.mm, a, b), device, seconds)
-    source = torch.ones(COPIED_BYTES[kind] // 4, device=device)
+    source = torch.rand(COPIED_BYTES[kind] // 4, device=device)
     target = torch.empty_like(source)
     return Ceilings(flops, 2 * COPIED_BYTES[kind] / _best(lambda: target.copy_(source), device, seconds))
 

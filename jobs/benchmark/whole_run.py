@@ -30,18 +30,26 @@ DECODE_SECONDS = 3.0
 
 @dataclass
 class Watched:
-    """Records a run's progress: seconds until its first and its last unit were committed, and the counts."""
+    """Records a run's progress: seconds until its first and its last unit were committed, and the counts then."""
 
     began: float
     first_s: float = 0.0
+    first_images: int = 0
     committed_s: float = 0.0
     progress: RunProgress | None = None
 
     def __call__(self, progress: RunProgress) -> None:
         spent = time.perf_counter() - self.began
         if not self.first_s and progress.done:
-            self.first_s = spent
+            self.first_s, self.first_images = spent, progress.done
         self.committed_s, self.progress = spent, progress
+
+    def steady(self) -> list[Figure]:
+        """The rate between the first and the last commit, while the stages were full; none of a run with one commit."""
+        if self.progress is None or self.progress.done == self.first_images:
+            return []
+        images, spent = self.progress.done - self.first_images, self.committed_s - self.first_s
+        return [Figure("steady_run_per_s", round(images / spent, 3), "images/s")]
 
 
 def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: float, stored_size: str) -> Measured:
@@ -90,6 +98,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     figures += [
         Figure("images", whole.images),
         Figure("whole_run_per_s", round(whole.per_s, 3), "images/s"),
+        *watched.steady(),
         Figure("one_process_per_s", round(single_per_s, 3), "images/s"),
         Figure("whole_to_one_process", round(whole.per_s / single_per_s, 3)),
         Figure("whole_to_model_alone", round(whole.per_s / model, 3)),

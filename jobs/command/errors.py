@@ -11,10 +11,14 @@ ModelError                models
     ArtifactError         a model's folder that cannot be used
     BackboneError         a backbone that cannot be built as configured
     NoSuchDevice          a device that this machine does not have, or that is none
+    NoVariation           good images that are all alike: no model can be fitted to them
+    NotFitted             a detector that was neither fitted nor given the state of a fitted one
+    OutsideArithmetic     an environment that would change the results of models
     TrainingError         a training that cannot go on
     VerdictError          numbers from which no verdict, interval or chart can be made as asked
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network for which guided backpropagation is not defined
+    WrongImages           images that are not of the model's input size
 StorageError              pipeline/storage: a request that storage did not fulfil
     BadUri                an address that names no store
     Gone                  an object that does not exist, or no longer exists

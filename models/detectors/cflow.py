@@ -125,7 +125,7 @@ class CFlow(Detector):
             found = [-x for x in self.flows(rows)]
         return [x.unflatten(1, grid) for x, grid in zip(found, self.grids, strict=True)]  # (B, h, w)
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, the flows by gradient steps, then the levels' constants."""
         training = run.training
         assert isinstance(training, CFlowTraining)

@@ -73,7 +73,8 @@ class CsFlow(Detector):
         self.backbone = FeatureExtractor(config)
         channels = sum(self.backbone.channels)
         self.hyper = hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, channels)})
-        taps = self.extract(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+        with torch.no_grad():
+            taps = self.features(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
         self.grids = [(x.shape[2], x.shape[3]) for x in taps]
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
             if lower != (-(-rows // 2), -(-columns // 2)):
@@ -110,7 +111,7 @@ class CsFlow(Detector):
         """Set the whitening from the moments of extract's maps over the training images, one per scale."""
         self.whitening.fit(moments, self.hyper.whiten_floor)
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flow by maximum likelihood."""
         assert isinstance(run.training, CsFlowTraining)
         self.fit_whitening(moments_of(features, positions))

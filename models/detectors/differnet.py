@@ -160,7 +160,7 @@ class DifferNet(Detector):
         """(B, F, T, 1) to the flow's input, (B, k, T, 1)."""
         return pooled if self.whitening is None else self.whitening([pooled])[0]
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flow by maximum likelihood, both over the copies of all images."""
         assert isinstance(run.training, DifferNetTraining)
         moments, upright = Moments(self.pooled_features), torch.zeros(len(self.cell_mean), dtype=torch.float64)

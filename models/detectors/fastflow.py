@@ -108,7 +108,7 @@ class FastFlow(Detector):
         """The flow's input: the features themselves if the flow has a LayerNorm."""
         return maps if self.whitening is None else self.whitening(maps)
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flows by maximum likelihood.
 
         The loss is the reference's, a sum over all elements of all levels, divided by their number: a learning rate and a

@@ -109,7 +109,7 @@ class Padim(Detector):
         """The chosen channels of all taps on the cells of the finest, one map (B, dims, h, w)."""
         return [self.choice(self.backbone(inputs))]
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Mean and covariance of every position in one pass; no step has a loss, so 0 is reported."""
         device = self.gaussian.mean.device
         count, dims = self.gaussian.mean.shape

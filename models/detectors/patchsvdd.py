@@ -143,7 +143,7 @@ class PatchSvdd(Detector):
         maps = self.encode(pixels)
         return maps if self.whitening is None else self.whitening(maps)
 
-    def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
+    def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Fit mean image and scale, encoder, whitening and banks; for after_epoch, at most exam_images make the last two."""
         settings = run.training
         assert isinstance(settings, PatchTraining)

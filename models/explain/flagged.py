@@ -32,6 +32,7 @@ def explain_flagged(explainer: Explainer, images: Tensor, scored: Scored, thresh
     >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
     >>> config = ArtifactConfig(name="tile", detector="patchsvdd", input=size, batch_size=1, hyperparameters=few)
     >>> detector, images = registry.build(config), torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    >>> _ = detector.load_state_dict(detector.state_dict())  # of a fitted one elsewhere
     >>> explain_flagged(Explainer(detector), images, detector.score(images), threshold=-1.0, method="gradient").maps.shape
     torch.Size([2, 4, 4])
     """

@@ -4,13 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EMBEDDING_SIZE = 32
+LARGEST = 65504.0  # of float16
 
 
 def embedding(maps: Tensor) -> Tensor:
     """Mean over the cells of the first 32 components of the finest whitened map.
 
     Whitened components are ordered by variance, so these are the 32 main directions of the good images' features. Zeros
-    fill up a narrower map.
+    fill up a narrower map. Values beyond float16 are cut off at its largest, 65,504: an image that far from the good ones
+    is to be seen by its score, and an infinite number would spoil every mean that it enters.
 
     Args:
         maps: whitened features of scale 0, (B, k, H, W), float32.
@@ -22,4 +24,4 @@ def embedding(maps: Tensor) -> Tensor:
     tensor([1., 1., 1., 0.], dtype=torch.float16)
     """
     pooled = maps[:, :EMBEDDING_SIZE].mean(dim=(2, 3))  # (B, min(k, 32))
-    return F.pad(pooled, (0, EMBEDDING_SIZE - pooled.shape[1])).half()
+    return F.pad(pooled.clamp(-LARGEST, LARGEST), (0, EMBEDDING_SIZE - pooled.shape[1])).half()

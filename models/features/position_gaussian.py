@@ -7,11 +7,11 @@ d = 200), whatever the number of images, and then the triangles beside it. The a
 (83 and 329 MB). Scoring also holds the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from models.prepared import Prepared
 
 # A sum of n float32 products is off by at most n 2^-24 of the root of the variances' product: 2e-6 with 33 rows.
 ROWS_PER_PRODUCT = 32  # the difference of the means adds one more
@@ -67,7 +67,7 @@ class PositionMoments:
         return self.scatter[block] / (self.count - 1)
 
 
-class PositionGaussian(nn.Module):
+class PositionGaussian(Prepared):
     """A Gaussian per position as mean and packed W = L^-1, where L L' is the covariance plus regularisation * I.
 
     |W (x - mean)| is the Mahalanobis distance. The matrix product takes 45 ms and a triangular solve 67, for 16 images of
@@ -120,8 +120,7 @@ class PositionGaussian(nn.Module):
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
+    def forget(self) -> None:
         self.unpacked = None
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.detector import Features
+from models.features.variation import NoVariation
 from models.maps.grids import Maps
+
+LEAST_SHARE = 1e-6  # of the means, which float32 rounds by a tenth of it
 
 
 class Moments:
@@ -106,6 +109,11 @@ class Whitening(nn.Module):
         for s, moment in enumerate(moments):
             covariance = moment.covariance()
             std = covariance.diagonal().clamp_min(0).sqrt()
+            if not std.max() > LEAST_SHARE * moment.mean.abs().max():
+                raise NoVariation(
+                    f"features must vary; their largest standard deviation is {float(std.max()):.3g}, with means of up to "
+                    f"{float(moment.mean.abs().max()):.3g}. Check that the training images are not blank."
+                )
             std = torch.where(std > 1e-6 * std.max(), std, 1.0)  # a channel that never fires on good images stays raw
             values, vectors = torch.linalg.eigh(covariance / torch.outer(std, std))
             values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)  # largest first; columns are eigenvectors

@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.arithmetic import set_arithmetic
 from models.detector import Detector, Features, FitRun, Step
 from models.features.store import ImageFeatures
+from models.features.variation import check_varied
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting import synthetic
 from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
@@ -80,6 +82,8 @@ def fit(
     ...     fit(detector, images, torch.arange(4), torch.arange(0), [], run, patience=3, workspace=Path(folder)).history
     []
     """
+    set_arithmetic()
+    check_varied(images.read, fit_positions)  # before defects are made
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     if not len(selection):

@@ -106,7 +106,7 @@ class Gradients:
         images = len(maps[0])
         size = self.shard_images or images
         shards = [[x[first : first + size] for x in maps] for first in range(0, images, size)]
-        with one_thread_an_operation(self.threads), ThreadPoolExecutor(max(1, self.threads)) as pool:
+        with one_thread_an_operation(), ThreadPoolExecutor(max(1, self.threads)) as pool:
             found = list(pool.map(lambda shard: self._of(shard, len(shard[0]) / images), shards))
         for parameter, *parts in zip(self.parameters, *(gradients for _, gradients in found), strict=True):
             parameter.grad = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
@@ -118,13 +118,14 @@ class Gradients:
 
 
 @contextlib.contextmanager
-def one_thread_an_operation(threads: int) -> Iterator[None]:
-    """Inside the block torch uses one thread per operation, and `threads` again afterwards.
+def one_thread_an_operation() -> Iterator[None]:
+    """Inside the block torch uses one thread per operation, and as many as before again afterwards.
 
-    >>> with one_thread_an_operation(torch.get_num_threads()):
+    >>> with one_thread_an_operation():
     ...     torch.get_num_threads()
     1
     """
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.prepared import Prepared
+
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
 GAIN_FACTOR = 0.1
@@ -28,7 +30,7 @@ class Layers(NamedTuple):
     leave_bias: Tensor
 
 
-class Subnet(nn.Module):
+class Subnet(Prepared):
     """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
 
     They run in layer_dtype if it is set (bf16), else in the dtype of their input; the result has the input's dtype.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
 from models.maps.grids import Maps
+from models.prepared import Prepared
 
 LEAKY_SLOPE = 0.1
 
@@ -36,7 +37,7 @@ class Kernels(NamedTuple):
         )
 
 
-class CrossConvolution(nn.Module):
+class CrossConvolution(Prepared):
     """Sub-network of one half-step: two convolutions per scale; the second also reads the neighbouring scales.
 
     Convolutions run in conv_dtype if it is set (bf16), else in the dtype of their input; the result always has the

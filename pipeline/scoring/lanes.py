@@ -8,7 +8,7 @@ lane before takes its results. The code is the same for both; on a CPU streams d
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -70,7 +70,9 @@ class Lanes:
         in_turn: lanes use the device one after the other, best for a GPU; else each computes on one CPU thread.
         """
         turn = threading.Lock() if in_turn else None
-        stream = torch.get_device_module(device).Stream()
+        self._on = torch.get_device_module(device)
+        stream = self._on.Stream()
+        self._turn, self._stream = turn, stream
         self.count = count
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(count):
@@ -82,6 +84,15 @@ class Lanes:
         """The result of `then` for at most one batch of pixels, (n, H, W, 3) uint8, and its scores. The pixels must not change
         until it is done."""
         return self._pool.submit(lambda: then(pixels, self._run(pixels)))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Inside the block the device is the caller's, after the batches that it has; no lane hands it another.
+
+        On lanes without turns it does nothing. A function given to `submit` may use it.
+        """
+        with self._turn or contextlib.nullcontext(), self._on.stream(self._stream):
+            yield
 
     def _run(self, pixels: np.ndarray) -> BatchScores:
         lane = self._free.get()

@@ -171,8 +171,9 @@ class Scorer:
         return operations.count(lambda: self._detector.score(images))
 
     def finite(self, scores: UnitScores) -> np.ndarray:
-        """(N,) bool: score and whole map are finite numbers."""
-        return np.isfinite(scores.score) & np.array([np.isfinite(cells).all() for cells in scores.anomaly_map], bool)
+        """(N,) bool: score, whole map and embedding are finite numbers."""
+        maps = np.array([np.isfinite(cells).all() for cells in scores.anomaly_map], bool)
+        return np.isfinite(scores.score) & maps & np.isfinite(scores.embedding).all(1)
 
     def _scored(self, batches: Iterable[TileBatch]) -> Iterator[tuple[TileBatch, _Done]]:
         """Every batch with its results, in order."""
@@ -190,10 +191,11 @@ class Scorer:
         """Adds explanations (h, w) of the flagged images; leaves out those that are not finite."""
         if self.explain is None:
             return _Done(scores, {})
-        clock = time.perf_counter()
-        with self._idle.computing():
+        with self._idle.computing(), self._lanes.turn():
+            clock = time.perf_counter()
             found = self.explain.of(torch.tensor(pixels), Scored(*(torch.from_numpy(part) for part in scores[:3])))
-        scores = scores._replace(compute_s=scores.compute_s + time.perf_counter() - clock)
+            spent = time.perf_counter() - clock
+        scores = scores._replace(compute_s=scores.compute_s + spent)
         return _Done(scores, {position: cells for position, cells in found.items() if np.isfinite(cells).all()})
 
 

@@ -48,7 +48,7 @@ class Toy(Detector):
     def features(self, inputs):
         return [torch.nn.functional.adaptive_avg_pool2d(inputs, tuple(self.mean.shape[1:]))]
 
-    def fit(self, features, positions, run):
+    def _fit(self, features, positions, run):
         total = sum(features.read(batch)[0].double().sum(0) for batch in positions.split(16))
         self.mean.copy_(total / len(positions))
 

@@ -33,6 +33,7 @@ def make(images: torch.Tensor, backbone: BackboneConfig = BACKBONE, **hyperparam
     for name, parameter in detector.flow.named_parameters():
         if name.endswith("gamma"):
             torch.nn.init.uniform_(parameter, -0.5, 0.5)
+    detector.fitted = True  # by hand, as it were
     return detector
 
 

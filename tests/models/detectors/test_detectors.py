@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from models.detector import Detector, FitRun
+from models.detector import Detector, FitRun, NotFitted, WrongImages
+from models.features.variation import NoVariation
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
 SIZES = [(64, 64), (64, 96)]
@@ -150,8 +151,10 @@ def test_fitting_starts_from_scratch(name):
     assert all(torch.equal(ones[key], others[key]) for key in ones)
 
 
-def test_no_tensor_is_left_behind_when_it_moves_to_another_device(name):
-    detector = fitted(name).to("meta")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_tensor_is_left_behind_when_it_moves_to_another_device(name, frozen):
+    detector = fitted(name)
+    detector = (detector.freeze() if frozen else detector).to("meta")
     held = [
         (type(module).__name__, key)
         for module in detector.modules()
@@ -168,6 +171,59 @@ def _tensors(value: object) -> list[Tensor]:
     if isinstance(value, list | tuple):
         return [tensor for part in value for tensor in _tensors(part)]
     return [tensor for part in value.values() for tensor in _tensors(part)] if isinstance(value, dict) else []
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_frozen_detector_takes_over_another_state(name, precision):
+    """What freeze prepared of the old weights is not used again."""
+    images = photographs(4, SIZES[0])
+    detector, other = fitted(name, precision=precision).freeze(), build(name, precision=precision)
+    fit(other, photographs(GOODS, SIZES[0], seed=2), seed=7)
+    before, expected = detector.score(images).score, copy.deepcopy(other).freeze().score(images)
+    detector.load_state_dict(other.state_dict())
+    torch.testing.assert_close(detector.score(images).score, expected.score, rtol=1e-4, atol=0)
+    for part, again in zip(expected, detector.freeze().score(images), strict=True):
+        assert torch.equal(part, again)
+    assert not torch.allclose(before, expected.score, rtol=1e-3)
+
+
+def test_a_detector_that_was_not_fitted_does_not_score(name):
+    detector, images = build(name), photographs(1, SIZES[0])
+    with pytest.raises(NotFitted, match="must be fitted before it scores; got a fresh one"):
+        detector.freeze().score(images)
+    detector.load_state_dict(_fitted(name, SIZES[0], "float32").state_dict())
+    assert detector.score(images).score != 0
+    assert copy.deepcopy(detector).fitted
+
+
+def test_images_of_another_size_are_refused(name):
+    detector = fitted(name).freeze()
+    for shape in ((2, 64, 96, 3), (2, 96, 64, 3), (2, 32, 32, 3), (2, 64, 64, 1), (2, 3, 64, 64)):
+        for call in (detector.score, detector.extract):
+            with pytest.raises(WrongImages, match=r"must be \(N, 64, 64, 3\) uint8, .*; got \(\d, "):
+                call(torch.zeros(shape, dtype=torch.uint8))
+    with pytest.raises(WrongImages, match="got .* float32"):
+        detector.score(torch.zeros(2, 64, 64, 3))
+
+
+@pytest.mark.parametrize("kind", ["grey", "black", "copies"])
+def test_images_that_are_all_alike_are_no_training_images(name, kind):
+    one = {"grey": torch.full((64, 64, 3), 128), "black": torch.zeros(64, 64, 3), "copies": photographs(1, SIZES[0])[0]}
+    detector = build(name)
+    with pytest.raises(NoVariation, match="training images must differ; all 12 have the same features"):
+        fit(detector, one[kind].to(torch.uint8).repeat(GOODS, 1, 1, 1))
+    assert not detector.fitted
+
+
+def test_an_embedding_is_finite_however_far_an_image_is_from_the_good_ones(name):
+    """An infinite one would spoil the drift chart's means; the score says what is to be said."""
+    detector = fitted(name)
+    weight = "gaussian.factor" if name == "padim" else "whitening"
+    for key, value in detector.state_dict().items():
+        if key.startswith(weight):
+            value.mul_(1e7)
+    scored = detector.freeze().score(photographs(2, SIZES[0]))
+    assert torch.isfinite(scored.embedding).all() and scored.embedding.abs().max() > 60_000
 
 
 def test_building_twice_gives_the_same_weights(name):

@@ -12,6 +12,7 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.differnet import DifferNet, DifferNetConfig, DifferNetTraining
+from models.features.variation import READ_IMAGES
 from models.flows.real_nvp import FullyConnected
 
 BACKBONE = BackboneConfig(name="test_resnet", taps=("layer2",), weights="none")
@@ -207,7 +208,7 @@ def test_a_map_does_not_depend_on_the_batch(kind):
 def test_a_fit_reads_the_store_twice_whatever_the_epochs():
     images = surfaces(10)
     features = fit(build(images), images, epochs=7)
-    assert features.images_read == 20
+    assert features.images_read == READ_IMAGES + 20
 
 
 def test_training_lowers_the_loss():

@@ -270,6 +270,7 @@ def csflow(name: str = "mobilenetv1_100", size: int = 64, **backbone: Any) -> De
     for key, value in detector.state_dict().items():
         if key.endswith("gamma") or key == "whitening.weight":
             value.copy_(torch.randn(value.shape, generator=generator) * 0.3)
+    detector.fitted = True  # by hand, as it were
     return detector.freeze()
 
 

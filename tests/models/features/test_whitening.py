@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.features.variation import NoVariation
 from models.features.whitening import Moments, Whitening
 
 SIZES = ((6, 5), (3, 3))
@@ -90,3 +91,11 @@ def test_bad_values_are_refused():
         Whitening(1, 4, 5)
     with pytest.raises(ValueError, match="at least 2 cells"):
         Moments(3).covariance()
+
+
+@pytest.mark.parametrize("level", [0.0, 5.0, -0.3])
+def test_features_without_variance_are_refused_by_name(level):
+    moments = Moments(3)
+    moments.update(torch.full((4, 3, 2, 2), level))
+    with pytest.raises(NoVariation, match="features must vary; their largest standard deviation is "):
+        Whitening(1, 3, 2).fit([moments])

@@ -153,3 +153,15 @@ def test_gradients_by_shards_are_those_of_the_batch_and_the_same_on_any_number_o
     for one, three, expected in zip(*found, whole, strict=True):
         assert torch.equal(one, three)
         torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_step_leaves_torch_its_threads(device):
+    """On a GPU too, where the CPU's threads go on reading and decoding."""
+    layer, threads = torch.nn.Linear(2, 1), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        Gradients(lambda maps: layer(maps[0]).mean(), list(layer.parameters()), device).set([torch.ones(9, 2)])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)

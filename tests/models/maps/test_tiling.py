@@ -163,6 +163,7 @@ def detector():
     for name, parameter in detector.flow.named_parameters():
         if name.endswith("gamma"):
             torch.nn.init.uniform_(parameter, -0.1, 0.1)
+    detector.fitted = True  # by hand, as it were
     return detector.freeze()
 
 

@@ -98,6 +98,31 @@ def test_lanes_in_turn_do_not():
     assert set(most) == {1}
 
 
+def test_what_follows_a_batch_can_take_a_turn_of_its_own():
+    """As an explanation does, whose passes would else run beside another lane's batch."""
+    inside, most = [], []
+
+    def alone():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+
+    def look(images):
+        alone()
+        return means(images)
+
+    lanes = Lanes(look, SHAPE, "cpu", 3, True, IdleClock(1))
+
+    def then(_pixels, _scores):
+        with lanes.turn():
+            alone()
+
+    for future in [lanes.submit(batch(i), then) for i in range(9)]:
+        future.result()
+    assert len(most) == 18 and set(most) == {1}
+
+
 def test_a_batch_that_fails_gives_its_lane_back(in_turn):
     def refuse(images):
         if images.max() == 13:

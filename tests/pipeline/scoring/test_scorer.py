@@ -14,6 +14,7 @@ from models.config import InputConfig
 from models.detector import Scored
 from models.maps.tiling import Tiling
 from pipeline.decode.tiles import TileBatch
+from pipeline.scoring.lanes import Lanes
 from pipeline.scoring.scorer import Explain, Scorer, open_scorer
 
 SIDE, SLOTS = 32, 4
@@ -141,6 +142,40 @@ def test_an_explanation_that_is_not_finite_is_left_out():
     )
     found = Scorer(Counting(), "cpu", 1, broken)(np.zeros((2, SIDE, SIDE, 3), np.uint8))
     assert list(found.explanations) == [1]
+
+
+def test_a_gpu_explains_in_its_turn(monkeypatch):
+    """Lanes of a CPU stand in for those of a GPU: never two of its computations at once."""
+    inside, most = [], []
+
+    def alone():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+
+    class Watched(Counting):
+        def score(self, images):
+            alone()
+            return super().score(images)
+
+    def explain(images, results):
+        alone()
+        return {}
+
+    def lanes_in_turn(compute, shape, device, _count, _in_turn, idle):
+        return Lanes(compute, shape, device, 3, True, idle)
+
+    monkeypatch.setattr("pipeline.scoring.scorer.Lanes", lanes_in_turn)
+    Scorer(Watched(), "cpu", 3, Explain("gradient", explain))(np.zeros((6 * SLOTS, SIDE, SIDE, 3), np.uint8))
+    assert len(most) == 12 and set(most) == {1}
+
+
+def test_an_embedding_that_is_not_finite_is_an_error():
+    scorer = Scorer(Counting(), "cpu", 1)
+    found = scorer(np.zeros((3, SIDE, SIDE, 3), np.uint8))
+    found.embedding[1, 31] = np.inf
+    assert scorer.finite(found).tolist() == [True, False, True]
 
 
 def test_of_a_tiled_image_the_flagged_tiles_are_explained(scorer, threads):
