@@ -173,15 +173,26 @@ def _tensors(value: object) -> list[Tensor]:
     return [tensor for part in value.values() for tensor in _tensors(part)] if isinstance(value, dict) else []
 
 
+@torch.no_grad()
+def stirred(detector: Detector) -> None:
+    """Moves the head's weights: a flow that was trained for a few steps gives what any such flow gives."""
+    generator = torch.Generator().manual_seed(3)
+    for key, parameter in detector.named_parameters():
+        if not key.startswith("backbone"):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_frozen_detector_takes_over_another_state(name, precision):
     """What freeze prepared of the old weights is not used again."""
     images = photographs(4, SIZES[0])
     detector, other = fitted(name, precision=precision).freeze(), build(name, precision=precision)
     fit(other, photographs(GOODS, SIZES[0], seed=2), seed=7)
+    stirred(other)
     before, expected = detector.score(images).score, copy.deepcopy(other).freeze().score(images)
     detector.load_state_dict(other.state_dict())
-    torch.testing.assert_close(detector.score(images).score, expected.score, rtol=1e-4, atol=0)
+    rtol = 1e-4 if precision == "float32" else 1e-3  # until freeze, kernels have another layout
+    torch.testing.assert_close(detector.score(images).score, expected.score, rtol=rtol, atol=0)
     for part, again in zip(expected, detector.freeze().score(images), strict=True):
         assert torch.equal(part, again)
     assert not torch.allclose(before, expected.score, rtol=1e-3)
