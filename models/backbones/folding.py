@@ -1,0 +1,74 @@
+"""Batch norms that directly follow a convolution, folded into its weights."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Pair = tuple[str, str]  # the names of a convolution and of its batch norm
+
+
+def foldable(model: nn.Module, taps: Collection[str | int], run: Callable[[], object]) -> list[Pair]:
+    """The convolutions whose result, in one run, only a batch norm reads first, each with that norm; a tapped one is none.
+
+    >>> import torch
+    >>> network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).eval()
+    >>> foldable(network, (), lambda: network(torch.zeros(1, 3, 4, 4)))
+    [('0', '1')]
+    """
+    producers: dict[int, str] = {}
+    outputs: list[Tensor] = []  # kept alive, because their ids are compared
+    pairs: list[Pair] = []
+    calls: dict[str, int] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            if type(module) in (nn.Conv2d, Conv2dSame) and name not in taps:
+                producers[id(output)] = name
+                outputs.append(output)
+            elif isinstance(module, nn.BatchNorm2d) and inputs and id(inputs[0]) in producers:
+                pairs.append((producers[id(inputs[0])], name))
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    # A layer that runs twice, or two norms of one convolution, have no single place for the factor.
+    used = [name for pair in pairs for name in pair]
+    return [pair for pair in pairs if all(calls[name] == 1 and used.count(name) == 1 for name in pair)]
+
+
+def fold(model: nn.Module, pairs: Sequence[Pair]) -> list[tuple[str, nn.Module]]:
+    """Fold every batch norm into its convolution; an activation that is part of the norm stays in its place.
+
+    Parameters on the meta device stay there: only the shapes change. Raises AttributeError for a layer that the model lacks,
+    TypeError for one that is none of the two kinds.
+
+    Returns:
+        the replaced layers by name, to undo it.
+
+    >>> import torch
+    >>> network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2)).eval()
+    >>> _ = fold(network, [("0", "1")])
+    >>> list(network.state_dict())
+    ['0.weight', '0.bias']
+    """
+    replaced = []
+    for conv_name, norm_name in pairs:
+        conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
+        if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+            raise TypeError(f"{conv_name!r} and {norm_name!r} must be a convolution and a batch norm")
+        replaced += [(conv_name, conv), (norm_name, norm)]
+        rest = [module for module in (getattr(norm, "drop", None), getattr(norm, "act", None)) if module is not None]
+        if conv.weight.is_meta:
+            norm = norm.to("meta")
+        model.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm), strict=True)
+        model.set_submodule(norm_name, nn.Sequential(*rest), strict=True)
+    return replaced
