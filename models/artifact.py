@@ -240,7 +240,7 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
     import torch
     from safetensors.torch import load_file
 
-    from models.backbones.unfilled import weights_follow
+    from models.backbones.undrawn import weights_follow
 
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})

@@ -18,7 +18,7 @@ from models.backbones.folding import Pair, fold, foldable
 from models.backbones.preprocess import pyramid_sizes
 from models.backbones.pruning import MISSED, prune, prune_what_may_go, unused_layers
 from models.backbones.structure import Size, Structure
-from models.backbones.unfilled import do_weights_follow, make_room, without_weights
+from models.backbones.undrawn import do_weights_follow, undrawn
 from models.backbones.weights import BackboneError, file_metadata, load_weights
 from models.maps.grids import Maps
 
@@ -172,7 +172,7 @@ def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> 
 
     The structure depends on the config and the input size, and what is kept of it in `Backbone.structure` rebuilds it without
     a forward pass, so that a state dict saved from one backbone loads strictly into another. While `weights_follow`, a config
-    with the structure for these sizes is built so, and its parameters are left unfilled.
+    with the structure for these sizes is built so, and no weights are drawn.
 
     Args:
         scales: how many sizes the backbone must run at: the images', half of it, a quarter ... (`pyramid`).
@@ -182,29 +182,30 @@ def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> 
     [(1, 192, 4, 4)]
     """
     sizes = pyramid_sizes(height, width, scales)
-    known = config.structure if do_weights_follow() else None
-    backbone = _rebuilt(config, known) if known is not None and known.sizes == sizes else _built(config, sizes)
+    known = config.structure
+    if known is not None and do_weights_follow() and (known.sizes, len(known.channels)) == (sizes, len(config.taps)):
+        backbone = _rebuilt(config, known)
+    else:
+        backbone = _built(config, sizes)
     backbone.remember()
     return backbone
 
 
 def _rebuilt(config: BackboneConfig, structure: Structure) -> Backbone:
     """The network with the structure of an earlier build, without a forward pass; its state dict is loaded afterwards."""
-    model = without_weights(lambda: _network(config.name, config.kwargs))
+    model = undrawn(lambda: _network(config.name, config.kwargs))
     backbone = Backbone(model, config.taps)
     try:
         prune(model, structure.pruned)
         fold(model, structure.folded)
-        for name in structure.float32:
+        for name in (*structure.float32, *(tap for tap in config.taps if isinstance(tap, str))):
             model.get_submodule(name)
-    except (AttributeError, TypeError, RuntimeError) as error:
+    except MISSED as error:
         raise BackboneError(
             f"structure must name layers of the backbone {config.name!r}; {error}. Its network is not the one it was built from."
         ) from error
-    backbone.to(memory_format=torch.channels_last)
-    make_room(backbone)
     backbone.structure = structure
-    return backbone
+    return backbone.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

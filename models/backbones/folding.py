@@ -45,30 +45,21 @@ def foldable(model: nn.Module, taps: Collection[str | int], run: Callable[[], ob
     return [pair for pair in pairs if all(calls[name] == 1 and used.count(name) == 1 for name in pair)]
 
 
-def fold(model: nn.Module, pairs: Sequence[Pair]) -> list[tuple[str, nn.Module]]:
+def fold(model: nn.Module, pairs: Sequence[Pair]) -> None:
     """Fold every batch norm into its convolution; an activation that is part of the norm stays in its place.
 
-    Parameters on the meta device stay there: only the shapes change. Raises AttributeError for a layer that the model lacks,
-    TypeError for one that is none of the two kinds.
-
-    Returns:
-        the replaced layers by name, to undo it.
+    Raises AttributeError for a layer that the model lacks, TypeError for one that is none of the two kinds.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2)).eval()
-    >>> _ = fold(network, [("0", "1")])
+    >>> fold(network, [("0", "1")])
     >>> list(network.state_dict())
     ['0.weight', '0.bias']
     """
-    replaced = []
     for conv_name, norm_name in pairs:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             raise TypeError(f"{conv_name!r} and {norm_name!r} must be a convolution and a batch norm")
-        replaced += [(conv_name, conv), (norm_name, norm)]
         rest = [module for module in (getattr(norm, "drop", None), getattr(norm, "act", None)) if module is not None]
-        if conv.weight.is_meta:
-            norm = norm.to("meta")
         model.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm), strict=True)
         model.set_submodule(norm_name, nn.Sequential(*rest), strict=True)
-    return replaced

@@ -1,10 +1,14 @@
 """What building a backbone found out, as an artifact keeps it, so that loading repeats no forward pass. It does not import torch."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Size = tuple[int, int]
+MOST_CHANNELS, MOST_CELLS = 2**16, 2**13  # of a tap; of a side of its map
+
+Cells = Annotated[int, Field(ge=1, le=MOST_CELLS)]
+Size = tuple[Cells, Cells]
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 class Structure(BaseModel):
@@ -24,8 +28,17 @@ class Structure(BaseModel):
 
     version: Literal[1] = 1
     sizes: tuple[Size, ...]
-    channels: tuple[int, ...]
+    channels: tuple[Channels, ...]
     grids: tuple[tuple[Size, ...], ...]
     pruned: tuple[str, ...]
     folded: tuple[tuple[str, str], ...]
     float32: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _of_one_network(self) -> Self:
+        counts = [len(grids) for grids in self.grids]
+        if counts != [len(self.channels)] * len(self.sizes):
+            raise ValueError(
+                f"grids must be those of {len(self.channels)} taps at {len(self.sizes)} sizes; got {counts}. Train again."
+            )
+        return self

@@ -39,27 +39,32 @@ def do_weights_follow() -> bool:
     return _follow.get()
 
 
-def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
-    """The module with parameters on torch's meta device: they have shapes and no values. Buffers are made as always, because
-    many follow from the arguments and no state dict holds them.
+def undrawn(build: Callable[[], nn.Module]) -> nn.Module:
+    """The module with arbitrary weights, in memory that is reserved and not touched. All else is made as always: buffers and
+    tables often follow from the arguments, and no state dict holds them.
 
-    A module that computes something from its parameters while it is built cannot be had this way: it is built as usual, and
-    one line says so.
+    The weights are on torch's meta device while it is built, so that what would initialise them does nothing. timm's modules
+    that make tables on their weights' device, as Swin does, make them again afterwards. A module that fails on the meta device is
+    built as usual, and one line says so.
 
-    >>> module = without_weights(lambda: nn.BatchNorm2d(3))
-    >>> module.weight.device.type, module.running_var
-    ('meta', tensor([1., 1., 1.]))
+    >>> module = undrawn(lambda: nn.BatchNorm2d(3))
+    >>> module.weight.shape, module.running_var
+    (torch.Size([3]), tensor([1., 1., 1.]))
     """
     try:
         with _parameters_on_meta():
             module = build()
-        unmade = [name for name, buffer in held(module) if buffer.is_meta]
+        _make_room(module)
+        for part in module.modules():
+            if hasattr(part, "init_non_persistent_buffers"):
+                part.init_non_persistent_buffers()
+        unmade = [name for name, tensor in _held(module) if tensor.is_meta]
         if not unmade:
             return module
-        reason = f"{unmade[0]} follows from its weights"
+        reason = f"{unmade[0]} was made from the weights"
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-    log.warning("backbone: it is built with random weights before its own are read, which takes time: %s", reason)
+    log.warning("backbone: random weights are drawn before its own are read, which takes seconds (%s)", reason)
     return build()
 
 
@@ -80,29 +85,19 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a module that is no parameter, by name: buffers, and tensors that it merely refers to.
-
-    >>> [name for name, _ in held(nn.BatchNorm2d(3))]
-    ['running_mean', 'running_var', 'num_batches_tracked']
-    """
-    for prefix, part in module.named_modules():
-        for values in (part._buffers, vars(part)):
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    yield f"{prefix}.{name}".lstrip("."), value
-
-
-def make_room(module: nn.Module) -> None:
-    """Give every parameter on the meta device memory on the CPU in its own layout, with arbitrary content.
-
-    >>> module = without_weights(lambda: nn.Linear(3, 2))
-    >>> make_room(module)
-    >>> module.weight.device.type, module.weight.shape
-    ('cpu', torch.Size([2, 3]))
-    """
+def _make_room(module: nn.Module) -> None:
+    """Give every parameter on the meta device memory on the CPU in its own layout, with arbitrary content."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
                 room = torch.empty_like(parameter, device="cpu")
                 part._parameters[name] = nn.Parameter(room, requires_grad=parameter.requires_grad)
+
+
+def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a module by name, parameters, buffers and those that it merely refers to."""
+    for prefix, part in module.named_modules():
+        for values in (part._parameters, part._buffers, vars(part)):
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    yield f"{prefix}.{name}".lstrip("."), value
