@@ -6,12 +6,30 @@ from typing import Any
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 Pair = tuple[str, str]  # the names of a convolution and of its batch norm
 
 
+class _Uses(TorchDispatchMode):
+    """Counts the operations that read the tensors whose ids are in `counts`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and id(value) in self.counts:
+                self.counts[id(value)] += 1
+        return func(*args, **(kwargs or {}))
+
+
 def foldable(model: nn.Module, taps: Collection[str | int], run: Callable[[], object]) -> list[Pair]:
-    """The convolutions whose result, in one run, only a batch norm reads first, each with that norm; a tapped one is none.
+    """The convolutions whose result, in one run, nothing but a batch norm reads, each with that norm; a tapped one is none.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).eval()
@@ -20,29 +38,31 @@ def foldable(model: nn.Module, taps: Collection[str | int], run: Callable[[], ob
     """
     producers: dict[int, str] = {}
     outputs: list[Tensor] = []  # kept alive, because their ids are compared
-    pairs: list[Pair] = []
+    pairs: list[tuple[int, Pair]] = []  # with the id of the tensor between them
     calls: dict[str, int] = {}
+    uses = _Uses()
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
             if type(module) in (nn.Conv2d, Conv2dSame) and name not in taps:
                 producers[id(output)] = name
+                uses.counts[id(output)] = 0
                 outputs.append(output)
             elif isinstance(module, nn.BatchNorm2d) and inputs and id(inputs[0]) in producers:
-                pairs.append((producers[id(inputs[0])], name))
+                pairs.append((id(inputs[0]), (producers[id(inputs[0])], name)))
 
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
     try:
-        run()
+        with uses:
+            run()
     finally:
         for handle in handles:
             handle.remove()
-    # A layer that runs twice, or two norms of one convolution, have no single place for the factor.
-    used = [name for pair in pairs for name in pair]
-    return [pair for pair in pairs if all(calls[name] == 1 and used.count(name) == 1 for name in pair)]
+    # A layer that runs twice has no single place for the factor; a result that is read twice would change for its other reader.
+    return [pair for between, pair in pairs if uses.counts[between] == 1 and all(calls[name] == 1 for name in pair)]
 
 
 def fold(model: nn.Module, pairs: Sequence[Pair]) -> None:

@@ -14,18 +14,21 @@ def norm() -> nn.BatchNorm2d:
 
 
 class Reused(nn.Module):
-    """One convolution is called twice; another feeds two norms; the last pair is plain."""
+    """One convolution is called twice; another feeds two norms; a third feeds a norm and a sum, as CoAtNet's stem does; the last
+    pair is plain."""
 
     def __init__(self):
         super().__init__()
         self.twice, self.after_twice = nn.Conv2d(4, 4, 1), norm()
         self.shared, self.left, self.right = nn.Conv2d(4, 4, 1), norm(), norm()
+        self.summed, self.before = nn.Conv2d(4, 4, 1), norm()
         self.plain, self.after_plain = nn.Conv2d(4, 4, 1), norm()
 
     def forward(self, x):
         x = self.twice(self.after_twice(self.twice(x)))
         x = self.shared(x)
-        return self.after_plain(self.plain(self.left(x) + self.right(x)))
+        x = self.summed(self.left(x) + self.right(x))
+        return self.after_plain(self.plain(self.before(x) + x))
 
 
 @torch.no_grad()
