@@ -54,7 +54,11 @@ def weights_file(name: str, kwargs: dict, path) -> nn.Module:
         whole = timm.create_model(name, pretrained=False, **kwargs).eval()
         for module in whole.modules():
             if isinstance(module, nn.BatchNorm2d):
-                for values, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2), (module.weight, 0.5, 2)):
+                for values, low, high in (
+                    (module.running_mean, -0.5, 0.5),
+                    (module.running_var, 0.5, 2),
+                    (module.weight, 0.5, 2),
+                ):
                     nn.init.uniform_(values, low, high)
     save_file({key: value.clone() for key, value in whole.state_dict().items()}, path)
     return whole
