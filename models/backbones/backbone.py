@@ -202,7 +202,7 @@ def _rebuilt(config: BackboneConfig, structure: Structure) -> Backbone:
             model.get_submodule(name)
     except MISSED as error:
         raise BackboneError(
-            f"structure must name layers of the backbone {config.name!r}; {error}. Its network is not the one it was built from."
+            f"structure must name layers of the backbone {config.name!r}; {error}. It is that of another network."
         ) from error
     backbone.structure = structure
     return backbone.to(memory_format=torch.channels_last)

@@ -1,4 +1,7 @@
-"""What building a backbone found out, as an artifact keeps it, so that loading repeats no forward pass. It does not import torch."""
+"""What building a backbone found out, as an artifact keeps it, so that loading repeats no forward pass.
+
+This file does not import torch: that takes seconds, and most callers only read a config.
+"""
 
 from typing import Annotated, Literal, Self
 

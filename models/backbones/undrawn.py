@@ -44,7 +44,7 @@ def undrawn(build: Callable[[], nn.Module]) -> nn.Module:
     tables often follow from the arguments, and no state dict holds them.
 
     The weights are on torch's meta device while it is built, so that what would initialise them does nothing. timm's modules
-    that make tables on their weights' device, as Swin does, make them again afterwards. A module that fails on the meta device is
+    that make tables on their weights' device, as Swin does, make them again afterwards. A module that fails without values is
     built as usual, and one line says so.
 
     >>> module = undrawn(lambda: nn.BatchNorm2d(3))

@@ -3,10 +3,10 @@
     PYTHONPATH=. python docs/benchmarks/gpu/loading.py FOLDER [DETECTOR ...]
 
 For each detector (default csflow), an artifact with EfficientNet-B5 at 768 x 768 pixels and random weights is written below
-FOLDER once, and the same artifact without the network's structure, which is built by running the network, as every artifact was before
-artifacts kept it. Each is loaded in a process of its own with OMP_NUM_THREADS=1. Prints one line of JSON an artifact: seconds of
-imports, of checking the digests and of loading (on the clock and of the processor), and the peak of the resident set in GiB after the
-imports, after loading, and the difference.
+FOLDER once, and the same artifact without the network's structure. That one is built by running the network, as all were before
+artifacts kept it. Each is loaded in a process of its own with OMP_NUM_THREADS=1. Prints one line of JSON an artifact: seconds
+of imports, of checking the digests and of loading (on the clock and of the processor), and the peak of the resident set in GiB
+after the imports, after loading, and the difference.
 """
 
 import json
