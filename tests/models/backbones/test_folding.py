@@ -14,7 +14,7 @@ def norm() -> nn.BatchNorm2d:
 
 
 class Reused(nn.Module):
-    """One convolution is called twice; another feeds two norms; a third feeds a norm and a sum, as CoAtNet's stem does; the last
+    """One convolution is called twice; another feeds two norms; a third feeds a norm and a sum, as CoAtNet does; the last
     pair is plain."""
 
     def __init__(self):
