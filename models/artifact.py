@@ -241,13 +241,16 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
     """
     from safetensors.torch import load_file
 
+    from models.backbones.undrawn import weights_follow
+
     set_arithmetic()
     config = artifact.config
     offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
     try:
         if offline:
             check_known(offline.name)
-        detector = registry.build(config.model_copy(update={"backbone": offline}))
+        with weights_follow():
+            detector = registry.build(config.model_copy(update={"backbone": offline}))
     except ValueError as error:
         raise _not_of_this_version(artifact, error) from error
     path = artifact.directory / WEIGHTS

@@ -3,18 +3,22 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import Conv2dSame
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.config import BackboneConfig
+from models.backbones.exact_layers import exact_layers
+from models.backbones.folding import Pair, fold, foldable
+from models.backbones.preprocess import pyramid_sizes
+from models.backbones.pruning import MISSED, prune, prune_what_may_go, unused_layers
+from models.backbones.structure import Size, Structure
+from models.backbones.undrawn import do_weights_follow, undrawn
 from models.backbones.weights import BackboneError, file_metadata, load_weights
 from models.maps.grids import Maps
 
@@ -37,10 +41,17 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.taps = taps
+        self.structure: Structure | None = None
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Backbone":
         return super().train(False)
+
+    def remember(self) -> None:
+        """Put the hooks on layers that are tapped by name, so that no two threads do it at once in their first passes."""
+        for tap in self.taps:
+            if isinstance(tap, str):
+                _remembered(self.model.get_submodule(tap), tap)
 
     def forward(self, images: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, H_t, W_t) per tap, in the order of the taps."""
@@ -156,100 +167,119 @@ def _default_taps(name: str, kwargs: dict[str, Any], wanted: Sequence[int]) -> t
     return tuple(sorted(set(deepest)))
 
 
-def create(config: BackboneConfig, height: int, width: int) -> Backbone:
-    """Build a resolved config: layers after the deepest tap are dropped, batch norms are folded into convolutions.
+def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> Backbone:
+    """Build a resolved config: layers that the taps do not need are dropped, batch norms are folded into convolutions.
 
-    The structure depends on the config and the input size only, never on the weights, so that a state dict saved from
-    one backbone loads strictly into another of the same config with weights "none".
+    The structure depends on the config and the input size, and what is kept of it in `Backbone.structure` rebuilds it without
+    a forward pass, so that a state dict saved from one backbone loads strictly into another. While `weights_follow`, a config
+    with the structure for these sizes is built so, and no weights are drawn.
+
+    Args:
+        scales: how many sizes the backbone must run at: the images', half of it, a quarter ... (`pyramid`).
 
     >>> backbone = create(resolve(BackboneConfig(name="test_resnet", weights="none")), height=64, width=64)
     >>> [tuple(x.shape) for x in backbone(torch.zeros(1, 3, 64, 64))]
     [(1, 192, 4, 4)]
     """
+    sizes = pyramid_sizes(height, width, scales)
+    known = config.structure
+    if known is not None and do_weights_follow() and (known.sizes, len(known.channels)) == (sizes, len(config.taps)):
+        backbone = _rebuilt(config, known)
+    else:
+        backbone = _built(config, sizes)
+    backbone.remember()
+    return backbone
+
+
+def _rebuilt(config: BackboneConfig, structure: Structure) -> Backbone:
+    """The network with the structure of an earlier build, without a forward pass; its state dict is loaded afterwards."""
+    model = undrawn(lambda: _network(config.name, config.kwargs))
+    backbone = Backbone(model, config.taps)
+    try:
+        prune(model, structure.pruned)
+        fold(model, structure.folded)
+        for name in (*structure.float32, *(tap for tap in config.taps if isinstance(tap, str))):
+            model.get_submodule(name)
+    except MISSED as error:
+        raise BackboneError(
+            f"structure must name layers of the backbone {config.name!r}; {error}. It is that of another network."
+        ) from error
+    backbone.structure = structure
+    return backbone.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _built(config: BackboneConfig, sizes: tuple[Size, ...]) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _network(config.name, config.kwargs)
     backbone = Backbone(model, config.taps)
-    probe = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    probes = [torch.rand(1, 3, *size, generator=generator) for size in sizes]
+    maps = _check(backbone, probes)
     known = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    _prune(backbone, _check(backbone, probe), probe)
+
+    def run() -> Maps:
+        return [x for probe in probes for x in backbone(probe)]
+
+    pruned = prune_what_may_go(model, unused_layers(backbone, model, probes[-1]), run)
     if config.weights != "none":
         state = _hub_state(config) if config.weights == "hub" else load_file(config.weights)
-        load_weights(backbone.model, state, known, config)
-    if config.fold_batch_norms:
-        _fold_batch_norms(backbone, probe)
-    return backbone.to(memory_format=torch.channels_last)
+        load_weights(model, state, known, config)
+    folded = _folded(backbone, probes[0]) if config.fold_batch_norms else []
+    backbone.to(memory_format=torch.channels_last)
+    backbone.structure = Structure(
+        sizes=sizes,
+        channels=tuple(x.shape[1] for x in maps[0]),
+        grids=tuple(tuple((x.shape[2], x.shape[3]) for x in of_size) for of_size in maps),
+        pruned=tuple(pruned),
+        folded=tuple(folded),
+        float32=tuple(exact_layers(backbone, model, *sizes[0])),
+    )
+    return backbone
 
 
-@torch.enable_grad()
-def _check(backbone: Backbone, probe: Tensor) -> Maps:
-    """Maps of the probe with gradients on, after checking that the taps exist and give maps."""
+def _check(backbone: Backbone, probes: Sequence[Tensor]) -> list[Maps]:
+    """Maps of every probe, after checking that the taps exist and give maps at every size."""
     names = dict(backbone.model.named_modules())
     unknown = [tap for tap in backbone.taps if isinstance(tap, str) and tap not in names]
     if unknown:
         near = [name for name in names if name.count(".") <= 1 and name]
         raise BackboneError(f"taps must be layers of the backbone; got {unknown!r}. Its layers: {', '.join(near)}.")
-    backbone.requires_grad_(True)
-    try:
-        maps = backbone(probe)
-    except (IndexError, AssertionError, RuntimeError) as error:
-        raise BackboneError(
-            f"backbone must run on {probe.shape[-2]} x {probe.shape[-1]} images with taps {backbone.taps!r}; it failed "
-            f"with: {error}. Choose other taps, another image size, or kwargs such as img_size or dynamic_img_size."
-        ) from error
-    for tap, x in zip(backbone.taps, maps, strict=True):
-        if not isinstance(x, Tensor) or x.ndim != 4:
-            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise BackboneError(f"taps must give maps (B, C, H, W); {tap!r} gives {shape}. Give the tap by timm's index.")
-    return maps
+    found = []
+    for number, probe in enumerate(probes, start=1):
+        size = f"{probe.shape[-2]} x {probe.shape[-1]}"
+        scale = f" (the detector reads {len(probes)} sizes, this is number {number})" if len(probes) > 1 else ""
+        try:
+            maps = backbone(probe)
+        except MISSED as error:
+            if isinstance(error, BackboneError):
+                raise
+            raise BackboneError(
+                f"backbone must run on {size} images{scale} with taps {backbone.taps!r}; it failed with: "
+                f"{str(error) or type(error).__name__}. Choose other taps, another image size, fewer scales, or kwargs of a "
+                "transformer: dynamic_img_size: true (ViT, DeiT), img_size with strict_img_size: false (Swin)."
+            ) from error
+        for tap, x in zip(backbone.taps, maps, strict=True):
+            if not isinstance(x, Tensor) or x.ndim != 4:
+                shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+                raise BackboneError(f"taps must give maps (B, C, H, W); {tap!r} gives {shape}. Give the tap by timm's index.")
+        found.append(maps)
+    return found
 
 
-@torch.enable_grad()
-def _prune(backbone: Backbone, maps: Maps, probe: Tensor) -> None:
-    """Replace every module whose parameters do not affect the taps; the maps must stay the same."""
-    parameters = list(backbone.model.parameters())
-    gradients = torch.autograd.grad([x.sum() for x in maps], parameters, allow_unused=True)
-    used = {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-    for name, module in list(backbone.model.named_modules()):
-        own = list(module.parameters())
-        if name and own and not any(id(p) in used for p in own):
-            backbone.model.set_submodule(name, nn.Identity())
-    backbone.requires_grad_(False)
-    after = backbone(probe)
-    assert all(torch.equal(a, b) for a, b in zip(maps, after, strict=True))
-
-
-def _fold_batch_norms(backbone: Backbone, probe: Tensor) -> None:
-    """Fold each batch norm that directly follows a convolution into it."""
-    producers: dict[int, str] = {}
-    outputs: list[Tensor] = []  # kept alive, because their ids are compared
-    pairs: list[tuple[str, str]] = []
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if type(module) in (nn.Conv2d, Conv2dSame) and name not in backbone.taps:
-                producers[id(output)] = name
-                outputs.append(output)
-            elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in producers:
-                pairs.append((producers[id(inputs[0])], name))
-
-        return hook
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in backbone.model.named_modules()]
-    before = backbone(probe)
-    for handle in handles:
-        handle.remove()
-    for conv_name, norm_name in pairs:
-        conv, norm = backbone.model.get_submodule(conv_name), backbone.model.get_submodule(norm_name)
-        rest = [module for module in (getattr(norm, "drop", None), getattr(norm, "act", None)) if module is not None]
-        backbone.model.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var, arg-type]
-        backbone.model.set_submodule(norm_name, nn.Sequential(*rest))
-    for tap, a, b in zip(backbone.taps, before, backbone(probe), strict=True):
+def _folded(backbone: Backbone, probe: Tensor) -> list[Pair]:
+    """Fold what can be folded; the maps may change by rounding only."""
+    before: list[Maps] = []
+    pairs = foldable(backbone.model, backbone.taps, lambda: before.append(backbone(probe)))
+    fold(backbone.model, pairs)
+    for tap, a, b in zip(backbone.taps, before[0], backbone(probe), strict=True):
         if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max())):
             raise BackboneError(
                 f"fold_batch_norms must be false for this backbone: folding changes the tap {tap!r}. "
                 "Set fold_batch_norms: false in the backbone's config."
             )
+    return pairs
 
 
 def _hub_state(config: BackboneConfig) -> dict[str, Tensor]:

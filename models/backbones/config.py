@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+from models.backbones.structure import Structure
+
 STORED = {"stored": True}
 """A validation's context for the config of a stored artifact: its network was built when it was trained, so only the form of
 the name is checked. Loading the artifact shows whether this installation has the network."""
@@ -42,6 +44,7 @@ class BackboneConfig(BaseModel):
     taps: layer names ("blocks.3") or timm's feature indices (3); empty reads the deepest feature of reduction <= 16.
     weights: auto, hub, none (random, from the seed) or the path of a safetensors file with timm's names.
     kwargs: arguments of the timm constructor. mean, std: of the RGB input scaled to [0, 1]; None takes the weights' own.
+    structure: what building the network found out; only a stored artifact has it, and only loading that reads it.
 
     >>> BackboneConfig(name="resnet18", taps=("layer2", "layer3")).weights
     'auto'
@@ -57,6 +60,7 @@ class BackboneConfig(BaseModel):
     std: tuple[float, float, float] | None = None
     seed: int = 0
     fold_batch_norms: bool = True
+    structure: Structure | None = None
 
     @field_validator("name")
     @classmethod

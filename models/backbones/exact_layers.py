@@ -6,6 +6,7 @@ layers carry that texture on the highest mean, and all others read them. On the 
 off by a tenth of their spread with every layer in bf16, and by a fiftieth with these layers in float32.
 """
 
+from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any
 
@@ -15,33 +16,49 @@ from torch import Tensor, nn
 FINE = 8  # convolutions that give maps of at most this stride
 
 
-def keep_float32(network: nn.Module, height: int, width: int) -> None:
-    """Make depthwise convolutions, and those whose maps have a stride of at most FINE, ignore autocast.
+def exact_layers(network: nn.Module, model: nn.Module, height: int, width: int) -> list[str]:
+    """The names of the model's depthwise convolutions and of those whose maps have a stride of at most FINE.
 
     Args:
-        network: it is run once on a black image of height x width pixels.
+        network: runs the model once on a black image of height x width pixels; it may be the model itself.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.Conv2d(8, 8, 3, stride=4))
-    >>> keep_float32(network, height=64, width=64)
-    >>> with torch.autocast("cpu", torch.bfloat16):
-    ...     (network[0](torch.zeros(1, 3, 64, 64)).dtype, network(torch.zeros(1, 3, 64, 64)).dtype)
-    (torch.float32, torch.bfloat16)
+    >>> exact_layers(network, network, height=64, width=64)
+    ['0']
     """
-    exact: list[nn.Conv2d] = []
+    exact: dict[str, None] = {}
 
-    def look(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        depthwise = module.groups == module.in_channels > 1
-        if depthwise or output.shape[-2] * FINE >= height:
-            exact.append(module)
+    def watch(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def look(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            assert isinstance(module, nn.Conv2d)
+            depthwise = module.groups == module.in_channels > 1
+            if depthwise or output.shape[-2] * FINE >= height:
+                exact[name] = None
 
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    handles = [module.register_forward_hook(look) for module in convolutions]
+        return look
+
+    convolutions = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_hook(watch(name)) for name, module in convolutions]
     with torch.no_grad():
         network(torch.zeros(1, 3, height, width))
     for handle in handles:
         handle.remove()
-    for module in exact:
+    return list(exact)
+
+
+def keep_float32(model: nn.Module, names: Iterable[str]) -> None:
+    """Make these convolutions of the model ignore autocast.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.Conv2d(8, 8, 3, stride=4))
+    >>> keep_float32(network, ["0"])
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     (network[0](torch.zeros(1, 3, 64, 64)).dtype, network(torch.zeros(1, 3, 64, 64)).dtype)
+    (torch.float32, torch.bfloat16)
+    """
+    for name in names:
+        module = model.get_submodule(name)
+        if not isinstance(module, nn.Conv2d):
+            raise ValueError(f"float32 must name convolutions of the backbone; got {name!r}. Build the model again.")
         module.forward = MethodType(_in_float32, module)  # type: ignore[method-assign]
 
 

@@ -38,6 +38,15 @@ class Normalise(nn.Module):
         return torch.addcmul(offset, images.float(), gain).permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 
+def pyramid_sizes(height: int, width: int, scales: int) -> tuple[tuple[int, int], ...]:
+    """Height and width of every level of `pyramid`.
+
+    >>> pyramid_sizes(64, 50, scales=3)
+    ((64, 50), (32, 25), (16, 13))
+    """
+    return tuple((-(-height // 2**i), -(-width // 2**i)) for i in range(scales))
+
+
 def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[Tensor]:
     """The images at 1, 1/2, 1/4 ... of their size, odd sizes rounded up.
 
@@ -52,8 +61,7 @@ def pyramid(images: Tensor, scales: int, downscale: Downscale = "area") -> list[
     """
     height, width = images.shape[-2:]
     levels = [images]
-    for i in range(1, scales):
-        size = (-(-height // 2**i), -(-width // 2**i))
+    for i, size in enumerate(pyramid_sizes(height, width, scales)[1:], start=1):
         if downscale == "nearest":
             levels.append(F.interpolate(images, size=size, mode="nearest"))
         elif height % 2**i == 0 and width % 2**i == 0:

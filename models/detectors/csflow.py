@@ -70,12 +70,10 @@ class CsFlow(Detector):
         super().__init__()
         hyper = CsFlowConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        self.backbone = FeatureExtractor(config)
+        self.backbone = FeatureExtractor(config, scales=hyper.scales)
         channels = sum(self.backbone.channels)
         self.hyper = hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, channels)})
-        with torch.no_grad():
-            taps = self.features(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
-        self.grids = [(x.shape[2], x.shape[3]) for x in taps]
+        self.grids = [min(grids) for grids in self.backbone.scale_grids]  # as `_stacked` joins them
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
             if lower != (-(-rows // 2), -(-columns // 2)):
                 raise ValueError(

@@ -102,7 +102,7 @@ class DifferNet(Detector):
         super().__init__()
         hyper = DifferNetConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        self.backbone = FeatureExtractor(config)
+        self.backbone = FeatureExtractor(config, scales=hyper.scales)
         channels = sum(self.backbone.channels)
         self.pooled_features = channels * hyper.scales
         if hyper.whiten_dims is not None:

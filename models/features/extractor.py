@@ -19,7 +19,8 @@ CPU_PIXELS_PER_PASS = 4 * 256 * 256
 class FeatureExtractor(nn.Module):
     """A frozen backbone with its input normalisation.
 
-    config: the resolved BackboneConfig. channels, grids: of every tap, for images of the artifact's input size.
+    config: the resolved BackboneConfig, with the network's structure. channels, grids: of every tap, for images of the
+    artifact's input size. scale_grids: the same grids for every level of the pyramid.
 
     >>> from models.config import InputConfig
     >>> network = BackboneConfig(name="test_resnet", weights="none")
@@ -30,11 +31,12 @@ class FeatureExtractor(nn.Module):
 
     config: BackboneConfig
 
-    def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,)):
+    def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,), scales: int = 1):
         """Args:
         config: backbone, input size and precision are read.
         default_reductions: the strides whose deepest features are tapped when the config names no taps and
             `models.backbones.taps` has none for this detector and backbone.
+        scales: how many levels of a pyramid the detector feeds.
         """
         super().__init__()
         if config.backbone is None:
@@ -46,13 +48,15 @@ class FeatureExtractor(nn.Module):
         self.mean, self.std = self.config.mean, self.config.std
         self.normalise = Normalise(self.mean, self.std)
         self.precision = config.precision
-        self.network = backbones.create(self.config, height, width)
+        self.network = backbones.create(self.config, height, width, scales)
+        found = self.network.structure
+        assert found is not None
+        self.config = self.config.model_copy(update={"structure": found})
         if self.precision == "bf16":
-            keep_float32(self.network, height, width)
-        with torch.no_grad():
-            maps = self(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
-        self.channels = [x.shape[1] for x in maps]
-        self.grids = [(x.shape[2], x.shape[3]) for x in maps]
+            keep_float32(self.network.model, found.float32)
+        self.channels = list(found.channels)
+        self.scale_grids = [list(grids) for grids in found.grids]
+        self.grids = self.scale_grids[0]
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""

@@ -102,7 +102,8 @@ def test_a_config_whose_digest_was_made_anew(whole, directory, data):
         content = data.draw(damaged(CONFIG, whole[CONFIG]))
     else:
         config = json.loads(whole[CONFIG])
-        inner = data.draw(st.sampled_from([config, config["input"], config["backbone"], config["hyperparameters"]]))
+        parts = [config, config["input"], config["backbone"], config["backbone"]["structure"], config["hyperparameters"]]
+        inner = data.draw(st.sampled_from(parts))
         value = data.draw(st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.lists(st.integers(), max_size=2))
         inner[data.draw(st.sampled_from(sorted(inner)) | st.text(max_size=3))] = value
         content = json.dumps(config).encode()

@@ -258,6 +258,67 @@ def test_a_hub_or_file_that_a_config_names_for_weights_is_not_asked(saved, monke
         artifact.load(artifact.read(directory))
 
 
+def with_structure(**changes):
+    """A change of what a config says of the network's structure; None instead of all changes leaves it out."""
+
+    def changed(config):
+        structure = {**config["backbone"]["structure"], **changes} if changes else None
+        return config | {"backbone": config["backbone"] | {"structure": structure}}
+
+    return changed
+
+
+def test_loading_runs_no_network_and_draws_no_weights_for_it(saved, detector, monkeypatch):
+    state = torch.get_rng_state()
+    monkeypatch.setattr(torch.nn.Module, "__call__", lambda module, *_: pytest.fail(f"{type(module).__name__} ran"))
+    monkeypatch.setattr("models.backbones.backbone._built", lambda *_: pytest.fail("built by running it"))
+    loaded = artifact.load(saved)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
+    assert loaded.config.backbone.structure == detector.config.backbone.structure
+
+
+@pytest.mark.parametrize("changes", [{}, {"sizes": [[64, 64]], "grids": [[[8, 8]]]}])
+def test_without_a_structure_that_fits_the_network_is_built_by_running_it(saved, changes):
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = artifact.load(saved).score(images)
+    loaded = artifact.load(artifact.read(hostile(saved, with_structure(**changes))))
+    assert loaded.config.backbone.structure == saved.config.backbone.structure
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.score(images), strict=True))
+
+
+def test_a_structure_is_part_of_the_digest(saved):
+    assert artifact.read(hostile(saved, with_structure())).model_digest != saved.model_digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": 2}, "structure.version: Input should be 1"),
+        ({"grids": [[[8, 8]]]}, "grids must be those of 1 taps at 3 sizes"),
+        ({"channels": [10**9]}, "structure.channels.0: Input should be less than"),
+        ({"pruned": ["nix"]}, "structure must name layers of the backbone 'test_resnet'"),
+        ({"pruned": [""]}, "structure must name layers of the backbone"),
+        ({"folded": [["conv1", "layer1"]]}, "structure must name layers of the backbone"),
+        ({"float32": ["layer9"]}, "structure must name layers of the backbone"),
+        ({"pruned": ["layer1"], "folded": [], "float32": []}, "model.safetensors must hold the weights"),
+        ({"pruned": []}, "model.safetensors must hold the weights"),
+        ({"folded": []}, "model.safetensors must hold the weights"),
+        ({"channels": [5]}, "model.safetensors must hold the weights"),
+    ],
+)
+def test_a_structure_that_is_not_the_networks(saved, changes, said):
+    with pytest.raises(ArtifactError, match=said):
+        artifact.load(artifact.read(hostile(saved, with_structure(**changes))))
+
+
+def test_exact_layers_that_are_no_convolutions(saved):
+    change = with_structure(float32=["layer1"])
+    directory = hostile(saved, lambda config: change(config) | {"precision": "bf16"})
+    with pytest.raises(ArtifactError, match="float32 must name convolutions of the backbone; got 'layer1'"):
+        artifact.load(artifact.read(directory))
+
+
 def trained_by(timm_version, **changes):
     return lambda config: config | {"trained": {"versions": {"timm": timm_version}}} | changes
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from models.backbones.exact_layers import keep_float32
+from models.backbones.exact_layers import exact_layers, keep_float32
 
 SIZE = (64, 96)
 
@@ -39,13 +39,13 @@ def outputs(network: nn.Module) -> list[Tensor]:
 def test_only_the_coarse_mixing_layer_is_rounded():
     network = Network()
     assert {x.dtype for x in outputs(network)} == {torch.bfloat16}
-    keep_float32(network, *SIZE)
+    keep_float32(network, exact_layers(network, network, *SIZE))
     assert [x.dtype for x in outputs(network)] == [torch.float32] * 3 + [torch.bfloat16]
 
 
 def test_outside_autocast_nothing_changes():
     network, plain = Network(), Network()
-    keep_float32(network, *SIZE)
+    keep_float32(network, exact_layers(network, network, *SIZE))
     images = torch.rand(1, 3, *SIZE)
     assert all(torch.equal(x, y) for x, y in zip(network(images), plain(images), strict=True))
     assert network.state_dict().keys() == plain.state_dict().keys()
@@ -53,7 +53,7 @@ def test_outside_autocast_nothing_changes():
 
 def test_a_copy_computes_with_its_own_weights():
     network = Network()
-    keep_float32(network, *SIZE)
+    keep_float32(network, exact_layers(network, network, *SIZE))
     other = copy.deepcopy(network)
     nn.init.zeros_(other.stem.weight)
     nn.init.ones_(other.stem.bias)
