@@ -75,10 +75,10 @@ class Model:
         """Args:
         uri: folder or s3:// of the model.  device: auto, cpu or cuda.
         Raises:
-            ArtifactError: the model is missing or damaged.  StorageError: storage refuses it.
+            NoSuchDevice.  ArtifactError: the model is missing or damaged.  StorageError: storage refuses it.
         """
-        self.directory = local_copy(uri, CACHE.expanduser())
         self.device = resolve_device(device)
+        self.directory = local_copy(uri, CACHE.expanduser())
         self.artifact = artifact.read(self.directory)
         self._scorer = open_scorer(self.directory, self.device)
         self._decode = DecodeConfig.of(self.artifact.config.input)

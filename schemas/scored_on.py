@@ -14,6 +14,6 @@ class ScoredOn(NamedTuple):
     one_by_one: bool = False
 
     def __str__(self) -> str:
-        """`cuda-bf16: NVIDIA L4, 58 multiprocessors, torch 2.15.0, cuDNN 9.26.0`. Kernels that start one by one do not show: the
-        scores are the same."""
+        """`cuda-bf16: NVIDIA L4, 58 multiprocessors, torch 2.15.0, cuDNN 9.26.0`. Whether kernels start one by one is left out,
+        since the scores are the same."""
         return f"{self.device}: {self.hardware}" if self.hardware else self.device

@@ -30,7 +30,8 @@ SCHEMA = pa.schema(
 class Tally:
     """Counts of a slice: planned = scored + quarantined.
 
-    reasons: quarantined images by error.  scored_on: what scored, each with its number of images.  archives: keys of archives that are not read, the first few of `archive_count`.
+    reasons: quarantined images by error.  archives: keys of archives that are not read, the first few of `archive_count`.
+    scored_on: what scored, each with its number of images.
     """
 
     scored: int = 0

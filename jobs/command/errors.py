@@ -26,6 +26,9 @@ StorageError              pipeline/storage: a request that storage did not fulfi
     Unreachable           no useful answer after all attempts
     DamagedState          an object of a run's state that is not what was written
 CorruptStream             pipeline/storage: compressed bytes are damaged; the shard is at fault, so it is no StorageError
+ScoringError              pipeline/scoring: a scorer tells the driver, which ends the run with ScorerRefuses
+    WrongDevice           the process has another device than the one that was decided for it
+    ReplayDiffers         a CUDA graph that gives other results than the computation that it was captured from
 DecodeError               pipeline/decode
     Undecodable           an image that cannot be scored: a row in `errors`
     DecoderUnavailable    the decoder's process does not start
@@ -47,7 +50,8 @@ StateError                pipeline/state
     LeaseLost             another driver has taken them over
     DamagedState          the same class as above, since it is also an answer of storage
 StagesError               pipeline/stages
-    DeviceMissing         no device, or a GPU where there can be none
+    DeviceMissing         a GPU where there can be none, or settings that contradict each other about GPUs
+    ScorerRefuses         a scorer cannot score on the device that was decided for it: its line says on which node, and why
     NoCluster             no Ray cluster answers at the address
     NoSessionFolder       no place for Ray's sockets or shared memory
     WorkersDie            workers end again and again, and no image is at fault; the same command goes on

@@ -89,8 +89,8 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _end_capture(graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
-    """Take the allocator out of the capture that failed. Otherwise what is allocated next goes into the graph's memory, which is
-    never given back, and emptying the cache is an internal error."""
+    """Take the allocator out of the capture that failed. Otherwise what is allocated next goes into the graph's memory, which
+    is never given back, and emptying the cache is an internal error."""
     graph.reset()
     # torch 2.15 has done all of it then, and knows no such pool any more; before, it left the pool of a failed capture alone.
     with contextlib.suppress(RuntimeError):

@@ -32,12 +32,13 @@ def resolve_device(device: str) -> Device:
     Raises NoSuchDevice for what is no device, or one that this machine does not have.
     """
     setting = parsed(device)
-    if setting == "cpu":
-        return "cpu"
-    missing = why_no_gpu()
-    if setting == "cuda" and missing is not None:
+    if setting == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if setting == "cuda" and (missing := why_no_gpu()) is not None:
         raise NoSuchDevice(f"device must be auto or cpu on this machine; got 'cuda', and torch says: {missing}.")
-    return "cpu" if missing is not None else "cuda"
+    return setting
 
 
 def why_no_gpu() -> str | None:

@@ -121,7 +121,7 @@ def check_device(resources: Resources, device: str, address: str | None) -> None
 
     Raises:
         NoSuchDevice: the device is none of auto, cpu, cuda.
-        DeviceMissing: device and scorer_gpus contradict each other; or GPUs are asked for, none is here, and no cluster is joined.
+        DeviceMissing: device and scorer_gpus contradict each other; or GPUs are asked for, but none is here and no cluster.
     """
     parsed(device)
     gpus = resources.scorer_gpus

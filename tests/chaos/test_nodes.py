@@ -128,7 +128,7 @@ def test_processes_of_all_stages_killed_at_random(cluster, s3, marking_model, tm
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, marking_model, tmp_path):
-    """To Ray a GPU is a number: this node has no real one. Two scorers are asked for, and one finds a place."""
+    """To Ray a GPU is a number: this node has no real one, so the scorer that finds a place there refuses, and the run ends."""
     made, _, proxy = cluster
     with Run(made, proxy, s3, marking_model, tmp_path, images=40, scorer_gpus=1, scorer_cpus=0.5) as run:
         for _ in range(100):
@@ -138,8 +138,12 @@ def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, ma
         assert run.still_runs(5.0) and run.commits() == 0
         add_node(made, gpus=1)
         run.driver.wait(300)
-        assert run.twice() == 0
-    assert run.log.read_text().count("asked for them") == 1
+        assert run.commits() == 0
+    said = run.log.read_text()
+    assert said.count("asked for them") == 1
+    assert run.driver.returncode == 2 and "Traceback" not in said, said
+    last = said.splitlines()[-1]
+    assert "must find the GPU that it was told to score on; Ray gave it GPU 0" in last and "--device cpu" in last, said
 
 
 def workers(made):

@@ -68,7 +68,7 @@ def test_list_has_a_line_for_every_case(ask):
         (("--images", "0"), "images must be greater than or equal to 1"),
         (("--in-memory", "0"), "in_memory_images must be greater than or equal to 1"),
         (("--seconds", "nan"), "seconds must be less than 86400"),
-        (("--case", "tiny", "--device", "tpu"), "device must be auto"),
+        (("--case", "tiny", "--device", "cuda:1"), "device must be 'auto', 'cpu' or 'cuda'; got 'cuda:1'"),
     ],
 )
 def test_a_wrong_setting_is_one_line(ask, arguments, words):

@@ -6,11 +6,13 @@ from published_rows import new_ledger, publish_rows, seal_slice
 from pipeline import run as module
 from pipeline.input.config import SourceConfig
 from pipeline.run import RunLimits, ScoringRun, score_archive
+from pipeline.state.attempts import Attempt
 from pipeline.state.judges import Ruling
 from pipeline.state.promotion import Trained
 from pipeline.tables.delta import open_table
 from pipeline.tables.held import SliceHeld
 from pipeline.tables.rekey import begin
+from schemas.outcome import Outcome
 from schemas.tally import Tally
 
 OLD, NEW = "{line}/{lot}/{name}", "{hall}/{line}/{name}"
@@ -105,3 +107,26 @@ def test_nights_of_a_calibrated_model_are_charted_once_all_is_published(tmp_path
     run = replace(scoring_run(tmp_path, ledger, OLD), ruling=Ruling("d", calibration, tmp_path / "model"))
     score_archive(run, NoEngine())
     assert done == ["published", *charted, "merged"]
+
+
+def test_a_slice_that_goes_on_on_another_device_says_so_in_one_line(tmp_path, monkeypatch):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    number = seal_slice(ledger, f"file://{tmp_path}/in")
+    with Attempt(ledger, number) as earlier:
+        earlier.note({"cuda-bf16: NVIDIA H100"})
+
+    def score(config, units, index, engine, lease, store, patience, progress, on_progress):
+        for scored_on in ("cuda-bf16: NVIDIA H100", "cuda-bf16: NVIDIA L4", "cuda-bf16: NVIDIA L4"):
+            progress.take(Outcome(0, 0, scored=1, scored_on=scored_on))
+            on_progress(progress)
+        return {}
+
+    warned = []
+    monkeypatch.setattr(module, "score_units", score)
+    monkeypatch.setattr(module, "publish_slice", lambda *_: Tally())
+    monkeypatch.setattr(module, "plan_slice", lambda ledger, wanted: None)
+    monkeypatch.setattr(module, "compact_if_due", lambda *_: None)
+    monkeypatch.setattr(module.log, "warning", warned.append)
+    score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
+    (line,) = warned
+    assert line.startswith(f"slice {number}: images are now scored on cuda-bf16: NVIDIA L4; earlier commits")

@@ -12,7 +12,7 @@ from pipeline.stages import alone, dataset, engine
 from pipeline.stages.cluster import Resources
 from pipeline.stages.config import StageConfig
 from pipeline.stages.engine import RayEngine
-from pipeline.stages.faults import WorkersDie
+from pipeline.stages.faults import ScorerRefuses, WorkersDie
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.store import open_store
@@ -158,3 +158,19 @@ def test_a_map_whose_worker_dies_again_and_again_ends(started):
 
     with pytest.raises(WorkersDie, match="WorkerCrashedError"):
         list(started.map(die, [1]))
+
+
+def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it():
+    ended = []
+
+    def outcomes():
+        try:
+            yield from (Outcome(1, 0, scored=3), Outcome(2, 0, refused="node n7 has no GPU"), Outcome(3, 0))
+        finally:
+            ended.append(True)
+
+    found = []
+    with pytest.raises(ScorerRefuses, match="node n7 has no GPU"):
+        for outcome in engine._unless_refused(outcomes()):
+            found.append(outcome)
+    assert found == [Outcome(1, 0, scored=3)] and ended

@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import pyarrow as pa
+import pytest
+import torch
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
+from pipeline.scoring import scorer
+from pipeline.scoring.faults import ReplayDiffers
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
 from pipeline.state.ledger import Ledger
@@ -12,10 +18,20 @@ from schemas.footer import StageSeconds
 from schemas.outcome import Outcome
 
 
-def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_again(tmp_path, monkeypatch):
+@pytest.fixture
+def config(tmp_path):
     scoring = ScoringConfig(
         model="m", model_digest="d", source=SourceConfig(input_uri=str(tmp_path)), decode=DecodeConfig(height=8, width=8)
     )
+    return StageConfig(Ledger(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path))
+
+
+def unit(number):
+    label = UnitLabel(number, 1, "u", "none", None, 0, 0)
+    return DecodedUnit(label, StageSeconds(), pa.table({"position": [0]}), pa.py_buffer(b"\0" * 192)).table()
+
+
+def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_again(config, monkeypatch):
     asked = []
 
     def refuse(uri, cache):
@@ -23,10 +39,28 @@ def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_a
         raise Unreachable("no answer after 7 attempts")
 
     monkeypatch.setattr(score_stage, "local_copy", refuse)
-    stage = score_stage.ScoreStage(StageConfig(Ledger(str(tmp_path), "r"), 0, scoring, "s3://bucket/model", str(tmp_path)))
+    stage = score_stage.ScoreStage(config)
     assert len(asked) == 1
     for number in (3, 4):
-        label = UnitLabel(number, 1, "u", "none", None, 0, 0)
-        unit = DecodedUnit(label, StageSeconds(), pa.table({"position": [0]}), pa.py_buffer(b"\0" * 192))
-        assert list(Outcome.all_in(stage(unit.table()))) == [Outcome(number, 1, message="no answer after 7 attempts")]
+        assert list(Outcome.all_in(stage(unit(number)))) == [Outcome(number, 1, message="no answer after 7 attempts")]
     assert asked == ["s3://bucket/model"] * 3
+
+
+def test_a_scorer_without_the_device_that_it_was_told_refuses_every_unit_and_loads_nothing(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: pytest.fail("the model was fetched"))
+    stage = score_stage.ScoreStage(replace(config, device="cuda"))
+    for number in (3, 4):
+        (outcome,) = Outcome.all_in(stage(unit(number)))
+        assert outcome.message is None and outcome.refused is not None
+        assert "must find the GPU that it was told to score on" in outcome.refused
+
+
+def test_a_graph_that_gives_other_scores_refuses_too(config, monkeypatch):
+    def differs(*arguments):
+        raise ReplayDiffers("a replay of the model's CUDA graph must give the bits of a plain call")
+
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: None)
+    monkeypatch.setattr(scorer, "open_scorer", differs)
+    (outcome,) = Outcome.all_in(score_stage.ScoreStage(config)(unit(3)))
+    assert outcome == Outcome(3, 1, refused="a replay of the model's CUDA graph must give the bits of a plain call")

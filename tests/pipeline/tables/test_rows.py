@@ -11,7 +11,7 @@ from schemas import commit
 SAME = {
     **{"model": "m", "model_digest": "d", "calibration_digest": None, "run_id": "r", "date": "none"},
     **{"period": "none", "scoring_version": 5},
-    **{"unit_id": "u", "device": "cpu", "scored_at": None},
+    **{"unit_id": "u", "device": "cpu", "hardware": "c", "scored_at": None},
 }
 SCHEMA = score_schema(["line", "camera"])
 ERRORS = error_schema(["line"])

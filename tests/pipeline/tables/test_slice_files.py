@@ -89,7 +89,7 @@ def test_rows_of_a_slice(tmp_path):
     (row,) = (row for row in rows(tmp_path, "scores") if row["uri"].endswith("/d"))
     expected = {"model": MODEL, "model_digest": DIGEST, "run_id": run_id(), "verdict": "not_judged", "device": "cpu-float32"}
     expected |= {"date": "2026-02-02", "period": "2026-02", "scoring_version": SCORING_VERSION, "unit_id": unit_id(FIRST, 1)}
-    expected |= {"line": "7", "product": "tile", "lot": "lot1", "regions": 1}
+    expected |= {"line": "7", "product": "tile", "lot": "lot1", "regions": 1, "hardware": "CPU with AVX2, torch 2.15.0"}
     assert expected.items() <= row.items()
     assert {row[name] for name in ("rank", "n_calibration", "p_value", "q_value", "calibration_digest")} == {None}
     assert errors(tmp_path) == {"c": "truncated", "t2": "truncated"}

@@ -1,0 +1,73 @@
+"""To Ray a GPU is a number, so a node may declare some that it does not have. What a scorer there is told, and refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.scoring.faults import WrongDevice
+from pipeline.stages import given_device
+from pipeline.stages.config import StageConfig
+from pipeline.stages.given_device import take_given_device
+
+ROOT = Path(__file__).parents[3]
+
+ON_A_NODE_WITH_GPUS = """
+import ray
+
+from pipeline.scoring.faults import WrongDevice
+from pipeline.stages.config import StageConfig
+from pipeline.stages.given_device import take_given_device
+
+
+class Scorer:
+    def take(self, device):
+        try:
+            take_given_device(StageConfig(None, 0, None, "", "", device))
+        except WrongDevice as error:
+            return str(error)
+
+
+ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, object_store_memory=200 << 20)
+cases = (("cpu", 0), ("cpu", 0.5), ("cuda", 0.5))
+actors = [ray.remote(num_cpus=0.25, num_gpus=gpus)(Scorer).remote() for _, gpus in cases]
+for (device, gpus), said in zip(cases, [actor.take.remote(device) for actor, (device, _) in zip(actors, cases)]):
+    print(f"{device} with {gpus}:", ray.get(said))
+"""
+
+
+@pytest.mark.timeout(180)
+def test_scorers_of_a_node_that_declares_gpus(tmp_path):
+    command, environment = [sys.executable, "-c", ON_A_NODE_WITH_GPUS], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment, cwd=tmp_path)
+    lines = [line for line in done.stdout.splitlines() if " with " in line]
+    assert len(lines) == 3, done.stdout + done.stderr
+    free, holds, cannot = lines
+    assert free == "cpu with 0: None", "it sees the GPUs, and leaves them alone"
+    assert "must hold no GPU; it was told to score on the CPU, and Ray gave it GPU" in holds
+    for part in ("told to score on; Ray gave it GPU", "CUDA_VISIBLE_DEVICES is '", "torch says:"):
+        assert part in cannot
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The shares that were taken; torch finds a GPU."""
+    found = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(given_device, "take_share", found.append)
+    return found
+
+
+@pytest.mark.parametrize(("device", "shares"), [("cpu", []), ("cuda", [0.25])])
+def test_a_share_is_of_the_gpu_only(taken, device, shares):
+    take_given_device(StageConfig(None, 0, None, "", "", device, gpu_share=0.25))
+    assert taken == shares
+
+
+def test_a_process_that_is_no_actor_can_be_wrong_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(WrongDevice, match="Ray gave it no GPU"):
+        take_given_device(StageConfig(None, 0, None, "", "", "cuda"))
