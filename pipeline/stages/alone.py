@@ -144,7 +144,7 @@ class _Worker:
         while self._actor is None:
             name = f"alone-{next(self._made)}"
             place = None if self._place is None else self._place.named(name)
-            actor = self._class.remote(self._config, ScoreStage, place)
+            actor: Any = self._class.remote(self._config, ScoreStage, place)
             try:
                 if ray.get(actor.rehearse.remote()):
                     self._actor = actor

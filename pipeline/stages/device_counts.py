@@ -18,6 +18,10 @@ MOST_FAULTS = 3
 NEW_DEVICE_S = 600.0
 """How long to wait for an autoscaler's next device when none that is here works."""
 
+BACK_S = 120.0
+"""How long the place of a scorer whose device failed is kept for it: it owns units, and waits for a place behind scorers that
+never had one."""
+
 Part = tuple[int, int]
 """Number of a unit, and of its part."""
 
@@ -34,13 +38,14 @@ class Device(NamedTuple):
 
 
 class Go(Enum):
-    """What a scorer is to do on its device: work; wait, since it owns no units and would only take them; end for good, so
-    that its units are lost and scored elsewhere; or refuse its units, which ends the run."""
+    """What a scorer is to do on its device: work; wait, since it owns no units and would only take them; yield its place, and
+    come again; end for good, so that its units are lost and scored elsewhere; or refuse its units, which ends the run."""
 
     WORK = 1
     WAIT = 2
-    END = 3
-    REFUSE = 4
+    YIELD = 3
+    END = 4
+    REFUSE = 5
 
 
 class Told(NamedTuple):
@@ -56,7 +61,7 @@ class Told(NamedTuple):
 @dataclass
 class _Scorer:
     """worked: some process of it has loaded the model, so that Ray may have given it units.  at_work: it may use its device.
-    reported: this process said that its device failed."""
+    reported: this process said that its device failed, and ends.  back_until: so long others yield their places to it."""
 
     process: str
     device: Device
@@ -64,6 +69,7 @@ class _Scorer:
     loading: bool = True
     at_work: bool = False
     reported: bool = False
+    back_until: float = 0.0
     aside: tuple[Part, ...] = ()
 
 
@@ -104,6 +110,9 @@ class DeviceCounts:
             )
         scorer = before
         scorer.at_work = device not in self._left_out
+        if scorer.at_work and not scorer.worked and self._somebody_comes_back():
+            scorer.at_work = False
+            return Told(Go.YIELD)
         if scorer.at_work:
             self._none_since = None
             return Told(Go.WORK, scorer.aside, scorer.worked)
@@ -136,6 +145,7 @@ class DeviceCounts:
         self._count(device, why)
         if (scorer := self._scorers.get(name)) is not None:
             scorer.reported = True
+            scorer.back_until = self._now() + BACK_S if scorer.worked else 0.0
             scorer.aside = units if self._in_a_row[device] >= MOST_FAULTS - 1 else ()
 
     def blamed(self, name: str) -> bool:
@@ -159,6 +169,9 @@ class DeviceCounts:
             f"a device must be left that works; {MOST_FAULTS} scorers in a row failed on each of these: {named}. "
             "Mend or replace them (nvidia-smi and dmesg say more), and repeat the command: it goes on where it stopped"
         )
+
+    def _somebody_comes_back(self) -> bool:
+        return self._wanted > 0 and any(other.back_until > self._now() for other in self._scorers.values())
 
     def _ended(self, scorer: _Scorer) -> bool:
         """Whether a process that ended without a word was loading the model; counts that."""

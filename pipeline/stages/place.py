@@ -46,9 +46,11 @@ class Place:
 
     def begin(self) -> None:
         """Returns when this process may take units. On a device that is left out it waits while others work, or ends for good
-        where it owns units."""
+        where it owns units. It ends, and comes again, where it has the place of one that owns units."""
         while (told := self._ask()).go is Go.WAIT:
             time.sleep(ASK_AGAIN_S)
+        if told.go is Go.YIELD:
+            os._exit(EXIT_STATUS)
         if told.go is Go.END:
             import ray
 
@@ -128,7 +130,7 @@ class Place:
     def _scorer(self) -> str:
         import ray
 
-        return self._name or ray.get_runtime_context().get_actor_id()
+        return self._name or str(ray.get_runtime_context().get_actor_id())
 
     def _device(self) -> Device:
         import ray

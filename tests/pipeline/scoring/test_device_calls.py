@@ -82,7 +82,9 @@ def test_after_lack_of_memory_too():
         on_device(call, "cuda", "a batch")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shape '[2]' is invalid for input of size 3"), ValueError("CUDA"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shape '[2]' is invalid for input of size 3"), ValueError("CUDA"), MemoryError()]
+)
 def test_an_error_of_our_own_stays(error):
     call, calls = raising(error)
     with pytest.raises(type(error)) as caught:

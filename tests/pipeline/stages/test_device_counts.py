@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.stages.device_counts import MOST_FAULTS, NEW_DEVICE_S, Device, DeviceCounts, Go
+from pipeline.stages.device_counts import BACK_S, MOST_FAULTS, NEW_DEVICE_S, Device, DeviceCounts, Go
 
 ONE, TWO = Device("n1", "10.0.0.1", ("0",)), Device("n2", "10.0.0.2", ("0",))
 
@@ -106,6 +106,33 @@ def test_a_new_scorer_waits_on_a_device_that_is_left_out(run):
     assert run.starts("c", ONE).go is Go.WAIT, "an end would let the next have the device"
     run.time += 10 * NEW_DEVICE_S
     assert run.asks("c", ONE).go is Go.WAIT, "another works"
+
+
+def test_a_scorer_without_units_yields_its_place_to_one_that_comes_back():
+    run = Run(scorers=3)
+    run.works("b", TWO)
+    run.works("a", ONE)
+    run.fails("a", ONE)
+    assert [run.starts("c", ONE).go for _ in range(5)] == [Go.YIELD] * 5, "Ray gave it the place of a, which owns units"
+    assert run.works("a", ONE).go is Go.WORK
+    assert run.works("c", TWO).go is Go.WORK
+    assert run.counts.news() == [], "its own ends are nobody's fault"
+
+
+def test_a_place_is_not_kept_for_ever():
+    run = Run(scorers=3)
+    run.works("a", ONE)
+    run.fails("a", ONE)
+    assert run.starts("c", ONE).go is Go.YIELD
+    run.time += BACK_S
+    assert run.starts("c", ONE).go is Go.WORK
+
+
+def test_a_lone_worker_follows_another_at_once():
+    run = Run(scorers=0)
+    run.works("alone-0", ONE)
+    run.fails("alone-0", ONE, finished=True)
+    assert run.starts("alone-1", ONE).go is Go.WORK
 
 
 def test_the_last_one_refuses_and_names_all(run):

@@ -66,6 +66,14 @@ def test_a_unit_that_is_set_aside_is_not_tried(ends):
         pass
 
 
+def test_it_yields_its_place(ends, monkeypatch):
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: Told(Go.YIELD))
+    with pytest.raises(Ended):
+        place.begin()
+    assert ends == [EXIT_STATUS]
+
+
 def test_it_waits_until_it_is_told_to_go_on(monkeypatch):
     answers = [Told(Go.WAIT), Told(Go.WAIT), Told(Go.REFUSE, message="no device is left")]
     slept = []
