@@ -33,6 +33,7 @@ CorruptStream             pipeline/storage: compressed bytes are damaged; the sh
 ScoringError              pipeline/scoring: a scorer tells the driver, which ends the run with ScorerRefuses
     WrongDevice           the process has another device than the one that was decided for it
     ReplayDiffers         a CUDA graph that gives other results than the computation that it was captured from
+    DeviceFault           the device failed or has too little memory; a scorer's process ends, and Ray starts another
 DecodeError               pipeline/decode
     Undecodable           an image that cannot be scored: a row in `errors`
     DecoderUnavailable    the decoder's process does not start
@@ -59,6 +60,8 @@ StagesError               pipeline/stages
     NoCluster             no Ray cluster answers at the address
     NoSessionFolder       no place for Ray's sockets or shared memory
     WorkersDie            workers end again and again, and no image is at fault; the same command goes on
+        DevicesFail       no device is left on which scorers live
+    SetAside              a unit with which a device failed twice in a row; it is scored alone
 TablesError               pipeline/tables
     TableConflict         a table that does not fit the rows to be written
     SliceHeld             more images of a slice failed than the limits allow; it is not published

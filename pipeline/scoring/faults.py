@@ -11,3 +11,7 @@ class WrongDevice(ScoringError):
 
 class ReplayDiffers(ScoringError):
     """A captured graph gives other results than the computation that it was captured from."""
+
+
+class DeviceFault(ScoringError):
+    """The device failed, or has too little memory. Its process cannot use it any more and must end."""

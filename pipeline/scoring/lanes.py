@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from models.detector import Scored
+from pipeline.scoring.device_calls import on_device
 from pipeline.scoring.idle import IdleClock
+from pipeline.scoring.watchdog import BATCH_S, LONG_S, Watchdog, over
 
 Result = TypeVar("Result")
 
@@ -62,13 +64,17 @@ class Lanes:
         count: int,
         in_turn: bool,
         idle: IdleClock,
+        watch: Watchdog | None = None,
     ):
         """Args:
         compute: (B, H, W, 3) uint8 on the device to results.
         shape: (B, H, W, 3), fixed.
         count: number of lanes.
         in_turn: lanes use the device one after the other, best for a GPU; else each computes on one CPU thread.
+        watch: told when the device has a batch, so that a hang is noticed.
         """
+        self._device, self._watch = device, watch
+        self._work = f"a batch of {shape[0]} images of {shape[1]} x {shape[2]} pixels"
         turn = threading.Lock() if in_turn else None
         self._on = torch.get_device_module(device)
         stream = self._on.Stream()
@@ -82,8 +88,8 @@ class Lanes:
 
     def submit(self, pixels: np.ndarray, then: Callable[[np.ndarray, BatchScores], Result]) -> Future[Result]:
         """The result of `then` for at most one batch of pixels, (n, H, W, 3) uint8, and its scores. The pixels must not change
-        until it is done."""
-        return self._pool.submit(lambda: then(pixels, self._run(pixels)))
+        until it is done. Its error is a DeviceFault when the device is at fault."""
+        return self._pool.submit(lambda: self._then(then, pixels, self._run(pixels)))
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -97,9 +103,15 @@ class Lanes:
     def _run(self, pixels: np.ndarray) -> BatchScores:
         lane = self._free.get()
         try:
-            return lane.run(pixels)
+            with over(self._watch, self._work, BATCH_S):
+                return on_device(lambda: lane.run(pixels), self._device, self._work)
         finally:
             self._free.put(lane)
+
+    def _then(self, then: Callable[[np.ndarray, BatchScores], Result], pixels: np.ndarray, scores: BatchScores) -> Result:
+        work = f"what follows {self._work}"
+        with over(self._watch, work, LONG_S):
+            return on_device(lambda: then(pixels, scores), self._device, work)
 
 
 class _Lane:

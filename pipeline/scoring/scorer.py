@@ -26,6 +26,7 @@ from pipeline.scoring.captured import Captured
 from pipeline.scoring.device import Device, hardware, resolve_device
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import LANES_IN_TURN, BatchScores, Lanes
+from pipeline.scoring.watchdog import Watchdog
 from pipeline.storage.ahead import in_order
 
 
@@ -82,12 +83,14 @@ class Scorer:
         threads: int | None = None,
         explain: Explain | None = None,
         idle: IdleClock | None = None,
+        watch: Watchdog | None = None,
     ) -> None:
         """Args:
         detector: frozen, on the device.
         device: cpu or cuda.
         threads: of a CPU; None: as many as torch has.
         idle: told when the device has work.
+        watch: told too; it notices a device that hangs.
         """
         config = detector.config
         self._detector, self.explain = detector, explain
@@ -102,7 +105,7 @@ class Scorer:
         lanes = LANES_IN_TURN if in_turn else self._at_once
         captured = Captured(detector.score, shape, device)
         self.one_by_one = captured.one_by_one
-        self._lanes = Lanes(captured, shape, device, lanes, in_turn, idle)
+        self._lanes = Lanes(captured, shape, device, lanes, in_turn, idle, watch)
         idle.set_capacity(self._at_once)
 
     def __call__(self, pixels: np.ndarray) -> UnitScores:
@@ -205,6 +208,7 @@ def open_scorer(
     threads: int | None = None,
     explain: Method | None = None,
     idle: IdleClock | None = None,
+    watch: Watchdog | None = None,
 ) -> Scorer:
     """The artifact's detector on the device.
 
@@ -217,8 +221,8 @@ def open_scorer(
     opened = artifact.read(directory)
     detector = artifact.load(opened, found)
     if explain is None or opened.config.map_threshold is None:
-        return Scorer(detector, found, threads, idle=idle)
-    return Scorer(detector, found, threads, _explain(opened, found, explain), idle)
+        return Scorer(detector, found, threads, idle=idle, watch=watch)
+    return Scorer(detector, found, threads, _explain(opened, found, explain), idle, watch)
 
 
 def _explain(opened: artifact.Artifact, device: str, method: Method) -> Explain:

@@ -6,6 +6,7 @@ TRIES times; whatever else dies once more is taken apart or said to be the fault
 """
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Self, TypeVar
@@ -15,6 +16,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from pipeline.stages.cluster import Resources
 from pipeline.stages.config import StageConfig
+from pipeline.stages.devices import Devices
 from pipeline.stages.faults import LOOK, WorkersDie
 from pipeline.stages.lone_worker import Done, LeftOut, LoneWorker, Take
 from pipeline.stages.score import ScoreStage
@@ -34,14 +36,16 @@ class _Died(Exception):
     """The worker ended before it answered."""
 
 
-def score_alone(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
+def score_alone(
+    items: Iterable[WorkItem], config: StageConfig, resources: Resources, devices: Devices | None = None
+) -> Generator[Outcome, None, None]:
     """The outcomes of all parts of the items; an image that ends its worker is committed as an error.
 
     Raises:
-        WorkersDie: a worker ends before it has been given a unit.
+        WorkersDie: workers end before they have been given a unit.  DevicesFail: no device is left.
     """
-    with _Worker(config, resources) as worker:
-        worker.rehearse()
+    with _Worker(config, resources, devices) as worker:
+        worker.start()
         for item in items:
             yield from _score(worker, item, config)
 
@@ -111,10 +115,17 @@ def _since(item: WorkItem, config: StageConfig) -> Done:
 
 
 class _Worker:
-    """An actor that is made anew when it has died; a context manager that ends it."""
+    """An actor that is made anew when it has died; a context manager that ends it.
 
-    def __init__(self, config: StageConfig, resources: Resources) -> None:
-        self._arguments = (config, ScoreStage)
+    Every actor rehearses first, so that what ends it afterwards is the doing of what it was given. Actors on devices that are
+    left out stay until the end and hold these.
+    """
+
+    def __init__(self, config: StageConfig, resources: Resources, devices: Devices | None) -> None:
+        self._config, self._devices = config, devices
+        self._place = None if devices is None else devices.begin(0)
+        self._made = itertools.count()
+        self._holding: list[Any] = []
         self._class = ray.remote(LoneWorker).options(
             num_cpus=resources.scorer_cpus, num_gpus=resources.scorer_gpus or None, max_restarts=0, max_task_retries=0
         )
@@ -124,16 +135,30 @@ class _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._actor is not None:
-            ray.kill(self._actor)
+        for actor in self._holding if self._actor is None else [*self._holding, self._actor]:
+            _end(actor)
 
-    def rehearse(self) -> None:
-        try:
-            self._ask(TRIES, lambda actor: actor.rehearse.remote())
-        except _Died as died:
-            raise WorkersDie(
-                f"a worker must survive the scoring of an image of zeros; {TRIES} did not: {died}. {LOOK}"
-            ) from died
+    def start(self) -> None:
+        """Have an actor that has rehearsed."""
+        tries = 0
+        while self._actor is None:
+            name = f"alone-{next(self._made)}"
+            place = None if self._place is None else self._place.named(name)
+            actor: Any = self._class.remote(self._config, ScoreStage, place)
+            try:
+                if ray.get(actor.rehearse.remote()):
+                    self._actor = actor
+                elif self._devices is not None:
+                    self._holding.append(actor)
+                    self._devices.check_left(len(self._holding))
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayError as error:
+                _end(actor)
+                tries += self._devices is None or not self._devices.blamed(name)  # a device has tries of its own
+                if tries == TRIES:
+                    died = f"{TRIES} did not: {how(error)}"
+                    raise WorkersDie(f"a worker must survive the scoring of an image of zeros; {died}. {LOOK}") from error
 
     def go_on(self, item: WorkItem, left_out: LeftOut) -> Done:
         return self._ask(1, lambda actor: actor.go_on.remote(item, left_out))
@@ -145,18 +170,21 @@ class _Worker:
     def _ask(self, tries: int, call: Callable[[Any], "ray.ObjectRef[Answer]"]) -> Answer:
         died = ""
         for _ in range(tries):
-            if self._actor is None:
-                self._actor = self._class.remote(*self._arguments)
+            self.start()
             try:
                 return ray.get(call(self._actor))
             except RayTaskError as error:
                 raise error.cause from error
             except RayError as error:
                 died = how(error)
-                with contextlib.suppress(RayError):
-                    ray.kill(self._actor)
+                _end(self._actor)
                 self._actor = None
         raise _Died(died)
+
+
+def _end(actor: Any) -> None:
+    with contextlib.suppress(RayError):
+        ray.kill(actor)
 
 
 def how(error: RayError) -> str:

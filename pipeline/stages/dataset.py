@@ -13,7 +13,8 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.stages.cluster import Resources
 from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
-from pipeline.stages.faults import LOOK, WorkersDie
+from pipeline.stages.devices import Devices
+from pipeline.stages.faults import LOOK, SetAside, WorkersDie
 from pipeline.stages.read import read_and_decode
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.supply import Supply, feed, here
@@ -31,38 +32,50 @@ LOST_TASKS = 100
 """So many tasks may fail for good before the stream ends. Far fewer items than AHEAD_ITEMS: the supply never waits for them."""
 
 
-def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
+def stream(
+    items: Iterable[WorkItem], config: StageConfig, resources: Resources, devices: Devices | None = None
+) -> Generator[Outcome, None, None]:
     """Run the items through read, score and commit, with one pool of scorers. Every field of the resources must be set.
 
     Args:
         items: drawn by a thread of its own, at most `supply.AHEAD_ITEMS` ahead of their outcomes. What they raise is
             raised here, at the next outcome.
+        devices: counts the faults of GPUs; None where scorers have none.
     Yields:
         One outcome per finished unit, in any order. A unit that ended its worker RETRIES + 1 times has none, and neither have
-        those that were in the same task or waited in the same scorer.
+        those that were in the same task or waited in the same scorer, also when their device was left out.
     Raises:
-        WorkersDie: more than LOST_TASKS tasks ended that way.
+        WorkersDie: more than LOST_TASKS tasks ended that way.  DevicesFail: no device is left.
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
     config = resources.given(config)
     supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
-    with supply, contextlib.closing(_outcomes(supply, config, resources)) as outcomes:
+    with supply, contextlib.closing(_outcomes(supply, config, resources, devices)) as outcomes:
         try:
             for outcome in outcomes:
                 supply.heard(outcome)
+                if devices is not None:
+                    devices.heard(outcome)
                 yield outcome
-        except RayTaskError:
-            raise
+        except RayTaskError as error:
+            if not isinstance(error.cause, SetAside):
+                raise
+            raise WorkersDie(f"workers must survive; more than {LOST_TASKS} tasks of one run ended theirs. {LOOK}") from error
         except RayError as error:
             raise WorkersDie(f"workers must survive; more than {LOST_TASKS} tasks of one run ended theirs. {LOOK}") from error
+        if devices is not None:
+            devices.say()
         supply.finish()
         if not supply.given:
             raise WorkersDie(f"the task that hands out the work units must survive; it did not. {LOOK}")
 
 
-def _outcomes(supply: Supply, config: StageConfig, resources: Resources) -> Generator[Outcome, None, None]:
+def _outcomes(
+    supply: Supply, config: StageConfig, resources: Resources, devices: Devices | None
+) -> Generator[Outcome, None, None]:
     assert resources.scorers is not None
+    place = {} if devices is None else {"place": devices.begin(resources.scorers)}
     whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     one = whole | {"batch_size": 1}  # one row, which is one unit: with GPUs Ray Data requires a number
     units = (
@@ -71,7 +84,7 @@ def _outcomes(supply: Supply, config: StageConfig, resources: Resources) -> Gene
         .map_batches(read_and_decode, fn_kwargs={"config": config}, num_cpus=resources.read_cpus, max_retries=RETRIES, **whole)
         .map_batches(
             ScoreStage,
-            fn_constructor_kwargs={"config": config},
+            fn_constructor_kwargs={"config": config, **place},
             compute=scorer_pool(resources.scorers),
             num_cpus=resources.scorer_cpus,
             num_gpus=resources.scorer_gpus or None,

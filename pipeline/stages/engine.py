@@ -4,7 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.stages.cluster import Resources, start_ray
 from pipeline.stages.config import StageConfig
@@ -12,6 +12,9 @@ from pipeline.stages.faults import LOOK, ScorerRefuses, WorkersDie
 from pipeline.storage.ahead import in_order
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
+
+if TYPE_CHECKING:
+    from pipeline.stages.devices import Devices
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """Slow imports of stages/dataset.py outside Ray; two threads should not import modules of Ray at once."""
@@ -28,6 +31,7 @@ class RayEngine:
     def __init__(self, address: str | None, resources: Resources, device: str) -> None:
         self._address, self._wanted, self._device = address, resources, device
         self._resources: Resources | None = None
+        self._devices: Devices | None = None
 
     def start(self) -> Resources:
         """Connect once and print in one line how the cluster is shared; returns the resources with all fields set."""
@@ -38,6 +42,10 @@ class RayEngine:
                 imports.result()
             self._resources = self._wanted.resolved(self._device)
             print(self._resources.sentence(), flush=True)
+            if self._resources.scorer_gpus:
+                from pipeline.stages.devices import Devices
+
+                self._devices = Devices(self._resources.scorer_gpus)
         return self._resources
 
     def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
@@ -45,14 +53,14 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.dataset import stream
 
-        return _unless_refused(stream(items, config, resources))
+        return _unless_refused(stream(items, config, resources, self._devices))
 
     def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run items that ended their workers one at a time: see pipeline.stages.alone."""
         resources = self.start()
         from pipeline.stages.alone import score_alone
 
-        return _unless_refused(score_alone(items, resources.given(config), resources))
+        return _unless_refused(score_alone(items, resources.given(config), resources, self._devices))
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray

@@ -14,3 +14,11 @@ class ScorerRefuses(StagesError):
 
 class WorkersDie(StagesError):
     """Workers end before their work does, and no image is at fault; the same command goes on where it stopped."""
+
+
+class DevicesFail(WorkersDie):
+    """No device is left on which scorers live; the same command goes on where it stopped."""
+
+
+class SetAside(StagesError):
+    """A unit that a scorer does not try again, since its device failed with it; the run scores it alone."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.input.unread import UnreadStore
 from pipeline.stages.commit import commit_rows, commit_unit
 from pipeline.stages.config import StageConfig
+from pipeline.stages.place import Place
 from pipeline.stages.read import EncodedUnit, decoded, read_unit
 from schemas.envelope import DecodedUnit, ScoredUnit, UnitLabel, WorkItem
 from schemas.footer import StageSeconds
@@ -46,19 +47,34 @@ class LoneWorker:
 
     Args:
         stage: makes the second stage, ScoreStage.
+        place: where it works; None where nobody counts what becomes of devices.
     """
 
-    def __init__(self, config: StageConfig, stage: Callable[[StageConfig], Callable[[pa.Table], pa.Table]]) -> None:
-        self._config, self._score = config, stage(config)
+    def __init__(
+        self, config: StageConfig, stage: Callable[..., Callable[[pa.Table], pa.Table]], place: Place | None = None
+    ) -> None:
+        self._config, self._place = config, place
+        self._holds = place is not None and not place.may_work()
+        if not self._holds:
+            self._score = stage(config) if place is None else stage(config, place)
 
-    def rehearse(self) -> None:
-        """Scores a unit of one image that could not be read: computes what every unit does. There are no tiles without an
-        image, so a model of tiles is only loaded, as the stage did when it was made."""
+    def rehearse(self) -> bool:
+        """Whether it may work, which it may not on a device that is left out. Then it only holds the device, so that the next
+        worker gets another.
+
+        Scores a unit of one image that could not be read: computes what every unit does. There are no tiles without an
+        image, so a model of tiles is only loaded, as the stage did when it was made.
+        """
+        if self._holds:
+            return False
         size = self._config.scoring.decode
         if size.resize != "tile":
             failed = pa.table({"position": pa.array([0], pa.int32()), "error": ["rehearsal"]})
             pixels = pa.py_buffer(bytes(size.height * size.width * 3))
             self._score(DecodedUnit(_REHEARSED, StageSeconds(), failed, pixels).table())
+        if self._place is not None:
+            self._place.proven()
+        return True
 
     def go_on(self, item: WorkItem, left_out: LeftOut) -> Done:
         """Read, score and commit the next part of an item."""

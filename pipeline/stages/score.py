@@ -15,9 +15,11 @@ import pyarrow as pa
 from pipeline.decode.tiles import InChild, TiledUnit
 from pipeline.scoring.faults import ScoringError
 from pipeline.scoring.idle import IdleClock
+from pipeline.scoring.watchdog import LONG_S, over
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
 from pipeline.stages.given_device import take_given_device
+from pipeline.stages.place import Place
 from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -37,12 +39,17 @@ class ScoreStage:
 
     Several threads call it, so that the device works on one unit while another is unpacked or packed, and so that the last
     batches of a unit leave no core idle. The model loads at once, while the first unit is read; only that imports torch,
-    since the driver, which only names this class, does not need it.
+    since the driver, which only names this class, does not need it. If the device fails, the process ends.
+
+    Args:
+        place: where it works; None where nobody counts what becomes of devices.
     """
 
     CALLS = 2
 
-    def __init__(self, config: StageConfig) -> None:
+    def __init__(self, config: StageConfig, place: Place | None = None) -> None:
+        self._place = place or Place()
+        self._place.begin()
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
@@ -50,15 +57,20 @@ class ScoreStage:
         self._loading, self._tiling = threading.Lock(), threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
-        with contextlib.suppress(StorageError, ScoringError):  # the first unit asks again and reports why it stays open
-            self._scorer()
+        if self._place.refuses is None:
+            # The first unit asks again for what storage did not give, and reports why it stays open.
+            with contextlib.suppress(StorageError, ScoringError), self._place.device():
+                self._scorer()
+        self._place.ready()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         if Outcome.is_in(row):
             return row
         unit = DecodedUnit.of(row)
+        if self._place.refuses is not None:
+            return Outcome(unit.label.number, unit.label.part, refused=self._place.refuses).table()
         try:
-            with self._idle.unit() as idle_s:
+            with self._idle.unit() as idle_s, self._place.unit(unit.label):
                 scored = self._scored(unit)
         except StorageError as error:
             return Outcome(unit.label.number, unit.label.part, message=str(error)).table()
@@ -89,11 +101,16 @@ class ScoreStage:
             if self._loaded is None:
                 config = self._config
                 with self._idle.loading():
+                    from pipeline.scoring.device_calls import on_device
                     from pipeline.scoring.scorer import open_scorer
 
-                    take_given_device(config)
+                    settings = (config.device, config.threads, config.scoring.explain, self._idle, self._place.watch)
+                    work = "the model"
+                    with over(self._place.watch, "preparing it", LONG_S):
+                        on_device(lambda: take_given_device(config), config.device, work)
                     directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-                    self._loaded = open_scorer(directory, config.device, config.threads, config.scoring.explain, self._idle)
+                    with over(self._place.watch, "loading the model", LONG_S):
+                        self._loaded = on_device(lambda: open_scorer(directory, *settings), config.device, work)
             return self._loaded
 
     def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from models.detector import Scored
+from pipeline.scoring.faults import DeviceFault
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import ClockEvent, Lanes
+from pipeline.scoring.watchdog import Watchdog
 
 SHAPE = (4, 2, 2, 3)
 
@@ -133,6 +135,53 @@ def test_a_batch_that_fails_gives_its_lane_back(in_turn):
     with pytest.raises(RuntimeError, match="no kernel image"):
         submitted(lanes, batch(13)).result()
     assert submitted(lanes, batch(5)).result()[1].score.tolist() == [5]
+
+
+def test_lack_of_memory_is_tried_once_more_with_the_whole_batch(in_turn):
+    sizes = []
+
+    def compute(images):
+        sizes.append(len(images))
+        if len(sizes) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return means(images)
+
+    lanes = Lanes(compute, SHAPE, "cpu", 1, in_turn, IdleClock(1))
+    assert submitted(lanes, batch(5, 6)).result()[1].score.tolist() == [5, 6]
+    assert sizes == [SHAPE[0]] * 2
+
+
+def test_a_fault_of_the_device_names_device_and_batch(in_turn):
+    def compute(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    lanes = Lanes(compute, SHAPE, "cpu", 1, in_turn, IdleClock(1))
+    with pytest.raises(DeviceFault, match="^cpu has too little memory: a batch of 4 images of 2 x 2 pixels"):
+        submitted(lanes, batch(5)).result()
+
+
+def test_what_follows_a_batch_may_meet_a_fault_too(in_turn):
+    def follow(pixels, scores):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    lanes = Lanes(means, SHAPE, "cpu", 1, in_turn, IdleClock(1))
+    with pytest.raises(DeviceFault, match="at what follows a batch of 4 images .* illegal memory access"):
+        lanes.submit(batch(5), follow).result()
+
+
+def test_a_batch_that_hangs_is_noticed(in_turn, monkeypatch):
+    hung, ended = threading.Event(), threading.Event()
+    monkeypatch.setattr("pipeline.scoring.lanes.BATCH_S", 0.05)
+
+    def wait(images):
+        assert ended.wait(60)
+        return means(images)
+
+    lanes = Lanes(wait, SHAPE, "cpu", 1, in_turn, IdleClock(1), Watchdog(lambda sentence: hung.set(), look_every_s=0.01))
+    future = submitted(lanes, batch(5))
+    assert hung.wait(60)
+    ended.set()
+    assert future.result()[1].score.tolist() == [5]
 
 
 def test_an_event_of_a_cpu_is_a_moment():

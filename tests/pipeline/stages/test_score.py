@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pyarrow as pa
@@ -7,9 +8,11 @@ import torch
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.scoring import scorer
-from pipeline.scoring.faults import ReplayDiffers
+from pipeline.scoring.faults import DeviceFault, ReplayDiffers
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
+from pipeline.stages.device_counts import Go, Told
+from pipeline.stages.place import Place
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Unreachable
@@ -64,3 +67,63 @@ def test_a_graph_that_gives_other_scores_refuses_too(config, monkeypatch):
     monkeypatch.setattr(scorer, "open_scorer", differs)
     (outcome,) = Outcome.all_in(score_stage.ScoreStage(config)(unit(3)))
     assert outcome == Outcome(3, 1, refused="a replay of the model's CUDA graph must give the bits of a plain call")
+
+
+class Ended(BaseException):
+    """In place of the process's end."""
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    def leave(status):
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: None)
+
+
+def test_a_device_that_fails_while_the_model_is_loaded_ends_the_process(config, monkeypatch, ends, capsys):
+    def fails(*arguments):
+        raise RuntimeError("CUDA error: initialization error\na page of advice")
+
+    monkeypatch.setattr(scorer, "open_scorer", fails)
+    with pytest.raises(Ended):
+        score_stage.ScoreStage(config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "cpu failed at the model: CUDA error: initialization error; this process ends"
+
+
+def test_a_model_that_does_not_fit_at_first_is_loaded_once_more(config, monkeypatch, ends):
+    asked = []
+
+    def crowded(*arguments):
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        raise ReplayDiffers("loaded")
+
+    monkeypatch.setattr(scorer, "open_scorer", crowded)
+    score_stage.ScoreStage(config)
+    assert len(asked) == 2
+
+
+def test_a_device_that_fails_at_a_batch_ends_the_process(config, monkeypatch, ends, capsys):
+    class Failing:
+        tiling = None
+
+        def __call__(self, pixels):
+            raise DeviceFault("cuda failed at a batch")
+
+    monkeypatch.setattr(scorer, "open_scorer", lambda *arguments: Failing())
+    stage = score_stage.ScoreStage(config)
+    with pytest.raises(Ended):
+        stage(unit(3))
+    assert capsys.readouterr().err == "cuda failed at a batch; this process ends\n"
+
+
+def test_a_scorer_that_is_told_that_no_device_is_left_loads_nothing_and_refuses(config, monkeypatch):
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: pytest.fail("the model was fetched"))
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: Told(Go.REFUSE, message="no device is left"))
+    stage = score_stage.ScoreStage(config, place)
+    assert list(Outcome.all_in(stage(unit(3)))) == [Outcome(3, 1, refused="no device is left")]

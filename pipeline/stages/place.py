@@ -1,0 +1,140 @@
+"""A scorer's side of what becomes of failing devices: it asks before it uses its device, and ends its process with a line."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from pipeline.scoring.faults import DeviceFault, WrongDevice
+from pipeline.scoring.watchdog import Watchdog
+from pipeline.stages.device_counts import Device, Go, Part, Told
+from pipeline.stages.faults import SetAside
+from schemas.envelope import UnitLabel
+
+EXIT_STATUS = 17
+"""Of a scorer's process whose device failed."""
+
+ASK_AGAIN_S = 2.0
+LAST_WORDS_S = 10.0
+
+
+class Place:
+    """Where a scorer works. It is made by the driver and used in the scorer's process.
+
+    Args:
+        counts: handle of the actor `DeviceCounts`; None where scorers hold no GPU, and nobody counts.
+        stream: number of the stream that the scorer belongs to.
+        name: of the scorer; without one, Ray's id of its actor, which stays when Ray starts the actor again.
+    """
+
+    def __init__(self, counts: Any = None, stream: int = 0, name: str = "") -> None:
+        self._counts, self._stream, self._name = counts, stream, name
+        self._told = Told(Go.WORK)
+        self._inside: set[Part] = set()
+        self._finished = False
+        self.watch: Watchdog | None = None
+
+    def named(self, name: str) -> "Place":
+        """The same for a scorer of this name."""
+        return Place(self._counts, self._stream, name)
+
+    def may_work(self) -> bool:
+        """Whether this process may use its device. It is not to wait: another takes its part."""
+        return self._ask().go is Go.WORK
+
+    def begin(self) -> None:
+        """Returns when this process may take units. On a device that is left out it waits while others work, or ends for good
+        where it owns units. It ends, and comes again, where it has the place of one that owns units."""
+        while (told := self._ask()).go is Go.WAIT:
+            time.sleep(ASK_AGAIN_S)
+        if told.go is Go.YIELD:
+            os._exit(EXIT_STATUS)
+        if told.go is Go.END:
+            import ray
+
+            ray.kill(ray.get_runtime_context().current_actor)
+            time.sleep(LAST_WORDS_S)  # it ends in here
+        self._told = told
+        if self._counts is not None:
+            self.watch = Watchdog(self.end)
+
+    @property
+    def refuses(self) -> str | None:
+        """Why no device is left, if this scorer is to say so."""
+        return self._told.message or None
+
+    def ready(self) -> None:
+        """Say that the model is loaded. An end without a word counts against the device only before."""
+        if self._counts is not None:
+            import ray
+
+            ray.get(self._counts.ready.remote(self._scorer()))
+
+    def proven(self) -> None:
+        """The device has computed; if it fails from now on, that may be a unit's doing."""
+        self._finished = True
+
+    @contextlib.contextmanager
+    def unit(self, label: UnitLabel) -> Iterator[None]:
+        """A unit is in this process. The process ends in the block if its device fails.
+
+        Raises:
+            SetAside: the unit is not tried here; it stays without an outcome, and is scored alone.
+        """
+        part = (label.number, label.part)
+        if part in self._told.aside:
+            raise SetAside(f"unit {label.number}, part {label.part} was there when its device failed twice in a row")
+        self._inside.add(part)
+        try:
+            with self.device():
+                yield
+        finally:
+            self._inside.discard(part)
+        self.proven()
+
+    @contextlib.contextmanager
+    def device(self) -> Iterator[None]:
+        """The process ends in the block if its device fails; also if the device is gone that it had before."""
+        try:
+            yield
+        except DeviceFault as fault:
+            self.end(str(fault))
+        except WrongDevice as error:
+            if not self._told.again:
+                raise
+            self.end(str(error))
+
+    def end(self, why: str) -> NoReturn:
+        """Print one line, say it to the driver, and end this process. Ray starts another, if it is an actor of a pool."""
+        where = "" if self._counts is None else f"{self._device()}: "
+        print(f"{where}{why}; this process ends", file=sys.stderr, flush=True)
+        if self._counts is not None:
+            import ray
+            from ray.exceptions import RayError
+
+            said = (self._scorer(), self._device(), why, self._finished, tuple(self._inside))
+            with contextlib.suppress(RayError):
+                ray.get(self._counts.failed.remote(*said), timeout=LAST_WORDS_S)
+        os._exit(EXIT_STATUS)
+
+    def _ask(self) -> Told:
+        if self._counts is None:
+            return Told(Go.WORK)
+        import ray
+
+        process = ray.get_runtime_context().get_worker_id()
+        return ray.get(self._counts.ask.remote(self._stream, self._scorer(), process, self._device()))
+
+    def _scorer(self) -> str:
+        import ray
+
+        return self._name or str(ray.get_runtime_context().get_actor_id())
+
+    def _device(self) -> Device:
+        import ray
+
+        context = ray.get_runtime_context()
+        gpus = context.get_accelerator_ids().get("GPU", [])
+        return Device(context.get_node_id(), ray.util.get_node_ip_address(), tuple(gpus))

@@ -1,0 +1,84 @@
+import os
+
+import pytest
+
+from pipeline.scoring.faults import DeviceFault, WrongDevice
+from pipeline.stages import place as place_of
+from pipeline.stages.device_counts import Go, Told
+from pipeline.stages.faults import SetAside
+from pipeline.stages.place import EXIT_STATUS, Place
+from schemas.envelope import UnitLabel
+
+LABEL = UnitLabel(3, 1, "u", "none", None, 0, 0)
+
+
+class Ended(BaseException):
+    """In place of the process's end."""
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """The exit statuses of this process."""
+    found = []
+
+    def leave(status):
+        found.append(status)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", leave)
+    return found
+
+
+def test_a_fault_ends_the_process_after_one_line(ends, capsys):
+    place = Place()
+    place.begin()
+    place.ready()
+    with pytest.raises(Ended), place.unit(LABEL):
+        raise DeviceFault("cuda failed at a batch: an illegal memory access")
+    assert ends == [EXIT_STATUS]
+    assert capsys.readouterr().err == "cuda failed at a batch: an illegal memory access; this process ends\n"
+
+
+def test_other_errors_pass(ends):
+    place = Place()
+    with pytest.raises(KeyError), place.unit(LABEL):
+        raise KeyError("ours")
+    with place.unit(LABEL):
+        pass
+    assert ends == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_device_that_is_gone_ends_only_a_process_that_follows_one_that_had_it(ends, again):
+    place = Place()
+    place._told = Told(Go.WORK, again=again)
+    with pytest.raises(Ended if again else WrongDevice), place.device():
+        raise WrongDevice("torch finds no GPU")
+    assert ends == [EXIT_STATUS] * again
+
+
+def test_a_unit_that_is_set_aside_is_not_tried(ends):
+    place = Place()
+    place._told = Told(Go.WORK, aside=((3, 1),))
+    with pytest.raises(SetAside, match="unit 3, part 1"), place.unit(LABEL):
+        pytest.fail("tried")
+    with place.unit(LABEL._replace(part=2)):
+        pass
+
+
+def test_it_yields_its_place(ends, monkeypatch):
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: Told(Go.YIELD))
+    with pytest.raises(Ended):
+        place.begin()
+    assert ends == [EXIT_STATUS]
+
+
+def test_it_waits_until_it_is_told_to_go_on(monkeypatch):
+    answers = [Told(Go.WAIT), Told(Go.WAIT), Told(Go.REFUSE, message="no device is left")]
+    slept = []
+    monkeypatch.setattr(place_of.time, "sleep", slept.append)
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: answers.pop(0))
+    place.begin()
+    assert (len(slept), place.refuses) == (2, "no device is left")
