@@ -3,10 +3,12 @@
 import logging
 import os
 import re
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
 
@@ -27,6 +29,7 @@ class Resources(BaseModel):
     """How the stages share the machines; None: decided from what the cluster has and reported in one line.
 
     scorers: how many are asked for; those that find a place score, even if others find none.
+    tile_decoders: processes beside each scorer that decode images to be cut into tiles. Each holds one picture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +40,7 @@ class Resources(BaseModel):
     threads: int | None = Field(None, gt=0)
     read_cpus: float | None = Field(None, gt=0)
     commit_cpus: float | None = Field(None, gt=0)
+    tile_decoders: int | None = Field(None, gt=0)
 
     def want_gpus(self, device: str) -> bool:
         """Whether the settings ask for GPUs, even where there is none yet."""
@@ -63,8 +67,14 @@ class Resources(BaseModel):
             threads=1 if on_gpu else max(1, int(cpus // scorers)),
             read_cpus=1.0 if cpus > 4 or on_gpu else 0.5,
             commit_cpus=0.25,
+            tile_decoders=max(1, int(cpus // scorers) - 1) if on_gpu else self.threads or max(1, int(cpus // scorers)),
         )
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
+
+    def applied(self, config: StageConfig) -> StageConfig:
+        """The config with what a scorer has of these; every field must be set."""
+        assert self.tile_decoders is not None
+        return replace(config, threads=self.threads, tile_decoders=self.tile_decoders)
 
     def sentence(self) -> str:
         """The line that a start prints about resolved resources, and what it waits for."""

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
 
 import pyarrow as pa
 import ray
@@ -46,7 +45,7 @@ def stream(items: Iterable[WorkItem], config: StageConfig, resources: Resources)
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
-    config = replace(config, threads=resources.threads)
+    config = resources.applied(config)
     supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
     with supply, contextlib.closing(_outcomes(supply, config, resources)) as outcomes:
         try:

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.stages.cluster import Resources, start_ray
@@ -53,7 +52,7 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.alone import score_alone
 
-        return score_alone(items, replace(config, threads=resources.threads), resources)
+        return score_alone(items, resources.applied(config), resources)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray

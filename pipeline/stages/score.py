@@ -5,6 +5,7 @@ Units that are scored by tiles arrive encoded: large pictures are decoded beside
 
 import contextlib
 import math
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode.tiles import InChild, TiledUnit
+from pipeline.decode.children import Children
+from pipeline.decode.tiles import TiledUnit
 from pipeline.scoring.idle import IdleClock
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
@@ -43,8 +45,9 @@ class ScoreStage:
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
-        self._decoder = InChild(self._decode, config.decode_timeout_s)
-        self._loading, self._tiling = threading.Lock(), threading.Lock()
+        count = min(config.tile_decoders, os.cpu_count() or 1)  # of a cluster's cores this machine may have fewer
+        self._children = Children(self._decode, config.decode_timeout_s, count, self.CALLS)
+        self._loading = threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
         with contextlib.suppress(StorageError):  # the first unit asks again and reports why it stays open
@@ -90,11 +93,13 @@ class ScoreStage:
             return self._loaded
 
     def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:
-        """A unit that arrives encoded, and its scores unless it is empty. One at a time: the decoder holds one picture."""
+        """A unit that arrives encoded, and its scores unless it is empty."""
         assert scorer.tiling is not None
         size = scorer.batch_size
-        with self._tiling:
-            tiled = TiledUnit(unit.rows, self._decode, scorer.tiling, size, self._decoder)
-            batches = ahead(tiled.batches(), max(1, AHEAD_BYTES // (size * math.prod(self._shape))))
-            scores = scorer.by_tiles(batches, tiled.count)
+        with self._children.taken() as children:
+            tiled = TiledUnit(unit.rows, self._decode, scorer.tiling, size, children)
+            waiting = max(1, AHEAD_BYTES // (size * math.prod(self._shape)))
+            # after an error too, no thread is left at a child that the next unit takes
+            with contextlib.closing(tiled.batches()) as parts, contextlib.closing(ahead(parts, waiting)) as batches:
+                scores = scorer.by_tiles(batches, tiled.count)
         return tiled, scores if tiled.count else None

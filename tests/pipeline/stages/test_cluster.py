@@ -41,6 +41,22 @@ def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, th
     assert all(value is not None for value in got.model_dump().values())
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "settings", "children"),
+    [
+        (2, 0, {}, 2),
+        (32, 0, {}, 8),
+        (32, 0, {"threads": 3}, 3),  # they share the cores of the threads that score
+        (32, 2, {}, 15),  # all cores of a GPU but the one that drives it
+        (1, 1, {}, 1),
+        (32, 2, {"tile_decoders": 4}, 4),
+    ],
+)
+def test_how_many_children_decode_tiles(has, cpus, gpus, settings, children):
+    has(cpus, gpus)
+    assert Resources(**settings).resolved("auto").tile_decoders == children
+
+
 @pytest.mark.parametrize(("device", "gpus", "waits"), [("cuda", 0, True), ("cuda", 1, False), ("auto", 0, False)])
 def test_waiting_for_gpus_is_said(has, device, gpus, waits):
     has(16, gpus)
