@@ -72,8 +72,13 @@ class Resources(BaseModel):
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
     def applied(self, config: StageConfig) -> StageConfig:
-        """The config with what a scorer has of these; every field must be set."""
+        """The config with what a scorer has of these; every field must be set.
+
+        Raises DeviceMissing when a GPU is to decode and none scores.
+        """
         assert self.tile_decoders is not None
+        if config.scoring.decode.decoder == "cuda" and not self.scorer_gpus:
+            raise DeviceMissing("decoder must be cpu where no GPU scores; got 'cuda'. Leave it out, or score on GPUs.")
         return replace(config, threads=self.threads, tile_decoders=self.tile_decoders)
 
     def sentence(self) -> str:

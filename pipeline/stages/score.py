@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from schemas.envelope import DecodedUnit, ScoredUnit
 from schemas.outcome import Outcome
 
 if TYPE_CHECKING:
+    from pipeline.scoring.device_decoder import DeviceDecoder
     from pipeline.scoring.scorer import Scorer, UnitScores
 
 AHEAD_BYTES = 32 << 20
@@ -70,6 +72,10 @@ class ScoreStage:
         if scorer.tiling is None:
             assert unit.pixels is not None
             pixels = np.frombuffer(unit.pixels, np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
+            if "encoded" in rows.column_names:
+                clock = time.perf_counter()
+                pixels, rows = self._device_decoder()(rows, pixels)
+                seconds = seconds._replace(decode=seconds.decode + time.perf_counter() - clock)
             scores = scorer(pixels) if len(pixels) else None
         else:
             tiled, scores = self._by_tiles(unit, scorer)
@@ -78,7 +84,14 @@ class ScoreStage:
         if scores is not None:
             results = pack_results(scores, scorer.finite(scores), scorer.explain.method if scorer.explain else None)
             seconds = seconds._replace(score=scores.device_s, copy=scores.copy_s)
-        return ScoredUnit(unit.label, seconds, rows, scorer.label, scorer.map_threshold, results)
+        # calibrations and readers must not take the pixels of one decoder for those of another
+        label = f"{scorer.label}-nvjpeg" if self._decode.decoder == "cuda" else scorer.label
+        return ScoredUnit(unit.label, seconds, rows, label, scorer.map_threshold, results)
+
+    def _device_decoder(self) -> "DeviceDecoder":
+        from pipeline.scoring.device_decoder import DeviceDecoder
+
+        return DeviceDecoder(self._decode, self._config.decode_timeout_s)
 
     def _scorer(self) -> "Scorer":
         """When storage does not deliver the model, the unit that asked stays open and the next asks again."""

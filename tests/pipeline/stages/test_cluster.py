@@ -4,7 +4,12 @@ import sys
 import pytest
 import ray
 
+from pipeline.decode.config import DecodeConfig
+from pipeline.input.config import SourceConfig
 from pipeline.stages.cluster import DeviceMissing, Resources, check_device
+from pipeline.stages.config import StageConfig
+from pipeline.state.ledger import Ledger
+from pipeline.state.scoring_config import ScoringConfig
 
 
 @pytest.fixture
@@ -55,6 +60,17 @@ def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, th
 def test_how_many_children_decode_tiles(has, cpus, gpus, settings, children):
     has(cpus, gpus)
     assert Resources(**settings).resolved("auto").tile_decoders == children
+
+
+def test_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
+    decode = DecodeConfig(height=8, width=8, decoder="cuda")
+    scoring = ScoringConfig(model="m", model_digest="d", source=SourceConfig(input_uri="s3://b"), decode=decode)
+    config = StageConfig(Ledger("s3://b", "m"), 0, scoring, "", "")
+    has(8)
+    with pytest.raises(DeviceMissing, match="decoder must be cpu where no GPU scores; got 'cuda'"):
+        Resources().resolved("auto").applied(config)
+    has(8, 1)
+    assert Resources().resolved("auto").applied(config).tile_decoders == 7
 
 
 @pytest.mark.parametrize(("device", "gpus", "waits"), [("cuda", 0, True), ("cuda", 1, False), ("auto", 0, False)])

@@ -1,9 +1,14 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import simplejpeg
+import torch
+from made_pictures import picture
 from PIL import Image
 from tiny_model import tiny_config, tiny_fitted
 
@@ -12,8 +17,10 @@ from models.config import InputConfig
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows
+from pipeline.scoring import device_decoder
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
+from pipeline.stages.read import EncodedUnit, decoded
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Unreachable
@@ -42,20 +49,22 @@ def test_a_model_that_storage_does_not_give_leaves_units_open_and_is_asked_for_a
     assert asked == ["s3://bucket/model"] * 3
 
 
+def stage_config(folder, size, **decode):
+    """Of a small model with this input."""
+    config = tiny_config(batch_size=4, input=size)
+    digest = artifact.save(folder / "model", config, tiny_fitted(config), "# card\n").model_digest
+    source = SourceConfig(input_uri=str(folder))
+    scoring = ScoringConfig(model="m", model_digest=digest, source=source, decode=DecodeConfig.of(size, **decode))
+    return StageConfig(Ledger(str(folder), "r"), 0, scoring, str(folder / "model"), str(folder / "cache"), "cpu", 2)
+
+
 @pytest.fixture
 def tiled(tmp_path):
     """Makes a stage, with so many children, of a small model that scores by tiles."""
-    size = InputConfig(height=64, width=96, resize="tile")
-    config = tiny_config(batch_size=4, input=size)
-    digest = artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n").model_digest
-    scoring = ScoringConfig(
-        model="m", model_digest=digest, source=SourceConfig(input_uri=str(tmp_path)), decode=DecodeConfig.of(size)
-    )
-    stages = []
+    config, stages = stage_config(tmp_path, InputConfig(height=64, width=96, resize="tile")), []
 
     def stage(children):
-        ledger, model, cache = Ledger(str(tmp_path), "r"), str(tmp_path / "model"), str(tmp_path / "cache")
-        made = score_stage.ScoreStage(StageConfig(ledger, 0, scoring, model, cache, "cpu", 2, tile_decoders=children))
+        made = score_stage.ScoreStage(replace(config, tile_decoders=children))
         stages.append(made)
         return made
 
@@ -96,3 +105,35 @@ def test_after_an_error_the_children_take_the_next_unit(tiled, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             stage(tile_unit(0, range(6)))
     assert ScoredUnit.of(stage(tile_unit(1, range(4)))).results == wanted
+
+
+def test_a_unit_decoded_on_the_device_has_the_rows_of_the_cpu_and_nearly_its_scores(tmp_path, monkeypatch):
+    """With a decoder of the CPU in the place of nvJPEG, which refuses one of the images."""
+    contents = [picture(size=(150 + 10 * n, 100)) for n in range(5)]
+    contents += [picture("PNG"), contents[0][:-300], picture(progressive=True)]
+
+    def stand_in(encoded):
+        images = [bytes(image.numpy()) for image in encoded]
+        if contents[3] in images:
+            raise RuntimeError("nvjpegDecode failed: 2")
+        return [torch.from_numpy(simplejpeg.decode_jpeg(image, "RGB")).permute(2, 0, 1) for image in images]
+
+    monkeypatch.setattr(device_decoder, "DeviceDecoder", partial(device_decoder.DeviceDecoder, decode=stand_in))
+    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
+    for number, content in enumerate(contents):
+        rows.add(f"{number}.jpg", content, None)
+    unit = EncodedUnit(UnitLabel(0, 0, "u", "none", None, 0, 0), 0.0, rows.table())
+    cpu = stage_config(tmp_path, InputConfig(height=64, width=96))
+    cuda = replace(
+        cpu, scoring=cpu.scoring.model_copy(update={"decode": cpu.scoring.decode.model_copy(update={"decoder": "cuda"})})
+    )
+    found, wanted = (ScoredUnit.of(score_stage.ScoreStage(config)(decoded(unit, config).table())) for config in (cuda, cpu))
+    assert (found.device, wanted.device) == ("cpu-float32-nvjpeg", "cpu-float32")
+    same = ("uri", "width", "height", "captured_at", "stage", "error", "message")
+    assert found.rows.select(same).equals(wanted.rows.select(same)) and found.rows.schema == wanted.rows.schema
+    assert found.rows["error"].null_count == 7 and found.rows["brightness"].null_count == 1
+    scores, others = (np.frombuffer(results.scores, np.float32) for results in (found.results, wanted.results))
+    assert (scores[[3, 5, 7]] == others[[3, 5, 7]]).all(), "decoded by the CPU"
+    np.testing.assert_allclose(np.delete(scores, 6), np.delete(others, 6), rtol=0.05)
+    assert found.results != wanted.results and cuda.scoring.canonical() != cpu.scoring.canonical()
+    assert "decoder" not in cpu.scoring.canonical(), "what was scored before there was a choice keeps its ids"
