@@ -149,8 +149,7 @@ class Scorer:
                     scores[position], maps[position], embeddings[position] = images.pop(position).result()
                     explanation = image.explanation()
                     # A peak at the rim of a tile may vanish when the tiles are blended.
-                    assert explanation is None or self.map_threshold is not None
-                    if explanation is not None and (maps[position] > self.map_threshold).any():
+                    if explanation is not None and self._flagged(maps[position]):
                         explanations[position] = explanation
         return UnitScores(scores, maps, embeddings, explanations, device_s, copy_s)
 
@@ -163,6 +162,10 @@ class Scorer:
     def finite(self, scores: UnitScores) -> np.ndarray:
         """(N,) bool: score and whole map are finite numbers."""
         return np.isfinite(scores.score) & np.array([np.isfinite(cells).all() for cells in scores.anomaly_map], bool)
+
+    def _flagged(self, cells: np.ndarray) -> bool:
+        """Whether a map has a region."""
+        return self.map_threshold is not None and bool((cells > self.map_threshold).any())
 
     def _scored(self, batches: Iterable[SlotBatch]) -> Iterator[tuple[SlotBatch, _Done]]:
         """Every batch with its results, in order."""
