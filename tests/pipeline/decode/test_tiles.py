@@ -122,12 +122,14 @@ def test_several_decoders_decode_at_once():
 def test_an_iteration_that_ends_early_leaves_no_thread_at_a_decoder():
     contents = [picture(seed, (90, 200)) for seed in range(5)]
     children = [InChild(CONFIG, 20) for _ in range(2)]
+    before = set(threading.enumerate())
     for _ in range(2):
         batches = TiledUnit(table(contents), CONFIG, TILING, BATCH, children).batches()
         for _ in range(3):
             next(batches)
+        assert set(threading.enumerate()) - before
         batches.close()
-        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("ahead", "tiles"))]
+        assert not set(threading.enumerate()) - before
     found, _ = read(contents, children)
     wanted, _ = read(contents, InProcess(CONFIG))
     assert all((one.pixels == other.pixels).all() for one, other in zip(found, wanted, strict=True))
