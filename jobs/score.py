@@ -57,7 +57,10 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     if opened.calibration_digest is not None and settings.white_level not in (None, opened.config.input.white_level):
         fix = "Leave it out, or train and calibrate with it: scores of another white level cannot be judged."
         raise UsageError("--white-level", f"{opened.config.input.white_level}, as calibrated", settings.white_level, fix)
-    own = {name: getattr(settings, name) for name in ("max_image_pixels", "max_decode_bytes", "white_level", "timezone")}
+    if settings.decoder == "cuda" and opened.config.input.resize == "tile":
+        raise UsageError("decoder", "cpu for a model that scores by tiles", settings.decoder, "Leave it out.")
+    names = ("max_image_pixels", "max_decode_bytes", "white_level", "timezone", "decoder")
+    own = {name: getattr(settings, name) for name in names}
     source = settings.source.at(open_store(settings.input).uri)
     output_uri = open_store(settings.output).uri
     if f"{output_uri}/".startswith(f"{source.input_uri}/"):

@@ -55,6 +55,6 @@ def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tu
     if scorer.tiling is None:
         decoded = decode_unit(encoded, config)
         return decoded.table, scorer(decoded.pixels)
-    tiled = TiledUnit(encoded, config, scorer.tiling, scorer.batch_size, InProcess(config))
+    tiled = TiledUnit(encoded, config, scorer.tiling, scorer.batch_size, [InProcess(config)])
     scores = scorer.by_tiles(tiled.batches(), tiled.count)
     return tiled.rows(), scores

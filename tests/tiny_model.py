@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import torch
+
+from models import registry
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
+from models.detector import Detector, FitRun
 
 TINY_CASE = {
     "about": "for tests",
@@ -25,3 +29,23 @@ def tiny_config(**fields: Any) -> ArtifactConfig:
         "hyperparameters": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
     }
     return ArtifactConfig(**(config | fields))
+
+
+class _Drawn:
+    """Features of a few drawn images, computed once."""
+
+    def __init__(self, detector: Detector, count: int) -> None:
+        size = detector.config.input
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 255, (count, size.height, size.width, 3), generator=generator).to(torch.uint8)
+        self._maps = detector.extract(images)
+
+    def read(self, positions: torch.Tensor) -> list[torch.Tensor]:
+        return [maps[positions] for maps in self._maps]
+
+
+def tiny_fitted(config: ArtifactConfig, count: int = 8) -> Detector:
+    """A detector of `tiny_config`, fitted for a moment to noise, so that scores differ from picture to picture."""
+    detector = registry.build(config)
+    detector.fit(_Drawn(detector, count), torch.arange(count), FitRun(detector.Training(epochs=1, epoch_steps=0)))
+    return detector

@@ -220,7 +220,7 @@ def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: 
     for table in tables:
         for image in (table.slice(position, 1) for position in range(table.num_rows)):
             draw = partial(_draw, tiles_per_image, seed, image["content_hash"][0].as_py())
-            unit_of_one = TiledUnit(image, decode, cut, EXTRACT_BATCH, decoder, draw)
+            unit_of_one = TiledUnit(image, decode, cut, EXTRACT_BATCH, [decoder], draw)
             tiles = [batch.pixels for batch in unit_of_one.batches()]
             rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
             pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])

@@ -237,7 +237,7 @@ def _scores(
         return
     decoder = InProcess(decode)
     for at in range(table.num_rows):
-        tiled = TiledUnit(table.slice(at, 1), decode, scorer.tiling, scorer.batch_size, decoder)
+        tiled = TiledUnit(table.slice(at, 1), decode, scorer.tiling, scorer.batch_size, [decoder])
         result = scorer.by_tiles(tiled.batches(), tiled.count)
         rows = tiled.rows().drop_columns(["captured_at"]).to_pylist()
         readable = with_thumbs and rows[0]["error"] is None

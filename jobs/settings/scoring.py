@@ -1,7 +1,7 @@
 """The settings of `flowscore score`; `flowscore bench` shares all of them but model and places."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -32,6 +32,9 @@ class ScoringOptions(BaseModel):
     max_image_pixels: int | None = Field(None, gt=0, description="most pixels of one image; larger ones go to `errors`")
     max_decode_bytes: int | None = Field(None, gt=0, description="most bytes of memory that the decoder's process may take")
     timezone: str | None = Field(None, description="time zone of EXIF times without an offset: Europe/Berlin; default UTC")
+    decoder: Literal["cpu", "cuda"] | None = Field(
+        None, description="cuda: the GPU that scores decodes JPEGs, to slightly other pixels and scores; default cpu"
+    )
     resources: Resources = Field(Resources(), description="how the stages share the machines")
     limits: Annotated[RunLimits, Flags("max_error_share", "min_errors", "accept_errors")] = Field(
         RunLimits(), description="limits that scores do not depend on"
@@ -41,6 +44,12 @@ class ScoringOptions(BaseModel):
     @classmethod
     def _known_zone(cls, name: str | None) -> str | None:
         return None if name is None else known_zone(name)
+
+    @model_validator(mode="after")
+    def _decoder_on_its_device(self) -> Self:
+        if self.decoder == "cuda" and self.device == "cpu":
+            raise ValueError("decoder must be cpu where device is cpu; got 'cuda'. Leave it out, or score on a GPU.")
+        return self
 
 
 class ScoreSettings(ScoringOptions):

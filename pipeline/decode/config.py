@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig
 
@@ -24,6 +24,8 @@ class DecodeConfig(BaseModel):
     timezone: the zone of EXIF times without an offset.
     max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), which itself needs 0.1 GB; RGBA and
         16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
+    decoder: `cuda` decodes JPEGs on the GPU that scores (pipeline/scoring/device_decoder.py), which gives other pixels, and
+        other images as ever. Not for `tile`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +38,7 @@ class DecodeConfig(BaseModel):
     max_decode_bytes: Annotated[int, Field(ge=256 << 20)] = 4 << 30
     white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
     timezone: str = "UTC"
+    decoder: Literal["cpu", "cuda"] = "cpu"
 
     @classmethod
     def of(cls, input: InputConfig, **more: Any) -> Self:
@@ -47,3 +50,9 @@ class DecodeConfig(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         return known_zone(name)
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.decoder == "cuda" and self.resize == "tile":
+            raise ValueError("decoder must be cpu for a model that scores by tiles; got 'cuda'. Leave it out.")
+        return self

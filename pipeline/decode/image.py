@@ -76,11 +76,12 @@ def grey_statistics(grey: np.ndarray) -> tuple[float, float, float]:
             counts[i] += numbers.size
             sums[i][0] += int(numbers.sum())
             sums[i][1] += int(np.vdot(numbers, numbers))
-    brightness, contrast = _mean_variance(counts[0], *sums[0])
-    return brightness, contrast**0.5, _mean_variance(counts[1], *sums[1])[1] if counts[1] else 0.0
+    brightness, contrast = mean_variance(counts[0], *sums[0])
+    return brightness, contrast**0.5, mean_variance(counts[1], *sums[1])[1] if counts[1] else 0.0
 
 
-def _mean_variance(count: int, total: int, squares: int) -> tuple[float, float]:
+def mean_variance(count: int, total: int, squares: int) -> tuple[float, float]:
+    """Of numbers with this sum and this sum of squares."""
     return total / count, (squares * count - total * total) / count**2
 
 

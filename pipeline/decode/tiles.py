@@ -1,11 +1,14 @@
-"""Gives the images of a unit, one after the other, as batches of tiles: only the decoder ever holds a whole picture.
+"""Gives the images of a unit, one after the other, as batches of tiles: only decoders ever hold whole pictures, one each.
 
 A picture stays where it was decoded. Tiles are copied out of it some at a time, so the batch, not the size of the image,
-bounds what crosses to the scorer.
+bounds what crosses to the scorer. With several decoders the next images are decoded while one is used; the order stays.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain, cycle
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -18,8 +21,12 @@ from pipeline.decode.geometry import cut_tiles, tiled_size
 from pipeline.decode.handle import Decoder, Lost
 from pipeline.decode.process import DECODE, KILLED_TRIES
 from pipeline.decode.unit import decode_rows, decoded_table
+from pipeline.storage.ahead import ahead, in_order
 
 Answer = TypeVar("Answer")
+
+PARTS_AHEAD = 1
+"""Batches of an image that are cut while the images before it are used."""
 
 
 class TileBatch(NamedTuple):
@@ -125,8 +132,8 @@ class TiledUnit:
 
     Args:
         table: schemas/encoded.py.
-        batch: most tiles in a batch; a batch never holds tiles of two images, so that an image's arithmetic does not
-            depend on the images before it.
+        batch: most tiles in a batch, which never holds tiles of two images.
+        decoders: each has one image at a time. One decodes in the caller's thread; several have a thread each.
         chosen: gives the numbers of the tiles to take, ascending, for an image at this position with this grid; default all.
     """
 
@@ -136,29 +143,50 @@ class TiledUnit:
         config: DecodeConfig,
         tiling: Tiling,
         batch: int,
-        decoder: TileDecoder,
+        decoders: Sequence[TileDecoder],
         chosen: Callable[[int, TileGrid], np.ndarray] = lambda position, grid: np.arange(len(grid.origins)),
     ) -> None:
-        self._table, self._config, self._tiling, self._batch, self._decoder = table, config, tiling, batch, decoder
+        self._table, self._config, self._tiling, self._batch, self._decoders = table, config, tiling, batch, decoders
         self._chosen = chosen
         self._rows = [DecodedRow()] * table.num_rows
+        self._seconds = [0.0] * table.num_rows
         self.count = table.num_rows
-        self.decode_s = 0.0
 
-    def batches(self) -> Iterator[TileBatch]:
+    @property
+    def decode_s(self) -> float:
+        """Seconds of all decoders together."""
+        return sum(self._seconds)
+
+    def batches(self) -> Generator[TileBatch]:
         """The tiles of every image that can be decoded; an image that fails half way ends early."""
-        for position, cell in enumerate(self._table["encoded"]):
-            if cell.is_valid:
-                yield from self._image(position, cell.as_buffer())
+        images = ((position, cell.as_buffer()) for position, cell in enumerate(self._table["encoded"]) if cell.is_valid)
+        if len(self._decoders) == 1:
+            for position, encoded in images:
+                yield from self._image(position, encoded, self._decoders[0])
+            return
+        free = cycle(self._decoders)  # the image that it had is used up when `in_order` begins the next
+        # an abandoned iteration waits until no thread is at an image, then drops what was cut of it
+        with ExitStack() as begun, ThreadPoolExecutor(len(self._decoders), "tiles") as pool:
+
+            def begin(image: tuple[int, pa.Buffer]) -> _Begun:
+                parts = ahead(self._image(*image, next(free)), PARTS_AHEAD)
+                begun.callback(parts.close)
+                return _Begun(pool.submit(next, parts, None), parts)
+
+            for first, parts in in_order(
+                begin, images, lambda image: (image.first.result(), image.rest), len(self._decoders) - 1
+            ):
+                if first is not None:
+                    yield from chain([first], parts)
 
     def rows(self) -> pa.Table:
         """`pipeline.decode.unit.SCHEMA` rows, after the last batch."""
         return decoded_table(self._table, self._rows)
 
-    def _image(self, position: int, encoded: pa.Buffer) -> Iterator[TileBatch]:
+    def _image(self, position: int, encoded: pa.Buffer, decoder: TileDecoder) -> Generator[TileBatch]:
         clock = time.perf_counter()
-        row = self._rows[position] = self._decoder.open(encoded)
-        self.decode_s += time.perf_counter() - clock
+        row = self._rows[position] = decoder.open(encoded)
+        self._seconds[position] += time.perf_counter() - clock
         if row.error is not None:
             return
         assert row.width is not None and row.height is not None
@@ -167,9 +195,16 @@ class TiledUnit:
         origins = grid.origins[self._chosen(position, grid)].tolist()
         for first in range(0, len(origins), self._batch):
             clock = time.perf_counter()
-            tiles = self._decoder.tiles(origins[first : first + self._batch], first + self._batch >= len(origins))
-            self.decode_s += time.perf_counter() - clock
+            tiles = decoder.tiles(origins[first : first + self._batch], first + self._batch >= len(origins))
+            self._seconds[position] += time.perf_counter() - clock
             if isinstance(tiles, DecodedRow):
                 self._rows[position] = tiles
                 return
             yield TileBatch(position, grid, tiles)
+
+
+class _Begun(NamedTuple):
+    """An image that a decoder is at. first: its first batch, None without one.  rest: its other batches."""
+
+    first: Future[TileBatch | None]
+    rest: Iterator[TileBatch]

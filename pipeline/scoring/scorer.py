@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import groupby
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +18,14 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Scored
 from models.explain.methods import Method
 from models.features.embedding import EMBEDDING_SIZE
-from models.maps.tiling import Mosaic, TileScores, Tiling
+from models.maps.tiling import Tiling
 from models.operations import OperationCount
 from pipeline.decode.tiles import TileBatch
 from pipeline.scoring.captured import Captured
 from pipeline.scoring.device import Device, hardware, resolve_device
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import LANES_IN_TURN, BatchScores, Lanes
+from pipeline.scoring.tile_slots import ImageResults, SlotBatch, in_slots
 from pipeline.scoring.watchdog import Watchdog
 from pipeline.storage.ahead import in_order
 
@@ -131,7 +131,8 @@ class Scorer:
         )
 
     def by_tiles(self, batches: Iterable[TileBatch], count: int) -> UnitScores:
-        """Score the images of a unit of `count` by their tiles; at most one batch per thread at once.
+        """Score the images of a unit of `count` by their tiles, several images in a batch (pipeline/scoring/tile_slots.py);
+        at most one batch per thread at once.
 
         An image with a missing tile has an undefined score and an empty map.
         """
@@ -139,27 +140,24 @@ class Scorer:
         embeddings = np.zeros((count, EMBEDDING_SIZE), np.float16)
         maps = [np.zeros((0, 0), np.float32)] * count
         explanations: dict[int, np.ndarray] = {}
+        images: dict[int, ImageResults] = {}
         device_s = copy_s = 0.0
-        for position, scored in groupby(self._scored(batches), key=lambda batch: batch[0].position):
-            gathered, explained, any_explained, left = None, None, False, 0
-            for (_, grid, pixels), (result, found) in scored:
-                if gathered is None:
-                    gathered, left = TileScores(grid), len(grid.origins)
-                    explained = Mosaic(grid) if self.explain is not None else None
-                gathered.add(result.score, result.anomaly_map, result.embedding)
-                left -= len(pixels)
-                device_s += result.compute_s / self._at_once
-                copy_s += result.copy_s / self._at_once
-                if explained is not None:
-                    cells = np.zeros_like(result.anomaly_map)
-                    for tile, explanation in found.items():
-                        cells[tile], any_explained = explanation, True
-                    explained.add(cells)
-            if gathered is not None and not left:
-                scores[position], maps[position], embeddings[position] = gathered.result()
-                # A peak at the rim of a tile may vanish when the tiles are blended.
-                if explained is not None and any_explained and (maps[position] > self.map_threshold).any():
-                    explanations[position] = explained.result()
+        for batch, (result, found) in self._scored(in_slots(batches, self.batch_size)):
+            device_s += result.compute_s / self._at_once
+            copy_s += result.copy_s / self._at_once
+            for (position, _, grid), slots in batch.images():
+                if position not in images:
+                    images[position] = ImageResults(grid, self.explain is not None)
+                image = images[position]
+                image.add(result.score[slots], result.anomaly_map[slots], result.embedding[slots])
+                cells = [found.get(slot, np.zeros_like(result.anomaly_map[slot])) for slot in slots]
+                image.explain(np.stack(cells), any(slot in found for slot in slots))
+                if image.complete:
+                    scores[position], maps[position], embeddings[position] = images.pop(position).result()
+                    explanation = image.explanation()
+                    # A peak at the rim of a tile may vanish when the tiles are blended.
+                    if explanation is not None and self._flagged(maps[position]):
+                        explanations[position] = explanation
         return UnitScores(scores, maps, embeddings, explanations, device_s, copy_s)
 
     @cached_property
@@ -178,28 +176,35 @@ class Scorer:
         maps = np.array([np.isfinite(cells).all() for cells in scores.anomaly_map], bool)
         return np.isfinite(scores.score) & maps & np.isfinite(scores.embedding).all(1)
 
-    def _scored(self, batches: Iterable[TileBatch]) -> Iterator[tuple[TileBatch, _Done]]:
+    def _flagged(self, cells: np.ndarray) -> bool:
+        """Whether a map has a region."""
+        return self.map_threshold is not None and bool((cells > self.map_threshold).any())
+
+    def _scored(self, batches: Iterable[SlotBatch]) -> Iterator[tuple[SlotBatch, _Done]]:
         """Every batch with its results, in order."""
 
-        def begin(batch: TileBatch) -> tuple[TileBatch, Future[_Done]]:
-            return batch, self._submit(batch.pixels)
+        def begin(batch: SlotBatch) -> tuple[SlotBatch, Future[_Done]]:
+            return batch, self._submit(batch.pixels, batch.used)
 
         return in_order(begin, batches, lambda begun: (begun[0], begun[1].result()), self._lanes.count - 1)
 
-    def _submit(self, pixels: np.ndarray) -> Future[_Done]:
-        """At most a batch of pixels (n, H, W, 3), in the artifact's fixed slots."""
-        return self._lanes.submit(pixels, self._explained)
+    def _submit(self, pixels: np.ndarray, used: Sequence[int] | None = None) -> Future[_Done]:
+        """At most a batch of pixels (n, H, W, 3), in the artifact's fixed slots; used: those that may be explained, all by
+        default."""
+        return self._lanes.submit(pixels, partial(self._explained, range(len(pixels)) if used is None else used))
 
-    def _explained(self, pixels: np.ndarray, scores: BatchScores) -> _Done:
-        """Adds explanations (h, w) of the flagged images; leaves out those that are not finite."""
+    def _explained(self, used: Sequence[int], pixels: np.ndarray, scores: BatchScores) -> _Done:
+        """Adds explanations (h, w) of the flagged images in these slots; leaves out those that are not finite."""
         if self.explain is None:
             return _Done(scores, {})
         with self._idle.computing(), self._lanes.turn():
             clock = time.perf_counter()
-            found = self.explain.of(torch.tensor(pixels), Scored(*(torch.from_numpy(part) for part in scores[:3])))
+            chosen = list(used)
+            results = Scored(*(torch.from_numpy(part[chosen]) for part in scores[:3]))
+            found = self.explain.of(torch.from_numpy(pixels[chosen]), results)
             spent = time.perf_counter() - clock
         scores = scores._replace(compute_s=scores.compute_s + spent)
-        return _Done(scores, {position: cells for position, cells in found.items() if np.isfinite(cells).all()})
+        return _Done(scores, {used[at]: cells for at, cells in found.items() if np.isfinite(cells).all()})
 
 
 def open_scorer(

@@ -34,6 +34,7 @@ class Resources(BaseModel):
     """How the stages share the machines; None: decided from what the cluster has and reported in one line.
 
     scorers: how many are asked for; those that find a place score, even if others find none.
+    tile_decoders: processes beside each scorer that decode images to be cut into tiles. Each holds one picture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class Resources(BaseModel):
     threads: int | None = Field(None, gt=0)
     read_cpus: float | None = Field(None, gt=0)
     commit_cpus: float | None = Field(None, gt=0)
+    tile_decoders: int | None = Field(None, gt=0)
 
     @field_validator("scorer_gpus")
     @classmethod
@@ -60,8 +62,15 @@ class Resources(BaseModel):
         return "cuda" if self.scorer_gpus else "cpu"
 
     def given(self, config: StageConfig) -> StageConfig:
-        """The config that tells scorers with these resources what they have."""
-        return replace(config, device=self.device, threads=self.threads, gpu_share=min(1.0, self.scorer_gpus or 1.0))
+        """The config that tells scorers with these resources, of which every field is set, what they have.
+
+        Raises DeviceMissing when a GPU is to decode and none scores.
+        """
+        assert self.tile_decoders is not None
+        if config.scoring.decode.decoder == "cuda" and self.device == "cpu":
+            raise DeviceMissing("decoder must be cpu where no GPU scores; got 'cuda'. Leave it out, or score on GPUs.")
+        share = min(1.0, self.scorer_gpus or 1.0)
+        return replace(config, device=self.device, threads=self.threads, gpu_share=share, tile_decoders=self.tile_decoders)
 
     def want_gpus(self, device: str) -> bool:
         """Whether the settings ask for GPUs, even where there is none yet."""
@@ -88,6 +97,7 @@ class Resources(BaseModel):
             threads=1 if on_gpu else max(1, int(cpus // scorers)),
             read_cpus=1.0 if cpus > 4 or on_gpu else 0.5,
             commit_cpus=0.25,
+            tile_decoders=max(1, int(cpus // scorers) - 1) if on_gpu else self.threads or max(1, int(cpus // scorers)),
         )
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from pipeline.decode.for_device import sorted_for_device
 from pipeline.decode.process import decode_in_child
 from pipeline.input import registry
 from pipeline.input.config import Start
@@ -82,11 +83,15 @@ def read_unit(
 
 def decoded(unit: EncodedUnit, config: StageConfig) -> DecodedUnit:
     """The unit with its pixels. A unit that is scored by tiles keeps the encoded images for the scorer to decode: their size
-    is not known before, and few pixels should cross processes."""
+    is not known before, and few pixels should cross processes. So do JPEGs that the device decodes."""
     seconds = StageSeconds(read=unit.read_s)
     if config.scoring.decode.resize == "tile":
         return DecodedUnit(unit.label, seconds, unit.encoded, None)
     clock = time.perf_counter()
+    if config.scoring.decode.decoder == "cuda":
+        chosen = sorted_for_device(unit.encoded, config.scoring.decode, config.decode_timeout_s)
+        seconds = seconds._replace(decode=time.perf_counter() - clock)
+        return DecodedUnit(unit.label, seconds, chosen.table, pa.py_buffer(chosen.pixels))
     found = decode_in_child(unit.encoded, config.scoring.decode, config.decode_timeout_s)
     assert found.table.num_rows == unit.encoded.num_rows
     seconds = seconds._replace(decode=time.perf_counter() - clock)

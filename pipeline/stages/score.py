@@ -5,14 +5,17 @@ Units that are scored by tiles arrive encoded: large pictures are decoded beside
 
 import contextlib
 import math
+import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode.tiles import InChild, TiledUnit
+from pipeline.decode.children import Children
+from pipeline.decode.tiles import TiledUnit
 from pipeline.scoring.faults import ScoringError
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.watchdog import LONG_S, over
@@ -53,8 +56,9 @@ class ScoreStage:
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
-        self._decoder = InChild(self._decode, config.decode_timeout_s)
-        self._loading, self._tiling = threading.Lock(), threading.Lock()
+        count = min(config.tile_decoders, os.cpu_count() or 1)  # of a cluster's cores this machine may have fewer
+        self._children = Children(self._decode, config.decode_timeout_s, count, self.CALLS)
+        self._loading = threading.Lock()
         self._loaded: Scorer | None = None
         self._idle = IdleClock(self.CALLS)
         if self._place.refuses is None:
@@ -84,6 +88,10 @@ class ScoreStage:
         if scorer.tiling is None:
             assert unit.pixels is not None
             pixels = np.frombuffer(unit.pixels, np.uint8).reshape(-1, *self._shape)  # (N, H, W, 3)
+            if "encoded" in rows.column_names:
+                clock = time.perf_counter()
+                pixels, rows = self._decoded_on_device(rows, pixels)
+                seconds = seconds._replace(decode=seconds.decode + time.perf_counter() - clock)
             scores = scorer(pixels) if len(pixels) else None
         else:
             tiled, scores = self._by_tiles(unit, scorer)
@@ -92,8 +100,19 @@ class ScoreStage:
         if scores is not None:
             results = pack_results(scores, scorer.finite(scores), scorer.explain.method if scorer.explain else None)
             seconds = seconds._replace(score=scores.device_s, copy=scores.copy_s)
-        scored_on = ScoredOn(scorer.label, scorer.hardware, scorer.one_by_one)
-        return ScoredUnit(unit.label, seconds, rows, scored_on, scorer.map_threshold, results)
+        # calibrations and readers must not take the pixels of one decoder for those of another
+        mode = f"{scorer.label}-nvjpeg" if self._decode.decoder == "cuda" else scorer.label
+        return ScoredUnit(
+            unit.label, seconds, rows, ScoredOn(mode, scorer.hardware, scorer.one_by_one), scorer.map_threshold, results
+        )
+
+    def _decoded_on_device(self, rows: pa.Table, pixels: np.ndarray) -> tuple[np.ndarray, pa.Table]:
+        from pipeline.scoring.device_calls import on_device
+        from pipeline.scoring.device_decoder import DeviceDecoder
+
+        decoder = DeviceDecoder(self._decode, self._config.decode_timeout_s)
+        with over(self._place.watch, "decoding pictures", LONG_S):
+            return on_device(lambda: decoder(rows, pixels), self._config.device, "a unit's pictures to decode")
 
     def _scorer(self) -> "Scorer":
         """When storage does not deliver the model, the unit that asked stays open and the next asks again."""
@@ -114,11 +133,13 @@ class ScoreStage:
             return self._loaded
 
     def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:
-        """A unit that arrives encoded, and its scores unless it is empty. One at a time: the decoder holds one picture."""
+        """A unit that arrives encoded, and its scores unless it is empty."""
         assert scorer.tiling is not None
         size = scorer.batch_size
-        with self._tiling:
-            tiled = TiledUnit(unit.rows, self._decode, scorer.tiling, size, self._decoder)
-            batches = ahead(tiled.batches(), max(1, AHEAD_BYTES // (size * math.prod(self._shape))))
-            scores = scorer.by_tiles(batches, tiled.count)
+        with self._children.taken() as children:
+            tiled = TiledUnit(unit.rows, self._decode, scorer.tiling, size, children)
+            waiting = max(1, AHEAD_BYTES // (size * math.prod(self._shape)))
+            # after an error too, no thread is left at a child that the next unit takes
+            with contextlib.closing(tiled.batches()) as parts, contextlib.closing(ahead(parts, waiting)) as batches:
+                scores = scorer.by_tiles(batches, tiled.count)
         return tiled, scores if tiled.count else None

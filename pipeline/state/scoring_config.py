@@ -41,6 +41,7 @@ class ScoringConfig(BaseModel):
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
         unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
+        unnamed |= {"decoder"} if self.decode.decoder == "cpu" else set()  # what was scored before there was another
         exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)
         return canonical_json({"scoring_version": SCORING_VERSION, **settings})

@@ -1,7 +1,7 @@
 """Look-ahead: the next results are made while the current one is used, and they come in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat, takewhile
 from typing import TypeVar
@@ -38,7 +38,7 @@ def threads_ahead(work: Callable[[Item], Result], items: Iterable[Item], count: 
             pool.shutdown(cancel_futures=True)
 
 
-def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+def ahead(items: Iterator[Item], count: int) -> Generator[Item]:
     """The items in order, made by a separate thread that is at most `count` items ahead; no item may be None."""
     with ThreadPoolExecutor(1, "ahead") as pool:
         try:

@@ -78,7 +78,7 @@ def child():
 @fuzz(150)
 @given(damaged)
 def test_a_damaged_image_that_is_cut_into_tiles(child, content):
-    unit = TiledUnit(table([content]), TILES, Tiling((TILES.height, TILES.width), (3, 4)), 4, child)
+    unit = TiledUnit(table([content]), TILES, Tiling((TILES.height, TILES.width), (3, 4)), 4, [child])
     for batch in itertools.islice(unit.batches(), 50):
         assert batch.pixels.shape[1:] == (TILES.height, TILES.width, 3) and len(batch.pixels) <= 4
     (row,) = unit.rows().to_pylist()

@@ -4,9 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from tiny_model import tiny_config, tiny_fitted
 
 from jobs.command.entry import run
 from jobs.score import main
+from models import artifact
+from models.config import InputConfig
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,20 @@ def test_surroundings_are_checked_before_anything_is_opened(capsys, monkeypatch,
         run(main, ["--model", "/none", "--input", "/none", "--output", "/none/out", *flags])
     shown = capsys.readouterr().err
     assert ended.value.code == 2 and shown.startswith(said) and shown.count("\n") == 1
+
+
+def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path):
+    """decoder: cuda, on a CPU and for a model that scores by tiles."""
+    config = tiny_config(input=InputConfig(height=64, width=96, resize="tile"))
+    artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "config.yaml").write_text("decoder: cuda\n")
+    for device, said in (
+        ("cpu", "decoder must be cpu where device is cpu; got 'cuda'"),
+        ("auto", "decoder must be cpu for a model that scores by tiles; got 'cuda'"),
+    ):
+        places = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+        with pytest.raises(SystemExit) as ended:
+            run(main, [*places, "--device", device, "--config", str(tmp_path / "config.yaml")])
+        shown = capsys.readouterr().err
+        assert ended.value.code == 2 and said in shown and "Traceback" not in shown

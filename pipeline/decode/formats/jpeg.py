@@ -14,6 +14,7 @@ FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers that start a
 JPEG_LS, HIERARCHICAL = 0xF7, 0xDE
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # libjpeg-turbo decodes one of them, and crashes when it reduces it
 DIFFERENTIAL = {0xC5, 0xC6, 0xCD, 0xCE}
+BASELINE, EXIF_OR_XMP, ADOBE = 0xC0, 0xE1, 0xEE
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, not a restart
@@ -24,16 +25,19 @@ NO_DAMAGE = ("Could not determine subsampling", "Unsupported color conversion") 
 
 
 class Segment(NamedTuple):
-    """marker: its second byte.  start: offset of the marker or the fill bytes before it.  body: offset behind its length."""
+    """marker: its second byte.  start: offset of the marker or the fill bytes before it.  body: offset behind its length.
+    end: offset behind it; of a scan, behind its header.
+    """
 
     marker: int
     start: int
     body: int
+    end: int
 
 
 def check_kind(encoded: bytes) -> None:
     """Raises Undecodable (unsupported_format) for a JPEG of a kind that is not read; passes a JPEG that it cannot parse."""
-    for segment in _segments(encoded):
+    for segment in segments(encoded):
         if segment.marker == HIERARCHICAL or segment.marker in DIFFERENTIAL:
             raise unsupported("a hierarchical JPEG")
         if segment.marker in FRAMES and segment.body + 5 < len(encoded):
@@ -94,11 +98,11 @@ def _only_padding(encoded: bytes, warning: str) -> bool:
     found = LEFT_OVER.search(warning)
     if found is None or int(found[1]) > MOST_PADDING:
         return False
-    end = next((segment.start for segment in _segments(encoded) if segment.marker == END_OF_IMAGE), 0)
+    end = next((segment.start for segment in segments(encoded) if segment.marker == END_OF_IMAGE), 0)
     return end > 0 and not encoded[end - int(found[1]) : end].strip(PADDING)
 
 
-def _segments(encoded: bytes) -> Iterator[Segment]:
+def segments(encoded: bytes) -> Iterator[Segment]:
     """The segments of the first picture, up to its end or to bytes that are not a segment."""
     at = 2
     while at + 2 <= len(encoded) and encoded[at] == 0xFF:
@@ -109,7 +113,7 @@ def _segments(encoded: bytes) -> Iterator[Segment]:
         at += 1
         if marker in WITHOUT_LENGTH:
             continue
-        yield Segment(marker, start, at + 2)
+        yield Segment(marker, start, at + 2, at + int.from_bytes(encoded[at : at + 2], "big"))
         if marker == END_OF_IMAGE:
             return
         at += int.from_bytes(encoded[at : at + 2], "big")

@@ -1,6 +1,7 @@
 """A unit's images as batches of tiles: the same from a child process, which a bad image costs one row."""
 
 import io
+import threading
 import time
 
 import numpy as np
@@ -29,7 +30,8 @@ def picture(seed, size=(61, 40)):
 
 
 def read(contents, decoder, batch=BATCH, config=CONFIG, **options):
-    unit = TiledUnit(table(contents), config, TILING, batch, decoder, **options)
+    decoders = decoder if isinstance(decoder, list) else [decoder]
+    unit = TiledUnit(table(contents), config, TILING, batch, decoders, **options)
     batches = list(unit.batches())
     return batches, unit.rows()
 
@@ -75,6 +77,66 @@ def test_the_scale_is_that_of_the_pixels_which_are_cut():
     assert [len(batch.pixels) for batch in batches] == [1] and rows["width"].to_pylist() == [61]
 
 
+@pytest.mark.parametrize("children", [2, 3])
+def test_several_children_give_the_same_in_the_same_order(dangerous, tmp_path, monkeypatch, children):
+    contents = [
+        picture(0),
+        b"junk",
+        Fault("gone", "x"),
+        b"exit",
+        picture(1, (7, 5)),
+        picture(2, (90, 200)),
+        picture(3),
+        b"hang",
+    ]
+    wanted, rows = read(contents, dangerous)
+    decode = installed(tmp_path, f"dangerous_tiles_{tmp_path.name}", monkeypatch)
+    several = [InChild(CONFIG, 0.6, decode) for _ in range(children)]
+    for _ in range(2):
+        found, found_rows = read(contents, several)
+        assert found_rows.equals(rows) and len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.position == other.position and one.grid == other.grid and (one.pixels == other.pixels).all()
+    for child in several:
+        child.close()
+    assert rows["error"].to_pylist() == [None, "not_an_image", "gone", "decoder_crashed", None, None, None, "decoder_timeout"]
+
+
+class Together(InProcess):
+    """Decodes only while another does too."""
+
+    others = threading.Barrier(3)
+
+    def open(self, encoded):
+        self.others.wait(30)
+        return super().open(encoded)
+
+
+def test_several_decoders_decode_at_once():
+    contents = [picture(seed) for seed in range(6)]
+    found, _ = read(contents, [Together(CONFIG) for _ in range(3)])
+    wanted, _ = read(contents, InProcess(CONFIG))
+    assert [(one.pixels == other.pixels).all() for one, other in zip(found, wanted, strict=True)] == [True] * len(wanted)
+
+
+def test_an_iteration_that_ends_early_leaves_no_thread_at_a_decoder():
+    contents = [picture(seed, (90, 200)) for seed in range(5)]
+    children = [InChild(CONFIG, 20) for _ in range(2)]
+    before = set(threading.enumerate())
+    for _ in range(2):
+        batches = TiledUnit(table(contents), CONFIG, TILING, BATCH, children).batches()
+        for _ in range(3):
+            next(batches)
+        assert set(threading.enumerate()) - before
+        batches.close()
+        assert not set(threading.enumerate()) - before
+    found, _ = read(contents, children)
+    wanted, _ = read(contents, InProcess(CONFIG))
+    assert all((one.pixels == other.pixels).all() for one, other in zip(found, wanted, strict=True))
+    for child in children:
+        child.close()
+
+
 def test_chosen_tiles_only():
     batches, _ = read([picture(0)], InProcess(CONFIG), chosen=lambda position, grid: np.array([1, 4]))
     (some,), (everything, *_) = batches, read([picture(0)], InProcess(CONFIG))[0]
@@ -92,7 +154,7 @@ def test_an_image_that_ends_the_child_or_hangs_costs_one_row(dangerous, deed, er
 
 def test_a_child_killed_from_outside_decodes_the_image_again(dangerous):
     dangerous.open(pa.py_buffer(picture(1)))
-    unit = TiledUnit(table([b"once %d " % dangerous._decoder.pid + picture(7)]), CONFIG, TILING, BATCH, dangerous)
+    unit = TiledUnit(table([b"once %d " % dangerous._decoder.pid + picture(7)]), CONFIG, TILING, BATCH, [dangerous])
     found = []
     for batch in unit.batches():
         found.append(batch.pixels)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from tiny_model import tiny_config
+from tiny_model import tiny_config, tiny_fitted
 
 from models import artifact, registry
 from models.config import InputConfig
@@ -78,6 +78,65 @@ def test_an_image_whose_tiles_end_early_has_no_map(scorer):
     parts = [next(batches(0, 100, 70)), *batches(1, 32, 32)]
     found = scorer.by_tiles(iter(parts), 2)
     assert found.anomaly_map[0].size == 0 and found.score.tolist() == [0, 10]
+
+
+class BySlot(Counting):
+    """Its arithmetic depends on the slot, as that of a GPU's kernels may."""
+
+    def score(self, images):
+        found = super().score(images)
+        slots = torch.arange(len(images)) / 7
+        return Scored(found.score + slots, found.anomaly_map + slots[:, None, None], found.embedding)
+
+
+def test_no_image_changes_a_bit_when_others_cannot_be_read(threads):
+    """Also where arithmetic depends on the slot, and whatever is missing: an image, or the last tiles of one."""
+    sizes = [(40, 60), (100, 70), (32, 32), (64, 90), (40, 60), (200, 130), (30, 30), (90, 64)]
+    parts = [list(batches(position, *size, lambda top, left: (top + 3 * left) % 251)) for position, size in enumerate(sizes)]
+    whole = Scorer(BySlot(), "cpu", threads).by_tiles((part for image in parts for part in image), len(sizes))
+    for missing in ([0], [2, 5], [1, 3, 4, 6]):
+        rest = [part for position, image in enumerate(parts) if position not in missing for part in image]
+        found = Scorer(BySlot(), "cpu", threads).by_tiles(iter(rest), len(sizes))
+        for position in set(range(len(sizes))) - set(missing):
+            assert found.score[position] == whole.score[position]
+            assert found.anomaly_map[position].tobytes() == whole.anomaly_map[position].tobytes()
+    early = [part for image in parts for part in (image[:1] if len(image) > 1 else image)]
+    found = Scorer(BySlot(), "cpu", threads).by_tiles(iter(early), len(sizes))
+    assert [found.score[position] for position in (2, 6)] == [whole.score[position] for position in (2, 6)]
+
+
+def test_images_that_share_batches_get_the_bits_they_get_alone(tmp_path):
+    size = InputConfig(height=64, width=96, resize="tile")
+    config = tiny_config(precision="bf16", batch_size=8, input=size)
+    artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
+    scorer, rng = open_scorer(tmp_path / "model", "cpu", 2), np.random.default_rng(0)
+
+    def image(position, height, width):
+        grid = scorer.tiling.grid((height, width))
+        tiles = rng.integers(0, 255, (len(grid.origins), 64, 96, 3), np.uint8)
+        return [TileBatch(position, grid, tiles[first : first + 8]) for first in range(0, len(tiles), 8)]
+
+    images = [image(position, *size) for position, size in enumerate([(100, 150), (64, 96), (300, 200), (90, 400)])]
+    together = scorer.by_tiles((part for parts in images for part in parts), len(images))
+    assert len(set(together.score.tolist())) == len(images)
+    for position, parts in enumerate(images):
+        alone = scorer.by_tiles((part._replace(position=0) for part in parts), 1)
+        assert alone.score.tobytes() == together.score[position].tobytes()
+        assert alone.anomaly_map[0].tobytes() == together.anomaly_map[position].tobytes()
+        assert alone.embedding[0].tobytes() == together.embedding[position].tobytes()
+
+
+def test_blank_slots_are_not_explained(threads):
+    """Explaining takes a few passes forward and back, and a model may well flag a blank tile."""
+    given = []
+
+    def explain(images, results):
+        given.append(len(images))
+        return {}
+
+    units = (part for position in range(3) for part in batches(position, 40, 60))
+    Scorer(Counting(), "cpu", threads, Explain("gradient", explain)).by_tiles(units, 3)
+    assert sum(given) == 3 * len(TILING.grid((40, 60)).origins)
 
 
 def test_memory_does_not_grow_with_the_image(scorer):

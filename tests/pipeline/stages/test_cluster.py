@@ -6,8 +6,12 @@ import ray
 from pydantic import ValidationError
 
 from models.faults import NoSuchDevice
+from pipeline.decode.config import DecodeConfig
+from pipeline.input.config import SourceConfig
 from pipeline.stages.cluster import DeviceMissing, Resources, check_device, scorers_on
 from pipeline.stages.config import StageConfig
+from pipeline.state.ledger import Ledger
+from pipeline.state.scoring_config import ScoringConfig
 
 
 @pytest.fixture
@@ -49,6 +53,37 @@ def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, th
     assert (got.scorers, got.scorer_gpus, got.threads) == (scorers, gpus_each, threads)
     assert got.device == ("cuda" if gpus_each else "cpu")
     assert all(value is not None for value in got.model_dump().values())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "settings", "children"),
+    [
+        (2, 0, {}, 2),
+        (32, 0, {}, 8),
+        (32, 0, {"threads": 3}, 3),  # they share the cores of the threads that score
+        (32, 2, {}, 15),  # all cores of a GPU but the one that drives it
+        (1, 1, {}, 1),
+        (32, 2, {"tile_decoders": 4}, 4),
+    ],
+)
+def test_how_many_children_decode_tiles(has, cpus, gpus, settings, children):
+    has(cpus, gpus)
+    assert Resources(**settings).resolved("auto").tile_decoders == children
+
+
+def stage_config(**decode):
+    sized = DecodeConfig(height=8, width=8, **decode)
+    scoring = ScoringConfig(model="m", model_digest="d", source=SourceConfig(input_uri="s3://b"), decode=sized)
+    return StageConfig(Ledger("s3://b", "m"), 0, scoring, "", "")
+
+
+def test_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
+    config = stage_config(decoder="cuda")
+    has(8)
+    with pytest.raises(DeviceMissing, match="decoder must be cpu where no GPU scores; got 'cuda'"):
+        Resources().resolved("auto").given(config)
+    has(8, 1)
+    assert Resources().resolved("auto").given(config).tile_decoders == 7
 
 
 @pytest.mark.parametrize(("device", "gpus", "waits"), [("cuda", 0, True), ("cuda", 1, False), ("auto", 0, False)])
@@ -111,7 +146,7 @@ def test_scorers_are_told_what_was_decided(has, device, settings, given):
     """`auto` with no GPU for scorers means the CPU, also on nodes that have GPUs."""
     has(16, 4)
     resources = Resources(**settings).resolved(device)
-    config = resources.given(StageConfig(None, 0, None, "", ""))
+    config = resources.given(stage_config())
     assert (config.device, config.gpu_share) == given and config.threads == resources.threads
 
 

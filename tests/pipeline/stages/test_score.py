@@ -1,22 +1,34 @@
+import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import simplejpeg
 import torch
+from made_pictures import picture
+from PIL import Image
+from tiny_model import tiny_config, tiny_fitted
 
+from models import artifact
+from models.config import InputConfig
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
-from pipeline.scoring import scorer
+from pipeline.input.encoded_rows import EncodedRows
+from pipeline.scoring import device_decoder, scorer
 from pipeline.scoring.faults import DeviceFault, ReplayDiffers
 from pipeline.stages import score as score_stage
 from pipeline.stages.config import StageConfig
 from pipeline.stages.device_counts import Go, Told
 from pipeline.stages.place import Place
+from pipeline.stages.read import EncodedUnit, decoded
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.objects import Unreachable
-from schemas.envelope import DecodedUnit, UnitLabel
+from schemas.envelope import DecodedUnit, ScoredUnit, UnitLabel
 from schemas.footer import StageSeconds
 from schemas.outcome import Outcome
 
@@ -127,3 +139,93 @@ def test_a_scorer_that_is_told_that_no_device_is_left_loads_nothing_and_refuses(
     monkeypatch.setattr(place, "_ask", lambda: Told(Go.REFUSE, message="no device is left"))
     stage = score_stage.ScoreStage(config, place)
     assert list(Outcome.all_in(stage(unit(3)))) == [Outcome(3, 1, refused="no device is left")]
+
+
+def stage_config(folder, size, **decode):
+    """Of a small model with this input."""
+    config = tiny_config(batch_size=4, input=size)
+    digest = artifact.save(folder / "model", config, tiny_fitted(config), "# card\n").model_digest
+    source = SourceConfig(input_uri=str(folder))
+    scoring = ScoringConfig(model="m", model_digest=digest, source=source, decode=DecodeConfig.of(size, **decode))
+    return StageConfig(Ledger(str(folder), "r"), 0, scoring, str(folder / "model"), str(folder / "cache"), "cpu", 2)
+
+
+@pytest.fixture
+def tiled(tmp_path):
+    """Makes a stage, with so many children, of a small model that scores by tiles."""
+    config, stages = stage_config(tmp_path, InputConfig(height=64, width=96, resize="tile")), []
+
+    def stage(children):
+        made = score_stage.ScoreStage(replace(config, tile_decoders=children))
+        stages.append(made)
+        return made
+
+    yield stage
+    for made in stages:
+        made._children.close()
+
+
+def tile_unit(number, seeds, left_out=()):
+    """A unit that arrives encoded: an image for each seed, but of those left out, which are damaged."""
+    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
+    for position, seed in enumerate(seeds):
+        rng, sink = np.random.default_rng(seed), io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (60 + 30 * (seed % 3), 90 + 50 * (seed % 4), 3), np.uint8)).save(sink, "PNG")
+        rows.add(f"{seed}.png", sink.getvalue()[: 90 if position in left_out else None], None)
+    return DecodedUnit(UnitLabel(number, 0, "u", "none", None, 0, 0), StageSeconds(), rows.table(), None).table()
+
+
+def test_tiles_give_the_same_bits_with_any_number_of_children_and_beside_damaged_images(tiled, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    units = [tile_unit(number, range(5 * number, 5 * number + 5)) for number in range(4)]
+    one = tiled(1)
+    wanted = [ScoredUnit.of(one(unit)).results for unit in units]
+    with ThreadPoolExecutor(score_stage.ScoreStage.CALLS) as calls:
+        for unit, found in zip(wanted, calls.map(tiled(3), units), strict=True):
+            assert ScoredUnit.of(found).results == unit
+    damaged = ScoredUnit.of(one(tile_unit(0, range(5), left_out=(0, 3))))
+    assert [error is not None for error in damaged.rows["error"].to_pylist()] == [True, False, False, True, False]
+    scores, whole = (np.frombuffer(results.scores, np.float32) for results in (damaged.results, wanted[0]))
+    assert (scores[[1, 2, 4]] == whole[[1, 2, 4]]).all() and len(set(whole.tolist())) == 5
+
+
+def test_after_an_error_the_children_take_the_next_unit(tiled, monkeypatch):
+    stage = tiled(1)
+    wanted = ScoredUnit.of(stage(tile_unit(1, range(4)))).results
+    with monkeypatch.context() as patched:
+        patched.setattr(stage._loaded, "_submit", lambda pixels, used: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stage(tile_unit(0, range(6)))
+    assert ScoredUnit.of(stage(tile_unit(1, range(4)))).results == wanted
+
+
+def test_a_unit_decoded_on_the_device_has_the_rows_of_the_cpu_and_nearly_its_scores(tmp_path, monkeypatch):
+    """With a decoder of the CPU in the place of nvJPEG, which refuses one of the images."""
+    contents = [picture(size=(150 + 10 * n, 100)) for n in range(5)]
+    contents += [picture("PNG"), contents[0][:-300], picture(progressive=True)]
+
+    def stand_in(encoded):
+        images = [bytes(image.numpy()) for image in encoded]
+        if contents[3] in images:
+            raise RuntimeError("nvjpegDecode failed: 2")
+        return [torch.from_numpy(simplejpeg.decode_jpeg(image, "RGB")).permute(2, 0, 1) for image in images]
+
+    monkeypatch.setattr(device_decoder, "DeviceDecoder", partial(device_decoder.DeviceDecoder, decode=stand_in))
+    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
+    for number, content in enumerate(contents):
+        rows.add(f"{number}.jpg", content, None)
+    unit = EncodedUnit(UnitLabel(0, 0, "u", "none", None, 0, 0), 0.0, rows.table())
+    cpu = stage_config(tmp_path, InputConfig(height=64, width=96))
+    cuda = replace(
+        cpu, scoring=cpu.scoring.model_copy(update={"decode": cpu.scoring.decode.model_copy(update={"decoder": "cuda"})})
+    )
+    found, wanted = (ScoredUnit.of(score_stage.ScoreStage(config)(decoded(unit, config).table())) for config in (cuda, cpu))
+    assert (found.scored_on.device, wanted.scored_on.device) == ("cpu-float32-nvjpeg", "cpu-float32")
+    same = ("uri", "width", "height", "captured_at", "stage", "error", "message")
+    assert found.rows.select(same).equals(wanted.rows.select(same)) and found.rows.schema == wanted.rows.schema
+    assert found.rows["error"].null_count == 7 and found.rows["brightness"].null_count == 1
+    scores, others = (np.frombuffer(results.scores, np.float32) for results in (found.results, wanted.results))
+    assert (scores[[3, 5, 7]] == others[[3, 5, 7]]).all(), "decoded by the CPU"
+    np.testing.assert_allclose(np.delete(scores, 6), np.delete(others, 6), rtol=0.05)
+    assert found.results != wanted.results and cuda.scoring.canonical() != cpu.scoring.canonical()
+    assert "decoder" not in cpu.scoring.canonical(), "what was scored before there was a choice keeps its ids"

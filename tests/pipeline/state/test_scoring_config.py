@@ -22,6 +22,10 @@ def test_the_memory_of_a_decoder_names_no_unit():
     assert canonical(max_decode_bytes=1 << 30) == canonical() and "max_decode_bytes" not in canonical()
 
 
+def test_the_decoder_names_a_unit_where_it_is_not_the_cpu():
+    assert "decoder" not in canonical() and canonical(decoder="cuda")["decoder"] == "cuda"
+
+
 def test_how_images_are_explained_names_a_unit():
     source = SourceConfig(input_uri="file:///in")
     plain = ScoringConfig(model="m", model_digest="d", source=source, decode=DecodeConfig(height=8, width=8))
