@@ -222,8 +222,8 @@ def test_a_gpu_explains_in_its_turn(monkeypatch):
         alone()
         return {}
 
-    def lanes_in_turn(compute, shape, device, _count, _in_turn, idle):
-        return Lanes(compute, shape, device, 3, True, idle)
+    def lanes_in_turn(compute, shape, device, _count, _in_turn, idle, watch):
+        return Lanes(compute, shape, device, 3, True, idle, watch)
 
     monkeypatch.setattr("pipeline.scoring.scorer.Lanes", lanes_in_turn)
     Scorer(Watched(), "cpu", 3, Explain("gradient", explain))(np.zeros((6 * SLOTS, SIDE, SIDE, 3), np.uint8))
