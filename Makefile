@@ -10,6 +10,8 @@ HISTORIES ?= 1000
 S3_HISTORIES ?= 100
 SEED ?= 0
 MINUTES ?= 60
+BUNDLE ?= gpu-bundle
+PYTHON_THERE ?= 3.12
 
 ifneq ($(wildcard ../shared),)
 export FLOWSCORE_ASSETS ?= $(abspath ../shared)
@@ -20,7 +22,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos fuzz bench lint lock tables clean
+.PHONY: help demo test test-slow chaos fuzz bench gpu-bundle lint lock tables clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,6 +58,9 @@ chaos: $(STAMP) ## put POINTS=1000 faults of SEED=0 into scoring runs, a line ea
 bench: $(STAMP) ## measure images per second from an S3 server here to tables, and what limits them; BENCH='--images 4000'
 	bash docs/benchmarks/throughput/bench.sh $(abspath $(RUN)) $(BENCH)
 
+gpu-bundle: $(STAMP) ## make the folder BUNDLE=gpu-bundle that a machine with a GPU (and PYTHON_THERE=3.12) needs to prove and measure the GPU path
+	$(RUN) docs/benchmarks/gpu/bundle.py $(BUNDLE) $(PYTHON_THERE)
+
 lint: $(STAMP) ## run ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -70,5 +75,5 @@ lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
 		--no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv demo-output bench-output chaos-report.csv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo-output bench-output gpu-bundle chaos-report.csv *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
