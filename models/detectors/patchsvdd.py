@@ -106,7 +106,7 @@ class PatchSvdd(Detector):
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, 0 to 255 as they are: the mean image is known only after fit."""
-        return images.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, H, W)
+        return images.permute(0, 3, 1, 2).float()  # (B, 3, H, W), in channels_last memory
 
     def features(self, inputs: Tensor) -> Maps:
         return [inputs]

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.flows.order import ordered
+
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
 GAIN_FACTOR = 0.1
@@ -175,7 +177,7 @@ class AllInOneBlock(nn.Module):
 
     def _permute(self, x: Tensor) -> Tensor:
         if not self.soft:
-            return x.index_select(1, self.perm_idx)
+            return ordered(x, self.perm_idx)
         return torch.movedim(F.linear(torch.movedim(x, 1, -1), self.rotation.to(x.dtype)), -1, 1)  # (B, C, ...)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -202,7 +204,7 @@ class AllInOneBlock(nn.Module):
             joined = torch.linalg.solve(matrix, torch.movedim(z, 1, 0).flatten(1))  # (C, B * ...)
             joined = torch.movedim(joined.unflatten(1, (z.shape[0], *z.shape[2:])), 0, 1)  # (B, C, ...)
         else:
-            joined = z.index_select(1, self.perm_idx.argsort())
+            joined = ordered(z, self.perm_idx.argsort())
         joined = (joined - _along(self.global_offset, z)) / _along(self.gain(), z)
         given, changed = joined.split(self.sizes, 1)
         log_scale, shift = self._log_scale_and_shift(given, condition)

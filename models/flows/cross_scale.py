@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.flows.order import ordered
 from models.maps.grids import Maps
 
 LEAKY_SLOPE = 0.1
@@ -132,7 +133,7 @@ class CrossScaleCoupling(nn.Module):
         self.first_to_second = CrossConvolution(self.first, 2 * second, hidden, kernel, scales)
 
     def permute(self, maps: Maps) -> Maps:
-        return [x.index_select(1, order) for x, order in zip(maps, self.permutations, strict=True)]
+        return [ordered(x, order) for x, order in zip(maps, self.permutations, strict=True)]
 
     def couple(self, maps: Maps) -> tuple[Maps, list[Maps]]:
         """Returns the changed maps and, for each half-step, the log-scales per scale."""
@@ -151,7 +152,7 @@ class CrossScaleCoupling(nn.Module):
         second = self._undo(second, first, self.first_to_second)
         first = self._undo(first, second, self.second_to_first)
         joined = [torch.cat(halves, 1) for halves in zip(first, second, strict=True)]
-        return [x.index_select(1, order) for x, order in zip(joined, self.inverse_permutations, strict=True)]
+        return [ordered(x, order) for x, order in zip(joined, self.inverse_permutations, strict=True)]
 
     def _undo(self, changed: Maps, given: Maps, subnet: CrossConvolution) -> Maps:
         return [uncouple(x, out, self.clamp) for x, out in zip(changed, subnet(given), strict=True)]
