@@ -50,7 +50,7 @@ class ArtifactConfig(BaseModel):
     detector: str = "csflow"
     input: InputConfig = InputConfig()
     backbone: BackboneConfig | None = BackboneConfig()
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     batch_size: int = Field(16, ge=1)
     map_height: int | None = Field(None, ge=1)
     map_width: int | None = Field(None, ge=1)

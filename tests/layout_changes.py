@@ -34,7 +34,8 @@ class LayoutChanges(TorchDispatchMode):
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor) and x.untyped_storage()._cdata not in memory]
         before, after = {_innermost(x) for x in read} - {None}, {_innermost(x) for x in made} - {None}
         self.maps += len(after)
-        if before and after and before != after:
+        copied = not func._schema.name.startswith("aten::new_")  # those only take the type and the device
+        if copied and before and after and before != after:
             frames = [frame for frame in traceback.extract_stack()[:-1] if not frame.filename.startswith(TORCH)]
             self.found.append(f"{func}: {before} to {after}, {frames[-1].filename}:{frames[-1].lineno}")
         return result

@@ -26,6 +26,7 @@ from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
 from models.maps.grids import Maps, resized
+from models.precision import layer_dtype
 
 READ_IMAGES = 32
 SMOOTHING_PX = 3.0
@@ -127,7 +128,7 @@ class DifferNet(Detector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             flow = RealNvp(hyper.whiten_dims or self.pooled_features, hyper.blocks, hyper.hidden, hyper.clamp)
-        flow.set_matmul_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        flow.set_matmul_dtype(layer_dtype(self.backbone.precision))
         return flow
 
     def prepare(self, images: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 Its encoder of small convolutions is trained from scratch, so it needs no pretrained weights and no backbone.
 """
 
+import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +20,7 @@ from models.maps.covering import distribute
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
-from models.patches.nearest import filled, nearest, spread
+from models.patches.nearest import Bank, filled, nearest, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 
 POOL = 4  # a coreset is chosen from this many times its rows
@@ -63,6 +64,14 @@ def build(config: ArtifactConfig) -> "PatchSvdd":
     return PatchSvdd(config)
 
 
+class _Prepared(NamedTuple):
+    """What scoring reads, made once by `freeze`: the encoder in its precision (in a tuple, so that it is no module of the
+    detector) and the banks of every patch size."""
+
+    encoder: tuple[EncoderHier]
+    banks: tuple[Bank, ...]
+
+
 class PatchSvdd(Detector):
     Training = PatchTraining
     # Features are the pixels: to read them again costs no more than to store them a second time.
@@ -87,6 +96,22 @@ class PatchSvdd(Detector):
         self.whitening = None if hyper.whiten_floor is None else Whitening(len(self._sizes), EMBEDDING, EMBEDDING)
         self.register_buffer("small_bank", torch.zeros(bank_size if hyper.map == "product" else 0, EMBEDDING))
         self.register_buffer("large_bank", torch.zeros(bank_size, EMBEDDING))
+
+        self._prepared: _Prepared | None = None
+        self.register_load_state_dict_post_hook(lambda detector, _: detector._forget())
+
+    def _forget(self) -> None:
+        """What was prepared holds for the weights of that time."""
+        self._prepared = None
+
+    def _scoring_encoder(self) -> EncoderHier:
+        return copy.deepcopy(self.encoder).half() if self.config.precision == "fp16" else self.encoder
+
+    def freeze(self) -> "PatchSvdd":
+        super().freeze()
+        with torch.no_grad():
+            self._prepared = _Prepared((self._scoring_encoder(),), tuple(map(searchable, self._banks)))
+        return self
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -133,8 +158,9 @@ class PatchSvdd(Detector):
         images = self._centred(pixels).contiguous(memory_format=torch.channels_last)
         # A CPU takes one image per pass: its activations stay in the cache, and nothing depends on the batch.
         parts = images.split(1) if images.device.type == "cpu" else [images]
+        encoder = self._prepared.encoder[0] if self._prepared else self._scoring_encoder()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            found = [self.encoder.dense(part, self.stride) for part in parts]
+            found = [encoder.dense(part, self.stride) for part in parts]
         small, large = (torch.cat(maps) for maps in zip(*found, strict=True))
         return [large, small][: len(self._sizes)]
 
@@ -147,6 +173,7 @@ class PatchSvdd(Detector):
         """Fit mean image and scale, encoder, whitening and banks; for after_epoch, at most exam_images make the last two."""
         settings = run.training
         assert isinstance(settings, PatchTraining)
+        self._forget()
         self.to(run.device)
         self._fit_pixels(features, positions)
         self.encoder = self._new_encoder(run.seed).to(run.device)
@@ -234,9 +261,10 @@ class PatchSvdd(Detector):
         height, width = maps[0].shape[2:]
         found = self.compared(maps[0])
         size = _padded(height) // stride, _padded(width) // stride
-        cells = distribute(_distances(found[0], self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
+        banks = self._prepared.banks if self._prepared else [searchable(bank) for bank in self._banks]
+        cells = distribute(_distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, *size)
         if self.hyper.map == "product":
-            cells = cells * distribute(_distances(found[1], self.small_bank), SMALL // stride, 1, *size)
+            cells = cells * distribute(_distances(found[1], banks[1]), SMALL // stride, 1, *size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
         score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
         return Scored(score, cells, embedding(found[0]))
@@ -247,7 +275,7 @@ def _padded(size: int) -> int:
     return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
 
 
-def _distances(maps: Tensor, bank: Tensor) -> Tensor:
+def _distances(maps: Tensor, bank: Bank) -> Tensor:
     """Distances of all embeddings to the bank, (B, 64, h, w) to (B, h, w), image by image: nothing depends on the batch."""
     found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
     return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)

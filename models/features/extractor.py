@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneConfig
 from models.backbones.exact_layers import keep_float32
+from models.backbones.half import compute_in_half, set_types
 from models.backbones.preprocess import Normalise
 from models.backbones.taps import default_taps
 from models.config import ArtifactConfig
@@ -49,6 +50,9 @@ class FeatureExtractor(nn.Module):
         self.network = backbones.create(self.config, height, width)
         if self.precision == "bf16":
             keep_float32(self.network, height, width)
+        elif self.precision == "fp16":
+            compute_in_half(self.network)
+            self.register_load_state_dict_post_hook(lambda extractor, _: set_types(extractor.network))
         with torch.no_grad():
             maps = self(self.prepare(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
         self.channels = [x.shape[1] for x in maps]
@@ -60,8 +64,11 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, inputs: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in the order of the taps."""
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self.precision == "fp16":
+            inputs = inputs.half()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            parts = [self.network(part.contiguous(memory_format=torch.channels_last)) for part in self._passes(inputs)]
+            parts = [self.network(part) for part in self._passes(inputs)]
         return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:

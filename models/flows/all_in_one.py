@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.order import ordered
+from models.precision import conv2d, linear, products_in
 
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
@@ -33,7 +34,8 @@ class Layers(NamedTuple):
 class Subnet(nn.Module):
     """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
 
-    They run in layer_dtype if it is set (bf16), else in the dtype of their input; the result has the input's dtype.
+    They run in layer_dtype if it is set (bf16, and fp16 without gradients), else in the dtype of their input; the result has
+    the input's dtype.
 
     >>> subnet = Subnet(inputs=5, hidden=8, outputs=4, kernel=None, generator=torch.Generator().manual_seed(0))
     >>> subnet(torch.ones(6, 3), condition=torch.ones(2, 2)).shape
@@ -70,8 +72,8 @@ class Subnet(nn.Module):
         Input b has the condition b mod M. The condition's part of the first layer, W cat(x, c) = W_x x + W_c c, is computed
         M times, not B times.
         """
-        dtype = self.layer_dtype or x.dtype
-        layers = self.frozen or self.layers(dtype)
+        dtype = products_in(self.layer_dtype, x.dtype)
+        layers = self.frozen if self.frozen and self.frozen.enter.dtype == dtype else self.layers(dtype)
         if condition is None:
             hidden = self._run(x.to(dtype), layers.enter, layers.enter_bias)
         else:
@@ -84,8 +86,8 @@ class Subnet(nn.Module):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.kernel is None:
-            return F.linear(x, weight, bias)
-        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+            return linear(x, weight, bias)
+        return conv2d(x, weight, bias, padding=self.kernel // 2)
 
 
 def _layer(inputs: int, outputs: int, kernel: int | None, generator: torch.Generator) -> Any:

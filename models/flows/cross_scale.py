@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.flows.coupling import couple, legacy_permutations, uncouple
 from models.flows.order import ordered
 from models.maps.grids import Maps
+from models.precision import conv2d, products_in
 
 LEAKY_SLOPE = 0.1
 
@@ -40,8 +41,8 @@ class Kernels(NamedTuple):
 class CrossConvolution(nn.Module):
     """Sub-network of one half-step: two convolutions per scale; the second also reads the neighbouring scales.
 
-    Convolutions run in conv_dtype if it is set (bf16), else in the dtype of their input; the result always has the
-    input's dtype.
+    Convolutions run in conv_dtype if it is set (bf16, and fp16 without gradients), else in the dtype of their input; the
+    result always has the input's dtype.
 
     >>> subnet = CrossConvolution(in_channels=2, out_channels=4, hidden=8, kernel=3, scales=2)
     >>> [tuple(x.shape) for x in subnet([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)])]
@@ -85,10 +86,10 @@ class CrossConvolution(nn.Module):
 
     def forward(self, maps: Maps) -> Maps:
         """(B, C_in, H_i, W_i) per scale to (B, C_out, H_i, W_i) per scale."""
-        dtype = self.conv_dtype or maps[0].dtype
-        kernels = self.frozen or self.kernels(dtype)
+        dtype = products_in(self.conv_dtype, maps[0].dtype)
+        kernels = self.frozen if self.frozen and self.frozen[0].enter.dtype == dtype else self.kernels(dtype)
         hidden = [
-            F.leaky_relu_(F.conv2d(x.to(dtype), k.enter, k.enter_bias, padding=self.padding), LEAKY_SLOPE)
+            F.leaky_relu_(conv2d(x.to(dtype), k.enter, k.enter_bias, padding=self.padding), LEAKY_SLOPE)
             for x, k in zip(maps, kernels, strict=True)
         ]
         outputs = []
@@ -97,9 +98,9 @@ class CrossConvolution(nn.Module):
             if i < len(self.up):
                 raised = F.interpolate(hidden[i + 1], size=inputs.shape[-2:], mode="bilinear", align_corners=False)
                 inputs = torch.cat([inputs, raised], 1)
-            out = F.conv2d(inputs, k.leave, k.leave_bias, padding=self.padding)
+            out = conv2d(inputs, k.leave, k.leave_bias, padding=self.padding)
             if k.down is not None:
-                out = out + F.conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)
+                out = out + conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)
             outputs.append(out.to(maps[i].dtype) * self.gamma[i])
         return outputs
 

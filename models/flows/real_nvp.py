@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.precision import linear, products_in
 
 
 class FullyConnected(nn.Module):
     """Sub-network of one half-step: four linear layers with ReLU between them.
 
-    Matrix products run in matmul_dtype if it is set (bf16), else in the dtype of their input; the result always has
-    the input's dtype.
+    Matrix products run in matmul_dtype if it is set (bf16, and fp16 without gradients), else in the dtype of their input; the
+    result always has the input's dtype.
 
     >>> FullyConnected(in_features=4, out_features=6, hidden=8)(torch.ones(2, 4)).shape
     torch.Size([2, 6])
@@ -38,10 +39,10 @@ class FullyConnected(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F_in) to (N, F_out)."""
-        dtype = self.matmul_dtype or features.dtype
+        dtype = products_in(self.matmul_dtype, features.dtype)
         x = features.to(dtype)
         for i, layer in enumerate(self.layers):
-            x = F.linear(x if i == 0 else F.relu(x), layer.weight.to(dtype), layer.bias.to(dtype))
+            x = linear(x if i == 0 else F.relu(x), layer.weight.to(dtype), layer.bias.to(dtype))
         return x.to(features.dtype)
 
 

@@ -18,7 +18,7 @@ from models.detector import Detector, FitRun
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
 SIZES = [(64, 64), (64, 96)]
-PRECISIONS = ["float32", "bf16"]
+PRECISIONS = ["float32", "bf16", "fp16"]
 GOODS = 12
 
 
