@@ -20,6 +20,7 @@ from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
+from models.batch_size import default_batch_size
 from models.card import card
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Step
@@ -117,11 +118,19 @@ def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None =
     )
 
 
-def _precision(wanted: str, device: str) -> Literal["float32", "bf16"]:
-    """The precision of convolutions, printed in one line; `auto` is bf16 if the device multiplies it natively."""
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    chosen: Literal["float32", "bf16"] = "bf16" if wanted == "bf16" or (wanted == "auto" and native) else "float32"
-    print(f"device {device}, convolutions in {chosen}{'' if native else ' (no native bf16 here)'}, the rest in float32")
+def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: str) -> Literal["float32", "bf16", "fp16"]:
+    """The precision of convolutions, printed in one line; `auto` is fp16 on a GPU, and bf16 on a CPU that multiplies it."""
+    on_gpu = device.startswith("cuda")
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if on_gpu
+        else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    )
+    auto: Literal["float32", "bf16", "fp16"] = "fp16" if on_gpu else "bf16" if native else "float32"
+    chosen = auto if wanted == "auto" else wanted
+    slow = " (no native bf16 here)" if not native and chosen != "fp16" else ""
+    slow = " (a CPU computes it in float32 and rounds)" if chosen == "fp16" and not on_gpu else slow
+    print(f"device {device}, convolutions in {chosen}{slow}, the rest in float32")
     return chosen
 
 
@@ -157,6 +166,7 @@ def _artifact_config(settings: TrainSettings, device: str) -> ArtifactConfig:
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
+        batch_size=settings.batch_size or default_batch_size(device, height, width),
         hyperparameters=settings.hyperparameters,
     )
 

@@ -36,13 +36,27 @@ class FullyConnected(nn.Module):
         nn.init.zeros_(layers[-1].weight)
         nn.init.zeros_(layers[-1].bias)
         self.matmul_dtype: torch.dtype | None = None
+        self.frozen: list[tuple[Tensor, Tensor]] | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module.thaw())
+
+    def thaw(self) -> None:
+        """Forget the prepared weights, because others were loaded."""
+        self.frozen = None
+
+    def freeze(self) -> None:
+        with torch.no_grad():
+            self.frozen = self._weights(self.matmul_dtype or self.layers[0].weight.dtype)
+
+    def _weights(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        return [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in self.layers]
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F_in) to (N, F_out)."""
         dtype = products_in(self.matmul_dtype, features.dtype)
         x = features.to(dtype)
-        for i, layer in enumerate(self.layers):
-            x = linear(x if i == 0 else F.relu(x), layer.weight.to(dtype), layer.bias.to(dtype))
+        weights = self.frozen if self.frozen and self.frozen[0][0].dtype == dtype else self._weights(dtype)
+        for i, (weight, bias) in enumerate(weights):
+            x = linear(x if i == 0 else F.relu(x), weight, bias)
         return x.to(features.dtype)
 
 
@@ -107,6 +121,12 @@ class RealNvp(nn.Module):
         for module in self.modules():
             if isinstance(module, FullyConnected):
                 module.matmul_dtype = dtype
+
+    def freeze(self) -> None:
+        """Prepare the products' weights once instead of at every call; they must not change afterwards."""
+        for module in self.modules():
+            if isinstance(module, FullyConnected):
+                module.freeze()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z, (N, F), and log|det dz/dx|, (N,), nats. Source: Dinh et al. 2016, eq. 6 and 8, arXiv:1605.08803."""

@@ -1,6 +1,6 @@
 """Do fp16 scores rank the magnetic tiles as float32 scores do? Every detector, trained once in float32, scored in both.
 
-    PYTHONPATH=. FLOWSCORE_ASSETS=FOLDER python docs/benchmarks/gpu/fp16_on_tiles.py [--fit-images 160] [--every 2] [--detectors csflow ...]
+    PYTHONPATH=. FLOWSCORE_ASSETS=FOLDER python docs/benchmarks/gpu/fp16_on_tiles.py [--fit-images 160] [--every 2]
 
 fp16 is emulated where there is no GPU: it rounds at the same places (models/precision.py). Images are 128 x 128 pixels, the
 backbone is MobileNetV1 with ImageNet's weights, and the training is brief, because only the difference between two scores of

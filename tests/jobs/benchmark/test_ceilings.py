@@ -11,5 +11,5 @@ def test_what_takes_longest_is_the_roof():
 
 def test_a_device_has_ceilings():
     found = measure("cpu", seconds=0.01)
-    assert set(found.flops_per_s) == {"float32", "bfloat16"}
+    assert set(found.flops_per_s) == {"float32", "bfloat16", "float16"}
     assert min(*found.flops_per_s.values(), found.bytes_per_s) > 1e8

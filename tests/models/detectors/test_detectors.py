@@ -195,6 +195,15 @@ def test_features_that_are_not_finite_give_no_number(name, monkeypatch):
     assert torch.equal(score[0], clean[0])
 
 
+def test_fp16_scores_are_close_to_those_of_float32(name):
+    exact, half = fitted(name), build(name, precision="fp16")
+    half.load_state_dict(exact.state_dict())
+    images = photographs(6, SIZES[0])
+    ones, others = (detector.freeze().score(images) for detector in (exact, half))
+    assert not torch.equal(ones.score, others.score)
+    torch.testing.assert_close(others.score, ones.score, rtol=2e-3, atol=0)
+
+
 def test_scores_have_gradients_for_explanations(name):
     detector = fitted(name).freeze()
     inputs = detector.prepare(photographs(2, SIZES[0])).requires_grad_()
