@@ -20,6 +20,7 @@ from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
+from models.batch_size import default_batch_size
 from models.card import card
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Step
@@ -118,11 +119,14 @@ def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None =
     )
 
 
-def _precision(wanted: str, device: Device) -> Literal["float32", "bf16"]:
-    """The precision of convolutions, printed in one line; `auto` is bf16 if the device multiplies it natively."""
+def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Device) -> Literal["float32", "bf16", "fp16"]:
+    """The precision of convolutions, printed in one line; `auto` is fp16 on a GPU, and bf16 on a CPU that multiplies it."""
     native = bf16_is_native(device)
-    chosen: Literal["float32", "bf16"] = "bf16" if wanted == "bf16" or (wanted == "auto" and native) else "float32"
-    print(f"device {device}, convolutions in {chosen}{'' if native else ' (no native bf16 here)'}, the rest in float32")
+    auto: Literal["float32", "bf16", "fp16"] = "fp16" if device == "cuda" else "bf16" if native else "float32"
+    chosen = auto if wanted == "auto" else wanted
+    slow = " (no native bf16 here)" if not native and chosen != "fp16" else ""
+    slow = " (a CPU computes it in float32 and rounds)" if chosen == "fp16" and device == "cpu" else slow
+    print(f"device {device}, convolutions in {chosen}{slow}, the rest in float32")
     return chosen
 
 
@@ -158,6 +162,7 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
+        batch_size=settings.batch_size or default_batch_size(device, height, width),
         hyperparameters=settings.hyperparameters,
     )
 

@@ -203,7 +203,7 @@ def read(directory: Path, calibration: bool = True) -> Artifact:
 
 
 def in_float32(artifact: Artifact) -> Artifact:
-    """The artifact with its precision set to float32: explanations use it, because bf16 would blur their gradients.
+    """The artifact with its precision set to float32: explanations use it, because bf16 and fp16 would blur their gradients.
 
     >>> config = ArtifactConfig(name="tile", precision="bf16")
     >>> in_float32(Artifact(Path("tile"), config, model_digest="", calibration_digest=None)).config.precision

@@ -38,7 +38,8 @@ class ArtifactConfig(BaseModel):
     name: the stable name of the model, the same for every retraining. batch_size: images per fixed batch when scoring.
     map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: the map value above
     which a cell belongs to a region; None computes no regions. backbone: None for a detector that trains its own encoder.
-    trained: a record of the training.
+    precision: bf16 leaves depthwise and fine convolutions of the backbone in float32 (models/backbones/exact_layers.py); fp16
+    is meant for GPUs (models/backbones/half.py), a CPU emulates it. trained: a record of the training.
 
     >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
     16
@@ -50,7 +51,7 @@ class ArtifactConfig(BaseModel):
     detector: str = "csflow"
     input: InputConfig = InputConfig()
     backbone: BackboneConfig | None = BackboneConfig()
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     batch_size: int = Field(16, ge=1)
     map_height: int | None = Field(None, ge=1)
     map_width: int | None = Field(None, ge=1)

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import flop_registry
 class OperationCount(TorchDispatchMode):
     """Counts while it is entered, on any device.
 
-    flops: of convolutions and matrix products by the type of their operands ("bfloat16"); a multiplication and an addition
-        count as two. Everything else in a network takes a few operations per byte and shows in `bytes`.
+    flops: of convolutions and matrix products by the widest type of their operands ("bfloat16"); a multiplication and an
+        addition count as two. Everything else in a network takes a few operations per byte and shows in `bytes`.
     bytes: every operation's inputs and outputs count once, as if nothing were cached or fused; views are free.
 
     >>> with OperationCount() as counted:
@@ -30,6 +30,8 @@ class OperationCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # a question about a tensor without values, no operation
+            return func(*args, **kwargs)
         count = flop_registry.get(func.overloadpacket)
         if count is None and func._can_decompose():  # inference mode does not decompose conv2d
             with self:
@@ -38,9 +40,11 @@ class OperationCount(TorchDispatchMode):
         read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         written = [x for x in tree_leaves(found) if isinstance(x, Tensor)]
         if count is not None:
-            self.flops[str(read[0].dtype).removeprefix("torch.")] += count(*args, **kwargs, out_val=found)
-        memory = {x.untyped_storage().data_ptr() for x in read}
-        if any(x.untyped_storage().data_ptr() not in memory for x in written) or func._schema.is_mutable:
+            widest = max((x.dtype for x in read), key=lambda dtype: dtype.itemsize)
+            self.flops[str(widest).removeprefix("torch.")] += count(*args, **kwargs, out_val=found)
+        # The identity of a storage, because tensors without values (meta, fake) have no address.
+        memory = {x.untyped_storage()._cdata for x in read}
+        if any(x.untyped_storage()._cdata not in memory for x in written) or func._schema.is_mutable:
             self.bytes += sum(x.numel() * x.element_size() for x in (*read, *written))
         return found
 

@@ -33,7 +33,7 @@ class Case(BaseModel):
     backbone: str | None = None
     taps: tuple[str | int, ...] = ()
     size_px: int = Field(ge=LEAST_SIDE_PX, le=LARGEST_SIDE_PX)
-    precision: Literal["float32", "bf16"] = "bf16"
+    precision: Literal["float32", "bf16", "fp16"] = "bf16"
     hyperparameters: dict[str, Any] = {}
 
     @field_validator("detector")
@@ -79,8 +79,8 @@ def chosen(names: list[str], known: dict[str, Case], precision: str | None, imag
             raise UsageError("--case", f"one of {', '.join(known)}", name, fix)
     if names and image_size:
         raise UsageError("--image-size", "left out with --case", image_size, "A case has its own size; see --list.")
-    if precision not in (None, "float32", "bf16"):
-        raise UsageError("--precision", "float32 or bf16", precision, "Choose one of them.")
+    if precision not in (None, "float32", "bf16", "fp16"):
+        raise UsageError("--precision", "float32, bf16 or fp16", precision, "Choose one of them.")
     if image_size is not None and not LEAST_SIDE_PX <= image_size <= LARGEST_SIDE_PX:
         rule = f"{LEAST_SIDE_PX} to {LARGEST_SIDE_PX} pixels"
         raise UsageError("--image-size", rule, image_size, "Choose the size that images are scored at.")

@@ -37,9 +37,10 @@ def measure(device: str, seconds: float = SECONDS) -> Ceilings:
     kind = device.partition(":")[0]
     side = SIDE[kind]
     flops = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16, *([] if kind == "cpu" else [torch.float16])):
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(partial(torch.mm, a, b), device, seconds)
+    flops.setdefault("float16", flops["float32"])  # a CPU computes fp16 in float32
     source = torch.rand(COPIED_BYTES[kind] // 4, device=device)
     target = torch.empty_like(source)
     return Ceilings(flops, 2 * COPIED_BYTES[kind] / _best(lambda: target.copy_(source), device, seconds))

@@ -29,7 +29,7 @@ class BenchSettings(ScoringOptions):
         960, ge=1, description="images in memory for parts of end-to-end"
     )
     seconds: Flag[float] = Field(10.0, ge=0, lt=86_400, description="length of each measurement from memory")
-    precision: Flag[str | None] = Field(None, description="precision of untrained models: float32 or bf16")
+    precision: Flag[str | None] = Field(None, description="precision of untrained models: float32, bf16 or fp16")
     image_size: Flag[int | None] = Field(None, description="input size of the untrained model without --case, pixels")
     csv_file: Annotated[Path | None, Named("--csv")] = Field(
         None, description="append the figures to this file; --plan reads it"

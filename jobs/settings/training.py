@@ -46,7 +46,12 @@ class TrainSettings(BaseModel):
     )
     seed: Flag[int] = Field(0, ge=0, lt=1 << 63, description="same seed, same machine: same model")
     device: Flag[DeviceSetting] = Field("auto", description="where the model is trained")
-    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="type of convolutions; auto: bf16 if native")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        "auto", description="type of convolutions; auto: fp16 on a GPU, bf16 on a CPU that multiplies it, else float32"
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="images per batch when scoring, kept in the model; default: by device and image size"
+    )
     key_pattern: Flag[str | None] = Field(None, description="key columns of the path, {line}/{date}/{lot}/{name}")
     members: Flag[str | None] = Field(None, description=str(SourceOptions.model_fields["members"].description))
     follow_links: Flag[bool] = Field(False, description=str(SourceOptions.model_fields["follow_links"].description))

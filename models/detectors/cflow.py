@@ -26,6 +26,7 @@ from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
 from models.maps.grids import Maps, resized
+from models.precision import layer_dtype
 
 CALIBRATION_IMAGES = 128  # the levels' constants are measured on this many training images
 CALIBRATION_BATCH = 16
@@ -98,7 +99,7 @@ class CFlow(Detector):
         """The initial weights depend on the seed alone."""
         hyper, generator = self.hyper, torch.Generator().manual_seed(seed)
         flows = PositionFlows(self.channels, self.grids, hyper.position_channels, hyper.steps, generator, hyper.clamp)
-        flows.set_layer_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        flows.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flows
 
     def prepare(self, images: Tensor) -> Tensor:

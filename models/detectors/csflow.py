@@ -18,6 +18,7 @@ from models.flows.cross_scale import CrossScaleFlow
 from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
+from models.precision import layer_dtype
 
 
 class CsFlowConfig(BaseModel):
@@ -93,7 +94,7 @@ class CsFlow(Detector):
             hyper = self.hyper
             flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
         flow.to(memory_format=torch.channels_last)
-        flow.set_conv_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        flow.set_conv_dtype(layer_dtype(self.backbone.precision))
         return flow
 
     def prepare(self, images: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
 from models.maps.grids import Maps, resized
+from models.precision import layer_dtype
 
 READ_IMAGES = 32
 SMOOTHING_PX = 3.0
@@ -108,6 +109,11 @@ class DifferNet(Detector):
         if hyper.whiten_dims is not None:
             hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, self.pooled_features)})
         self.hyper = hyper
+        if config.precision == "fp16" and hyper.map == "gradient":
+            raise ValueError(
+                "precision must be float32 or bf16 for the map gradient; got 'fp16', in which the pixels' gradients vanish. "
+                "Choose the map contribution or another precision."
+            )
         grid = self.backbone.grids[0] if hyper.map == "contribution" else (height, width)
         self.config = config.filled_in(hyper, self.backbone.config, grid)
         turns = [rotation_index(height, width, 360 * i / hyper.transforms) for i in range(hyper.transforms)]
@@ -127,7 +133,7 @@ class DifferNet(Detector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             flow = RealNvp(hyper.whiten_dims or self.pooled_features, hyper.blocks, hyper.hidden, hyper.clamp)
-        flow.set_matmul_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        flow.set_matmul_dtype(layer_dtype(self.backbone.precision))
         return flow
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -188,6 +194,11 @@ class DifferNet(Detector):
         whitened = self._whitened(pooled)
         cells = self._contributions(pooled, rest) if self.hyper.map == "contribution" else self._gradient_map(rest[0])
         return Scored(self._energy(whitened), cells, embedding(whitened))
+
+    def freeze(self) -> "DifferNet":
+        super().freeze()
+        self.flow.freeze()
+        return self
 
     def _energy(self, whitened: Tensor) -> Tensor:
         """Mean of z^2 of each image, (B,)."""

@@ -19,6 +19,7 @@ from models.fitting.loop import TrainingConfig, train
 from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
 from models.flows.likelihood import nll_loss, scale_means
 from models.maps.grids import Maps
+from models.precision import layer_dtype
 
 
 class FastFlowConfig(BaseModel):
@@ -94,7 +95,7 @@ class FastFlow(Detector):
         )
         if self.whitening is not None:
             flow.start_as_permutation()
-        flow.set_layer_dtype(torch.bfloat16 if self.backbone.precision == "bf16" else None)
+        flow.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flow
 
     def prepare(self, images: Tensor) -> Tensor:

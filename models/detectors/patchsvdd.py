@@ -3,8 +3,9 @@
 Its encoder of small convolutions is trained from scratch, so it needs no pretrained weights and no backbone.
 """
 
+import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,8 +20,9 @@ from models.maps.covering import distribute
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
-from models.patches.nearest import filled, nearest, spread
+from models.patches.nearest import Bank, filled, nearest, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
+from models.prepared import Prepared
 
 POOL = 4  # a coreset is chosen from this many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
@@ -63,7 +65,15 @@ def build(config: ArtifactConfig) -> "PatchSvdd":
     return PatchSvdd(config)
 
 
-class PatchSvdd(Detector):
+class _Frozen(NamedTuple):
+    """What scoring reads, made once by `freeze`: the encoder in its precision (in a tuple, so that it is no module of the
+    detector) and the banks of every patch size."""
+
+    encoder: tuple[EncoderHier]
+    banks: tuple[Bank, ...]
+
+
+class PatchSvdd(Prepared, Detector):
     Training = PatchTraining
     # Features are the pixels: to read them again costs no more than to store them a second time.
     reads_often = False
@@ -88,6 +98,17 @@ class PatchSvdd(Detector):
         self.register_buffer("small_bank", torch.zeros(bank_size if hyper.map == "product" else 0, EMBEDDING))
         self.register_buffer("large_bank", torch.zeros(bank_size, EMBEDDING))
 
+        self.frozen: _Frozen | None = None
+
+    def _scoring_encoder(self) -> EncoderHier:
+        return copy.deepcopy(self.encoder).half() if self.config.precision == "fp16" else self.encoder
+
+    def freeze(self) -> "PatchSvdd":
+        super().freeze()
+        with torch.no_grad():
+            self.frozen = _Frozen((self._scoring_encoder(),), tuple(map(searchable, self._banks)))
+        return self
+
     @property
     def _sizes(self) -> tuple[int, ...]:
         """The patch sizes whose distances make the map."""
@@ -106,7 +127,7 @@ class PatchSvdd(Detector):
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, 0 to 255 as they are: the mean image is known only after fit."""
-        return images.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, H, W)
+        return images.permute(0, 3, 1, 2).float()  # (B, 3, H, W), in channels_last memory
 
     def features(self, inputs: Tensor) -> Maps:
         return [inputs]
@@ -133,8 +154,9 @@ class PatchSvdd(Detector):
         images = self._centred(pixels).contiguous(memory_format=torch.channels_last)
         # A CPU takes one image per pass: its activations stay in the cache, and nothing depends on the batch.
         parts = images.split(1) if images.device.type == "cpu" else [images]
+        encoder = self.frozen.encoder[0] if self.frozen else self._scoring_encoder()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            found = [self.encoder.dense(part, self.stride) for part in parts]
+            found = [encoder.dense(part, self.stride) for part in parts]
         small, large = (torch.cat(maps) for maps in zip(*found, strict=True))
         return [large, small][: len(self._sizes)]
 
@@ -147,6 +169,7 @@ class PatchSvdd(Detector):
         """Fit mean image and scale, encoder, whitening and banks; for after_epoch, at most exam_images make the last two."""
         settings = run.training
         assert isinstance(settings, PatchTraining)
+        self.forget()
         self.to(run.device)
         self._fit_pixels(features, positions)
         self.encoder = self._new_encoder(run.seed).to(run.device)
@@ -234,9 +257,10 @@ class PatchSvdd(Detector):
         height, width = maps[0].shape[2:]
         found = self.compared(maps[0])
         size = _padded(height) // stride, _padded(width) // stride
-        cells = distribute(_distances(found[0], self.large_bank), LARGE // stride, LARGE_STRIDE // stride, *size)
+        banks = self.frozen.banks if self.frozen else [searchable(bank) for bank in self._banks]
+        cells = distribute(_distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, *size)
         if self.hyper.map == "product":
-            cells = cells * distribute(_distances(found[1], self.small_bank), SMALL // stride, 1, *size)
+            cells = cells * distribute(_distances(found[1], banks[1]), SMALL // stride, 1, *size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
         score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
         return Scored(score, cells, embedding(found[0]))
@@ -247,7 +271,7 @@ def _padded(size: int) -> int:
     return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
 
 
-def _distances(maps: Tensor, bank: Tensor) -> Tensor:
+def _distances(maps: Tensor, bank: Bank) -> Tensor:
     """Distances of all embeddings to the bank, (B, 64, h, w) to (B, h, w), image by image: nothing depends on the batch."""
     found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
     return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneConfig
 from models.backbones.exact_layers import keep_float32
+from models.backbones.half import compute_in_half, set_types
 from models.backbones.preprocess import Normalise
 from models.backbones.taps import default_taps
 from models.config import ArtifactConfig
@@ -54,6 +55,9 @@ class FeatureExtractor(nn.Module):
         self.config = self.config.model_copy(update={"structure": found})
         if self.precision == "bf16":
             keep_float32(self.network.model, found.float32)
+        elif self.precision == "fp16":
+            compute_in_half(self.network)
+            self.register_load_state_dict_post_hook(lambda extractor, _: set_types(extractor.network))
         self.channels = list(found.channels)
         self.scale_grids = [list(grids) for grids in found.grids]
         self.grids = self.scale_grids[0]
@@ -64,8 +68,11 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, inputs: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in the order of the taps."""
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self.precision == "fp16":
+            inputs = inputs.half()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            parts = [self.network(part.contiguous(memory_format=torch.channels_last)) for part in self._passes(inputs)]
+            parts = [self.network(part) for part in self._passes(inputs)]
         return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:

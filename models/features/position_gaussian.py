@@ -43,7 +43,9 @@ class PositionMoments:
     def update(self, maps: Tensor) -> None:
         """Add images: (B, d, h, w) with h * w positions in row-major order, float32 or float64."""
         if not torch.isfinite(maps).all():
-            raise ValueError("features must be finite; got NaN or infinity. Check the weights of the backbone and the images.")
+            raise ValueError(
+                "features must be finite; got NaN or infinity. Check the backbone's weights, or use precision float32."
+            )
         for part in maps.flatten(2).split(ROWS_PER_PRODUCT):  # (B, d, P)
             rows = part.permute(2, 0, 1).to(self.mean.device)  # (P, B, d)
             for block in position_blocks(*self.mean.shape):

@@ -95,7 +95,7 @@ class Whitening(nn.Module):
         super().__init__()
         if not 1 <= dims <= channels:
             raise ValueError(f"whiten_dims must be 1 to {channels}, the channels of the taps; got {dims}. Lower it.")
-        # The affine map folded into one 1x1 convolution per scale, z = weight x + bias.
+        # The affine map folded into one matrix per scale, z = weight x + bias.
         self.register_buffer("weight", torch.zeros(scales, dims, channels))
         self.register_buffer("bias", torch.zeros(scales, dims))
 
@@ -127,7 +127,7 @@ class Whitening(nn.Module):
     def forward(self, maps: Maps) -> Maps:
         """(B, C, H_i, W_i) per scale to whitened (B, k, H_i, W_i) of the weight's dtype (float32)."""
         return [
-            F.conv2d(x.to(weight.dtype), weight[:, :, None, None], bias)
+            F.linear(x.to(weight.dtype).movedim(1, -1), weight, bias).movedim(-1, 1)  # (B, k, H, W)
             for x, weight, bias in zip(maps, self.weight, self.bias, strict=True)
         ]
 

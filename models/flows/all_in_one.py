@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.flows.order import ordered
+from models.precision import conv2d, linear, products_in
 from models.prepared import Prepared
 
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
@@ -33,7 +35,7 @@ class Layers(NamedTuple):
 class Subnet(Prepared):
     """Two layers with a ReLU between: convolutions that keep the size, or linear ones (kernel None).
 
-    They run in layer_dtype if it is set (bf16), else in the dtype of their input; the result has the input's dtype.
+    They run in layer_dtype if set (bf16; fp16 without gradients), else in their input's dtype, which the result has too.
 
     >>> subnet = Subnet(inputs=5, hidden=8, outputs=4, kernel=None, generator=torch.Generator().manual_seed(0))
     >>> subnet(torch.ones(6, 3), condition=torch.ones(2, 2)).shape
@@ -70,8 +72,8 @@ class Subnet(Prepared):
         Input b has the condition b mod M. The condition's part of the first layer, W cat(x, c) = W_x x + W_c c, is computed
         M times, not B times.
         """
-        dtype = self.layer_dtype or x.dtype
-        layers = self.frozen or self.layers(dtype)
+        dtype = products_in(self.layer_dtype, x.dtype)
+        layers = self.frozen if self.frozen and self.frozen.enter.dtype == dtype else self.layers(dtype)
         if condition is None:
             hidden = self._run(x.to(dtype), layers.enter, layers.enter_bias)
         else:
@@ -84,8 +86,8 @@ class Subnet(Prepared):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.kernel is None:
-            return F.linear(x, weight, bias)
-        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+            return linear(x, weight, bias)
+        return conv2d(x, weight, bias, padding=self.kernel // 2)
 
 
 def _layer(inputs: int, outputs: int, kernel: int | None, generator: torch.Generator) -> Any:
@@ -177,7 +179,7 @@ class AllInOneBlock(nn.Module):
 
     def _permute(self, x: Tensor) -> Tensor:
         if not self.soft:
-            return x.index_select(1, self.perm_idx)
+            return ordered(x, self.perm_idx)
         return torch.movedim(F.linear(torch.movedim(x, 1, -1), self.rotation.to(x.dtype)), -1, 1)  # (B, C, ...)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -204,7 +206,7 @@ class AllInOneBlock(nn.Module):
             joined = torch.linalg.solve(matrix, torch.movedim(z, 1, 0).flatten(1))  # (C, B * ...)
             joined = torch.movedim(joined.unflatten(1, (z.shape[0], *z.shape[2:])), 0, 1)  # (B, C, ...)
         else:
-            joined = z.index_select(1, self.perm_idx.argsort())
+            joined = ordered(z, self.perm_idx.argsort())
         joined = (joined - _along(self.global_offset, z)) / _along(self.gain(), z)
         given, changed = joined.split(self.sizes, 1)
         log_scale, shift = self._log_scale_and_shift(given, condition)

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.flows.order import ordered
 from models.maps.grids import Maps
+from models.precision import conv2d, products_in
 from models.prepared import Prepared
 
 LEAKY_SLOPE = 0.1
@@ -40,8 +42,8 @@ class Kernels(NamedTuple):
 class CrossConvolution(Prepared):
     """Sub-network of one half-step: two convolutions per scale; the second also reads the neighbouring scales.
 
-    Convolutions run in conv_dtype if it is set (bf16), else in the dtype of their input; the result always has the
-    input's dtype.
+    Convolutions run in conv_dtype if it is set (bf16, and fp16 without gradients), else in the dtype of their input; the
+    result always has the input's dtype.
 
     >>> subnet = CrossConvolution(in_channels=2, out_channels=4, hidden=8, kernel=3, scales=2)
     >>> [tuple(x.shape) for x in subnet([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)])]
@@ -85,10 +87,10 @@ class CrossConvolution(Prepared):
 
     def forward(self, maps: Maps) -> Maps:
         """(B, C_in, H_i, W_i) per scale to (B, C_out, H_i, W_i) per scale."""
-        dtype = self.conv_dtype or maps[0].dtype
-        kernels = self.frozen or self.kernels(dtype)
+        dtype = products_in(self.conv_dtype, maps[0].dtype)
+        kernels = self.frozen if self.frozen and self.frozen[0].enter.dtype == dtype else self.kernels(dtype)
         hidden = [
-            F.leaky_relu_(F.conv2d(x.to(dtype), k.enter, k.enter_bias, padding=self.padding), LEAKY_SLOPE)
+            F.leaky_relu_(conv2d(x.to(dtype), k.enter, k.enter_bias, padding=self.padding), LEAKY_SLOPE)
             for x, k in zip(maps, kernels, strict=True)
         ]
         outputs = []
@@ -97,9 +99,9 @@ class CrossConvolution(Prepared):
             if i < len(self.up):
                 raised = F.interpolate(hidden[i + 1], size=inputs.shape[-2:], mode="bilinear", align_corners=False)
                 inputs = torch.cat([inputs, raised], 1)
-            out = F.conv2d(inputs, k.leave, k.leave_bias, padding=self.padding)
+            out = conv2d(inputs, k.leave, k.leave_bias, padding=self.padding)
             if k.down is not None:
-                out = out + F.conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)
+                out = out + conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)
             outputs.append(out.to(maps[i].dtype) * self.gamma[i])
         return outputs
 
@@ -133,7 +135,7 @@ class CrossScaleCoupling(nn.Module):
         self.first_to_second = CrossConvolution(self.first, 2 * second, hidden, kernel, scales)
 
     def permute(self, maps: Maps) -> Maps:
-        return [x.index_select(1, order) for x, order in zip(maps, self.permutations, strict=True)]
+        return [ordered(x, order) for x, order in zip(maps, self.permutations, strict=True)]
 
     def couple(self, maps: Maps) -> tuple[Maps, list[Maps]]:
         """Returns the changed maps and, for each half-step, the log-scales per scale."""
@@ -152,7 +154,7 @@ class CrossScaleCoupling(nn.Module):
         second = self._undo(second, first, self.first_to_second)
         first = self._undo(first, second, self.second_to_first)
         joined = [torch.cat(halves, 1) for halves in zip(first, second, strict=True)]
-        return [x.index_select(1, order) for x, order in zip(joined, self.inverse_permutations, strict=True)]
+        return [ordered(x, order) for x, order in zip(joined, self.inverse_permutations, strict=True)]
 
     def _undo(self, changed: Maps, given: Maps, subnet: CrossConvolution) -> Maps:
         return [uncouple(x, out, self.clamp) for x, out in zip(changed, subnet(given), strict=True)]

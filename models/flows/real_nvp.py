@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
+from models.precision import linear, products_in
+from models.prepared import Prepared
 
 
-class FullyConnected(nn.Module):
+class FullyConnected(Prepared):
     """Sub-network of one half-step: four linear layers with ReLU between them.
 
-    Matrix products run in matmul_dtype if it is set (bf16), else in the dtype of their input; the result always has
-    the input's dtype.
+    Matrix products run in matmul_dtype if it is set (bf16, and fp16 without gradients), else in the dtype of their input; the
+    result always has the input's dtype.
 
     >>> FullyConnected(in_features=4, out_features=6, hidden=8)(torch.ones(2, 4)).shape
     torch.Size([2, 6])
@@ -35,13 +37,22 @@ class FullyConnected(nn.Module):
         nn.init.zeros_(layers[-1].weight)
         nn.init.zeros_(layers[-1].bias)
         self.matmul_dtype: torch.dtype | None = None
+        self.frozen: list[tuple[Tensor, Tensor]] | None = None
+
+    def freeze(self) -> None:
+        with torch.no_grad():
+            self.frozen = self._weights(self.matmul_dtype or self.layers[0].weight.dtype)
+
+    def _weights(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        return [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in self.layers]
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F_in) to (N, F_out)."""
-        dtype = self.matmul_dtype or features.dtype
+        dtype = products_in(self.matmul_dtype, features.dtype)
         x = features.to(dtype)
-        for i, layer in enumerate(self.layers):
-            x = F.linear(x if i == 0 else F.relu(x), layer.weight.to(dtype), layer.bias.to(dtype))
+        weights = self.frozen if self.frozen and self.frozen[0][0].dtype == dtype else self._weights(dtype)
+        for i, (weight, bias) in enumerate(weights):
+            x = linear(x if i == 0 else F.relu(x), weight, bias)
         return x.to(features.dtype)
 
 
@@ -106,6 +117,12 @@ class RealNvp(nn.Module):
         for module in self.modules():
             if isinstance(module, FullyConnected):
                 module.matmul_dtype = dtype
+
+    def freeze(self) -> None:
+        """Prepare the products' weights once instead of at every call; they must not change afterwards."""
+        for module in self.modules():
+            if isinstance(module, FullyConnected):
+                module.freeze()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z, (N, F), and log|det dz/dx|, (N,), nats. Source: Dinh et al. 2016, eq. 6 and 8, arXiv:1605.08803."""

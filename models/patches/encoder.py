@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.precision import conv2d
+
 SMALL, LARGE = 32, 64  # patch sizes, pixels
 LARGE_STRIDE = 16  # between the large patches of an image, pixels
 STRIDES = (2, 4, 8, 16)  # between the small ones
@@ -75,10 +77,11 @@ class EncoderDeep(nn.Module):
         """
         height, width = images.shape[2:]
         x = images[:, :, : height - height % 2, : width - width % 2]  # an odd last line would give cells without a patch
+        x = x.to(self.convolutions[0].weight.dtype)  # fp16 weights read fp16 maps
         for layer in self.convolutions[:-1]:
-            x = F.leaky_relu(layer(x), LEAKY_SLOPE)
+            x = F.leaky_relu(conv2d(x, layer.weight, layer.bias, stride=layer.stride), LEAKY_SLOPE)
         last = self.convolutions[-1]
-        return torch.tanh(F.conv2d(x, last.weight, last.bias, stride=stride // 2).to(images.dtype))
+        return torch.tanh(conv2d(x, last.weight, last.bias, stride=stride // 2).to(images.dtype))
 
 
 class EncoderHier(nn.Module):
@@ -119,5 +122,6 @@ class EncoderHier(nn.Module):
 
     def _join(self, quadrants: Tensor, reach: int) -> Tensor:
         """Join small patches' embeddings to those of large ones; `reach` cells are 32 pixels."""
-        x = F.leaky_relu(F.conv2d(quadrants, self.join.weight, self.join.bias, dilation=reach), LEAKY_SLOPE)
-        return torch.tanh(self.mix(x).to(quadrants.dtype))
+        x = quadrants.to(self.join.weight.dtype)
+        x = F.leaky_relu(conv2d(x, self.join.weight, self.join.bias, dilation=reach), LEAKY_SLOPE)
+        return torch.tanh(conv2d(x, self.mix.weight, self.mix.bias).to(quadrants.dtype))

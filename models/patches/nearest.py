@@ -6,20 +6,67 @@ product's rounding can only choose the wrong group. With c the bank's mean and s
 products and sums are off by e <= 4 (D + 4) 2^-24 s^2, so the squared distance is at most 2 e too large and never too small.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-QUERIES = 512  # the products of this many with PRODUCTS bank rows stay in a processor's cache
-PRODUCTS = 1024
 GROUP = 32
 
 
-def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+class Block(NamedTuple):
+    """How many queries and bank rows are multiplied at once; bank_rows is a multiple of GROUP."""
+
+    queries: int
+    bank_rows: int
+
+
+CPU_BLOCK = Block(512, 1024)  # its products stay in a processor's cache
+GPU_BLOCK = Block(1024, 1 << 17)  # its products take 512 MiB, and an image's search of the largest default bank one launch
+
+
+class Bank(NamedTuple):
+    """A bank and what every search of it needs; `searchable` makes it.
+
+    rows: (M, D).  centre: (D,), their mean.  centred: rows less the centre, then zeros up to a multiple of GROUP, (M', D).
+    squares: their squared lengths, infinite for the zeros, (M',).
+    """
+
+    rows: Tensor
+    centre: Tensor
+    centred: Tensor
+    squares: Tensor
+
+
+@torch.no_grad()
+def searchable(bank: Tensor) -> Bank:
+    """What `nearest` reads of a bank (M, D).
+
+    >>> searchable(torch.zeros(3, 2)).centred.shape
+    torch.Size([32, 2])
+    """
+    centre = bank.mean(0)
+    centred = _whole_groups(bank - centre)
+    squares = centred.square().sum(1)
+    squares[len(bank) :] = torch.inf
+    return Bank(bank, centre, centred, squares)
+
+
+def block_of(device_type: str) -> Block:
+    """The block for a device; on a GPU a launch costs more than a cache saves.
+
+    >>> block_of("cpu").queries
+    512
+    """
+    return CPU_BLOCK if device_type == "cpu" else GPU_BLOCK
+
+
+def nearest(queries: Tensor, bank: Tensor | Bank, count: int = 1) -> tuple[Tensor, Tensor]:
     """The nearest rows of the bank.
 
     Args:
         queries: (N, D), float32 or float64.
-        bank: (M, D), of the same type, M >= count.
+        bank: (M, D), of the same type, M >= count; as a Bank where it is searched often.
     Returns:
         distances: Euclidean, not squared, (N, count), ascending; differentiable with respect to the queries, with the
             gradient 0 at distance 0. NaN for a query that is not finite.
@@ -29,16 +76,15 @@ def nearest(queries: Tensor, bank: Tensor, count: int = 1) -> tuple[Tensor, Tens
     >>> distances, rows
     (tensor([[3., 5.]]), tensor([[0, 1]]))
     """
-    if len(bank) < count:
-        raise ValueError(f"count must be at most the bank's rows, {len(bank)}; got {count}. Ask for fewer neighbours.")
+    if isinstance(bank, Tensor):
+        bank = searchable(bank)
+    if len(bank.rows) < count:
+        raise ValueError(f"count must be at most the bank's rows, {len(bank.rows)}; got {count}. Ask for fewer neighbours.")
+    block = block_of(queries.device.type)
     with torch.no_grad():
-        centre = bank.mean(0)
-        centred = _whole_groups(bank - centre)
-        squares = centred.square().sum(1)
-        squares[len(bank) :] = torch.inf
-        shifted = (queries - centre).split(QUERIES)
-        rows = torch.cat([_rows(block, centred, squares, len(bank), count) for block in shifted])
-    distances = torch.linalg.vector_norm(queries[:, None] - bank[rows], dim=2)  # (N, count)
+        shifted = (queries - bank.centre).split(block.queries)
+        rows = torch.cat([_rows(part, bank, block.bank_rows, count) for part in shifted])
+    distances = torch.linalg.vector_norm(queries[:, None] - bank.rows[rows], dim=2)  # (N, count)
     return distances, rows
 
 
@@ -47,21 +93,21 @@ def _whole_groups(bank: Tensor) -> Tensor:
     return torch.cat([bank, bank.new_zeros(-len(bank) % GROUP, bank.shape[1])])
 
 
-def _rows(queries: Tensor, bank: Tensor, squares: Tensor, real: int, count: int) -> Tensor:
+def _rows(queries: Tensor, bank: Bank, at_once: int, count: int) -> Tensor:
     """The `count` nearest rows, (Q, count). They lie in the `count` groups with the least minima."""
     minima = torch.cat(
         [
             torch.addmm(part_squares, queries, part.T, alpha=-2)
             .view(len(queries), -1, GROUP)  # (Q, groups of the part, GROUP)
             .amin(2)
-            for part, part_squares in zip(bank.split(PRODUCTS), squares.split(PRODUCTS), strict=True)
+            for part, part_squares in zip(bank.centred.split(at_once), bank.squares.split(at_once), strict=True)
         ],
         1,
     )  # (Q, groups)
     groups = minima.topk(min(count, minima.shape[1]), dim=1, largest=False).indices  # (Q, min(count, groups))
-    members = (groups[:, :, None] * GROUP + torch.arange(GROUP, device=bank.device)).flatten(1)  # (Q, groups * GROUP)
-    exact = (queries[:, None] - bank[members]).square().sum(2)  # (Q, groups * GROUP)
-    exact = exact.masked_fill(members >= real, torch.inf)
+    members = (groups[:, :, None] * GROUP + torch.arange(GROUP, device=queries.device)).flatten(1)  # (Q, groups * GROUP)
+    exact = (queries[:, None] - bank.centred[members]).square().sum(2)  # (Q, groups * GROUP)
+    exact = exact.masked_fill(members >= len(bank.rows), torch.inf)
     return members.gather(1, exact.topk(count, dim=1, largest=False).indices)
 
 

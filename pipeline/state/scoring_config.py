@@ -10,7 +10,7 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from schemas.plan import UnitContent
 
-SCORING_VERSION = 5
+SCORING_VERSION = 6
 """Every change of code that changes a score, a map, an embedding or a region raises it; CHANGELOG names it."""
 
 NOT_IN_ANY_ROW = {"read_threads", "max_parse_bytes"}

@@ -1,9 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from cuda_stand_in import stand_in
 from tiny_model import tiny_config
 
 from models import operations, registry
+from models.backbones.config import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
 
 A, B = torch.randn(64, 32), torch.randn(32, 16)
 IMAGES, KERNELS, DEPTHWISE = torch.randn(2, 8, 10, 12), torch.randn(5, 8, 3, 3), torch.randn(8, 1, 3, 3)
@@ -41,3 +46,56 @@ def test_a_detectors_operations_grow_with_its_images():
     two, four = (operations.count(lambda n=n: detector.score(torch.zeros(n, 64, 96, 3, dtype=torch.uint8))) for n in (2, 4))
     assert set(two.flops) == {"float32", "bfloat16"}
     assert all(four.flops[kind] == 2 * number for kind, number in two.flops.items())
+
+
+class OnDevice(operations.OperationCount):
+    """A count of what a GPU would compute; also the float32 convolutions and copies of weights to another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide: list[str] = []
+        self.cast_weights = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name == "convolution" and args[0].dtype == torch.float32:
+            self.wide.append(str(args[1].shape))
+        if name == "_to_copy" and isinstance(args[0], torch.nn.Parameter):
+            self.cast_weights += 1
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def on_device(backbone: str, precision: str, built_px: int, side_px: int) -> OnDevice:
+    """Of one image of side_px by CS-Flow, whose structure does not depend on the size."""
+    fields: dict[str, Any] = {"name": "counted", "detector": "csflow", "precision": precision, "batch_size": 1}
+    small, large = (InputConfig(height=side, width=side) for side in (built_px, side_px))
+    network = BackboneConfig(name=backbone, weights="none")
+    detector = registry.build(ArtifactConfig(**fields, input=small, backbone=network))
+    rows, columns = detector.config.map_height, detector.config.map_width
+    factor = side_px // built_px
+    grid = {"map_height": rows * factor, "map_width": columns * factor}
+    detector.config = detector.config.model_copy(update={"input": large} | grid)
+    with stand_in():
+        detector.to("cuda").freeze()
+        images = torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8, device="cuda")
+        with OnDevice() as counted:
+            detector.score(images)
+    return counted
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_fp16_halves_the_traffic_and_only_depthwise_convolutions_are_float32():
+    exact, half = (on_device("test_efficientnet", precision, 64, 128) for precision in ("float32", "fp16"))
+    assert half.wide == [] and half.cast_weights == 0 and len(exact.wide) > 20
+    assert half.flops["float32"] < 0.1 * half.flops["float16"]
+    assert sum(half.flops.values()) == sum(exact.flops.values())
+    assert half.bytes < 0.6 * exact.bytes
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_an_image_of_768_pixels_takes_at_most_4_gb_of_traffic_with_efficientnet_b5():
+    half = on_device("efficientnet_b5", "fp16", 128, 768)
+    assert half.wide == [] and half.cast_weights == 0
+    assert half.bytes <= 4.0e9
+    assert half.flops["float32"] <= 4.5e9 and half.flops["float16"] >= 59e9

@@ -45,7 +45,7 @@ def test_cases_are_chosen_by_name_and_the_default_may_have_another_size():
     [
         ((["padim-resnet-256"], None, None), "Did you mean 'padim-resnet18-256'"),
         ((["padim-resnet18-256"], None, 64), "--image-size must be left out"),
-        (([], "fp8", None), "--precision must be float32 or bf16"),
+        (([], "fp8", None), "--precision must be float32, bf16 or fp16"),
         (([], None, 3), "--image-size must be 16 to 8192 pixels"),
         (([], None, 99_999), "--image-size must be 16 to 8192 pixels"),
     ],

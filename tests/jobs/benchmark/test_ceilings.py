@@ -30,5 +30,5 @@ def test_the_numbers_that_are_multiplied_and_copied_are_random(monkeypatch):
 
 def test_a_device_has_ceilings():
     found = measure("cpu", seconds=0.01)
-    assert set(found.flops_per_s) == {"float32", "bfloat16"}
+    assert set(found.flops_per_s) == {"float32", "bfloat16", "float16"}
     assert min(*found.flops_per_s.values(), found.bytes_per_s) > 1e8

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cuda_stand_in import Crossings, stand_in
+from layout_changes import LayoutChanges
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
@@ -18,7 +19,7 @@ from models.features.variation import NoVariation
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
 SIZES = [(64, 64), (64, 96)]
-PRECISIONS = ["float32", "bf16"]
+PRECISIONS = ["float32", "bf16", "fp16"]
 GOODS = 12
 
 
@@ -261,6 +262,15 @@ def test_features_that_are_not_finite_give_no_number(name, monkeypatch):
     assert torch.equal(score[0], clean[0])
 
 
+def test_fp16_scores_are_close_to_those_of_float32(name):
+    exact, half = fitted(name), build(name, precision="fp16")
+    half.load_state_dict(exact.state_dict())
+    images = photographs(6, SIZES[0])
+    ones, others = (detector.freeze().score(images) for detector in (exact, half))
+    assert not torch.equal(ones.score, others.score)
+    torch.testing.assert_close(others.score, ones.score, rtol=2e-3, atol=0)
+
+
 def test_scores_have_gradients_for_explanations(name):
     detector = fitted(name).freeze()
     inputs = detector.prepare(photographs(2, SIZES[0])).requires_grad_()
@@ -295,6 +305,22 @@ def test_a_cuda_graph_can_hold_the_scoring(name, monkeypatch):
             scored = detector.score(on_device)
     assert crossings.found == []
     assert {part.device.type for part in scored} == {"cuda"} and [len(part) for part in scored] == [4] * 3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_scored_batch_copies_no_map_into_another_layout(name, precision):
+    detector, images = fitted(name, precision=precision).freeze(), photographs(4, SIZES[0])
+    with LayoutChanges() as changes:
+        detector.score(images)
+    assert changes.found == [] and changes.maps > 10
+
+
+@pytest.mark.parametrize("copy", [lambda x: x.index_select(1, torch.arange(3)), lambda x: x.contiguous()])
+def test_a_copied_layout_is_noticed(copy):
+    x = torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    with torch.inference_mode(), LayoutChanges() as changes:
+        copy(x)
+    assert len(changes.found) == 1
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")

@@ -1,0 +1,63 @@
+"""The types in which products are computed: float32, bf16 under autocast, or fp16 storage with float32 sums.
+
+In fp16 a convolution or linear layer reads fp16 activations and fp16 weights, adds up in float32 and rounds its result once.
+A CPU computes the same in float32 and rounds at the same places; its own fp16 kernels take up to 75 times as long.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAYER_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def layer_dtype(precision: str) -> torch.dtype | None:
+    """The type of a flow's products in a precision of ArtifactConfig; None is the type of their input.
+
+    >>> layer_dtype("fp16")
+    torch.float16
+    """
+    return LAYER_DTYPES[precision]
+
+
+def products_in(wanted: torch.dtype | None, given: torch.dtype) -> torch.dtype:
+    """The type in which a layer computes now. fp16 is for scores only: a loss that is a mean over a million elements has
+    gradients below the least fp16, so layers compute in the type of their input while gradients are recorded.
+
+    >>> products_in(torch.float16, torch.float32)
+    torch.float32
+    >>> with torch.no_grad():
+    ...     products_in(torch.float16, torch.float32)
+    torch.float16
+    """
+    if wanted is None or (wanted is torch.float16 and torch.is_grad_enabled()):
+        return given
+    return wanted
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, **geometry: Any) -> Tensor:
+    """F.conv2d, which in fp16 adds up in float32 on every device.
+
+    >>> conv2d(torch.ones(1, 4, 2, 2).half(), torch.ones(3, 4, 1, 1).half()).dtype
+    torch.float16
+    """
+    if _emulated(x):
+        return F.conv2d(x.float(), weight.float(), None if bias is None else bias.float(), **geometry).half()
+    return F.conv2d(x, weight, bias, **geometry)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear, which in fp16 adds up in float32 on every device.
+
+    >>> linear(torch.ones(2, 4).half(), torch.ones(3, 4).half())[0]
+    tensor([4., 4., 4.], dtype=torch.float16)
+    """
+    if _emulated(x):
+        return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).half()
+    return F.linear(x, weight, bias)
+
+
+def _emulated(x: Tensor) -> bool:
+    return x.dtype is torch.float16 and x.device.type == "cpu"
