@@ -19,7 +19,7 @@ from pipeline.stages.score import ScoreStage
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = "FAILING_DEVICES"
-HANG_S = 3.0
+HANG_S = 15.0
 """The limit of a batch here."""
 
 MEMORY_ONCE, MEMORY_TWICE, ILLEGAL, HANG, KILL = "memory once", "memory twice", "illegal", "hang", "kill"
@@ -47,7 +47,7 @@ def run(folder: Path, plan: Plan, *arguments: object) -> subprocess.CompletedPro
     }
     code = "import failing_devices; failing_devices.command()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=800
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=850
     )
 
 
