@@ -55,7 +55,9 @@ class Devices:
 
     def blamed(self, name: str) -> bool:
         """Whether the device is at fault that a lone worker ended. Call it once for each."""
-        return ray.get(self._counts.blamed.remote(name))
+        found = bool(ray.get(self._counts.blamed.remote(name)))
+        self.say()
+        return found
 
     def check_left(self, held: int) -> None:
         """Raises DevicesFail when so many workers hold all places of the cluster, each on a device that is left out."""
