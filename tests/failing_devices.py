@@ -19,7 +19,7 @@ from pipeline.stages.score import ScoreStage
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = "FAILING_DEVICES"
-HANG_S = 3.0
+HANG_S = 15.0
 """The limit of a batch here."""
 
 MEMORY_ONCE, MEMORY_TWICE, ILLEGAL, HANG, KILL = "memory once", "memory twice", "illegal", "hang", "kill"
@@ -35,10 +35,12 @@ class Plan:
     always: tuple[str, ...] = ()
 
 
-def run(folder: Path, plan: Plan, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, faults: Plan, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The whole command with the plan; `folder` is made for it."""
     folder.mkdir()
-    (folder / "plan.json").write_text(json.dumps(asdict(plan)))
+    (folder / "plan.json").write_text(json.dumps(asdict(faults)))
+    if len(faults.always) == 1:
+        (folder / "waits").touch()
     environment = os.environ | {
         VARIABLE: str(folder),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
@@ -47,7 +49,7 @@ def run(folder: Path, plan: Plan, *arguments: object) -> subprocess.CompletedPro
     }
     code = "import failing_devices; failing_devices.command()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=800
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=850
     )
 
 
@@ -82,17 +84,33 @@ class FailingStage(ScoreStage):
         _install()
         super().__init__(config, place)
 
+    def __call__(self, row: Any) -> Any:
+        """Units wait on a device that works until the others are left out; it would be done before."""
+        folder, until = Path(os.environ[VARIABLE]), time.monotonic() + 200
+        if (folder / "waits").exists():
+            while len(list(folder.glob("*.fault"))) < 3 and gpu() not in plan()["always"] and time.monotonic() < until:
+                time.sleep(0.1)
+        return super().__call__(row)
+
+
+def plan() -> dict[str, Any]:
+    return json.loads((Path(os.environ[VARIABLE]) / "plan.json").read_text())
+
+
+def gpu() -> str:
+    import ray
+
+    (found,) = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+    return found
+
 
 def _install() -> None:
-    import ray
     import torch
 
     from pipeline.scoring import captured, lanes, scorer
     from pipeline.stages import score
 
-    folder = Path(os.environ[VARIABLE])
-    plan = json.loads((folder / "plan.json").read_text())
-    (gpu,) = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+    folder, faults = Path(os.environ[VARIABLE]), plan()
     open_scorer, compute, batches, memory = scorer.open_scorer, captured.Captured.__call__, count(1), []
 
     def claim(kind: str, most: int) -> int | None:
@@ -106,17 +124,18 @@ def _install() -> None:
         return None
 
     def opened(directory: Path, device: str, threads: int, explain: Any, idle: Any, watch: Any) -> Any:
-        if claim("loading", plan["loading"]) is not None:
+        if claim("loading", faults["loading"]) is not None:
             raise RuntimeError("CUDA error: initialization error")
         return open_scorer(directory, "cpu", 1, explain, idle, watch)
 
     def failing(self: Any, images: Any) -> Any:
-        if gpu in plan["always"]:
+        if gpu() in faults["always"]:
+            (folder / f"{os.getpid()}.fault").touch()
             raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\na page of advice")
         if memory:
             raise torch.OutOfMemoryError(f"CUDA out of memory. {memory.pop()}")
-        if next(batches) % 2 == 0 and (number := claim("computing", len(plan["computing"]))) is not None:
-            kind = plan["computing"][number]
+        if next(batches) % 2 == 0 and (number := claim("computing", len(faults["computing"]))) is not None:
+            kind = faults["computing"][number]
             if kind in (MEMORY_ONCE, MEMORY_TWICE):
                 memory.extend(["again"] if kind == MEMORY_TWICE else [])
                 raise torch.OutOfMemoryError("CUDA out of memory.")

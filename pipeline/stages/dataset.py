@@ -93,8 +93,12 @@ def _outcomes(
         )
         .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, max_retries=RETRIES, **whole)
     )
-    for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from Outcome.all_in(batch)
+    try:
+        for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from Outcome.all_in(batch)
+    finally:
+        if devices is not None:
+            devices.dismiss()
 
 
 def scorer_pool(scorers: int) -> ActorPoolStrategy:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MOST_FAULTS = 3
 
@@ -78,10 +78,17 @@ class DeviceCounts:
 
     Args:
         nodes: ids of the nodes that are alive.
+        end: ends the actor of a scorer for good.
     """
 
-    def __init__(self, nodes: Callable[[], Collection[str]], now: Callable[[], float] = time.monotonic) -> None:
-        self._nodes, self._now = nodes, now
+    def __init__(
+        self,
+        nodes: Callable[[], Collection[str]],
+        end: Callable[[Any], object],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nodes, self._end, self._now = nodes, end, now
+        self._actors: dict[str, Any] = {}
         self._in_a_row: Counter[Device] = Counter()
         self._left_out: dict[Device, str] = {}
         self._news: list[str] = []
@@ -97,10 +104,22 @@ class DeviceCounts:
         self._none_since = None
         return self._stream
 
-    def ask(self, stream: int, name: str, process: str, device: Device) -> Told:
-        """What a scorer's process is to do; it asks when it starts, and again while it waits."""
+    def dismiss(self) -> None:
+        """The stream has ended: end its scorers. Ray keeps an actor that has lost units, and with it the device."""
+        for actor in self._actors.values():
+            self._end(actor)
+        self._actors.clear()
+
+    def ask(self, stream: int, name: str, process: str, device: Device, actor: Any) -> Told:
+        """What a scorer's process is to do; it asks when it starts, and again while it waits.
+
+        Args:
+            actor: handle of the scorer; None for one that `dismiss` is not to end.
+        """
         if stream != self._stream:
             return Told(Go.END)
+        if actor is not None:
+            self._actors[name] = actor
         before = self._scorers.get(name)
         if before is None or before.process != process:
             if before is not None:

@@ -28,12 +28,16 @@ class Devices:
     def __init__(self, each: float) -> None:
         self._each = each
         actor = ray.remote(DeviceCounts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here())
-        self._counts: Any = actor.remote(alive_nodes)
+        self._counts: Any = actor.remote(alive_nodes, ray.kill)
         self._said_at = 0.0
 
     def begin(self, scorers: int) -> Place:
         """A stream begins with so many scorers; what each of them gets. A lone worker begins no stream of scorers: 0."""
         return Place(self._counts, ray.get(self._counts.begin.remote(scorers)))
+
+    def dismiss(self) -> None:
+        """End the scorers of the stream."""
+        ray.get(self._counts.dismiss.remote())
 
     def heard(self, outcome: Outcome) -> None:
         """Print what is new, at most every few seconds. Raises DevicesFail when a scorer says that no device is left."""
@@ -51,7 +55,9 @@ class Devices:
 
     def blamed(self, name: str) -> bool:
         """Whether the device is at fault that a lone worker ended. Call it once for each."""
-        return ray.get(self._counts.blamed.remote(name))
+        found = bool(ray.get(self._counts.blamed.remote(name)))
+        self.say()
+        return found
 
     def check_left(self, held: int) -> None:
         """Raises DevicesFail when so many workers hold all places of the cluster, each on a device that is left out."""

@@ -33,7 +33,7 @@ class Place:
         self._counts, self._stream, self._name = counts, stream, name
         self._told = Told(Go.WORK)
         self._inside: set[Part] = set()
-        self._finished = False
+        self._finished = self._ending = False
         self.watch: Watchdog | None = None
 
     def named(self, name: str) -> "Place":
@@ -108,6 +108,10 @@ class Place:
 
     def end(self, why: str) -> NoReturn:
         """Print one line, say it to the driver, and end this process. Ray starts another, if it is an actor of a pool."""
+        if self._ending:  # two units meet the same fault, each in a thread; the first one ends the process meanwhile
+            time.sleep(2 * LAST_WORDS_S)
+            os._exit(EXIT_STATUS)
+        self._ending = True
         where = "" if self._counts is None else f"{self._device()}: "
         print(f"{where}{why}; this process ends", file=sys.stderr, flush=True)
         if self._counts is not None:
@@ -124,8 +128,9 @@ class Place:
             return Told(Go.WORK)
         import ray
 
-        process = ray.get_runtime_context().get_worker_id()
-        return ray.get(self._counts.ask.remote(self._stream, self._scorer(), process, self._device()))
+        context = ray.get_runtime_context()
+        actor = None if self._name else context.current_actor
+        return ray.get(self._counts.ask.remote(self._stream, self._scorer(), context.get_worker_id(), self._device(), actor))
 
     def _scorer(self) -> str:
         import ray

@@ -9,8 +9,8 @@ class Run:
     """Scorers of one stream; a process of each has a number."""
 
     def __init__(self, scorers=2):
-        self.alive, self.time = {"n1", "n2"}, 0.0
-        self.counts = DeviceCounts(lambda: self.alive, lambda: self.time)
+        self.alive, self.time, self.ended = {"n1", "n2"}, 0.0, []
+        self.counts = DeviceCounts(lambda: self.alive, self.ended.append, lambda: self.time)
         self.stream = self.counts.begin(scorers)
         self.processes = {}
 
@@ -19,7 +19,7 @@ class Run:
         return self.asks(name, device)
 
     def asks(self, name, device):
-        return self.counts.ask(self.stream, name, f"{name}{self.processes[name]}", device)
+        return self.counts.ask(self.stream, name, f"{name}{self.processes[name]}", device, f"actor {name}")
 
     def works(self, name, device):
         told = self.starts(name, device)
@@ -174,7 +174,7 @@ def test_a_scorer_whose_node_is_gone_does_not_work(run):
 def test_the_next_stream_knows_the_devices_and_not_the_scorers(run):
     left_out(run, "a", ONE)
     before, run.stream = run.stream, run.counts.begin(2)
-    assert run.counts.ask(before, "a", "a9", TWO).go is Go.END
+    assert run.counts.ask(before, "a", "a9", TWO, None).go is Go.END
     run.works("b", TWO)
     assert run.starts("c", ONE).go is Go.WAIT
 
@@ -189,3 +189,13 @@ def test_whom_to_blame_for_the_end_of_a_lone_worker():
     assert run.starts("next", ONE).go is Go.WORK
     run.fails("next", ONE)
     assert len(run.counts.news()) == 1, "both counted"
+
+
+def test_the_scorers_of_a_stream_that_has_ended_are_ended(run):
+    run.works("a", ONE)
+    run.works("a", ONE)
+    run.works("b", TWO)
+    run.counts.ask(run.stream, "alone-0", "p", TWO, None)
+    run.counts.dismiss()
+    run.counts.dismiss()
+    assert run.ended == ["actor a", "actor b"]

@@ -39,6 +39,15 @@ def test_a_fault_ends_the_process_after_one_line(ends, capsys):
     assert capsys.readouterr().err == "cuda failed at a batch: an illegal memory access; this process ends\n"
 
 
+def test_two_units_that_meet_a_fault_say_it_once(ends, capsys, monkeypatch):
+    monkeypatch.setattr(place_of, "LAST_WORDS_S", 0)
+    place = Place()
+    for _ in range(2):
+        with pytest.raises(Ended), place.unit(LABEL):
+            raise DeviceFault("cuda failed")
+    assert capsys.readouterr().err.count("this process ends") == 1
+
+
 def test_other_errors_pass(ends):
     place = Place()
     with pytest.raises(KeyError), place.unit(LABEL):
