@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,9 @@ def undrawn(build: Callable[[], nn.Module]) -> nn.Module:
             module = build()
         _make_room(module)
         for part in module.modules():
-            if hasattr(part, "init_non_persistent_buffers"):
-                part.init_non_persistent_buffers()
+            make_tables: Any = getattr(part, "init_non_persistent_buffers", None)
+            if make_tables is not None:
+                make_tables()
         unmade = [name for name, tensor in _held(module) if tensor.is_meta]
         if not unmade:
             return module
@@ -78,7 +80,7 @@ def _parameters_on_meta() -> Iterator[None]:
             return None
         return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(to_meta)
+    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
     try:
         yield
     finally:
