@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _print(line: Line, saved: TextIO) -> None:
-    text = json.dumps(line)
+    text = json.dumps(line, allow_nan=False)
     print(text, flush=True)
     print(text, file=saved, flush=True)
 

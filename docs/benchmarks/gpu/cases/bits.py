@@ -7,6 +7,8 @@ from scipy.stats import spearmanr
 
 from pipeline.scoring.scorer import Scorer, UnitScores
 
+LEAST_IMAGES = 3
+
 
 def of(found: UnitScores) -> str:
     """A hash of scores, maps and embeddings, 16 hex digits."""
@@ -26,10 +28,15 @@ def scored(scorer: Scorer, pixels: np.ndarray) -> str:
     return of(scorer(pixels))
 
 
-def distance(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Largest difference of two models' scores over the spread of the second, and the correlation of ranks."""
-    spread = float(np.std(theirs)) or 1.0
-    return {
-        "largest_over_spread": float(np.abs(ours - theirs).max() / spread),
+def distance(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float | int]:
+    """Of images with a finite score in both models: the largest difference over the spread of the second's scores, and the
+    correlation of ranks. Beside it, how many have none in the first."""
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    ours, theirs = ours[both].astype(np.float64), theirs[both].astype(np.float64)
+    lost = {"without_score": int((~both).sum())}
+    if len(ours) < LEAST_IMAGES or not theirs.std():
+        return lost
+    return lost | {
+        "largest_over_spread": float(np.abs(ours - theirs).max() / theirs.std()),
         "rank_correlation": float(spearmanr(ours, theirs).statistic),
     }
