@@ -271,7 +271,7 @@ def _padded(size: int) -> int:
     return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
 
 
-def _distances(maps: Tensor, bank: Bank) -> Tensor:
+def _distances(maps: Tensor, bank: Tensor | Bank) -> Tensor:
     """Distances of all embeddings to the bank, (B, 64, h, w) to (B, h, w), image by image: nothing depends on the batch."""
     found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
     return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)

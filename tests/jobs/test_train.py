@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from scipy import ndimage
 
 from jobs.command.entry import run
-from jobs.train import main
+from jobs.train import _precision, main
 from models import artifact
 
 SMALL = {
@@ -237,3 +238,31 @@ def test_a_map_threshold_needs_enough_held_out_pieces(goods: Path, config: Path,
     assert "no regions: 1 held-out good pieces (by lot)" in capsys.readouterr().out
     thresholds = [artifact.read(tmp_path / name).config.map_threshold for name in ("five", "twenty", "lots")]
     assert thresholds[0] is thresholds[2] is None and thresholds[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "native", "chosen", "says"),
+    [
+        ("auto", "cuda", True, "fp16", "in fp16, the rest"),
+        ("auto", "cuda", False, "fp16", "in fp16, the rest"),
+        ("auto", "cpu", True, "bf16", "in bf16, the rest"),
+        ("auto", "cpu", False, "float32", "in float32 (no native bf16 here), the rest"),
+        ("bf16", "cuda", False, "bf16", "in bf16 (no native bf16 here), the rest"),
+        ("fp16", "cpu", True, "fp16", "in fp16 (a CPU computes it in float32 and rounds), the rest"),
+    ],
+)
+def test_the_precision_is_chosen_by_the_device(wanted, device, native, chosen, says, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    # On a T4 bf16 is emulated: torch calls that supported unless it is asked.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert _precision(wanted, device) == chosen
+    assert says in capsys.readouterr().out
+
+
+def test_the_batch_size_is_the_devices_or_the_one_given(goods: Path, config: Path, tmp_path: Path) -> None:
+    assert train(goods, tmp_path / "a", config) == 0
+    config.write_text(yaml.safe_dump(SMALL | {"batch_size": 5, "precision": "fp16"}))
+    assert train(goods, tmp_path / "b", config) == 0
+    ones, others = (artifact.read(tmp_path / name).config for name in "ab")
+    assert (ones.batch_size, others.batch_size, others.precision) == (16, 5, "fp16")
+    assert artifact.load(artifact.read(tmp_path / "b")).config.precision == "fp16"

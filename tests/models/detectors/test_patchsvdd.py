@@ -175,3 +175,19 @@ def test_settings_that_do_not_exist_are_refused():
         build((64, 64), bank_sice=3)
     with pytest.raises(ValueError, match="patches"):
         PatchTraining.model_validate({"patches": 3})
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_what_freeze_prepares_goes_when_other_weights_are_loaded(precision):
+    first, second = (build((64, 64), bank_size=8) for _ in range(2))
+    for seed, detector in enumerate((first, second)):
+        detector.config = detector.config.model_copy(update={"precision": precision})
+        detector.encoder = detector._new_encoder(seed)
+        detector.large_bank.normal_(generator=torch.Generator().manual_seed(seed))
+        detector.whitening.weight.copy_(torch.eye(EMBEDDING))
+    pictures = images(2, (64, 64))
+    expected = second.score(pictures).score
+    assert not torch.equal(first.freeze().score(pictures).score, expected)
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first.score(pictures).score, expected)
+    assert torch.equal(first.freeze().score(pictures).score, expected)

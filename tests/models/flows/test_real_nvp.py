@@ -86,3 +86,26 @@ def test_bf16_products_keep_the_state_in_float32():
 def test_an_input_beyond_the_limit_stays_finite():
     flow = make_flow(features=5, blocks=2, clamp=3.0, seed=2, dtype=torch.float32)
     assert flow.latents(torch.full((1, 5), 1e30)).abs().max() <= 1e6
+
+
+def test_a_frozen_flow_computes_the_same_until_other_weights_are_loaded():
+    flow, other = (make_flow(features=6, blocks=2, clamp=3.0, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    x = torch.randn(4, 6)
+    with torch.no_grad():
+        expected = flow.latents(x), other.latents(x)
+        flow.freeze()
+        assert torch.equal(flow.latents(x), expected[0])
+        flow.load_state_dict(other.state_dict())
+        assert torch.equal(flow.latents(x), expected[1])
+
+
+def test_fp16_products_are_for_scores_and_gradients_are_exact():
+    flow = make_flow(features=24, blocks=4, clamp=3.0, seed=0, dtype=torch.float32, hidden=32)
+    x = torch.randn(16, 24)
+    exact = flow(x)[0]
+    flow.set_matmul_dtype(torch.float16)
+    assert torch.equal(flow(x)[0], exact)
+    with torch.no_grad():
+        rounded = flow(x)[0]
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().max() < 0.02

@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.patches.nearest import GROUP, PRODUCTS, QUERIES, filled, nearest, spread
+from models.patches import nearest as search
+from models.patches.nearest import CPU_BLOCK, GROUP, Block, block_of, filled, nearest, searchable, spread
+
+QUERIES, PRODUCTS = CPU_BLOCK
 
 
 def vectors(rows: int, dims: int, seed: int, offset: float = 0.0) -> torch.Tensor:
@@ -94,3 +97,24 @@ def test_a_bank_is_filled_by_repeating():
     assert torch.equal(filled(few, 2), few[:2])
     with pytest.raises(ValueError, match="vectors must be at least 1"):
         filled(few[:0], 2)
+
+
+def test_a_prepared_bank_gives_the_same_bits():
+    x, bank = vectors(700, 16, 0), vectors(2100, 16, 1)
+    for ours, theirs in zip(nearest(x, searchable(bank), 2), nearest(x, bank, 2), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("block", [Block(1, GROUP), Block(64, 2048), Block(4096, 1 << 17)])
+def test_the_size_of_the_products_does_not_matter(block, monkeypatch):
+    x, bank = vectors(300, 16, 0), vectors(1500, 16, 1)
+    expected = nearest(x, bank, 2)
+    monkeypatch.setattr(search, "block_of", lambda device: block)
+    for ours, theirs in zip(nearest(x, bank, 2), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_gpu_multiplies_an_image_with_the_largest_default_bank_at_once_within_half_a_gibibyte():
+    queries, bank_rows = block_of("cuda")
+    assert queries >= 13 * 13 and bank_rows >= 100_000 and bank_rows % GROUP == 0
+    assert 4 * queries * bank_rows <= 512 * 2**20
