@@ -103,7 +103,7 @@ def _padded(module: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...] | str
     """The map and the padding that remains to be done. A Conv2dSame pads more on one side by itself."""
     if not isinstance(module, Conv2dSame):
         return x, module.padding
-    return pad_same(x, module.weight.shape[-2:], module.stride, module.dilation), (0, 0)
+    return pad_same(x, list(module.weight.shape[-2:]), list(module.stride), list(module.dilation)), (0, 0)
 
 
 def _linear(module: nn.Linear, x: Tensor) -> Tensor:
