@@ -34,12 +34,12 @@ def compute_in_half(network: nn.Module) -> None:
     activations = _take_activations(network)
     for module in network.modules():
         if is_depthwise(module):
-            module.activation = activations.get(module, "none")
+            module.activation = activations.get(module, "none")  # type: ignore[assignment]
             module.forward = MethodType(_depthwise, module)
         elif type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
             module.forward = MethodType(_convolution, module)
         elif type(module) is nn.Linear:
-            module.forward = MethodType(_linear, module)
+            module.forward = MethodType(_linear, module)  # type: ignore[method-assign]
 
 
 def set_types(network: nn.Module) -> None:
