@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LARGEST_FP16 = 65504.0
 LAYER_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,6 +58,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if _emulated(x):
         return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).half()
     return F.linear(x, weight, bias)
+
+
+def narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in the type in which a flow's layer reads it. What fp16 cannot hold becomes its largest value: the state of a strange
+    image reaches 1e6, and an infinite one would leave it without a score.
+
+    >>> narrowed(torch.tensor([1e6]), torch.float16), narrowed(torch.tensor([1e6]), torch.float32)
+    (tensor([65504.], dtype=torch.float16), tensor([1000000.]))
+    """
+    return (x.clamp(-LARGEST_FP16, LARGEST_FP16) if dtype is torch.float16 else x).to(dtype)
+
+
+def bounded(x: Tensor) -> Tensor:
+    """A flow's layer's result: in fp16 an infinite value becomes the largest one, NaN stays; other types are left alone.
+
+    >>> bounded(torch.tensor([torch.inf, torch.nan]).half())
+    tensor([65504.,    nan], dtype=torch.float16)
+    """
+    return narrowed(x, x.dtype)
 
 
 def _emulated(x: Tensor) -> bool:

@@ -34,12 +34,12 @@ def compute_in_half(network: nn.Module) -> None:
     activations = _take_activations(network)
     for module in network.modules():
         if is_depthwise(module):
-            module.activation = activations.get(module, "none")
+            module.activation = activations.get(module, "none")  # type: ignore[assignment]
             module.forward = MethodType(_depthwise, module)
         elif type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
             module.forward = MethodType(_convolution, module)
         elif type(module) is nn.Linear:
-            module.forward = MethodType(_linear, module)
+            module.forward = MethodType(_linear, module)  # type: ignore[method-assign]
 
 
 def set_types(network: nn.Module) -> None:
@@ -103,7 +103,7 @@ def _padded(module: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...] | str
     """The map and the padding that remains to be done. A Conv2dSame pads more on one side by itself."""
     if not isinstance(module, Conv2dSame):
         return x, module.padding
-    return pad_same(x, module.weight.shape[-2:], module.stride, module.dilation), (0, 0)
+    return pad_same(x, list(module.weight.shape[-2:]), list(module.stride), list(module.dilation)), (0, 0)
 
 
 def _linear(module: nn.Linear, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.order import ordered
-from models.precision import conv2d, linear, products_in
+from models.precision import bounded, conv2d, linear, narrowed, products_in
 from models.prepared import Prepared
 
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
@@ -75,19 +75,19 @@ class Subnet(Prepared):
         dtype = products_in(self.layer_dtype, x.dtype)
         layers = self.frozen if self.frozen and self.frozen.enter.dtype == dtype else self.layers(dtype)
         if condition is None:
-            hidden = self._run(x.to(dtype), layers.enter, layers.enter_bias)
+            hidden = self._run(narrowed(x, dtype), layers.enter, layers.enter_bias)
         else:
             of_x, of_condition = layers.enter.split((x.shape[1], condition.shape[1]), 1)
             shared = self._run(condition.to(dtype), of_condition, layers.enter_bias)  # (M, hidden, ...)
-            hidden = self._run(x.to(dtype), of_x, None)
+            hidden = self._run(narrowed(x, dtype), of_x, None)
             hidden = hidden.unflatten(0, (-1, len(shared))).add_(shared).flatten(0, 1)  # (B, hidden, ...)
-        hidden = F.relu_(hidden)
+        hidden = bounded(F.relu_(hidden))
         return self._run(hidden, layers.leave, layers.leave_bias).to(x.dtype)
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.kernel is None:
-            return linear(x, weight, bias)
-        return conv2d(x, weight, bias, padding=self.kernel // 2)
+            return bounded(linear(x, weight, bias))
+        return bounded(conv2d(x, weight, bias, padding=self.kernel // 2))
 
 
 def _layer(inputs: int, outputs: int, kernel: int | None, generator: torch.Generator) -> Any:

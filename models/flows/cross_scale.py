@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.flows.coupling import couple, legacy_permutations, uncouple
 from models.flows.order import ordered
 from models.maps.grids import Maps
-from models.precision import conv2d, products_in
+from models.precision import bounded, conv2d, narrowed, products_in
 from models.prepared import Prepared
 
 LEAKY_SLOPE = 0.1
@@ -90,7 +90,7 @@ class CrossConvolution(Prepared):
         dtype = products_in(self.conv_dtype, maps[0].dtype)
         kernels = self.frozen if self.frozen and self.frozen[0].enter.dtype == dtype else self.kernels(dtype)
         hidden = [
-            F.leaky_relu_(conv2d(x.to(dtype), k.enter, k.enter_bias, padding=self.padding), LEAKY_SLOPE)
+            F.leaky_relu_(bounded(conv2d(narrowed(x, dtype), k.enter, k.enter_bias, padding=self.padding)), LEAKY_SLOPE)
             for x, k in zip(maps, kernels, strict=True)
         ]
         outputs = []
@@ -99,9 +99,9 @@ class CrossConvolution(Prepared):
             if i < len(self.up):
                 raised = F.interpolate(hidden[i + 1], size=inputs.shape[-2:], mode="bilinear", align_corners=False)
                 inputs = torch.cat([inputs, raised], 1)
-            out = conv2d(inputs, k.leave, k.leave_bias, padding=self.padding)
+            out = bounded(conv2d(inputs, k.leave, k.leave_bias, padding=self.padding))
             if k.down is not None:
-                out = out + conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)
+                out = bounded(out + bounded(conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)))
             outputs.append(out.to(maps[i].dtype) * self.gamma[i])
         return outputs
 

@@ -33,6 +33,6 @@ class _Gather(torch.autograd.Function):
         return rows.index_select(1, order)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
         return gradient.index_select(1, order.argsort()), None

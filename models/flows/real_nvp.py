@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flows.coupling import couple, legacy_permutations, uncouple
-from models.precision import linear, products_in
+from models.precision import bounded, linear, narrowed, products_in
 from models.prepared import Prepared
 
 
@@ -49,10 +49,10 @@ class FullyConnected(Prepared):
     def forward(self, features: Tensor) -> Tensor:
         """(N, F_in) to (N, F_out)."""
         dtype = products_in(self.matmul_dtype, features.dtype)
-        x = features.to(dtype)
+        x = narrowed(features, dtype)
         weights = self.frozen if self.frozen and self.frozen[0][0].dtype == dtype else self._weights(dtype)
         for i, (weight, bias) in enumerate(weights):
-            x = linear(x if i == 0 else F.relu(x), weight, bias)
+            x = bounded(linear(x if i == 0 else F.relu(x), weight, bias))
         return x.to(features.dtype)
 
 

@@ -268,7 +268,7 @@ def test_fp16_scores_are_close_to_those_of_float32(name):
     images = photographs(6, SIZES[0])
     ones, others = (detector.freeze().score(images) for detector in (exact, half))
     assert not torch.equal(ones.score, others.score)
-    torch.testing.assert_close(others.score, ones.score, rtol=2e-3, atol=0)
+    torch.testing.assert_close(others.score, ones.score, rtol=1e-2, atol=0)  # images unlike the twelve of the fit
 
 
 def test_scores_have_gradients_for_explanations(name):

@@ -145,3 +145,17 @@ def test_what_is_read_off_the_latents():
     log_prob = torch.distributions.Normal(0, 1).log_prob(every).sum(1) + log_det_jac.sum(1)
     expected = -log_prob.mean() / 78 - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(nll_loss(latents, log_det_jac), expected)
+
+
+@pytest.mark.parametrize("largest", [1e3, 1e5, 1e7])
+def test_a_strange_state_has_latents_in_fp16(largest):
+    flow = CrossScaleFlow(channels=8, scales=2, hidden=16, kernels=(3, 3, 3))
+    with torch.no_grad():
+        for name, parameter in flow.named_parameters():
+            if "gamma" in name:
+                parameter.fill_(1.0)
+    flow.set_conv_dtype(torch.float16)
+    flow.freeze()
+    maps = [largest * torch.randn(2, 8, side, side) for side in (8, 4)]
+    with torch.inference_mode():
+        assert all(torch.isfinite(z).all() for z in flow.latents(maps))
