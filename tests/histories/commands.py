@@ -233,7 +233,7 @@ class Commands:
             self.kept.forget()
 
     def rekey(self, all_of: str | None = None) -> str | None:
-        """Columns by another pattern, or the end of that; None where the command is refused, since its model has no ledger yet."""
+        """Columns by another pattern, or the end of that; None where it is refused, since the model has no ledger yet."""
         ledger = Ledger(self.output, all_of or self.random.choice(sorted({model for model, _ in self.scored})))
         with self.faults.command(None):
             exists = read_head(ledger).number
