@@ -2,14 +2,21 @@
 
 import platform
 
+from models.arithmetic import set_arithmetic
 from pipeline.scoring.device import check_given, take_share
 from pipeline.stages.config import StageConfig
 
 
 def take_given_device(config: StageConfig) -> None:
-    """Check that this process can score on its device, and let it take its share of it. Raises WrongDevice."""
+    """Check that this process can score on its device, and let it take its share of it.
+
+    Raises:
+        WrongDevice: it cannot.
+        OutsideArithmetic: the environment changes how models compute.
+    """
     import ray
 
+    set_arithmetic()  # cuBLAS reads its part of it when it starts, and taking a share starts CUDA
     where, gpu_ids = f"node {platform.node()}", list[str]()
     if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
         where += f" ({ray.util.get_node_ip_address()})"
