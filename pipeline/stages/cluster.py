@@ -68,7 +68,10 @@ class Resources(BaseModel):
         """
         assert self.tile_decoders is not None
         if config.scoring.decode.decoder == "cuda" and self.device == "cpu":
-            raise DeviceMissing("decoder must be cpu where no GPU scores; got 'cuda'. Leave it out, or score on GPUs.")
+            rule = (
+                f"run where a GPU scores: it was planned with decoder 'cuda', which names its units; got device {self.device!r}"
+            )
+            raise DeviceMissing(f"slice {config.slice} must be {rule}. Set device to cuda, on a machine or cluster with GPUs.")
         share = min(1.0, self.scorer_gpus or 1.0)
         return replace(config, device=self.device, threads=self.threads, gpu_share=share, tile_decoders=self.tile_decoders)
 

@@ -77,10 +77,10 @@ def stage_config(**decode):
     return StageConfig(Ledger("s3://b", "m"), 0, scoring, "", "")
 
 
-def test_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
+def test_a_slice_planned_for_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
     config = stage_config(decoder="cuda")
     has(8)
-    with pytest.raises(DeviceMissing, match="decoder must be cpu where no GPU scores; got 'cuda'"):
+    with pytest.raises(DeviceMissing, match="slice 0 must be run where a GPU scores: it was planned with decoder 'cuda'"):
         Resources().resolved("auto").given(config)
     has(8, 1)
     assert Resources().resolved("auto").given(config).tile_decoders == 7
