@@ -162,7 +162,10 @@ def tiled(tmp_path):
 
     yield stage
     for made in stages:
-        made._children.close()
+        for _ in range(made.CALLS):
+            with made._children.taken() as children:
+                for child in children:
+                    child.close()
 
 
 def tile_unit(number, seeds, left_out=()):
