@@ -5,7 +5,6 @@ Units that are scored by tiles arrive encoded: large pictures are decoded beside
 
 import contextlib
 import math
-import os
 import threading
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
 from pipeline.stages.given_device import take_given_device
 from pipeline.stages.place import Place
+from pipeline.stages.tile_children import tile_children
 from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -57,8 +57,7 @@ class ScoreStage:
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
-        count = min(config.tile_decoders, os.cpu_count() or 1)  # of a cluster's cores this machine may have fewer
-        self._children = Children(self._decode, config.decode_timeout_s, count, self.CALLS)
+        self._children = Children(self._decode, config.decode_timeout_s, tile_children(config), self.CALLS)
         self._loading = threading.Lock()
         self._loaded: Scorer | None = None
         self._decoder: DeviceDecoder | None = None
