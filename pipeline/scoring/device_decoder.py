@@ -6,6 +6,7 @@ reduced while it is decoded, and the resize computes in float32. So this is a sc
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -97,15 +98,13 @@ class DeviceDecoder:
         whole[[at for at, row in enumerate(rows) if row.error is None and at not in encoded]] = pixels
         left_over = []
         for chunk in _chunks(list(encoded), rows):
-            found = self._on_device(
-                lambda chunk=chunk: self._pictures([encoded[at] for at in chunk], [rows[at] for at in chunk])
-            )
-            for at, picture in zip(chunk, found, strict=True):
-                if picture is None:
+            images, theirs = [encoded[at] for at in chunk], [rows[at] for at in chunk]
+            for at, brought in zip(chunk, self._on_device(partial(self._pictures, images, theirs)), strict=True):
+                if brought is None:
                     left_over.append(at)
                     continue
-                whole[at], *measured = picture
-                rows[at] = rows[at]._replace(**dict(zip(Brought._fields[1:], measured, strict=True)))
+                whole[at], brightness, contrast, sharpness = brought
+                rows[at] = rows[at]._replace(brightness=brightness, contrast=contrast, sharpness=sharpness)
         identity = [field.name for field in IDENTITY]
         if left_over:
             left = decode_in_child(table.select([*identity, "encoded"]).take(left_over), config, self._timeout_s)
