@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.scoring.faults import DeviceFault
+from pipeline.scoring.faults import DeviceFault, NoMemory
 
 Result = TypeVar("Result")
 
@@ -25,7 +25,7 @@ def on_device(call: Callable[[], Result], device: str, work: str) -> Result:
         work: what the call does, in words, such as `a batch of 16 images`. It is never made smaller: the score of an image
             depends on the size of its batch, in the last bits.
     Raises:
-        DeviceFault: the device failed, or had too little memory twice.
+        DeviceFault: the device failed.  NoMemory: it had too little memory twice.
     """
     try:
         return _translated(call, device, work)
@@ -35,7 +35,7 @@ def on_device(call: Callable[[], Result], device: str, work: str) -> Result:
     try:
         return _translated(call, device, work)
     except torch.OutOfMemoryError as error:
-        raise DeviceFault(
+        raise NoMemory(
             f"{device} has too little memory: {work} did not fit twice, with {_free(device)}. "
             "Let fewer processes share it (resources.scorer_gpus), or train with a smaller batch_size"
         ) from error
