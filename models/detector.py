@@ -1,7 +1,7 @@
 """What every detector offers to training and scoring."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -101,6 +101,14 @@ class Detector(nn.Module):
         """
         self.fitted = False
         check_varied(features.read, positions)
+        after_epoch = run.after_epoch
+        if after_epoch is not None:
+
+            def able_to_score(epoch: int) -> bool:
+                self.fitted = True
+                return after_epoch(epoch)
+
+            run = replace(run, after_epoch=able_to_score)
         self._fit(features, positions, run)
         self.fitted = True
 

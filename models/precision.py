@@ -71,12 +71,13 @@ def narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def bounded(x: Tensor) -> Tensor:
-    """A flow's layer's result: in fp16 an infinite value becomes the largest one, NaN stays; other types are left alone.
+    """A flow's layer's result, changed in place: in fp16 an infinite value becomes the largest one, NaN stays; other types are
+    left alone. In place, since a new tensor of a map of one cell forgets which axis lies innermost.
 
     >>> bounded(torch.tensor([torch.inf, torch.nan]).half())
     tensor([65504.,    nan], dtype=torch.float16)
     """
-    return narrowed(x, x.dtype)
+    return x.clamp_(-LARGEST_FP16, LARGEST_FP16) if x.dtype is torch.float16 else x
 
 
 def _emulated(x: Tensor) -> bool:

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 
 from models.arithmetic import set_arithmetic
+from pipeline.scoring.device import Device
 
-SIDE = {"cpu": 2048, "cuda": 8192}
-COPIED_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
+SIDE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
+COPIED_BYTES: dict[Device, int] = {"cpu": 256 << 20, "cuda": 4 << 30}
 SECONDS = 1.0
 
 
@@ -28,25 +29,24 @@ class Ceilings:
         return max(sum(count / self.flops_per_s[kind] for kind, count in flops.items()), bytes / self.bytes_per_s)
 
 
-def measure(device: str, seconds: float = SECONDS) -> Ceilings:
+def measure(device: Device, seconds: float = SECONDS) -> Ceilings:
     """The best try within `seconds` for each ceiling, with the threads that torch has now.
 
     The numbers are random: a GPU takes less power for ones, and so runs them faster than it ever runs a model.
     """
     set_arithmetic()
-    kind = device.partition(":")[0]
-    side = SIDE[kind]
+    side, copied = SIDE[device], COPIED_BYTES[device]
     flops = {}
-    for dtype in (torch.float32, torch.bfloat16, *([] if kind == "cpu" else [torch.float16])):
+    for dtype in (torch.float32, torch.bfloat16, *([] if device == "cpu" else [torch.float16])):
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         flops[str(dtype).removeprefix("torch.")] = 2 * side**3 / _best(partial(torch.mm, a, b), device, seconds)
     flops.setdefault("float16", flops["float32"])  # a CPU computes fp16 in float32
-    source = torch.rand(COPIED_BYTES[kind] // 4, device=device)
+    source = torch.rand(copied // 4, device=device)
     target = torch.empty_like(source)
-    return Ceilings(flops, 2 * COPIED_BYTES[kind] / _best(lambda: target.copy_(source), device, seconds))
+    return Ceilings(flops, 2 * copied / _best(lambda: target.copy_(source), device, seconds))
 
 
-def _best(computation: Callable[[], object], device: str, seconds: float) -> float:
+def _best(computation: Callable[[], object], device: Device, seconds: float) -> float:
     """Seconds of the fastest try."""
     best, end = float("inf"), time.perf_counter() + seconds
     computation()
@@ -59,6 +59,6 @@ def _best(computation: Callable[[], object], device: str, seconds: float) -> flo
     return best
 
 
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
+def _wait(device: Device) -> None:
+    if device == "cuda":
         torch.cuda.synchronize(device)

@@ -50,7 +50,7 @@ def measured_rates(
         else:
             lines.append(f"{name}: measured now; {book.path} has none of {case} for {' '.join(wanted.values())}")
             found[name] = {figure.name: figure.value for figure in measure(name).figures}
-    on_gpu = device.startswith("cuda")
+    on_gpu = device.partition("-")[0] == "cuda"
     model = found[IN_MEMORY]
     rates = Rates(
         on_gpu,

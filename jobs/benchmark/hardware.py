@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.scoring.device import Device
+
 CPUINFO = Path("/proc/cpuinfo")
 NOT_NAMES = re.compile(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", re.IGNORECASE)
 
@@ -15,9 +17,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def hardware_name(device: str, cpuinfo: Path = CPUINFO) -> str:
+def hardware_name(device: Device, cpuinfo: Path = CPUINFO) -> str:
     """A name for files: the processor's model, or the GPU's on CUDA, and the cores ("amd-epyc-2-cores")."""
-    if device.startswith("cuda"):
+    if device == "cuda":
         model = torch.cuda.get_device_name(device)
     else:
         model = _field(cpuinfo, "model name") or os.uname().machine
@@ -25,9 +27,9 @@ def hardware_name(device: str, cpuinfo: Path = CPUINFO) -> str:
     return f"{words}-{cores()}-cores"
 
 
-def described(device: str, cpuinfo: Path = CPUINFO) -> str:
+def described(device: Device, cpuinfo: Path = CPUINFO) -> str:
     """The device in words; for a CPU, with the instructions that bf16 depends on, if the system lists them."""
-    if device.startswith("cuda"):
+    if device == "cuda":
         return torch.cuda.get_device_name(device)
     flags = (_field(cpuinfo, "flags") or "").split()
     if not flags:

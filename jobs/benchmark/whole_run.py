@@ -30,19 +30,22 @@ DECODE_SECONDS = 3.0
 
 @dataclass
 class Watched:
-    """Records a run's progress: seconds until its first and its last unit were committed, and the counts then."""
+    """Records a run's progress: seconds until its first and its last unit were committed, and the images done by then."""
 
     began: float
     first_s: float = 0.0
     first_images: int = 0
     committed_s: float = 0.0
+    done: int = 0
     progress: RunProgress | None = None
 
     def __call__(self, progress: RunProgress) -> None:
         spent = time.perf_counter() - self.began
         if not self.first_s and progress.done:
             self.first_s, self.first_images = spent, progress.done
-        self.committed_s, self.progress = spent, progress
+        if progress.done > self.done:  # the run calls at its end too
+            self.committed_s, self.done = spent, progress.done
+        self.progress = progress
 
     def steady(self) -> list[Figure]:
         """The rate between the first and the last commit, while the stages were full; none of a run with one commit."""

@@ -1,9 +1,9 @@
 """The settings of `flowscore bench`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobs.benchmark.cases import Case
 from jobs.benchmark.estimate import Prices
@@ -37,6 +37,13 @@ class BenchSettings(ScoringOptions):
     save: Flag[bool] = Field(False, description="append the figures to docs/benchmarks/throughput/HARDWARE.csv")
     cases: dict[str, Case] = Field({}, description="further cases by name")
     prices: Prices = Field(Prices(), description="size and price of a node, for --plan")
+
+    @model_validator(mode="after")
+    def _decoded_on_the_cpu(self) -> Self:
+        if self.decoder == "cuda":
+            rule = "cpu for bench, whose parts and one process decode on the CPU"
+            raise ValueError(f"decoder must be {rule}; got 'cuda'. Leave it out.")
+        return self
 
     def scoring_run(self, model: str, input: str, output: str) -> ScoreSettings:
         """The settings of one measured scoring run."""

@@ -47,8 +47,9 @@ class ScoringOptions(BaseModel):
 
     @model_validator(mode="after")
     def _decoder_on_its_device(self) -> Self:
-        if self.decoder == "cuda" and self.device == "cpu":
-            raise ValueError("decoder must be cpu where device is cpu; got 'cuda'. Leave it out, or score on a GPU.")
+        if self.decoder == "cuda" and self.device != "cuda":  # with auto, a slice could be planned that no machine here scores
+            rule = f"cpu where device is {self.device}"
+            raise ValueError(f"decoder must be {rule}; got 'cuda'. Leave it out, or set device to cuda.")
         return self
 
 

@@ -79,7 +79,12 @@ def launched(
     dilation: Sequence[int],
     activation: str,
 ) -> Tensor:
-    """models.backbones.depthwise.depthwise_conv2d by this kernel."""
+    """models.backbones.depthwise.depthwise_conv2d by this kernel.
+
+    >>> x, weight = torch.ones(1, 2, 3, 3).half(), torch.ones(2, 1, 3, 3)
+    >>> if torch.cuda.is_available():
+    ...     assert launched(x.cuda(), weight.cuda(), None, (1, 1), (0, 0), (1, 1), "none").flatten().tolist() == [9.0, 9.0]
+    """
     x = x.contiguous(memory_format=torch.channels_last)
     weight = weight.contiguous()
     batch, channels, height, width = x.shape

@@ -31,9 +31,3 @@ class Children:
             yield mine
         finally:
             self._sets.put(mine)
-
-    def close(self) -> None:
-        """End those that no call has."""
-        while not self._sets.empty():
-            for child in self._sets.get():
-                child.close()

@@ -51,16 +51,17 @@ def may_take(encoded: bytes) -> bool:
     """Whether it looks like an upright baseline JPEG of 8 bits, grey or YCbCr. Looks at headers only."""
     if not encoded.startswith(b"\xff\xd8\xff"):
         return False
-    for segment in jpeg.segments(encoded):
+    frames: list[bool] = []
+    for segment in jpeg.segments(encoded):  # up to the first scan: what turns an image may stand behind the frame's header
         body = encoded[segment.body : segment.end]
         if segment.marker == jpeg.EXIF_OR_XMP and not _upright(body):
             return False
         if segment.marker == jpeg.ADOBE and body.startswith(b"Adobe") and body[11:12] == b"\0":  # stored as RGB
             return False
         if segment.marker in jpeg.FRAMES:
-            return segment.marker == jpeg.BASELINE and len(body) > 5 and body[0] == 8 and body[5] in (1, 3)
-        if segment.marker in (jpeg.START_OF_SCAN, jpeg.END_OF_IMAGE):
-            return False
+            frames.append(segment.marker == jpeg.BASELINE and len(body) > 5 and body[0] == 8 and body[5] in (1, 3))
+        if segment.marker == jpeg.START_OF_SCAN:
+            return frames == [True]
     return False
 
 

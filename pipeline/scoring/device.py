@@ -8,6 +8,7 @@ torch, which takes seconds.
 import os
 from typing import Literal, get_args
 
+from models.arithmetic import set_arithmetic
 from models.faults import NoSuchDevice
 from pipeline.scoring.faults import WrongDevice
 
@@ -91,6 +92,7 @@ def bf16_is_native(device: Device) -> bool:
     import torch
 
     if device == "cuda":
+        set_arithmetic()  # before asking starts CUDA
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 

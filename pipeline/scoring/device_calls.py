@@ -1,5 +1,6 @@
 """Calls something that uses the device, and says in one error what goes wrong with the device."""
 
+import gc
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,16 +8,21 @@ from typing import TypeVar
 import torch
 
 from pipeline.scoring.faults import DeviceFault, NoMemory
+from pipeline.scoring.watchdog import LONG_S, Watchdog, over
 
 Result = TypeVar("Result")
 
-OF_DEVICE = re.compile(r"\bCUDA|cuDNN|cuBLAS|cuSOLVER|cuFFT|NCCL|NVRTC|Triton Error", re.IGNORECASE)
-"""What libraries of a device write into a RuntimeError; everything else keeps its own error."""
+OF_DEVICE = re.compile(
+    r"CUDA error|CUDA unknown error|CUDA driver|No CUDA GPUs|cudaGetDeviceCount|cuDNN error|cuDNN algorithm"
+    r"|CUDNN_STATUS|CUBLAS_STATUS|CUSOLVER_STATUS|CUFFT|NCCL|NVRTC|NVML_|Triton Error"
+)
+"""What libraries of a device write into a RuntimeError; everything else keeps its own error. The case counts: our own mistakes
+name devices too, as in `found at least two devices, cuda:0 and cpu!`."""
 
 GIB = 1 << 30
 
 
-def on_device(call: Callable[[], Result], device: str, work: str) -> Result:
+def on_device(call: Callable[[], Result], device: str, work: str, watch: Watchdog | None = None) -> Result:
     """What the call returns. For lack of memory it is called twice, the second time after the unused cache was given
     back: other processes may share the device.
 
@@ -24,6 +30,7 @@ def on_device(call: Callable[[], Result], device: str, work: str) -> Result:
         device: cpu or cuda.
         work: what the call does, in words, such as `a batch of 16 images`. It is never made smaller: the score of an image
             depends on the size of its batch, in the last bits.
+        watch: told of the time between the two calls; the call itself tells its own.
     Raises:
         DeviceFault: the device failed.  NoMemory: it had too little memory twice.
     """
@@ -31,7 +38,9 @@ def on_device(call: Callable[[], Result], device: str, work: str) -> Result:
         return _translated(call, device, work)
     except torch.OutOfMemoryError:
         pass  # the second call comes after this block: the error holds the tensors of the first
-    torch.cuda.empty_cache()
+    with over(watch, f"giving back memory after {work}", LONG_S):
+        gc.collect()  # an error in a cycle with a frame of its traceback still holds them
+        torch.cuda.empty_cache()
     try:
         return _translated(call, device, work)
     except torch.OutOfMemoryError as error:

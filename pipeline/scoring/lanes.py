@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from models.detector import Scored
+from pipeline.scoring.device import Device
 from pipeline.scoring.device_calls import on_device
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.watchdog import BATCH_S, LONG_S, Watchdog, over
@@ -60,7 +61,7 @@ class Lanes:
         self,
         compute: Callable[[Tensor], Scored],
         shape: tuple[int, ...],
-        device: str,
+        device: Device,
         count: int,
         in_turn: bool,
         idle: IdleClock,
@@ -71,7 +72,8 @@ class Lanes:
         shape: (B, H, W, 3), fixed.
         count: number of lanes.
         in_turn: lanes use the device one after the other, best for a GPU; else each computes on one CPU thread.
-        watch: told when the device has a batch, so that a hang is noticed.
+        watch: told when the device has a batch or is in a caller's turn, so that a hang is noticed. Waiting for a turn, which
+            explanations may hold for long, is no hang.
         """
         self._device, self._watch = device, watch
         self._work = f"a batch of {shape[0]} images of {shape[1]} x {shape[2]} pixels"
@@ -82,7 +84,7 @@ class Lanes:
         self.count = count
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(count):
-            self._free.put(_Lane(compute, shape, device, stream, turn, idle))
+            self._free.put(_Lane(compute, shape, device, stream, turn, idle, partial(over, watch, self._work, BATCH_S)))
         one_each: dict[str, Any] = {} if in_turn else {"initializer": torch.set_num_threads, "initargs": (1,)}
         self._pool = ThreadPoolExecutor(count, "scorer", **one_each)
 
@@ -95,23 +97,25 @@ class Lanes:
     def turn(self) -> Iterator[None]:
         """Inside the block the device is the caller's, after the batches that it has; no lane hands it another.
 
-        On lanes without turns it does nothing. A function given to `submit` may use it.
+        On lanes without turns it waits for nothing. A function given to `submit` may use it, and must where it uses the device:
+        a hang is noticed only in here.
         """
-        with self._turn or contextlib.nullcontext(), self._on.stream(self._stream):
+        with (
+            self._turn or contextlib.nullcontext(),
+            over(self._watch, f"what follows {self._work}", LONG_S),
+            self._on.stream(self._stream),
+        ):
             yield
 
     def _run(self, pixels: np.ndarray) -> BatchScores:
         lane = self._free.get()
         try:
-            with over(self._watch, self._work, BATCH_S):
-                return on_device(lambda: lane.run(pixels), self._device, self._work)
+            return on_device(lambda: lane.run(pixels), self._device, self._work, self._watch)
         finally:
             self._free.put(lane)
 
     def _then(self, then: Callable[[np.ndarray, BatchScores], Result], pixels: np.ndarray, scores: BatchScores) -> Result:
-        work = f"what follows {self._work}"
-        with over(self._watch, work, LONG_S):
-            return on_device(lambda: then(pixels, scores), self._device, work)
+        return on_device(lambda: then(pixels, scores), self._device, f"what follows {self._work}", self._watch)
 
 
 class _Lane:
@@ -121,14 +125,16 @@ class _Lane:
         self,
         compute: Callable[[Tensor], Scored],
         shape: tuple[int, ...],
-        device: str,
+        device: Device,
         stream: Any,
         turn: contextlib.AbstractContextManager | None,
         idle: IdleClock,
+        watched: Callable[[], contextlib.AbstractContextManager[None]],
     ):
         """stream: the stream that the device computes on. turn: held by the lane that hands its batch to the device; None: no
-        turns, and pixels and results stay in place."""
-        cuda = device.startswith("cuda")
+        turns, and pixels and results stay in place. watched: a block in which the device is at work for this lane."""
+        cuda = device == "cuda"
+        self._watched = watched
         self._compute, self._stream, self._turn, self._idle = compute, stream, turn, idle
         self._on = torch.get_device_module(device)
         self._copies = self._on.Stream()
@@ -147,13 +153,14 @@ class _Lane:
         slots[:count] = pixels
         slots[count:] = 0
         staged_s = time.perf_counter() - clock
-        with self._on.stream(self._copies):
+        with self._watched(), self._on.stream(self._copies):
             self._began.record(self._copies)
             if self._images is not self._staged:
                 self._images.copy_(self._staged, non_blocking=True)
             self._arrived.record(self._copies)
-        with self._idle.computing():
+        with self._idle.computing(), contextlib.ExitStack() as until_returned:
             with self._turn or contextlib.nullcontext(), self._on.stream(self._stream), torch.inference_mode():
+                until_returned.enter_context(self._watched())  # other lanes' turns are not this batch's time
                 self._stream.wait_stream(self._copies)
                 self._started.record(self._stream)
                 found = self._compute(self._images)

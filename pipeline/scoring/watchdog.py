@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 BATCH_S = 300.0
-"""For a batch, which takes seconds at most, also where three wait for each other and kernels are compiled at first."""
+"""For a batch that the device has: seconds at most, also after those of two other lanes and where kernels compile at first."""
 
 LONG_S = 1800.0
 """For loading a model, which takes up to a minute, and for explaining the images of a batch, which takes many passes."""

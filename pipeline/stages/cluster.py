@@ -34,7 +34,8 @@ class Resources(BaseModel):
     """How the stages share the machines; None: decided from what the cluster has and reported in one line.
 
     scorers: how many are asked for; those that find a place score, even if others find none.
-    tile_decoders: processes beside each scorer that decode images to be cut into tiles. Each holds one picture.
+    tile_decoders: processes beside each scorer that decode images to be cut into tiles. Each holds one picture. None: each
+        scorer decides it from what its node has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,13 +63,15 @@ class Resources(BaseModel):
         return "cuda" if self.scorer_gpus else "cpu"
 
     def given(self, config: StageConfig) -> StageConfig:
-        """The config that tells scorers with these resources, of which every field is set, what they have.
+        """The config that tells scorers with these resources, once they are resolved, what they have.
 
         Raises DeviceMissing when a GPU is to decode and none scores.
         """
-        assert self.tile_decoders is not None
         if config.scoring.decode.decoder == "cuda" and self.device == "cpu":
-            raise DeviceMissing("decoder must be cpu where no GPU scores; got 'cuda'. Leave it out, or score on GPUs.")
+            rule = (
+                f"run where a GPU scores: it was planned with decoder 'cuda', which names its units; got device {self.device!r}"
+            )
+            raise DeviceMissing(f"slice {config.slice} must be {rule}. Set device to cuda, on a machine or cluster with GPUs.")
         share = min(1.0, self.scorer_gpus or 1.0)
         return replace(config, device=self.device, threads=self.threads, gpu_share=share, tile_decoders=self.tile_decoders)
 
@@ -77,7 +80,7 @@ class Resources(BaseModel):
         return device == "cuda" if self.scorer_gpus is None else self.scorer_gpus > 0
 
     def resolved(self, device: str) -> "Resources":
-        """The same with every None filled in for the connected cluster.
+        """The same with every None but that of tile_decoders filled in for the connected cluster.
 
         A GPU scores for as many cores as its node has; on CPUs alone, one scorer takes up to eight cores and half of what
         Ray may give away, so that reading, decoding and committing always find a place. The cluster is asked
@@ -97,7 +100,6 @@ class Resources(BaseModel):
             threads=1 if on_gpu else max(1, int(cpus // scorers)),
             read_cpus=1.0 if cpus > 4 or on_gpu else 0.5,
             commit_cpus=0.25,
-            tile_decoders=max(1, int(cpus // scorers) - 1) if on_gpu else self.threads or max(1, int(cpus // scorers)),
         )
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 

@@ -44,7 +44,9 @@ def commit_unit(unit: ScoredUnit, config: StageConfig) -> Outcome:
         new = write_commit(config.ledger.store, config.ledger.commit_key(config.slice, label.number, label.part), rows, footer)
     except StorageError as error:
         return Outcome(label.number, label.part, message=str(error))
-    return Outcome(label.number, label.part, scored, errors, new, label.bytes_read, scored_on=str(unit.scored_on))
+    return Outcome(
+        label.number, label.part, scored, errors, new, label.bytes_read, scored_on=str(unit.scored_on) if new else None
+    )
 
 
 def commit_rows(unit: ScoredUnit, decode: DecodeConfig) -> pa.Table:

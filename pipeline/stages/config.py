@@ -13,7 +13,7 @@ class StageConfig:
 
     device, gpu_share, threads: what a scorer has, as `Resources.given` says: the device that the driver decided for, of a GPU
     the share, 0 < gpu_share <= 1, and of a CPU the threads.
-    tile_decoders: children of a scorer that decode images to be cut into tiles, at most one for each core of its machine.
+    tile_decoders: children of a scorer that decode images to be cut into tiles; None: as many as stages/tile_children.py says.
     """
 
     ledger: Ledger
@@ -25,4 +25,4 @@ class StageConfig:
     gpu_share: float = 1.0
     threads: int | None = None
     decode_timeout_s: float = 60.0
-    tile_decoders: int = 1
+    tile_decoders: int | None = None

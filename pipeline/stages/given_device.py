@@ -2,7 +2,7 @@
 
 import platform
 
-from models.arithmetic import check_environment
+from models.arithmetic import set_arithmetic
 from pipeline.scoring.device import check_given, take_share
 from pipeline.stages.config import StageConfig
 
@@ -13,7 +13,7 @@ def take_given_device(config: StageConfig) -> None:
     Raises:
         OutsideArithmetic: the environment of this node would change scores.  WrongDevice: it has another device.
     """
-    check_environment()
+    set_arithmetic()  # cuBLAS reads its part of it when it starts, and taking a share starts CUDA
     check_given(config.device, _gpus() if _is_actor() else [], this_node())
     if config.device == "cuda":
         take_share(config.gpu_share)

@@ -5,7 +5,6 @@ Units that are scored by tiles arrive encoded: large pictures are decoded beside
 
 import contextlib
 import math
-import os
 import threading
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
 from pipeline.stages.given_device import take_given_device, this_node
 from pipeline.stages.place import Place
+from pipeline.stages.tile_children import tile_children
 from pipeline.storage.ahead import ahead
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -32,6 +32,7 @@ from schemas.outcome import Outcome
 from schemas.scored_on import ScoredOn
 
 if TYPE_CHECKING:
+    from pipeline.scoring.device_decoder import DeviceDecoder
     from pipeline.scoring.scorer import Scorer, UnitScores
 
 AHEAD_BYTES = 32 << 20
@@ -57,10 +58,10 @@ class ScoreStage:
         self._config = config
         self._decode = config.scoring.decode
         self._shape = (self._decode.height, self._decode.width, 3)
-        count = min(config.tile_decoders, os.cpu_count() or 1)  # of a cluster's cores this machine may have fewer
-        self._children = Children(self._decode, config.decode_timeout_s, count, self.CALLS)
+        self._children = Children(self._decode, config.decode_timeout_s, tile_children(config), self.CALLS)
         self._loading = threading.Lock()
         self._loaded: Scorer | None = None
+        self._decoder: DeviceDecoder | None = None
         self._idle = IdleClock(self.CALLS)
         if self._place.refuses is None:
             # The first unit asks again, and says or raises what is wrong: Ray neither starts again nor gives up a scorer that
@@ -109,12 +110,14 @@ class ScoreStage:
         )
 
     def _decoded_on_device(self, rows: pa.Table, pixels: np.ndarray) -> tuple[np.ndarray, pa.Table]:
-        from pipeline.scoring.device_calls import on_device
         from pipeline.scoring.device_decoder import DeviceDecoder
 
-        decoder = DeviceDecoder(self._decode, self._config.decode_timeout_s)
-        with over(self._place.watch, "decoding pictures", LONG_S):
-            return on_device(lambda: decoder(rows, pixels), self._config.device, "a unit's pictures to decode")
+        with self._loading:
+            if self._decoder is None:
+                decoder = DeviceDecoder(self._decode, self._config.decode_timeout_s, self._config.device, self._place.watch)
+                decoder.check()
+                self._decoder = decoder
+        return self._decoder(rows, pixels)
 
     def _scorer(self) -> "Scorer":
         """When storage does not deliver the model, the unit that asked stays open and the next asks again.

@@ -232,14 +232,16 @@ class Commands:
         finally:
             self.kept.forget()
 
-    def rekey(self, all_of: str | None = None) -> str:
-        """Columns by another pattern, or the end of that."""
+    def rekey(self, all_of: str | None = None) -> str | None:
+        """Columns by another pattern, or the end of that; None where it is refused, since the model has no ledger yet."""
         ledger = Ledger(self.output, all_of or self.random.choice(sorted({model for model, _ in self.scored})))
         with self.faults.command(None):
             exists = read_head(ledger).number
-        begun = bool(exists and self.patterns and not all_of) and begin(ledger, self.random.choice(self.patterns))
+        if not exists:
+            return None
+        begun = bool(self.patterns and not all_of) and begin(ledger, self.random.choice(self.patterns))
         self.in_force.add(ledger.model)
-        return f"{ledger.model} {begun} {rekey(ledger) if exists else ''}"
+        return f"{ledger.model} {begun} {rekey(ledger)}"
 
     def optimise(self) -> str:
         """Another program merges the files of a partition."""

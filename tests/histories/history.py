@@ -175,8 +175,8 @@ class History(Commands):
         self.clock.moved += timedelta(hours=0 if depth else 2)
         with self.faults.command(fault) as running:
             try:
-                said = f"{command()}"
-                done = True
+                found = command()
+                done, said = found is not None, f"{found}"
             except (Killed, *ENDED, *ALWAYS) as error:
                 done, said = False, f"{type(error).__name__} {error}"
                 expected = running.at or depth or isinstance(error, ALWAYS) or disturbed != self.disturbed

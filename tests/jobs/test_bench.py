@@ -123,6 +123,11 @@ def test_a_plan_measures_what_is_not_kept(ask, quick, figures):
     assert "decode-only: from" in ask("--case", "tiny", "--plan", 1000, "--size", "72x48", "--csv", figures).out
 
 
+def test_a_decoder_on_the_gpu_is_refused(ask):
+    """Parts and one process decode on the CPU: the run beside them would be of another mode."""
+    assert "decoder must be cpu for bench" in ask("--list", code=2, device="cuda", decoder="cuda").err
+
+
 def test_prices_are_checked(ask):
     shown = ask("--case", "tiny", "--plan", 10, code=2, prices={"cpu_node_usd_per_hour": 1})
     assert "Did you mean 'cpu_node_usd_per_h'?" in shown.err and shown.err.count("\n") == 1

@@ -37,18 +37,24 @@ def test_surroundings_are_checked_before_anything_is_opened(capsys, monkeypatch,
     assert ended.value.code == 2 and shown.startswith(said) and shown.count("\n") == 1
 
 
-def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path):
-    """decoder: cuda, on a CPU and for a model that scores by tiles."""
+def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path, monkeypatch):
+    """decoder: cuda, where a CPU scores or may score, where no GPU is, and for a model that scores by tiles. Nothing is planned
+    then: a slice would wait for a GPU for good."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = tiny_config(input=InputConfig(height=64, width=96, resize="tile"))
     artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "config.yaml").write_text("decoder: cuda\n")
-    for device, said in (
-        ("cpu", "decoder must be cpu where device is cpu; got 'cuda'"),
-        ("auto", "decoder must be cpu for a model that scores by tiles; got 'cuda'"),
+    for device, has_gpu, said in (
+        ("cpu", False, "decoder must be cpu where device is cpu; got 'cuda'"),
+        ("auto", False, "decoder must be cpu where device is auto; got 'cuda'"),
+        ("cuda", False, "device must be one that this machine has; got device='cuda'"),
+        ("cuda", True, "decoder must be cpu for a model that scores by tiles; got 'cuda'"),
     ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
         places = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
         with pytest.raises(SystemExit) as ended:
             run(main, [*places, "--device", device, "--config", str(tmp_path / "config.yaml")])
         shown = capsys.readouterr().err
         assert ended.value.code == 2 and said in shown and "Traceback" not in shown
+        assert not (tmp_path / "out" / "_flowscore").exists()

@@ -75,6 +75,7 @@ def on_device(backbone: str, precision: str, built_px: int, side_px: int) -> OnD
     factor = side_px // built_px
     grid = {"map_height": rows * factor, "map_width": columns * factor}
     detector.config = detector.config.model_copy(update={"input": large} | grid)
+    detector.fitted = True
     with stand_in():
         detector.to("cuda").freeze()
         images = torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8, device="cuda")

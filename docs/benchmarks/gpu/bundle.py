@@ -2,7 +2,7 @@
 
     make gpu-bundle BUNDLE=FOLDER          # FLOWSCORE_ASSETS names the reference data
 
-Such a machine brings torch 2.11 or newer, torchvision, timm, scipy, pyarrow, pydantic, Pillow and tqdm. What it lacks of WHEELS
+Such a machine brings torch 2.11 or newer, torchvision, timm, scipy, scikit-image, pyarrow and Pillow. What it lacks of WHEELS
 is installed there: `pip install --no-index --no-deps --target SITE FOLDER/wheels/*.whl`, and PYTHONPATH=SITE.
 """
 
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[3]
 CODE = ("models", "pipeline", "schemas", "docs/benchmarks/gpu", "jobs/__init__.py", "jobs/benchmark")
 WEIGHTS = "assets/weights/mobilenetv1_100_imagenet.safetensors"
 TILES = "assets/mtd"
-WHEELS = ("simplejpeg",)  # what an image with torch lacks
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
+WHEELS = ("simplejpeg", "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "tqdm")
+"""What an image with torch may lack, in the versions that are installed here."""
+
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 SIDE_PX, GOOD, DEFECTS = 256, 40, 24
 LIMIT_BYTES = 60 << 20
 
@@ -63,7 +66,8 @@ def tiles(folder: Path) -> np.ndarray:
 def wheels(folder: Path, python: str) -> None:
     wanted = [f"--platform={platform}" for platform in PLATFORMS]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += [f"--python-version={python}", "--implementation=cp", *wanted, f"--dest={folder}", *WHEELS]
+    command += [f"--python-version={python}", "--implementation=cp", *wanted, f"--dest={folder}"]
+    command += [f"{name}=={version(name)}" for name in WHEELS]
     subprocess.run(command, check=True)
 
 

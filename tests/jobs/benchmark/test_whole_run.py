@@ -14,9 +14,9 @@ def test_an_images_slots():
 
 
 def test_the_steady_rate_begins_with_the_first_commit(monkeypatch):
-    """100 images/s, after a start of ten seconds."""
+    """100 images/s, after a start of ten seconds and before an end of seven."""
     watched, progress = Watched(began=0.0), RunProgress(planned=400)
-    for now, done in ((5, 0), (10, 100), (11, 200), (13, 400)):
+    for now, done in ((5, 0), (10, 100), (11, 200), (13, 400), (20, 400)):
         monkeypatch.setattr(time, "perf_counter", lambda now=now: float(now))
         progress.done = done
         watched(progress)
@@ -24,3 +24,4 @@ def test_the_steady_rate_begins_with_the_first_commit(monkeypatch):
             assert watched.steady() == [], "one commit is no rate"
     (figure,) = watched.steady()
     assert (figure.name, figure.unit) == ("steady_run_per_s", "images/s") and figure.value == pytest.approx(100)
+    assert watched.committed_s == 13, "the rest is finalize"

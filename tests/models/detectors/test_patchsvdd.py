@@ -185,6 +185,7 @@ def test_what_freeze_prepares_goes_when_other_weights_are_loaded(precision):
         detector.encoder = detector._new_encoder(seed)
         detector.large_bank.normal_(generator=torch.Generator().manual_seed(seed))
         detector.whitening.weight.copy_(torch.eye(EMBEDDING))
+        detector.fitted = True
     pictures = images(2, (64, 64))
     expected = second.score(pictures).score
     assert not torch.equal(first.freeze().score(pictures).score, expected)

@@ -39,4 +39,3 @@ def test_an_error_gives_the_children_back():
         raise KeyError
     with children.taken() as mine:
         assert len(mine) == 1
-    children.close()

@@ -28,10 +28,18 @@ def stored_as_rgb():
     return whole[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + whole[2:]
 
 
+def behind_the_frame(content, marker=b"\xff\xe1"):
+    """A segment between the header of the frame and the first scan."""
+    whole = picture()
+    scan = whole.index(b"\xff\xda")
+    return whole[:scan] + marker + struct.pack(">H", 2 + len(content)) + content + whole[scan:]
+
+
 @pytest.mark.parametrize(
     "encoded",
     [
         picture(),
+        behind_the_frame(exif(1)),
         picture(mode="L"),
         picture(subsampling=0),
         picture(exif=exif(1)),
@@ -54,6 +62,11 @@ def test_upright_baseline_jpegs_go_to_the_device(encoded):
         picture(exif=exif(1)[:-9]),
         picture(xmp=b"<x tiff:Orientation='6'/>"),
         stored_as_rgb(),
+        behind_the_frame(exif(3)),
+        behind_the_frame(b"<x tiff:Orientation='6'/>"),
+        behind_the_frame(b"Adobe\0\x64\0\0\0\0\0", b"\xff\xee"),
+        behind_the_frame(picture()[picture().index(b"\xff\xc0") + 4 :][:15], b"\xff\xc0"),
+        picture()[: picture().index(b"\xff\xda")],
         picture()[:100],
         b"\xff\xd8\xff",
         b"",

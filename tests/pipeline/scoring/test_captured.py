@@ -1,4 +1,6 @@
 import contextlib
+import gc
+import weakref
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from cuda_stand_in import stand_in
 
 from models.detector import Scored
 from pipeline.scoring.captured import WARM_UP_CALLS, Captured, captured
+from pipeline.scoring.device_calls import on_device
 from pipeline.scoring.faults import ReplayDiffers
 
 SHAPE = (4, 2, 2, 3)
@@ -154,6 +157,28 @@ def test_a_capture_without_memory_is_the_devices_fault(capture, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         captured(compute, torch.zeros(SHAPE, dtype=torch.uint8))
     assert graph.resets == 1
+
+
+def test_a_capture_without_memory_holds_none_when_the_cache_is_emptied(capture, monkeypatch):
+    counting, held, at_emptying = Counting(), [], []
+    capture(Graph(counting))
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *arguments: None, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *arguments: None, raising=False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: at_emptying.append(held[WARM_UP_CALLS]()))
+
+    def compute(images):
+        cells = images.float()
+        held.append(weakref.ref(cells))
+        if len(held) == WARM_UP_CALLS + 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return counting(images)
+
+    gc.disable()
+    try:
+        on_device(lambda: captured(compute, torch.zeros(SHAPE, dtype=torch.uint8)), "cuda", "the model")
+    finally:
+        gc.enable()
+    assert at_emptying == [None]
 
 
 def test_torch_still_has_what_ends_a_failed_capture():

@@ -1,4 +1,5 @@
 import gc
+import threading
 import weakref
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from pipeline.scoring.device_calls import on_device
 from pipeline.scoring.faults import DeviceFault
+from pipeline.scoring.watchdog import Watchdog
 
 
 def raising(*errors):
@@ -41,10 +43,41 @@ def test_the_first_call_holds_no_memory_at_the_second(monkeypatch):
         held.append(weakref.ref(tensor))
         if len(held) == 1:
             raise no_memory()
-        gc.collect()
         return held[0]()
 
     assert on_device(call, "cuda", "a batch") is None
+
+
+def test_nor_when_the_cache_is_emptied_if_its_error_is_in_a_cycle(monkeypatch):
+    """An error that a frame of its own traceback keeps holds that frame's tensors until the collector comes."""
+    held, at_emptying = [], []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: at_emptying.append(held[0]()))
+
+    def call():
+        if held:
+            return "done"
+        tensor = torch.zeros(4)
+        held.append(weakref.ref(tensor))
+        error = no_memory()
+        raise error
+
+    gc.disable()
+    try:
+        assert on_device(call, "cuda", "a batch") == "done"
+    finally:
+        gc.enable()
+    assert at_emptying == [None]
+
+
+def test_a_hang_while_memory_is_given_back_is_noticed(monkeypatch):
+    """Memory is given back after all that the device has, also other lanes' batches."""
+    hung, ended, said = threading.Event(), threading.Event(), []
+    monkeypatch.setattr("pipeline.scoring.device_calls.LONG_S", 0.05)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: ended.wait(60))
+    watch = Watchdog(lambda sentence: (said.append(sentence), hung.set(), ended.set()), look_every_s=0.01)
+    call, calls = raising(no_memory())
+    assert on_device(call, "cuda", "a batch", watch) == "done"
+    assert hung.is_set() and "giving back memory after a batch" in said[0]
 
 
 def test_lack_of_memory_twice_names_batch_device_and_free_memory(monkeypatch):
@@ -65,6 +98,13 @@ def test_lack_of_memory_twice_names_batch_device_and_free_memory(monkeypatch):
         RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
         RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("Triton Error [CUDA]: device kernel image is invalid"),
+        RuntimeError("CUDA driver initialization failed, you might not have a CUDA gpu."),
+        RuntimeError("CUDA unknown error - this may be due to an incorrectly set up environment"),
+        RuntimeError("No CUDA GPUs are available"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`"),
+        RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"),
+        RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED"),  # what the allocator says of a full MIG slice
     ],
     ids=str,
 )
@@ -83,7 +123,16 @@ def test_after_lack_of_memory_too():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shape '[2]' is invalid for input of size 3"), ValueError("CUDA"), MemoryError()]
+    "error",
+    [
+        RuntimeError("shape '[2]' is invalid for input of size 3"),
+        RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"),
+        RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'"),
+        RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture unless the CPU tensor is pinned."),
+        ValueError("CUDA"),
+        MemoryError(),
+    ],
+    ids=str,
 )
 def test_an_error_of_our_own_stays(error):
     call, calls = raising(error)

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 import time
 
@@ -182,6 +183,86 @@ def test_a_batch_that_hangs_is_noticed(in_turn, monkeypatch):
     assert hung.wait(60)
     ended.set()
     assert future.result()[1].score.tolist() == [5]
+
+
+def test_a_hang_in_a_turn_of_a_caller_is_noticed(in_turn, monkeypatch):
+    hung, ended, said = threading.Event(), threading.Event(), []
+    monkeypatch.setattr("pipeline.scoring.lanes.LONG_S", 0.05)
+    watch = Watchdog(lambda sentence: (said.append(sentence), hung.set()), look_every_s=0.01)
+    lanes = Lanes(means, SHAPE, "cpu", 1, in_turn, IdleClock(1), watch)
+
+    def wait(_pixels, _scores):
+        with lanes.turn():
+            return ended.wait(60)
+
+    future = lanes.submit(batch(5), wait)
+    assert hung.wait(60)
+    ended.set()
+    assert future.result() and "what follows a batch of 4 images" in said[0]
+
+
+class Open:
+    """In place of a watchdog: what is watched now."""
+
+    def __init__(self):
+        self.now = []
+
+    @contextlib.contextmanager
+    def over(self, work, limit_s):
+        self.now.append(work)
+        yield
+        self.now.remove(work)
+
+
+BATCH, AFTER = "a batch of 4 images of 2 x 2 pixels", "what follows a batch of 4 images of 2 x 2 pixels"
+
+
+def test_a_batch_that_waits_for_its_turn_is_not_watched():
+    """Explanations may hold the turn for longer than a batch may take."""
+    watch, second = Open(), threading.Event()
+
+    class Computing(IdleClock):
+        def computing(self):
+            if batches:  # the second batch waits for the turn from here on
+                second.set()
+            return super().computing()
+
+    lanes, batches = Lanes(means, SHAPE, "cpu", 3, True, Computing(1), watch), []
+
+    def explain(_pixels, _scores):
+        with lanes.turn():
+            batches.append(submitted(lanes, batch(7)))
+            assert second.wait(60)
+            return list(watch.now)
+
+    assert lanes.submit(batch(5), explain).result() == [AFTER]
+    assert batches[0].result()[1].score.tolist() == [7]
+    assert watch.now == []
+
+
+def test_what_waits_for_a_turn_is_not_watched():
+    watch, both = Open(), threading.Barrier(2, timeout=60)
+
+    def explain(_pixels, _scores):
+        both.wait()
+        with lanes.turn():
+            return list(watch.now)
+
+    lanes = Lanes(means, SHAPE, "cpu", 3, True, IdleClock(1), watch)
+    assert [future.result() for future in [lanes.submit(batch(i), explain) for i in range(2)]] == [[AFTER]] * 2
+
+
+def test_a_batch_is_watched_until_its_results_are_there(in_turn, monkeypatch):
+    watch, seen = Open(), []
+    monkeypatch.setattr(ClockEvent, "synchronize", lambda event: seen.append(list(watch.now)))
+
+    def look(images):
+        seen.append(list(watch.now))
+        return means(images)
+
+    lanes = Lanes(look, SHAPE, "cpu", 1, in_turn, IdleClock(1), watch)
+    submitted(lanes, batch(5)).result()
+    assert seen == [[BATCH], [BATCH]] and watch.now == []
 
 
 def test_an_event_of_a_cpu_is_a_moment():

@@ -52,23 +52,16 @@ def test_who_gets_what(has, cpus, gpus, device, settings, scorers, gpus_each, th
     got = Resources(**settings).resolved(device)
     assert (got.scorers, got.scorer_gpus, got.threads) == (scorers, gpus_each, threads)
     assert got.device == ("cuda" if gpus_each else "cpu")
-    assert all(value is not None for value in got.model_dump().values())
+    assert {name for name, value in got.model_dump().items() if value is None} == {"tile_decoders"}
 
 
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "settings", "children"),
-    [
-        (2, 0, {}, 2),
-        (32, 0, {}, 8),
-        (32, 0, {"threads": 3}, 3),  # they share the cores of the threads that score
-        (32, 2, {}, 15),  # all cores of a GPU but the one that drives it
-        (1, 1, {}, 1),
-        (32, 2, {"tile_decoders": 4}, 4),
-    ],
-)
-def test_how_many_children_decode_tiles(has, cpus, gpus, settings, children):
+@pytest.mark.parametrize("children", [None, 4])
+@pytest.mark.parametrize(("cpus", "gpus"), [(0.5, 0), (96, 2)])
+def test_each_scorer_decides_how_many_children_decode_tiles_unless_it_is_set(has, cpus, gpus, children):
+    """The head of a cluster may have no core, and nodes without a GPU have cores that no GPU's children can use."""
     has(cpus, gpus)
-    assert Resources(**settings).resolved("auto").tile_decoders == children
+    resources = Resources(tile_decoders=children).resolved("cuda")
+    assert resources.given(stage_config()).tile_decoders == children
 
 
 def stage_config(**decode):
@@ -77,13 +70,13 @@ def stage_config(**decode):
     return StageConfig(Ledger("s3://b", "m"), 0, scoring, "", "")
 
 
-def test_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
+def test_a_slice_planned_for_a_decoder_on_a_gpu_is_refused_where_none_scores(has):
     config = stage_config(decoder="cuda")
     has(8)
-    with pytest.raises(DeviceMissing, match="decoder must be cpu where no GPU scores; got 'cuda'"):
+    with pytest.raises(DeviceMissing, match="slice 0 must be run where a GPU scores: it was planned with decoder 'cuda'"):
         Resources().resolved("auto").given(config)
     has(8, 1)
-    assert Resources().resolved("auto").given(config).tile_decoders == 7
+    assert Resources().resolved("auto").given(config).device == "cuda"
 
 
 @pytest.mark.parametrize(("device", "gpus", "waits"), [("cuda", 0, True), ("cuda", 1, False), ("auto", 0, False)])

@@ -149,6 +149,7 @@ def test_the_commit_holds_the_unit_and_is_never_written_twice(values, tmp_path):
     assert footer.seconds._replace(commit=0) == unit.seconds and footer.seconds.commit > 0
     (again,) = Outcome.all_in(commit(scored_unit(*values).table(), config))
     assert again.new is False and path.read_bytes() == first
+    assert again.scored_on is None, "another attempt wrote it, maybe on another device"
 
 
 def test_a_unit_that_storage_did_not_give_stays_open():

@@ -79,3 +79,38 @@ def test_a_process_that_is_no_actor_can_be_wrong_too(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(WrongDevice, match="Ray gave it no GPU"):
         take_given_device(StageConfig(None, 0, None, "", "", "cuda"))
+
+
+STARTS_CUDA = """
+import logging, sys
+
+import torch
+
+from pipeline.scoring import device
+from pipeline.stages.config import StageConfig
+from pipeline.stages.given_device import take_given_device
+
+started = [False]
+torch.cuda.is_available = lambda: True
+torch.cuda.is_initialized = lambda: started[0]
+torch.cuda.is_bf16_supported = torch.cuda.set_per_process_memory_fraction = lambda *_, **__: started.__setitem__(0, True)
+logging.basicConfig(stream=sys.stdout)
+if sys.argv[1] == "share":
+    take_given_device(StageConfig(None, 0, None, "", "", "cuda", gpu_share=0.25))
+else:
+    device.bf16_is_native("cuda")
+from models.arithmetic import set_arithmetic  # as whoever loads a model does then
+set_arithmetic()
+print("started", started[0])
+"""
+
+
+@pytest.mark.parametrize("way", ["share", "bf16"])
+def test_what_starts_cuda_sets_the_arithmetic_first(way, tmp_path):
+    """Else a line warns of other bits, in vain: cuBLAS has not started, and would have read its setting."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    command = [sys.executable, "-c", STARTS_CUDA, way]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path
+    )
+    assert done.stdout == "started True\n", done.stdout + done.stderr

@@ -197,7 +197,10 @@ def tiled(tmp_path):
 
     yield stage
     for made in stages:
-        made._children.close()
+        for _ in range(made.CALLS):
+            with made._children.taken() as children:
+                for child in children:
+                    child.close()
 
 
 def tile_unit(number, seeds, left_out=()):
@@ -242,7 +245,7 @@ def test_a_unit_decoded_on_the_device_has_the_rows_of_the_cpu_and_nearly_its_sco
     def stand_in(encoded):
         images = [bytes(image.numpy()) for image in encoded]
         if contents[3] in images:
-            raise RuntimeError("nvjpegDecode failed: 2")
+            raise RuntimeError("Error while decoding JPEG images: Failed to decode jpeg stream: 4")
         return [torch.from_numpy(simplejpeg.decode_jpeg(image, "RGB")).permute(2, 0, 1) for image in images]
 
     monkeypatch.setattr(device_decoder, "DeviceDecoder", partial(device_decoder.DeviceDecoder, decode=stand_in))
@@ -264,3 +267,16 @@ def test_a_unit_decoded_on_the_device_has_the_rows_of_the_cpu_and_nearly_its_sco
     np.testing.assert_allclose(np.delete(scores, 6), np.delete(others, 6), rtol=0.05)
     assert found.results != wanted.results and cuda.scoring.canonical() != cpu.scoring.canonical()
     assert "decoder" not in cpu.scoring.canonical(), "what was scored before there was a choice keeps its ids"
+
+
+def test_without_nvjpeg_a_scorer_refuses_instead_of_scoring_pixels_of_the_cpu(tmp_path, monkeypatch):
+    def lacks(encoded):
+        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+
+    monkeypatch.setattr(device_decoder, "DeviceDecoder", partial(device_decoder.DeviceDecoder, decode=lacks))
+    config = stage_config(tmp_path, InputConfig(height=64, width=96), decoder="cuda")
+    rows = EncodedRows("s3://b", SourceConfig(input_uri="s3://b"))
+    rows.add("0.jpg", picture(), None)
+    unit = decoded(EncodedUnit(UnitLabel(0, 0, "u", "none", None, 0, 0), 0.0, rows.table()), config)
+    (outcome,) = Outcome.all_in(score_stage.ScoreStage(config)(unit.table()))
+    assert "decoder 'cuda' does not work on node" in outcome.refused and "not compiled with nvJPEG" in outcome.refused

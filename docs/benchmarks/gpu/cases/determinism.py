@@ -9,6 +9,7 @@ from cases.place import Place
 from cases.subjects import DETECTORS, changed, trained
 
 from models import artifact
+from models.arithmetic import set_arithmetic
 from pipeline.scoring.scorer import Scorer
 
 KEPT_FREE = 3 << 30  # bytes, under pressure
@@ -30,16 +31,18 @@ def under_pressure(place: Place, _: int) -> Iterator[dict[str, Any]]:
 
 
 def in_a_share(place: Place, number: int) -> Iterator[dict[str, Any]]:
+    set_arithmetic()  # before CUDA starts
     torch.cuda.set_per_process_memory_fraction(SHARE)
     for detector in SOME:
         yield {"detector": detector, "share": number} | _compared(place, detector, ("fp16",))
 
 
 def _compared(place: Place, detector: str, precisions: tuple[str, ...]) -> dict[str, Any]:
+    if not (place.folder / f"{detector}-{precisions[-1]}.bits").exists():
+        return {"ok": None, "needs": f"the case correctness-{detector} before it"}
     same = {}
     for precision in precisions:
         model = artifact.load(changed(trained(detector, place), precision=precision), place.device)
         found = bits.scored(Scorer(model, place.device, threads=2), place.tiles())
-        first = place.folder / f"{detector}-{precision}.bits"
-        same[precision] = first.exists() and found == first.read_text()
+        same[precision] = found == (place.folder / f"{detector}-{precision}.bits").read_text()
     return {"ok": all(same.values()), **same}

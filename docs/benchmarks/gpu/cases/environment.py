@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from cases.place import Place
 
-PACKAGES = ("torch", "torchvision", "triton", "timm", "numpy", "safetensors", "simplejpeg")
+PACKAGES = ("torch", "torchvision", "triton", "timm", "numpy", "safetensors", "pydantic", "scikit-image", "simplejpeg")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 
 

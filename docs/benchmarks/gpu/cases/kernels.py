@@ -16,9 +16,15 @@ BATCH = 16
 TOP = 25
 GROUPS = (  # the first whose words a kernel's name contains
     ("layout", ("nchwtonhwc", "nhwctonchw", "transpose", "permute")),
-    ("depthwise", ("depthwise", "dwconv", "conv_depthwise")),
-    ("16-bit products", ("h16816", "s16816", "hmma", "f16f16", "bf16bf16", "f16_", "bf16_", "_h884", "16816")),
-    ("float32 products", ("sgemm", "f32f32", "tf32", "fprop", "implicit_convolve", "winograd", "cudnn", "gemm")),
+    ("depthwise", ("depthwise", "dwconv", "conv2d_grouped")),
+    (
+        "16-bit products",
+        ("16816", "hmma", "f16f16", "bf16bf16", "f16_", "_h884", "nvjet_hs", "nvjet_ts"),
+    ),
+    (
+        "float32 products",
+        ("f32f32", "tf32", "fprop", "convolve", "winograd", "nvjet_ss", "cudnn", "gemm"),
+    ),
     ("casts and copies", ("copy_kernel", "loadwithcast", "memcpy", "memset")),
     ("reductions", ("reduce",)),
     ("elementwise", ("elementwise", "cat", "triton", "upsample", "pool", "index", "gather")),
