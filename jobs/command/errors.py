@@ -34,6 +34,7 @@ ScoringError              pipeline/scoring: a scorer tells the driver, which end
     WrongDevice           the process has another device than the one that was decided for it
     ReplayDiffers         a CUDA graph that gives other results than the computation that it was captured from
     DeviceFault           the device failed or has too little memory; a scorer's process ends, and Ray starts another
+        NoMemory          it had too little memory twice; explanations are left out, anything else ends the process
 DecodeError               pipeline/decode
     Undecodable           an image that cannot be scored: a row in `errors`
     DecoderUnavailable    the decoder's process does not start

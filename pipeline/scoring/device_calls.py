@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.scoring.faults import DeviceFault
+from pipeline.scoring.faults import DeviceFault, NoMemory
 from pipeline.scoring.watchdog import LONG_S, Watchdog, over
 
 Result = TypeVar("Result")
@@ -32,7 +32,7 @@ def on_device(call: Callable[[], Result], device: str, work: str, watch: Watchdo
             depends on the size of its batch, in the last bits.
         watch: told of the time between the two calls; the call itself tells its own.
     Raises:
-        DeviceFault: the device failed, or had too little memory twice.
+        DeviceFault: the device failed.  NoMemory: it had too little memory twice.
     """
     try:
         return _translated(call, device, work)
@@ -44,7 +44,7 @@ def on_device(call: Callable[[], Result], device: str, work: str, watch: Watchdo
     try:
         return _translated(call, device, work)
     except torch.OutOfMemoryError as error:
-        raise DeviceFault(
+        raise NoMemory(
             f"{device} has too little memory: {work} did not fit twice, with {_free(device)}. "
             "Let fewer processes share it (resources.scorer_gpus), or train with a smaller batch_size"
         ) from error

@@ -15,3 +15,7 @@ class ReplayDiffers(ScoringError):
 
 class DeviceFault(ScoringError):
     """The device failed, or has too little memory. Its process cannot use it any more and must end."""
+
+
+class NoMemory(DeviceFault):
+    """The device had too little memory for something twice. What can be left out may be left out."""

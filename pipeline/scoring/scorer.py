@@ -1,5 +1,6 @@
 """Scores the pixels of one unit, in fixed batch slots, in the process that owns the device."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,11 +24,15 @@ from models.operations import OperationCount
 from pipeline.decode.tiles import TileBatch
 from pipeline.scoring.captured import Captured
 from pipeline.scoring.device import Device, hardware, resolve_device
+from pipeline.scoring.device_calls import on_device
+from pipeline.scoring.faults import NoMemory
 from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.lanes import LANES_IN_TURN, BatchScores, Lanes
 from pipeline.scoring.tile_slots import ImageResults, SlotBatch, in_slots
 from pipeline.scoring.watchdog import Watchdog
 from pipeline.storage.ahead import in_order
+
+log = logging.getLogger(__name__)
 
 
 class Explain(NamedTuple):
@@ -56,10 +61,10 @@ class UnitScores:
 
 
 class _Done(NamedTuple):
-    """A batch's results, and the explanations by position in it."""
+    """A batch's results, and the explanations by position in it; None where the device had too little memory for them."""
 
     scores: BatchScores
-    explanations: dict[int, np.ndarray]
+    explanations: dict[int, np.ndarray] | None
 
 
 class Scorer:
@@ -98,6 +103,7 @@ class Scorer:
         self.label = f"{device}-{config.precision}"
         self.tiling = tiling(config)
         self.device = device
+        self._said = False  # that memory is too little for explanations
         self._idle = idle = idle or IdleClock(units=1)
         shape = (config.batch_size, config.input.height, config.input.width, 3)
         in_turn = device == "cuda"
@@ -119,7 +125,7 @@ class Scorer:
         explanations = {
             start + position: cells
             for start, batch in zip(starts, done, strict=True)
-            for position, cells in batch.explanations.items()
+            for position, cells in (batch.explanations or {}).items()
         }
         return UnitScores(
             np.concatenate([result.score for result in results]),
@@ -150,8 +156,11 @@ class Scorer:
                     images[position] = ImageResults(grid, self.explain is not None)
                 image = images[position]
                 image.add(result.score[slots], result.anomaly_map[slots], result.embedding[slots])
-                cells = [found.get(slot, np.zeros_like(result.anomaly_map[slot])) for slot in slots]
-                image.explain(np.stack(cells), any(slot in found for slot in slots))
+                if found is None:
+                    image.leave_unexplained()
+                else:
+                    cells = [found.get(slot, np.zeros_like(result.anomaly_map[slot])) for slot in slots]
+                    image.explain(np.stack(cells), any(slot in found for slot in slots))
                 if image.complete:
                     scores[position], maps[position], embeddings[position] = images.pop(position).result()
                     explanation = image.explanation()
@@ -194,14 +203,22 @@ class Scorer:
         return self._lanes.submit(pixels, partial(self._explained, range(len(pixels)) if used is None else used))
 
     def _explained(self, used: Sequence[int], pixels: np.ndarray, scores: BatchScores) -> _Done:
-        """Adds explanations (h, w) of the flagged images in these slots; leaves out those that are not finite."""
+        """Adds explanations (h, w) of the flagged images in these slots; leaves out those that are not finite, and all of a
+        batch for which the device has too little memory: the images have their scores."""
         if self.explain is None:
             return _Done(scores, {})
         with self._idle.computing(), self._lanes.turn():
             clock = time.perf_counter()
             chosen = list(used)
             results = Scored(*(torch.from_numpy(part[chosen]) for part in scores[:3]))
-            found = self.explain.of(torch.from_numpy(pixels[chosen]), results)
+            explain, images = self.explain.of, torch.from_numpy(pixels[chosen])
+            try:
+                found = on_device(lambda: explain(images, results), self.device, "the explanation of a batch's images")
+            except NoMemory as error:
+                if not self._said:
+                    log.warning("flagged images stay without an explanation, and keep their scores: %s", error)
+                self._said = True
+                return _Done(scores, None)
             spent = time.perf_counter() - clock
         scores = scores._replace(compute_s=scores.compute_s + spent)
         return _Done(scores, {used[at]: cells for at, cells in found.items() if np.isfinite(cells).all()})

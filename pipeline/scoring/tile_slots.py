@@ -72,6 +72,10 @@ class ImageResults:
             self._explained.add(cells)
             self.any_explained |= any_explained
 
+    def leave_unexplained(self) -> None:
+        """The device could not explain some tile: the others would make it look as if it did not matter."""
+        self._explained = None
+
     @property
     def complete(self) -> bool:
         return not self._left

@@ -130,6 +130,7 @@ class _Worker:
             num_cpus=resources.scorer_cpus, num_gpus=resources.scorer_gpus or None, max_restarts=0, max_task_retries=0
         )
         self._actor: Any = None
+        self._name = ""
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +143,8 @@ class _Worker:
         """Have an actor that has rehearsed."""
         tries = 0
         while self._actor is None:
-            name = f"alone-{next(self._made)}"
-            place = None if self._place is None else self._place.named(name)
+            self._name = f"alone-{next(self._made)}"
+            place = None if self._place is None else self._place.named(self._name)
             actor: Any = self._class.remote(self._config, ScoreStage, place)
             try:
                 if ray.get(actor.rehearse.remote()):
@@ -155,10 +156,14 @@ class _Worker:
                 raise error.cause from error
             except RayError as error:
                 _end(actor)
-                tries += self._devices is None or not self._devices.blamed(name)  # a device has tries of its own
+                tries += not self._devices_fault()  # a device has tries of its own
                 if tries == TRIES:
                     died = f"{TRIES} did not: {how(error)}"
                     raise WorkersDie(f"a worker must survive the scoring of an image of zeros; {died}. {LOOK}") from error
+
+    def _devices_fault(self) -> bool:
+        """Whether the device is at fault that the newest actor ended. Call it once for each."""
+        return self._devices is not None and self._devices.blamed(self._name)
 
     def go_on(self, item: WorkItem, left_out: LeftOut) -> Done:
         return self._ask(1, lambda actor: actor.go_on.remote(item, left_out))
@@ -168,8 +173,8 @@ class _Worker:
         return self._ask(tries, lambda actor: actor.probe.remote(item, first, end))
 
     def _ask(self, tries: int, call: Callable[[Any], "ray.ObjectRef[Answer]"]) -> Answer:
-        died = ""
-        for _ in range(tries):
+        died, deaths = "", 0
+        while deaths < tries:
             self.start()
             try:
                 return ray.get(call(self._actor))
@@ -179,6 +184,8 @@ class _Worker:
                 died = how(error)
                 _end(self._actor)
                 self._actor = None
+                # What its device did says nothing of the images. It is counted in a row there, so another device comes soon.
+                deaths += not self._devices_fault()
         raise _Died(died)
 
 

@@ -26,8 +26,11 @@ Part = tuple[int, int]
 """Number of a unit, and of its part."""
 
 
-class Device(NamedTuple):
-    """node: Ray's id of it.  address: IP address of the node.  gpus: of one scorer, as Ray names them."""
+class GpuPlace(NamedTuple):
+    """Where a scorer computes.
+
+    node: Ray's id of it.  address: IP address of the node.  gpus: those of one scorer, as Ray names them.
+    """
 
     node: str
     address: str
@@ -35,6 +38,17 @@ class Device(NamedTuple):
 
     def __str__(self) -> str:
         return f"GPU {', '.join(self.gpus)} of node {self.address} ({self.node[:8]})"
+
+
+class Stream(NamedTuple):
+    """number: of a stream of this run; later ones have larger numbers.  scorers: so many were asked for; 0: a lone worker, and
+    no stream."""
+
+    number: int
+    scorers: int
+
+
+NO_STREAM = Stream(0, 0)
 
 
 class Go(Enum):
@@ -64,7 +78,7 @@ class _Scorer:
     reported: this process said that its device failed, and ends.  back_until: so long others yield their places to it."""
 
     process: str
-    device: Device
+    device: GpuPlace
     worked: bool = False
     loading: bool = True
     at_work: bool = False
@@ -89,35 +103,42 @@ class DeviceCounts:
     ) -> None:
         self._nodes, self._end, self._now = nodes, end, now
         self._actors: dict[str, Any] = {}
-        self._in_a_row: Counter[Device] = Counter()
-        self._left_out: dict[Device, str] = {}
+        self._in_a_row: Counter[GpuPlace] = Counter()
+        self._left_out: dict[GpuPlace, str] = {}
         self._news: list[str] = []
-        self._stream = self._wanted = 0
+        self._stream = NO_STREAM
         self._scorers: dict[str, _Scorer] = {}
         self._none_since: float | None = None
         self._gone = False
 
-    def begin(self, scorers: int) -> int:
-        """A stream begins with so many scorers; returns its number. What is known of devices stays."""
-        self._stream, self._wanted = self._stream + 1, scorers
+    def begin(self, stream: Stream) -> None:
+        """A stream begins. What is known of devices stays."""
+        self._stream = stream
         self._scorers.clear()
         self._none_since = None
-        return self._stream
+        self._gone = False
 
-    def dismiss(self) -> None:
-        """The stream has ended: end its scorers. Ray keeps an actor that has lost units, and with it the device."""
+    def dismiss(self, later: Stream) -> None:
+        """The stream has ended: end its scorers. Ray keeps an actor that has lost units, and with it the device.
+
+        Args:
+            later: of a larger number, so that scorers of the stream that ask from now on end too.
+        """
+        self.begin(later)
         for actor in self._actors.values():
             self._end(actor)
         self._actors.clear()
 
-    def ask(self, stream: int, name: str, process: str, device: Device, actor: Any) -> Told:
+    def ask(self, stream: Stream, name: str, process: str, device: GpuPlace, actor: Any) -> Told:
         """What a scorer's process is to do; it asks when it starts, and again while it waits.
 
         Args:
             actor: handle of the scorer; None for one that `dismiss` is not to end.
         """
-        if stream != self._stream:
+        if stream.number < self._stream.number:
             return Told(Go.END)
+        if stream.number > self._stream.number:  # Ray has started this actor again, and it knows nothing of the stream
+            self.begin(stream)
         if actor is not None:
             self._actors[name] = actor
         before = self._scorers.get(name)
@@ -141,10 +162,11 @@ class DeviceCounts:
             return Told(Go.END if scorer.worked else Go.WAIT)
         if self._none_since is None:
             self._none_since = self._now()
+        # Ray Data makes no other scorer for one that has ended for good, so that one counts: nobody comes for it.
         placed = sum(other.device.node in alive for other in self._scorers.values())
-        if placed < self._wanted and self._now() < self._none_since + NEW_DEVICE_S:
+        if placed < self._stream.scorers and self._now() < self._none_since + NEW_DEVICE_S:
             return Told(Go.WAIT)
-        self._gone = True
+        self._gone = self._stream.scorers > 0  # a lone worker only holds its device
         return Told(Go.REFUSE, message=self.none_left())
 
     def ready(self, name: str) -> None:
@@ -152,15 +174,19 @@ class DeviceCounts:
         if (scorer := self._scorers.get(name)) is not None:
             scorer.loading, scorer.worked = False, True
 
-    def failed(self, name: str, device: Device, why: str, finished: bool, units: tuple[Part, ...]) -> None:
+    def finished(self, device: GpuPlace) -> None:
+        """A scorer on the device has finished a unit, or several."""
+        self._in_a_row[device] = 0
+
+    def failed(self, name: str, device: GpuPlace, why: str, finished: bool, units: tuple[Part, ...]) -> None:
         """A scorer's process ends because of its device.
 
         Args:
-            finished: whether it had finished a unit.
+            finished: whether it has finished a unit and not said so yet.
             units: parts of units that it had.
         """
         if finished:
-            self._in_a_row[device] = 0
+            self.finished(device)
         self._count(device, why)
         if (scorer := self._scorers.get(name)) is not None:
             scorer.reported = True
@@ -190,7 +216,7 @@ class DeviceCounts:
         )
 
     def _somebody_comes_back(self) -> bool:
-        return self._wanted > 0 and any(other.back_until > self._now() for other in self._scorers.values())
+        return self._stream.scorers > 0 and any(other.back_until > self._now() for other in self._scorers.values())
 
     def _ended(self, scorer: _Scorer) -> bool:
         """Whether a process that ended without a word was loading the model; counts that."""
@@ -199,7 +225,7 @@ class DeviceCounts:
             self._count(scorer.device, "its process ended while the model was loaded")
         return while_loading
 
-    def _count(self, device: Device, why: str) -> None:
+    def _count(self, device: GpuPlace, why: str) -> None:
         self._in_a_row[device] += 1
         if self._in_a_row[device] >= MOST_FAULTS and device not in self._left_out:
             self._left_out[device] = why

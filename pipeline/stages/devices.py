@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import ray
 
-from pipeline.stages.device_counts import DeviceCounts
+from pipeline.stages.cluster import Resources, scorers_on
+from pipeline.stages.device_counts import NO_STREAM, DeviceCounts, Stream
 from pipeline.stages.faults import DevicesFail
 from pipeline.stages.place import Place
 from pipeline.stages.supply import here
@@ -22,22 +23,27 @@ class Devices:
     """The devices of a run, over all of its streams.
 
     Args:
-        each: GPUs of one scorer, or the part of one.
+        resources: of scorers on GPUs, with every field set.
     """
 
-    def __init__(self, each: float) -> None:
-        self._each = each
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         actor = ray.remote(DeviceCounts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, label_selector=here())
         self._counts: Any = actor.remote(alive_nodes, ray.kill)
         self._said_at = 0.0
+        self._stream = NO_STREAM  # it is numbered here, since the actor forgets all when Ray starts it again
 
     def begin(self, scorers: int) -> Place:
         """A stream begins with so many scorers; what each of them gets. A lone worker begins no stream of scorers: 0."""
-        return Place(self._counts, ray.get(self._counts.begin.remote(scorers)))
+        self._stream = Stream(self._stream.number + 1, scorers)
+        ray.get(self._counts.begin.remote(self._stream))
+        return Place(self._counts, self._stream)
 
     def dismiss(self) -> None:
         """End the scorers of the stream."""
-        ray.get(self._counts.dismiss.remote())
+        later = Stream(self._stream.number + 1, 0)
+        ray.get(self._counts.dismiss.remote(later))
+        self._stream = later
 
     def heard(self, outcome: Outcome) -> None:
         """Print what is new, at most every few seconds. Raises DevicesFail when a scorer says that no device is left."""
@@ -45,7 +51,7 @@ class Devices:
             self.say()
         if outcome.refused is not None and (why := ray.get(self._counts.gone.remote())) is not None:
             self.say()
-            raise DevicesFail(why)
+            raise DevicesFail(why + untried(self._stream.scorers, places(ray.nodes(), self._resources)))
 
     def say(self) -> None:
         """Print what is new, one line for each device that is left out."""
@@ -62,8 +68,27 @@ class Devices:
     def check_left(self, held: int) -> None:
         """Raises DevicesFail when so many workers hold all places of the cluster, each on a device that is left out."""
         self.say()
-        if held * self._each + self._each > ray.cluster_resources().get("GPU", 0.0) + 1e-9:
+        if held >= places(ray.nodes(), self._resources):
             raise DevicesFail(ray.get(self._counts.none_left.remote()))
+
+
+def places(nodes: Iterable[dict[str, Any]], resources: Resources) -> int:
+    """How many scorers find a place on these nodes, as Ray describes them. Neither a share of a GPU nor a scorer with several
+    GPUs lies on two nodes, and each has its cores."""
+    assert resources.scorer_gpus and resources.scorer_cpus
+    found = 0
+    for node in nodes:
+        has = node["Resources"] if node["Alive"] else {}
+        on_gpus = scorers_on(has.get("GPU", 0.0), resources.scorer_gpus)
+        found += min(on_gpus, int(has.get("CPU", 0.0) / resources.scorer_cpus + 1e-9))
+    return found
+
+
+def untried(scorers: int, found: int) -> str:
+    """What to add to the end of a run of so many scorers, on a cluster with so many places for them."""
+    if scorers >= found:
+        return ""
+    return f". Other GPUs were not tried: resources.scorers must be {found} to use all of them; got {scorers}"
 
 
 def alive_nodes() -> Collection[str]:

@@ -45,7 +45,7 @@ class RayEngine:
             if self._resources.scorer_gpus:
                 from pipeline.stages.devices import Devices
 
-                self._devices = Devices(self._resources.scorer_gpus)
+                self._devices = Devices(self._resources)
         return self._resources
 
     def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Compares the device that the driver decided for a scorer with what its process has, before the model is loaded there."""
+"""Compares what the driver decided for a scorer with what its process has, before the model is loaded there."""
 
 import platform
 
@@ -11,16 +11,28 @@ def take_given_device(config: StageConfig) -> None:
     """Check that this process can score on its device, and let it take its share of it.
 
     Raises:
-        WrongDevice: it cannot.
-        OutsideArithmetic: the environment changes how models compute.
+        OutsideArithmetic: the environment of this node would change scores.  WrongDevice: it has another device.
     """
-    import ray
-
     set_arithmetic()  # cuBLAS reads its part of it when it starts, and taking a share starts CUDA
-    where, gpu_ids = f"node {platform.node()}", list[str]()
-    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-        where += f" ({ray.util.get_node_ip_address()})"
-        gpu_ids = [str(gpu) for gpu in ray.get_gpu_ids()]
-    check_given(config.device, gpu_ids, where)
+    check_given(config.device, _gpus() if _is_actor() else [], this_node())
     if config.device == "cuda":
         take_share(config.gpu_share)
+
+
+def this_node() -> str:
+    """The node of this process in words, with its address in a cluster."""
+    import ray
+
+    return f"node {platform.node()}" + (f" ({ray.util.get_node_ip_address()})" if _is_actor() else "")
+
+
+def _is_actor() -> bool:
+    import ray
+
+    return ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
+
+
+def _gpus() -> list[str]:
+    import ray
+
+    return [str(gpu) for gpu in ray.get_gpu_ids()]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pipeline.scoring.faults import DeviceFault, WrongDevice
 from pipeline.scoring.watchdog import Watchdog
-from pipeline.stages.device_counts import Device, Go, Part, Told
+from pipeline.stages.device_counts import NO_STREAM, Go, GpuPlace, Part, Stream, Told
 from pipeline.stages.faults import SetAside
 from schemas.envelope import UnitLabel
 
@@ -19,21 +19,26 @@ EXIT_STATUS = 17
 ASK_AGAIN_S = 2.0
 LAST_WORDS_S = 10.0
 
+TELL_EVERY_S = 1.0
+"""At most so often a scorer says that it has finished units."""
+
 
 class Place:
     """Where a scorer works. It is made by the driver and used in the scorer's process.
 
     Args:
         counts: handle of the actor `DeviceCounts`; None where scorers hold no GPU, and nobody counts.
-        stream: number of the stream that the scorer belongs to.
+        stream: what the scorer belongs to.
         name: of the scorer; without one, Ray's id of its actor, which stays when Ray starts the actor again.
     """
 
-    def __init__(self, counts: Any = None, stream: int = 0, name: str = "") -> None:
+    def __init__(self, counts: Any = None, stream: Stream = NO_STREAM, name: str = "") -> None:
         self._counts, self._stream, self._name = counts, stream, name
         self._told = Told(Go.WORK)
         self._inside: set[Part] = set()
-        self._finished = self._ending = False
+        self._rehearses = self._untold = self._ending = False
+        self._told_at = 0.0
+        self._gpu: GpuPlace | None = None
         self.watch: Watchdog | None = None
 
     def named(self, name: str) -> "Place":
@@ -52,10 +57,7 @@ class Place:
         if told.go is Go.YIELD:
             os._exit(EXIT_STATUS)
         if told.go is Go.END:
-            import ray
-
-            ray.kill(ray.get_runtime_context().current_actor)
-            time.sleep(LAST_WORDS_S)  # it ends in here
+            self._end_for_good()
         self._told = told
         if self._counts is not None:
             self.watch = Watchdog(self.end)
@@ -72,9 +74,14 @@ class Place:
 
             ray.get(self._counts.ready.remote(self._scorer()))
 
-    def proven(self) -> None:
-        """The device has computed; if it fails from now on, that may be a unit's doing."""
-        self._finished = True
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """What is scored in the block is no work: it says nothing for a device that fails at units."""
+        self._rehearses = True
+        try:
+            yield
+        finally:
+            self._rehearses = False
 
     @contextlib.contextmanager
     def unit(self, label: UnitLabel) -> Iterator[None]:
@@ -92,7 +99,8 @@ class Place:
                 yield
         finally:
             self._inside.discard(part)
-        self.proven()
+        if not self._rehearses:
+            self._tell()
 
     @contextlib.contextmanager
     def device(self) -> Iterator[None]:
@@ -112,16 +120,34 @@ class Place:
             time.sleep(2 * LAST_WORDS_S)
             os._exit(EXIT_STATUS)
         self._ending = True
-        where = "" if self._counts is None else f"{self._device()}: "
-        print(f"{where}{why}; this process ends", file=sys.stderr, flush=True)
-        if self._counts is not None:
-            import ray
-            from ray.exceptions import RayError
+        try:
+            where = "" if self._counts is None else f"{self._gpu}: "
+            print(f"{where}{why}; this process ends", file=sys.stderr, flush=True)
+            if self._counts is not None:
+                import ray
 
-            said = (self._scorer(), self._device(), why, self._finished, tuple(self._inside))
-            with contextlib.suppress(RayError):
+                said = (self._scorer(), self._gpu, why, self._untold, tuple(self._inside))
                 ray.get(self._counts.failed.remote(*said), timeout=LAST_WORDS_S)
-        os._exit(EXIT_STATUS)
+        finally:  # whatever cannot be said: another scorer gets the units
+            os._exit(EXIT_STATUS)
+
+    def _end_for_good(self) -> NoReturn:
+        """Ray does not start this scorer again, and its units are lost here; one that Ray does start again is told the same."""
+        try:
+            import ray
+
+            ray.kill(ray.get_runtime_context().current_actor)
+            time.sleep(LAST_WORDS_S)  # it ends in here
+        finally:
+            os._exit(EXIT_STATUS)
+
+    def _tell(self) -> None:
+        """Say, without waiting, that a unit is finished: other scorers of this device may have failed before."""
+        self._untold = True
+        now = time.monotonic()
+        if self._counts is not None and now >= self._told_at + TELL_EVERY_S:
+            self._told_at, self._untold = now, False
+            self._counts.finished.remote(self._gpu)
 
     def _ask(self) -> Told:
         if self._counts is None:
@@ -130,16 +156,11 @@ class Place:
 
         context = ray.get_runtime_context()
         actor = None if self._name else context.current_actor
-        return ray.get(self._counts.ask.remote(self._stream, self._scorer(), context.get_worker_id(), self._device(), actor))
+        gpus = context.get_accelerator_ids().get("GPU", [])
+        self._gpu = GpuPlace(context.get_node_id(), ray.util.get_node_ip_address(), tuple(gpus))
+        return ray.get(self._counts.ask.remote(self._stream, self._scorer(), context.get_worker_id(), self._gpu, actor))
 
     def _scorer(self) -> str:
         import ray
 
         return self._name or str(ray.get_runtime_context().get_actor_id())
-
-    def _device(self) -> Device:
-        import ray
-
-        context = ray.get_runtime_context()
-        gpus = context.get_accelerator_ids().get("GPU", [])
-        return Device(context.get_node_id(), ray.util.get_node_ip_address(), tuple(gpus))

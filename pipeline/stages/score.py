@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from models.faults import ModelError
 from pipeline.decode.children import Children
 from pipeline.decode.tiles import TiledUnit
 from pipeline.scoring.faults import ScoringError
@@ -20,7 +21,7 @@ from pipeline.scoring.idle import IdleClock
 from pipeline.scoring.watchdog import LONG_S, over
 from pipeline.stages.config import StageConfig
 from pipeline.stages.envelope import pack_results
-from pipeline.stages.given_device import take_given_device
+from pipeline.stages.given_device import take_given_device, this_node
 from pipeline.stages.place import Place
 from pipeline.stages.tile_children import tile_children
 from pipeline.storage.ahead import ahead
@@ -63,8 +64,9 @@ class ScoreStage:
         self._decoder: DeviceDecoder | None = None
         self._idle = IdleClock(self.CALLS)
         if self._place.refuses is None:
-            # The first unit asks again for what storage did not give, and reports why it stays open.
-            with contextlib.suppress(StorageError, ScoringError), self._place.device():
+            # The first unit asks again, and says or raises what is wrong: Ray neither starts again nor gives up a scorer that
+            # raises something in here, and its units would wait for ever.
+            with contextlib.suppress(Exception), self._place.device():
                 self._scorer()
         self._place.ready()
 
@@ -118,22 +120,30 @@ class ScoreStage:
         return self._decoder(rows, pixels)
 
     def _scorer(self) -> "Scorer":
-        """When storage does not deliver the model, the unit that asked stays open and the next asks again."""
+        """When storage does not deliver the model, the unit that asked stays open and the next asks again.
+
+        Raises ScoringError also for what `models` refuses here, though the driver did not: it is a matter of this node.
+        """
         with self._loading:
             if self._loaded is None:
-                config = self._config
-                with self._idle.loading():
-                    from pipeline.scoring.device_calls import on_device
-                    from pipeline.scoring.scorer import open_scorer
-
-                    settings = (config.device, config.threads, config.scoring.explain, self._idle, self._place.watch)
-                    work = "the model"
-                    with over(self._place.watch, "preparing it", LONG_S):
-                        on_device(lambda: take_given_device(config), config.device, work)
-                    directory = local_copy(config.artifact_uri, Path(config.cache_dir))
-                    with over(self._place.watch, "loading the model", LONG_S):
-                        self._loaded = on_device(lambda: open_scorer(directory, *settings), config.device, work)
+                try:
+                    with self._idle.loading():
+                        self._loaded = self._opened()
+                except ModelError as error:
+                    raise ScoringError(f"a scorer on {this_node()} cannot score: {error}") from error
             return self._loaded
+
+    def _opened(self) -> "Scorer":
+        from pipeline.scoring.device_calls import on_device
+        from pipeline.scoring.scorer import open_scorer
+
+        config, work = self._config, "the model"
+        settings = (config.device, config.threads, config.scoring.explain, self._idle, self._place.watch)
+        with over(self._place.watch, "preparing it", LONG_S):
+            on_device(lambda: take_given_device(config), config.device, work)
+        directory = local_copy(config.artifact_uri, Path(config.cache_dir))
+        with over(self._place.watch, "loading the model", LONG_S):
+            return on_device(lambda: open_scorer(directory, *settings), config.device, work)
 
     def _by_tiles(self, unit: DecodedUnit, scorer: "Scorer") -> tuple[TiledUnit, "UnitScores | None"]:
         """A unit that arrives encoded, and its scores unless it is empty."""

@@ -3,6 +3,7 @@
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 import pytest
@@ -201,6 +202,39 @@ def test_an_explanation_that_is_not_finite_is_left_out():
     )
     found = Scorer(Counting(), "cpu", 1, broken)(np.zeros((2, SIDE, SIDE, 3), np.uint8))
     assert list(found.explanations) == [1]
+
+
+def without_memory(in_batches):
+    """Explains as `explaining` does, but has no memory in these calls, counted from 0."""
+    calls = count()
+
+    def explain(images, results):
+        if next(calls) in in_batches:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return explaining().of(images, results)
+
+    return Explain("gradient", explain)
+
+
+def test_images_whose_explanations_do_not_fit_keep_their_scores(caplog):
+    pixels = np.full((3 * SLOTS, SIDE, SIDE, 3), 200, np.uint8)
+    found = Scorer(Counting(), "cpu", 1, without_memory({1, 2, 3, 4}))(pixels)  # of the second and third batch, twice each
+    assert list(found.explanations) == list(range(SLOTS))
+    assert found.score.tobytes() == Scorer(Counting(), "cpu", 1)(pixels).score.tobytes()
+    (record,) = caplog.records
+    assert "stay without an explanation" in record.message and "did not fit twice" in record.message
+    assert len(Scorer(Counting(), "cpu", 1, without_memory({1}))(pixels).explanations) == 3 * SLOTS, "it is tried again"
+
+
+def test_a_tiled_image_is_not_explained_in_part():
+    def parts():
+        return batches(0, 100, 70, lambda top, left: 200)
+
+    tiles = len(TILING.grid((100, 70)).origins)
+    whole = Scorer(Counting(), "cpu", 1, explaining()).by_tiles(parts(), 1)
+    assert tiles > SLOTS and list(whole.explanations) == [0]
+    found = Scorer(Counting(), "cpu", 1, without_memory({0, 1})).by_tiles(parts(), 1)
+    assert found.explanations == {} and found.score.tobytes() == whole.score.tobytes()
 
 
 def test_a_gpu_explains_in_its_turn(monkeypatch):

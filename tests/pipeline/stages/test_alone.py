@@ -1,13 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import ray
 from deadly_units import SLICE, UNIT, committed, planned, stage
+from ray.exceptions import ActorDiedError, RayError
 
 from pipeline.stages import alone
 from pipeline.stages.cluster import Resources
 from pipeline.stages.faults import WorkersDie
-from pipeline.stages.lone_worker import LoneWorker, Take
+from pipeline.stages.lone_worker import Done, LeftOut, LoneWorker, Take
 from pipeline.state import slices
 from pipeline.state.commits import pending
+from schemas.envelope import WorkItem
 from schemas.tally import WORKER_DIED
 
 RESOURCES = Resources(scorer_cpus=0.5, scorer_gpus=0)
@@ -103,3 +107,62 @@ def test_an_error_of_our_own_is_raised(tmp_path, ray_runs, monkeypatch):
     monkeypatch.setattr(alone, "ScoreStage", stage(tmp_path / "made", fails))
     with pytest.raises(KeyError, match=r"deadly\.png"):
         score(planned(tmp_path, FILES))
+
+
+class Tried:
+    """In place of an actor, and of Ray's class of it: each call's answer is the next one; an error is raised by `ray.get`."""
+
+    def __init__(self, answers):
+        self.answers, self.made = answers, 0
+        self.rehearse, self.go_on = SimpleNamespace(remote=lambda: True), SimpleNamespace(remote=lambda *_: next(answers))
+
+    def options(self, **_):
+        return self
+
+    def remote(self, *_):
+        self.made += 1
+        return self
+
+
+class Blaming:
+    """Devices that are at fault or not, death by death."""
+
+    def __init__(self, faults):
+        self.faults, self.place = iter(faults), SimpleNamespace(named=lambda name: name)
+
+    def begin(self, scorers):
+        return self.place
+
+    def blamed(self, name):
+        return next(self.faults)
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """A worker whose calls die so often and then are done, on devices that are at fault as said."""
+
+    def make(deaths, faults):
+        def get(answer):
+            if isinstance(answer, RayError):
+                raise answer
+            return answer
+
+        actor = Tried(iter([*(ActorDiedError() for _ in range(deaths)), Done([], None)]))
+        for name, stand_in in (("remote", lambda _: actor), ("get", get), ("kill", lambda _: None)):
+            monkeypatch.setattr(alone.ray, name, stand_in)
+        return alone._Worker(None, RESOURCES, Blaming(faults)), actor
+
+    return make
+
+
+def test_what_a_device_does_is_no_try_of_a_unit(tried):
+    worker, actor = tried(5, [True] * 5)
+    assert worker.go_on(WorkItem(0), LeftOut()) == Done([], None)
+    assert actor.made == 6
+
+
+def test_an_end_that_is_no_fault_of_a_device_is_a_try(tried):
+    worker, actor = tried(3, [True, True, False])
+    with pytest.raises(alone._Died):
+        worker.go_on(WorkItem(0), LeftOut())
+    assert actor.made == 3

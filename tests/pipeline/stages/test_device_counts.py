@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline.stages.device_counts import BACK_S, MOST_FAULTS, NEW_DEVICE_S, Device, DeviceCounts, Go
+from pipeline.stages.device_counts import BACK_S, MOST_FAULTS, NEW_DEVICE_S, DeviceCounts, Go, GpuPlace, Stream
 
-ONE, TWO = Device("n1", "10.0.0.1", ("0",)), Device("n2", "10.0.0.2", ("0",))
+ONE, TWO = GpuPlace("n1", "10.0.0.1", ("0",)), GpuPlace("n2", "10.0.0.2", ("0",))
 
 
 class Run:
@@ -11,7 +11,8 @@ class Run:
     def __init__(self, scorers=2):
         self.alive, self.time, self.ended = {"n1", "n2"}, 0.0, []
         self.counts = DeviceCounts(lambda: self.alive, self.ended.append, lambda: self.time)
-        self.stream = self.counts.begin(scorers)
+        self.stream = Stream(1, scorers)
+        self.counts.begin(self.stream)
         self.processes = {}
 
     def starts(self, name, device):
@@ -173,7 +174,8 @@ def test_a_scorer_whose_node_is_gone_does_not_work(run):
 
 def test_the_next_stream_knows_the_devices_and_not_the_scorers(run):
     left_out(run, "a", ONE)
-    before, run.stream = run.stream, run.counts.begin(2)
+    before, run.stream = run.stream, Stream(2, 2)
+    run.counts.begin(run.stream)
     assert run.counts.ask(before, "a", "a9", TWO, None).go is Go.END
     run.works("b", TWO)
     assert run.starts("c", ONE).go is Go.WAIT
@@ -196,6 +198,47 @@ def test_the_scorers_of_a_stream_that_has_ended_are_ended(run):
     run.works("a", ONE)
     run.works("b", TWO)
     run.counts.ask(run.stream, "alone-0", "p", TWO, None)
-    run.counts.dismiss()
-    run.counts.dismiss()
+    run.counts.dismiss(Stream(2, 0))
+    run.counts.dismiss(Stream(3, 0))
     assert run.ended == ["actor a", "actor b"]
+
+
+def test_a_scorer_that_asks_after_its_stream_has_ended_ends(run):
+    run.works("a", ONE)
+    run.counts.dismiss(Stream(2, 0))
+    assert (run.asks("a", ONE).go, run.starts("b", TWO).go) == (Go.END, Go.END)
+
+
+def test_units_that_a_neighbour_on_the_device_finishes_are_units_in_between(run):
+    for _ in range(10):
+        run.works("a", ONE)
+        run.fails("a", ONE)
+        run.counts.finished(ONE)
+        run.works("b", ONE)
+        run.fails("b", ONE)
+    assert run.counts.news() == [], "a share of a GPU that works"
+    run.fails("a", ONE)
+    run.fails("b", ONE)
+    assert len(run.counts.news()) == 1
+
+
+def test_a_count_that_ray_has_started_again_goes_on_with_the_stream(run):
+    run.works("a", ONE)
+    run.counts = DeviceCounts(lambda: run.alive, run.ended.append, lambda: run.time)
+    assert run.works("a", ONE).go is Go.WORK and run.works("b", TWO).go is Go.WORK
+    left_out(run, "a", ONE)
+    assert run.starts("a", ONE).go is Go.END, "b works"
+    left_out(run, "b", TWO)
+    assert run.starts("b", TWO).go is Go.REFUSE and run.counts.gone() is not None
+
+
+def test_why_no_device_was_left_belongs_to_one_stream_of_scorers(run):
+    run.works("b", TWO)
+    left_out(run, "a", ONE)
+    run.starts("a", ONE)
+    left_out(run, "b", TWO)
+    assert run.starts("b", TWO).go is Go.REFUSE and run.counts.gone() is not None
+    run.stream = Stream(2, 0)
+    run.counts.begin(run.stream)
+    assert run.counts.gone() is None
+    assert run.starts("alone-0", ONE).go is Go.REFUSE and run.counts.gone() is None, "it only holds its device"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.arithmetic import OutsideArithmetic
 from pipeline.scoring.faults import WrongDevice
 from pipeline.stages import given_device
 from pipeline.stages.config import StageConfig
@@ -65,6 +66,13 @@ def taken(monkeypatch):
 def test_a_share_is_of_the_gpu_only(taken, device, shares):
     take_given_device(StageConfig(None, 0, None, "", "", device, gpu_share=0.25))
     assert taken == shares
+
+
+def test_a_variable_of_one_node_is_found_before_its_device_is_touched(taken, monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    with pytest.raises(OutsideArithmetic, match="NVIDIA_TF32_OVERRIDE=1"):
+        take_given_device(StageConfig(None, 0, None, "", "", "cuda", gpu_share=0.25))
+    assert taken == []
 
 
 def test_a_process_that_is_no_actor_can_be_wrong_too(monkeypatch):

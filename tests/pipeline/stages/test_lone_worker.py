@@ -4,8 +4,9 @@ from deadly_units import SLICE, UNIT, committed, planned, stage
 from pipeline.decode.unit import decode_unit
 from pipeline.stages import read as read_stage
 from pipeline.stages.lone_worker import Done, LeftOut, LoneWorker, Take
+from pipeline.stages.place import Place
 from pipeline.storage.objects import Unreachable
-from schemas.envelope import WorkItem
+from schemas.envelope import DecodedUnit, WorkItem
 from schemas.outcome import Outcome
 from schemas.tally import WORKER_DIED
 
@@ -83,3 +84,33 @@ def test_what_storage_does_not_give_stays_open(tmp_path, seen, monkeypatch):
     lone = worker(tmp_path, config, seen)
     assert lone.go_on(WorkItem(1), LeftOut()) == Done([Outcome(1, 0, message="no answer")], None)
     assert lone.probe(WorkItem(1), 0, 1) is None
+
+
+class Watched(Place):
+    """Says what was told to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def _tell(self):
+        self.said.append("finished")
+
+
+def test_only_what_follows_the_rehearsal_is_a_finished_unit(tmp_path, seen):
+    config, place = planned(tmp_path, tar=TAR), Watched()
+    inner = stage(tmp_path / "made", lambda names: seen.append(names))
+
+    class Stage(inner):
+        def __init__(self, config, place):
+            super().__init__(config)
+            self._place = place
+
+        def __call__(self, row):
+            with self._place.unit(DecodedUnit.of(row).label):
+                return super().__call__(row)
+
+    lone = LoneWorker(config, Stage, place)
+    assert lone.rehearse() and place.said == []
+    lone.go_on(WorkItem(0), LeftOut())
+    assert place.said == ["finished"]

@@ -1,10 +1,12 @@
 import os
+from types import SimpleNamespace
 
 import pytest
+import ray
 
 from pipeline.scoring.faults import DeviceFault, WrongDevice
 from pipeline.stages import place as place_of
-from pipeline.stages.device_counts import Go, Told
+from pipeline.stages.device_counts import Go, GpuPlace, Told
 from pipeline.stages.faults import SetAside
 from pipeline.stages.place import EXIT_STATUS, Place
 from schemas.envelope import UnitLabel
@@ -91,3 +93,94 @@ def test_it_waits_until_it_is_told_to_go_on(monkeypatch):
     monkeypatch.setattr(place, "_ask", lambda: answers.pop(0))
     place.begin()
     assert (len(slept), place.refuses) == (2, "no device is left")
+
+
+class Method:
+    """Of an actor that counts; its answers are None."""
+
+    def __init__(self, calls, name, error):
+        self.calls, self.name, self.error = calls, name, error
+
+    def remote(self, *arguments):
+        if self.error is not None:
+            raise self.error
+        self.calls.append((self.name, *arguments))
+
+
+class Counts:
+    def __init__(self, error=None):
+        self.calls, self.error = [], error
+
+    def __getattr__(self, name):
+        return Method(self.calls, name, self.error)
+
+
+GPU = GpuPlace("n1", "10.0.0.1", ("0",))
+
+
+def counted(counts, monkeypatch, name="a"):
+    monkeypatch.setattr(ray, "get", lambda answer, timeout=None: answer)
+    place = Place(counts, name=name)
+    place._gpu = GPU
+    return place
+
+
+def test_it_says_that_units_are_finished_but_not_each_of_them(monkeypatch):
+    counts = Counts()
+    place = counted(counts, monkeypatch)
+    now = 100.0
+    monkeypatch.setattr(place_of.time, "monotonic", lambda: now)
+    for _ in range(3):
+        with place.unit(LABEL):
+            pass
+    now += place_of.TELL_EVERY_S
+    with place.unit(LABEL):
+        pass
+    assert counts.calls == [("finished", GPU)] * 2
+
+
+@pytest.mark.parametrize("units", [0, 1, 2])
+def test_its_last_words_have_what_it_has_not_said(ends, monkeypatch, units):
+    counts = Counts()
+    place = counted(counts, monkeypatch)
+    for _ in range(units):
+        with place.unit(LABEL):
+            pass
+    with pytest.raises(Ended):
+        place.end("of an ECC error")
+    assert counts.calls[-1] == ("failed", "a", GPU, "of an ECC error", units == 2, ())
+
+
+def test_a_rehearsal_is_no_finished_unit(ends, monkeypatch):
+    counts = Counts()
+    place = counted(counts, monkeypatch)
+    with place.rehearsal(), place.unit(LABEL):
+        pass
+    assert counts.calls == []
+    with place.unit(LABEL):
+        pass
+    assert counts.calls == [("finished", GPU)]
+
+
+def test_it_ends_though_it_cannot_say_so(ends, capsys, monkeypatch):
+    place = counted(Counts(RuntimeError("Ray is gone")), monkeypatch)
+    with pytest.raises(Ended):
+        place.end("of an ECC error")
+    assert ends == [EXIT_STATUS]
+    assert "GPU 0 of node 10.0.0.1 (n1): of an ECC error; this process ends" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kill", ["slow", "fails"])
+def test_it_ends_for_good_however_slow_the_kill_is(ends, monkeypatch, kill):
+    def killed(actor):
+        if kill == "fails":
+            raise RuntimeError("Ray is gone")
+
+    monkeypatch.setattr(place_of.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="me"))
+    monkeypatch.setattr(ray, "kill", killed)
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: Told(Go.END))
+    with pytest.raises(Ended):
+        place.begin()
+    assert ends == [EXIT_STATUS]

@@ -1,5 +1,6 @@
 import io
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -69,6 +70,40 @@ def test_a_scorer_without_the_device_that_it_was_told_refuses_every_unit_and_loa
         (outcome,) = Outcome.all_in(stage(unit(number)))
         assert outcome.message is None and outcome.refused is not None
         assert "must find the GPU that it was told to score on" in outcome.refused
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first start", "restart"])
+def test_a_scorer_on_a_node_with_other_arithmetic_refuses_every_unit_and_names_the_variable(config, monkeypatch, again):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: pytest.fail("the model was fetched"))
+    place = Place()
+    monkeypatch.setattr(place, "_ask", lambda: Told(Go.WORK, again=again))
+    stage = score_stage.ScoreStage(config, place)
+    for number in (3, 4):
+        (outcome,) = Outcome.all_in(stage(unit(number)))
+        assert outcome.refused.startswith(f"a scorer on node {platform.node()} cannot score: environment must not change")
+        assert "NVIDIA_TF32_OVERRIDE=1" in outcome.refused
+
+
+def test_a_model_that_this_node_cannot_load_is_refused(config, monkeypatch):
+    def refuses(*arguments):
+        raise artifact.ArtifactError("backbone must be known to timm 1.0.1")
+
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: None)
+    monkeypatch.setattr(scorer, "open_scorer", refuses)
+    (outcome,) = Outcome.all_in(score_stage.ScoreStage(config)(unit(3)))
+    assert outcome.refused == f"a scorer on node {platform.node()} cannot score: backbone must be known to timm 1.0.1"
+
+
+def test_an_error_of_our_own_is_raised_by_a_unit_and_not_by_the_start(config, monkeypatch):
+    def fails(*arguments):
+        raise KeyError("ours")
+
+    monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: None)
+    monkeypatch.setattr(scorer, "open_scorer", fails)
+    stage = score_stage.ScoreStage(config)
+    with pytest.raises(KeyError, match="ours"):
+        stage(unit(3))
 
 
 def test_a_graph_that_gives_other_scores_refuses_too(config, monkeypatch):
