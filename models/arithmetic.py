@@ -20,6 +20,12 @@ OUTSIDE = {
     "CUBLAS_EMULATE_DOUBLE_PRECISION": ("", "0"),
     "CUBLAS_EMULATION_STRATEGY": ("", "default"),
     "PYTORCH_TUNABLEOP_ENABLED": ("", "0"),  # it chooses kernels by their time
+    "CUBLASLT_WORKSPACE_SIZE": ("",),  # this and the next three change which kernel multiplies matrices
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE": ("",),
+    "DISABLE_ADDMM_CUDA_LT": ("", "0"),
+    "TORCH_BLAS_PREFER_CUBLASLT": ("", "0"),
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B": ("", "0"),  # this and the next change which kernel convolves
+    "TORCH_CUDNN_V8_API_DISABLED": ("", "0"),
     "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
     "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
 }
