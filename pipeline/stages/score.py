@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from models.faults import ModelError
 from pipeline.decode.children import Children
 from pipeline.decode.tiles import TiledUnit
 from pipeline.scoring.faults import ScoringError
@@ -63,7 +64,7 @@ class ScoreStage:
         self._idle = IdleClock(self.CALLS)
         if self._place.refuses is None:
             # The first unit asks again for what storage did not give, and reports why it stays open.
-            with contextlib.suppress(StorageError, ScoringError), self._place.device():
+            with contextlib.suppress(StorageError, ScoringError, ModelError), self._place.device():
                 self._scorer()
         self._place.ready()
 
@@ -78,7 +79,7 @@ class ScoreStage:
                 scored = self._scored(unit)
         except StorageError as error:
             return Outcome(unit.label.number, unit.label.part, message=str(error)).table()
-        except ScoringError as error:
+        except (ScoringError, ModelError) as error:  # of models: a machine that lacks what this model needs
             return Outcome(unit.label.number, unit.label.part, refused=str(error)).table()
         return scored._replace(seconds=scored.seconds._replace(**idle_s)).table()
 

@@ -15,6 +15,7 @@ from tiny_model import tiny_config, tiny_fitted
 
 from models import artifact
 from models.config import InputConfig
+from models.faults import ModelError
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.input.encoded_rows import EncodedRows
@@ -71,9 +72,10 @@ def test_a_scorer_without_the_device_that_it_was_told_refuses_every_unit_and_loa
         assert "must find the GPU that it was told to score on" in outcome.refused
 
 
-def test_a_graph_that_gives_other_scores_refuses_too(config, monkeypatch):
+@pytest.mark.parametrize("kind", [ReplayDiffers, ModelError])
+def test_a_graph_that_gives_other_scores_and_a_machine_that_lacks_something_refuse_too(config, monkeypatch, kind):
     def differs(*arguments):
-        raise ReplayDiffers("a replay of the model's CUDA graph must give the bits of a plain call")
+        raise kind("a replay of the model's CUDA graph must give the bits of a plain call")
 
     monkeypatch.setattr(score_stage, "local_copy", lambda uri, cache: None)
     monkeypatch.setattr(scorer, "open_scorer", differs)
