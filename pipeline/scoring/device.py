@@ -99,7 +99,8 @@ def bf16_is_native(device: Device) -> bool:
 def hardware(device: Device) -> str:
     """What the bits of a score depend on beside the model and the mode: the chip and the libraries, in words.
 
-    `NVIDIA H100 80GB HBM3, 132 multiprocessors, torch 2.15.0+cu132, cuDNN 9.26.0, Triton 3.9.0`, or `CPU with AVX512, bf16, torch 2.15.0`.
+    `NVIDIA H100 80GB HBM3, 132 multiprocessors, torch 2.15.0+cu132, cuDNN 9.26.0, Triton 3.9.0`, or
+    `CPU with AVX512, bf16, torch 2.15.0`.
     """
     import torch
 
