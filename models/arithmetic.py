@@ -107,8 +107,8 @@ def same_sums(wanted: bool) -> Iterator[None]:
     True
     """
     import torch
-    from torch.utils import deterministic
 
+    deterministic: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(wanted, warn_only=True)
