@@ -67,20 +67,20 @@ def rowwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     >>> rowwise(torch.ones(1, 4, 2, 3), torch.ones(5, 4, 1, 1), None).shape
     torch.Size([1, 5, 2, 3])
     """
-    images, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)  # (B H W, C)
-    found = linear(rows, weight.flatten(1), bias)  # (B H W, C')
-    return found.view(images, height, width, -1).permute(0, 3, 1, 2)  # (B, C', H, W)
+    return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)  # (B, C', H, W)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear, which in fp16 adds up in float32 on every device.
+    """F.linear, which in fp16 adds up in float32 on every device, and adds the bias before it rounds. On rows torch does so;
+    it might add a bias to the rounded products of more axes.
 
     >>> linear(torch.ones(2, 4).half(), torch.ones(3, 4).half())[0]
     tensor([4., 4., 4.], dtype=torch.float16)
     """
     if _emulated(x):
         return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).half()
+    if x.dtype is torch.float16 and x.ndim > 2:
+        return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)  # (..., C')
     return F.linear(x, weight, bias)
 
 

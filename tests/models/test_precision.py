@@ -52,24 +52,39 @@ def test_rows_give_what_the_convolution_gives(shape):
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+class Names(TorchDispatchMode):
+    """The names of the operations that are called while it is entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("of", [(5, 8), (2, 5, 8), (2, 3, 5, 8)])
+def test_a_gpus_linear_layer_adds_its_bias_within_the_product(of):
+    with stand_in(), torch.no_grad():
+        x, weight, bias = (torch.zeros(s, dtype=torch.float16, device="cuda") for s in (of, (6, 8), (6,)))
+        with Names() as names:
+            assert linear(x, weight, bias).shape == (*of[:-1], 6)
+    assert names.called.count("addmm") == 1 and not {"add_", "add", "clone"} & set(names.called)
+
+
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.parametrize(
     ("kernel", "geometry", "product", "passes"),
     [(1, {}, "addmm", 0), (1, {"stride": 2}, "convolution", 1), (3, {"padding": (1, 1)}, "convolution", 1)],
 )
 def test_a_gpu_adds_the_bias_of_one_pixel_within_the_product_and_copies_nothing(kernel, geometry, product, passes):
-    called: list[str] = []
-
-    class Names(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            called.append(func.overloadpacket.__name__)
-            return func(*args, **(kwargs or {}))
-
     with stand_in(), torch.no_grad():
         x = torch.zeros(2, 8, 9, 7, dtype=torch.float16, device="cuda").to(memory_format=torch.channels_last)
         weight, bias = (torch.zeros(s, dtype=torch.float16, device="cuda") for s in ((6, 8, kernel, kernel), (6,)))
-        with Names():
+        with Names() as names:
             found = conv2d(x, weight, bias, **geometry)
         assert found.is_contiguous(memory_format=torch.channels_last)
-    assert called.count(product) == 1 and called.count("add_") == passes
-    assert not {"clone", "copy_", "_to_copy", "cat"} & set(called)
+    assert names.called.count(product) == 1 and names.called.count("add_") == passes
+    assert not {"clone", "copy_", "_to_copy", "cat"} & set(names.called)
