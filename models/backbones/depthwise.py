@@ -86,11 +86,11 @@ def _on_cuda(
     dilation: Sequence[int],
     activation: str,
 ) -> Tensor:
-    return cuda_kernel()(x, weight, bias, stride, padding, dilation, activation)
+    return _cuda_kernel()(x, weight, bias, stride, padding, dilation, activation)
 
 
 @cache
-def cuda_kernel() -> Callable[..., Tensor]:
+def _cuda_kernel() -> Callable[..., Tensor]:
     """The kernel, once it has run on a map of one pixel: Triton compiles what starts it with the machine's C compiler.
 
     Other arithmetic in its place would give other bits under the same name, so there is none.

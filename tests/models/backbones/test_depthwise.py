@@ -40,7 +40,7 @@ def test_it_counts_as_a_float32_convolution_that_reads_and_writes_fp16():
 @pytest.fixture
 def kernel(monkeypatch):
     """What stands where the kernel's file is imported; it is fetched anew."""
-    depthwise.cuda_kernel.cache_clear()
+    depthwise._cuda_kernel.cache_clear()
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *shape, device="cpu", **options: zeros(*shape, **options))
 
@@ -49,7 +49,7 @@ def kernel(monkeypatch):
         monkeypatch.setitem(sys.modules, "models.backbones.depthwise_kernel", module)
 
     yield install
-    depthwise.cuda_kernel.cache_clear()
+    depthwise._cuda_kernel.cache_clear()
 
 
 def fails(error):
@@ -70,17 +70,17 @@ def fails(error):
 def test_without_triton_or_a_compiler_fp16_is_refused_in_one_line(kernel, launched):
     kernel(launched)
     with pytest.raises(ModelError, match="fp16 needs Triton and a C compiler on this machine; .* install gcc") as refused:
-        depthwise.cuda_kernel()
+        depthwise._cuda_kernel()
     assert "\n" not in str(refused.value)
 
 
 def test_a_fault_of_the_device_is_not_taken_for_one_of_the_compiler(kernel):
     kernel(fails(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
-        depthwise.cuda_kernel()
+        depthwise._cuda_kernel()
 
 
 def test_the_kernel_is_tried_once_on_one_pixel(kernel):
     shapes = []
     kernel(lambda x, *_args: shapes.append(tuple(x.shape)))
-    assert depthwise.cuda_kernel() is depthwise.cuda_kernel() and shapes == [(1, 2, 1, 1)]
+    assert depthwise._cuda_kernel() is depthwise._cuda_kernel() and shapes == [(1, 2, 1, 1)]
