@@ -6,6 +6,8 @@ that (TF32 in cuDNN is on), and the environment and other code of the process ma
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from models.faults import ModelError
@@ -20,6 +22,12 @@ OUTSIDE = {
     "CUBLAS_EMULATE_DOUBLE_PRECISION": ("", "0"),
     "CUBLAS_EMULATION_STRATEGY": ("", "default"),
     "PYTORCH_TUNABLEOP_ENABLED": ("", "0"),  # it chooses kernels by their time
+    "CUBLASLT_WORKSPACE_SIZE": ("",),  # this and the next three change which kernel multiplies matrices
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE": ("",),
+    "DISABLE_ADDMM_CUDA_LT": ("", "0"),
+    "TORCH_BLAS_PREFER_CUBLASLT": ("", "0"),
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B": ("", "0"),  # this and the next change which kernel convolves
+    "TORCH_CUDNN_V8_API_DISABLED": ("", "0"),
     "ONEDNN_DEFAULT_FPMATH_MODE": ("", "strict"),
     "DNNL_DEFAULT_FPMATH_MODE": ("", "strict"),
 }
@@ -86,3 +94,27 @@ def set_arithmetic() -> None:
     backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     backends.cuda.matmul.allow_fp16_accumulation = False
     backends.cuda.allow_fp16_bf16_reduction_math_sdp(False)
+
+
+@contextmanager
+def same_sums(wanted: bool) -> Iterator[None]:
+    """While it lasts, torch takes algorithms that add in one order, and warns where it has none; if not wanted, its usual ones,
+    as scoring does. Without them a GPU adds up the gradient of CS-Flow's interpolation in the order in which its threads come.
+
+    >>> import torch
+    >>> with same_sums(True):
+    ...     torch.are_deterministic_algorithms_enabled()
+    True
+    """
+    import torch
+
+    deterministic: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    deterministic.fill_uninitialized_memory = False  # it costs a pass over every new tensor and changes no result of ours
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        deterministic.fill_uninitialized_memory = filled

@@ -221,8 +221,7 @@ def check(artifact: Artifact) -> None:
     >>> check(Artifact(Path("tile"), ArtifactConfig(name="tile", trained=trained), model_digest="", calibration_digest=None))
     """
     check_environment()
-    versions = artifact.config.trained.get("versions")
-    if not isinstance(versions, dict) or versions.get("timm") != version("timm"):
+    if not _of_this_timm(artifact.config):
         load(artifact)
     try:
         registry.check(artifact.config.detector)
@@ -231,7 +230,8 @@ def check(artifact: Artifact) -> None:
 
 
 def load(artifact: Artifact, device: str = "cpu") -> "Detector":
-    """The detector with the artifact's weights, frozen for scoring on the device.
+    """The detector with the artifact's weights, frozen for scoring on the device. Another timm than that which trained it runs
+    the network, and must find the stored structure.
 
     >>> config = ArtifactConfig(name="tile", detector="patchsvdd", hyperparameters={"bank_size": 8})
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -245,12 +245,16 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
 
     set_arithmetic()
     config = artifact.config
-    offline = config.backbone and config.backbone.model_copy(update={"weights": "none"})
+    known = config.backbone and config.backbone.structure
+    update = {"weights": "none"} if _of_this_timm(config) else {"weights": "none", "structure": None}
+    offline = config.backbone and config.backbone.model_copy(update=update)
     try:
         if offline:
             check_known(offline.name)
         with weights_follow():
             detector = registry.build(config.model_copy(update={"backbone": offline}))
+        if known and "structure" in update and detector.config.backbone.structure != known:  # type: ignore[union-attr]
+            raise ValueError(f"timm {version('timm')} builds another network than backbone.structure says.")
     except ValueError as error:
         raise _not_of_this_version(artifact, error) from error
     path = artifact.directory / WEIGHTS
@@ -262,6 +266,11 @@ def load(artifact: Artifact, device: str = "cpu") -> "Detector":
             "trained it (config.json: trained), or train again."
         ) from error
     return detector.to(device).freeze()
+
+
+def _of_this_timm(config: ArtifactConfig) -> bool:
+    versions = config.trained.get("versions")
+    return isinstance(versions, dict) and versions.get("timm") == version("timm")
 
 
 def _not_of_this_version(artifact: Artifact, error: ValueError) -> ArtifactError:

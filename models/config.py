@@ -39,7 +39,8 @@ class ArtifactConfig(BaseModel):
     map_height, map_width: cells of the anomaly map; None takes the detector's own grid. map_threshold: the map value above
     which a cell belongs to a region; None computes no regions. backbone: None for a detector that trains its own encoder.
     precision: bf16 leaves depthwise and fine convolutions of the backbone in float32 (models/backbones/exact_layers.py); fp16
-    is meant for GPUs (models/backbones/half.py), a CPU emulates it. trained: a record of the training.
+    is meant for GPUs (models/backbones/half.py), a CPU emulates it; an image so strange that a value inside the backbone
+    exceeds 65,504 gets an error row, where float32 would give it a high score. trained: a record of the training.
 
     >>> ArtifactConfig(name="tile", detector="padim", hyperparameters={"dims": 100}).batch_size
     16

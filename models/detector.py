@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from models.arithmetic import same_sums
 from models.config import ArtifactConfig
 from models.faults import ModelError
 from models.features.variation import check_varied
@@ -97,7 +98,7 @@ class Detector(nn.Module):
     def fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Fit from scratch to the good images at the positions (N,), int64; an earlier fit has no influence.
 
-        Raises NoVariation for images that are all alike.
+        Sums have one order on every device: two fits give the same bits. Raises NoVariation for images that are all alike.
         """
         self.fitted = False
         check_varied(features.read, positions)
@@ -106,10 +107,12 @@ class Detector(nn.Module):
 
             def able_to_score(epoch: int) -> bool:
                 self.fitted = True
-                return after_epoch(epoch)
+                with same_sums(False):  # scores and thresholds as scoring computes them
+                    return after_epoch(epoch)
 
             run = replace(run, after_epoch=able_to_score)
-        self._fit(features, positions, run)
+        with same_sums(run.device != "cpu"):  # a CPU's have one order anyway
+            self._fit(features, positions, run)
         self.fitted = True
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:

@@ -10,6 +10,7 @@ CommandError              jobs
 ModelError                models
     ArtifactError         a model's folder that cannot be used
     BackboneError         a backbone that cannot be built as configured
+    NoKernel              a machine that cannot compile the kernel of fp16's depthwise layers
     NoSuchDevice          a device that this machine does not have, or that is none
     NoVariation           good images that are all alike: no model can be fitted to them
     NotFitted             a detector that was neither fitted nor given the state of a fitted one

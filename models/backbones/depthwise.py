@@ -5,7 +5,6 @@ than the texture (exact_layers.py). Its weights are few, so they stay in float32
 and write each map five times.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -15,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-log = logging.getLogger(__name__)
+from models.faults import ModelError
+
+DEVICE_FAULTS = (torch.OutOfMemoryError, torch.AcceleratorError)  # not of the compiler
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -23,6 +24,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "silu": F.silu,
 }
+
+
+class NoKernel(ModelError):
+    """This machine cannot compile or start the kernel of a GPU's depthwise layers."""
 
 
 def in_float32(
@@ -34,7 +39,7 @@ def in_float32(
     dilation: Sequence[int],
     activation: str,
 ) -> Tensor:
-    """The same by casts: what a CPU does, and a GPU without Triton.
+    """The same by casts: what a CPU does.
 
     >>> x, weight = torch.ones(1, 2, 3, 3).half(), torch.ones(2, 1, 3, 3)
     >>> in_float32(x, weight, None, (1, 1), (0, 0), (1, 1), "none").flatten()
@@ -86,11 +91,27 @@ def _on_cuda(
 
 @cache
 def _cuda_kernel() -> Callable[..., Tensor]:
+    """The kernel, once it has run on a map of one pixel: Triton compiles what starts it with the machine's C compiler.
+
+    Other arithmetic in its place would give other bits under the same name, so there is none.
+
+    Raises:
+        NoKernel: Triton is not there, or fails in one of its many ways (ImportError, CalledProcessError, RuntimeError, ...).
+        torch.OutOfMemoryError, torch.AcceleratorError: of the device.
+    """
     try:
         from models.backbones.depthwise_kernel import launched
-    except ImportError as error:
-        log.warning("depthwise layers run slower, by casts to float32: Triton cannot be imported (%s)", error)
-        return in_float32
+
+        x, weight = torch.zeros(1, 2, 1, 1, dtype=torch.float16, device="cuda"), torch.zeros(2, 1, 1, 1, device="cuda")
+        launched(x, weight, None, (1, 1), (0, 0), (1, 1), "none")
+    except DEVICE_FAULTS:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise NoKernel(
+            f"fp16 needs Triton and a C compiler on this machine; {reason}. "
+            "Train with --precision bf16, or install gcc and the headers of Python."
+        ) from error
     return launched
 
 

@@ -17,8 +17,9 @@ from models.backbones.depthwise import out_side
 PIXELS, CHANNELS = 32, 64
 
 
-@triton.jit
-def _kernel(  # type: ignore[no-untyped-def]
+# Triton would otherwise compile it anew for every mix of sizes that are multiples of 16, or 1, and those that are not.
+@triton.jit(do_not_specialize=["pixels", "height", "width", "out_height", "out_width"])
+def _depthwise(  # type: ignore[no-untyped-def]
     x,
     weight,
     bias,
@@ -94,7 +95,7 @@ def launched(
     out = x.new_empty(batch, out_height, out_width, channels).permute(0, 3, 1, 2)  # (B, C, H', W')
     pixels = batch * out_height * out_width
     grid: Any = (triton.cdiv(pixels, PIXELS), triton.cdiv(channels, CHANNELS))
-    _kernel[grid](
+    _depthwise[grid](
         x,
         weight,
         weight if bias is None else bias,

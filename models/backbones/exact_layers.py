@@ -16,6 +16,15 @@ from torch import Tensor, nn
 FINE = 8  # convolutions that give maps of at most this stride
 
 
+def is_depthwise(module: nn.Module) -> bool:
+    """A convolution of which every filter reads one channel.
+
+    >>> is_depthwise(nn.Conv2d(8, 16, 3, groups=8)), is_depthwise(nn.Conv2d(8, 8, 3, groups=4))
+    (True, False)
+    """
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+
+
 def exact_layers(network: nn.Module, model: nn.Module, height: int, width: int) -> list[str]:
     """The names of the model's depthwise convolutions and of those whose maps have a stride of at most FINE.
 
@@ -30,9 +39,7 @@ def exact_layers(network: nn.Module, model: nn.Module, height: int, width: int) 
 
     def watch(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def look(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            assert isinstance(module, nn.Conv2d)
-            depthwise = module.groups == module.in_channels > 1
-            if depthwise or output.shape[-2] * FINE >= height:
+            if is_depthwise(module) or output.shape[-2] * FINE >= height:
                 exact[name] = None
 
         return look

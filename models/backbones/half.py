@@ -1,7 +1,7 @@
 """A backbone in fp16: activations and weights are stored in fp16, sums and depthwise layers are float32.
 
-Weights are rounded when the network is built or loaded, so that no call casts them. On the magnetic tiles MobileNetV1's
-features are off by 0.7 and 1.0 % of their spread, with the bf16 of exact_layers.py by 1.4 and 2.5 %.
+Weights are rounded when the network is built, and loading rounds into them, so that no call casts them. On the magnetic tiles
+MobileNetV1's features are off by 0.7 and 1.0 % of their spread, with the bf16 of exact_layers.py by 1.4 and 2.5 %.
 """
 
 from types import MethodType
@@ -13,6 +13,7 @@ from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedRes
 from torch import Tensor, nn
 
 from models.backbones.depthwise import depthwise_conv2d
+from models.backbones.exact_layers import is_depthwise
 from models.precision import conv2d, linear
 
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
@@ -30,26 +31,22 @@ def compute_in_half(network: nn.Module) -> None:
     >>> network(torch.zeros(1, 3, 5, 5).half()).dtype, network[0].weight.dtype, network[1].weight.dtype
     (torch.float16, torch.float16, torch.float32)
     """
-    set_types(network)
+    _set_types(network)
     activations = _take_activations(network)
     for module in network.modules():
-        if is_depthwise(module):
+        if _is_one_operation(module):
             module.activation = activations.get(module, "none")  # type: ignore[assignment]
             module.forward = MethodType(_depthwise, module)
+        elif is_depthwise(module):
+            module.forward = MethodType(_in_float32, module)
         elif type(module) in CONVOLUTIONS and module.padding_mode == "zeros":
             module.forward = MethodType(_convolution, module)
         elif type(module) is nn.Linear:
             module.forward = MethodType(_linear, module)  # type: ignore[method-assign]
 
 
-def set_types(network: nn.Module) -> None:
-    """Round the weights to fp16, but those of depthwise layers and batch norms; also after weights were loaded.
-
-    >>> layer = nn.Conv2d(3, 8, 1)
-    >>> set_types(layer)
-    >>> layer.weight.dtype
-    torch.float16
-    """
+def _set_types(network: nn.Module) -> None:
+    """Round the weights to fp16, but those of depthwise layers and batch norms."""
     for module in network.modules():
         exact = is_depthwise(module) or isinstance(module, NORMS)
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
@@ -58,16 +55,13 @@ def set_types(network: nn.Module) -> None:
                 tensor.data = tensor.data.to(torch.float32 if exact else torch.float16)
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """A convolution of one filter a channel, of a kind whose arithmetic is known.
-
-    >>> is_depthwise(nn.Conv2d(8, 8, 3, groups=8)), is_depthwise(nn.Conv2d(8, 8, 3, groups=4))
-    (True, False)
-    """
+def _is_one_operation(module: nn.Module) -> bool:
+    """A depthwise layer that depthwise_conv2d can compute: of a kind whose arithmetic is known, and one filter a channel."""
     return (
-        isinstance(module, nn.Conv2d)
+        is_depthwise(module)
+        and isinstance(module, nn.Conv2d)
         and type(module) in CONVOLUTIONS
-        and module.groups == module.in_channels == module.out_channels > 1
+        and module.in_channels == module.out_channels
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
     )
@@ -82,7 +76,7 @@ def _take_activations(network: nn.Module) -> dict[nn.Module, str]:
                 continue
             layer, after = getattr(block, name), getattr(block, follower)
             steps = [step for step in after if type(step) is not nn.Identity] if type(after) is nn.Sequential else []
-            if is_depthwise(layer) and len(steps) == 1 and type(steps[0]) in ACTIVATION_NAMES:
+            if _is_one_operation(layer) and len(steps) == 1 and type(steps[0]) in ACTIVATION_NAMES:
                 found[layer] = ACTIVATION_NAMES[type(steps[0])]
                 setattr(block, follower, nn.Identity())
     return found
@@ -91,6 +85,10 @@ def _take_activations(network: nn.Module) -> dict[nn.Module, str]:
 def _depthwise(module: nn.Conv2d, x: Tensor) -> Tensor:
     x, padding = _padded(module, x)
     return depthwise_conv2d(x, module.weight, module.bias, module.stride, padding, module.dilation, str(module.activation))
+
+
+def _in_float32(module: nn.Conv2d, x: Tensor) -> Tensor:
+    return type(module).forward(module, x.float()).half()
 
 
 def _convolution(module: nn.Conv2d, x: Tensor) -> Tensor:

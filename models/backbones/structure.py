@@ -20,7 +20,8 @@ class Structure(BaseModel):
     Layers are named as in timm's network. sizes: of the images that a detector feeds, (height, width), the largest first.
     channels: of every tap. grids: rows and columns of every tap, per size. pruned: layers that no tap depends on; nothing
     stands in their place. folded: convolutions, each with the batch norm that was folded into it. float32: convolutions that
-    other precisions compute in float32 (models/backbones/exact_layers.py). version: of this description.
+    bf16 computes in float32 (models/backbones/exact_layers.py); fp16 does so with the depthwise ones only. version: of this
+    description.
 
     >>> found = Structure(sizes=((64, 96),), channels=(128,), grids=(((4, 6),),), pruned=("fc",), folded=(), float32=())
     >>> found.model_dump(mode="json")["grids"]

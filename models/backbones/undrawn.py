@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from models.backbones.weights import BackboneError
+
 log = logging.getLogger(__name__)
 
 _follow = ContextVar("weights follow", default=False)
@@ -46,7 +48,7 @@ def undrawn(build: Callable[[], nn.Module]) -> nn.Module:
 
     The weights are on torch's meta device while it is built, so that what would initialise them does nothing. timm's modules
     that make tables on their weights' device, as Swin does, make them again afterwards. A module that fails without values is
-    built as usual, and one line says so.
+    built as usual, and one line says so; numpy raises TypeError then, which looks like one of wrong arguments.
 
     >>> module = undrawn(lambda: nn.BatchNorm2d(3))
     >>> module.weight.shape, module.running_var
@@ -64,8 +66,12 @@ def undrawn(build: Callable[[], nn.Module]) -> nn.Module:
         if not unmade:
             return module
         reason = f"{unmade[0]} was made from the weights"
-    except (RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except (
+        RuntimeError,
+        TypeError,
+        BackboneError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
     log.warning("backbone: random weights are drawn before its own are read, which takes seconds (%s)", reason)
     return build()
 

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.precision import LARGEST_FP16
+
 EMBEDDING_SIZE = 32
-LARGEST = 65504.0  # of float16
 
 
 def embedding(maps: Tensor) -> Tensor:
@@ -24,4 +25,4 @@ def embedding(maps: Tensor) -> Tensor:
     tensor([1., 1., 1., 0.], dtype=torch.float16)
     """
     pooled = maps[:, :EMBEDDING_SIZE].mean(dim=(2, 3))  # (B, min(k, 32))
-    return F.pad(pooled.clamp(-LARGEST, LARGEST), (0, EMBEDDING_SIZE - pooled.shape[1])).half()
+    return F.pad(pooled.clamp(-LARGEST_FP16, LARGEST_FP16), (0, EMBEDDING_SIZE - pooled.shape[1])).half()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneConfig
 from models.backbones.exact_layers import keep_float32
-from models.backbones.half import compute_in_half, set_types
+from models.backbones.half import compute_in_half
 from models.backbones.preprocess import Normalise
 from models.backbones.taps import default_taps
 from models.config import ArtifactConfig
@@ -57,7 +57,6 @@ class FeatureExtractor(nn.Module):
             keep_float32(self.network.model, found.float32)
         elif self.precision == "fp16":
             compute_in_half(self.network)
-            self.register_load_state_dict_post_hook(lambda extractor, _: set_types(extractor.network))
         self.channels = list(found.channels)
         self.scale_grids = [list(grids) for grids in found.grids]
         self.grids = self.scale_grids[0]
@@ -73,7 +72,7 @@ class FeatureExtractor(nn.Module):
             inputs = inputs.half()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [self.network(part) for part in self._passes(inputs)]
-        return [torch.cat([x.float() for x in taps]) for taps in zip(*parts, strict=True)]
+        return [torch.cat([x.float() for x in taps]) if len(taps) > 1 else taps[0].float() for taps in zip(*parts, strict=True)]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
         """The images in parts whose activations stay in a processor's cache; a GPU gets all at once. The parts have one size,

@@ -85,14 +85,14 @@ class PositionGaussian(Prepared):
 
     mean: Tensor
     factor: Tensor
-    unpacked: Tensor | None
+    frozen: Tensor | None
 
     def __init__(self, positions: int, channels: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(positions, channels))
         # Row-major lower triangle; the identity until fitted.
         self.register_buffer("factor", torch.eye(channels)[_triangle(channels)].repeat(positions, 1))
-        self.register_buffer("unpacked", None, persistent=False)
+        self.register_buffer("frozen", None, persistent=False)
 
     def fit(self, moments: PositionMoments, regularisation: float) -> None:
         """Set every position from its moments.
@@ -104,11 +104,11 @@ class PositionGaussian(Prepared):
         for block in position_blocks(*self.mean.shape):
             self.factor[block] = inverse_factors(moments.covariance(block), regularisation)[:, triangle].to(self.factor)
         self.mean.copy_(moments.mean)
-        self.unpacked = None
+        self.frozen = None
 
     def freeze(self) -> None:
         """Keep the full matrices in memory; scoring would otherwise unpack them for every batch."""
-        self.unpacked = self._padded()
+        self.frozen = self._padded()
 
     def matrices(self) -> Tensor:
         """W of every position, (P, d, d), float32, lower triangular."""
@@ -122,9 +122,6 @@ class PositionGaussian(Prepared):
         more = -self.mean.shape[1] % CHANNELS_MULTIPLE
         return F.pad(self.matrices().mT, (0, more, 0, more)).contiguous()
 
-    def forget(self) -> None:
-        self.unpacked = None
-
     def forward(self, maps: Tensor) -> Tensor:
         """Whitened features W (x - mean). For images like the good ones they are independent with variance 1 everywhere.
 
@@ -133,7 +130,7 @@ class PositionGaussian(Prepared):
         Returns:
             (B, d, h, w), float32. The norm over d is the Mahalanobis distance; higher is more anomalous.
         """
-        matrices = self._padded() if self.unpacked is None else self.unpacked
+        matrices = self._padded() if self.frozen is None else self.frozen
         images, channels = maps.shape[:2]
         rows = maps.new_zeros(len(self.mean), images + -images % SLOTS_MULTIPLE, matrices.shape[2])
         rows[:, :images, :channels] = maps.flatten(2).permute(2, 0, 1) - self.mean[:, None]  # (P, B, d)

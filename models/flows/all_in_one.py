@@ -240,7 +240,7 @@ class AllInOneFlow(nn.Module):
             block.subnet.layer_dtype = dtype
 
     def freeze(self) -> None:
-        """Prepare the subnets' weights once instead of at every call; they must not change afterwards."""
+        """Prepare the subnets' weights until others are loaded or the module moves; changes in place are not seen."""
         for block in self.blocks:
             block.subnet.freeze()
 

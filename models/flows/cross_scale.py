@@ -185,7 +185,7 @@ class CrossScaleFlow(nn.Module):
                 module.conv_dtype = dtype
 
     def freeze(self) -> None:
-        """Prepare the convolutions' weights once instead of at every call; they must not change afterwards."""
+        """Prepare the convolutions' weights until others are loaded or the module moves; changes in place are not seen."""
         for module in self.modules():
             if isinstance(module, CrossConvolution):
                 module.frozen = None

@@ -55,7 +55,7 @@ class LevelFlows(nn.Module):
             flow.start_as_permutation()
 
     def freeze(self) -> None:
-        """Prepare the convolutions' weights once; they must not change afterwards."""
+        """Prepare the convolutions' weights until others are loaded or the module moves; changes in place are not seen."""
         for flow in self.flows:
             flow.freeze()
 

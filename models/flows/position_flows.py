@@ -84,7 +84,7 @@ class PositionFlows(nn.Module):
             flow.set_layer_dtype(dtype)
 
     def freeze(self) -> None:
-        """Prepare the subnets' weights once; they must not change afterwards."""
+        """Prepare the subnets' weights until others are loaded or the module moves; changes in place are not seen."""
         for flow in self.flows:
             flow.freeze()
 

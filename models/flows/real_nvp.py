@@ -119,7 +119,7 @@ class RealNvp(nn.Module):
                 module.matmul_dtype = dtype
 
     def freeze(self) -> None:
-        """Prepare the products' weights once instead of at every call; they must not change afterwards."""
+        """Prepare the products' weights until others are loaded or the module moves; changes in place are not seen."""
         for module in self.modules():
             if isinstance(module, FullyConnected):
                 module.freeze()

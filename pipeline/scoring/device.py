@@ -6,6 +6,7 @@ torch, which takes seconds.
 """
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, get_args
 
 from models.arithmetic import set_arithmetic
@@ -100,17 +101,27 @@ def bf16_is_native(device: Device) -> bool:
 def hardware(device: Device) -> str:
     """What the bits of a score depend on beside the model and the mode: the chip and the libraries, in words.
 
-    `NVIDIA H100 80GB HBM3, 132 multiprocessors, torch 2.15.0+cu132, cuDNN 9.26.0`, or `CPU with AVX512, bf16, torch 2.15.0`.
+    `NVIDIA H100 80GB HBM3, 132 multiprocessors, torch 2.15.0+cu132, cuDNN 9.26.0, Triton 3.9.0`, or
+    `CPU with AVX512, bf16, torch 2.15.0`.
     """
     import torch
 
     if device == "cuda":
         chip = torch.cuda.get_device_properties(torch.cuda.current_device())
         cudnn = _version(torch.backends.cudnn.version())
-        return f"{chip.name}, {chip.multi_processor_count} multiprocessors, torch {torch.__version__}, cuDNN {cudnn}"
+        libraries = f"torch {torch.__version__}, cuDNN {cudnn}, Triton {_triton()}"
+        return f"{chip.name}, {chip.multi_processor_count} multiprocessors, {libraries}"
     has = torch.cpu.get_capabilities()
     instructions = [torch.backends.cpu.get_cpu_capability(), *(word for name, word in BF16_OF_CPUS.items() if has.get(name))]
     return f"CPU with {', '.join(instructions)}, torch {torch.__version__}"
+
+
+def _triton() -> str:
+    """It compiles the kernels of fp16's depthwise layers."""
+    try:
+        return version("triton")
+    except PackageNotFoundError:
+        return "none"
 
 
 def _version(number: int | None) -> str:

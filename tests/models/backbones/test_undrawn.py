@@ -1,10 +1,12 @@
 import logging
 import threading
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from models.backbones.undrawn import do_weights_follow, undrawn, weights_follow
+from models.backbones.weights import BackboneError
 
 
 class Tables(nn.Module):
@@ -32,6 +34,16 @@ class Measured(nn.Module):
         self.scale = float(self.layer.weight.detach().abs().max())
 
 
+class Listed(nn.Module):
+    """It reads all values of its weights while it is built."""
+
+    def __init__(self, by_numpy: bool):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        weight = self.layer.weight.detach()
+        self.values = weight.numpy().tolist() if by_numpy else weight.tolist()
+
+
 def test_nothing_is_drawn():
     state = torch.get_rng_state()
     module = undrawn(lambda: nn.Sequential(nn.Linear(100, 100), nn.Conv2d(3, 4, 3)))
@@ -55,6 +67,19 @@ def test_what_cannot_do_without_weights_is_built_as_usual_and_one_line_says_so(c
     first, second = [record.getMessage() for record in caplog.records]
     assert "random weights are drawn before its own are read" in first and "meta" in first and "\n" not in first
     assert "(mask was made from the weights)" in second
+
+
+@pytest.mark.parametrize("by_numpy", [False, True])
+def test_what_reads_all_values_is_built_as_usual(by_numpy, caplog):
+    def told() -> nn.Module:
+        try:
+            return Listed(by_numpy)
+        except TypeError as error:
+            raise BackboneError(f"backbone_kwargs must be arguments; {error}") from error
+
+    for build in (lambda: Listed(by_numpy), told):
+        assert len(undrawn(build).values) == 3
+    assert len(caplog.records) == 2
 
 
 def test_another_thread_builds_as_usual_meanwhile():

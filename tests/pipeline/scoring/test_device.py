@@ -106,9 +106,11 @@ def test_a_gpu_in_words(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: h100)
     monkeypatch.setattr(torch, "__version__", "2.15.0+cu132")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92600)
-    assert hardware("cuda") == "NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 multiprocessors, torch 2.15.0+cu132, cuDNN 9.26.0"
+    monkeypatch.setattr(device, "version", {"triton": "3.9.0"}.__getitem__)
+    chip, libraries = "NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 multiprocessors", "torch 2.15.0+cu132, cuDNN 9.26.0, Triton 3.9.0"
+    assert hardware("cuda") == f"{chip}, {libraries}"
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: None)
-    assert hardware("cuda").endswith("cuDNN none")
+    assert hardware("cuda").endswith("cuDNN none, Triton 3.9.0")
 
 
 def test_a_cpu_in_words(monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from cases.place import Place
 from cases.subjects import changed
@@ -58,7 +59,9 @@ def opened(model: Model, place: Place) -> Artifact:
         network = BackboneConfig(name=model.backbone, taps=model.taps, weights="none")
         if not place.on_gpu:
             network = BackboneConfig(name=model.on_cpu, weights="none")
-        config = ArtifactConfig(name=model.backbone, input=InputConfig(height=side, width=side), backbone=network)
+        of_here = {"versions": {"timm": timm.__version__}}  # else loading runs the network
+        size = InputConfig(height=side, width=side)
+        config = ArtifactConfig(name=model.backbone, input=size, backbone=network, trained=of_here)
         made = registry.build(config)
         generator = torch.Generator().manual_seed(0)
         for value in made.state_dict().values():

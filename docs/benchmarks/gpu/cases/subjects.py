@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from cases.place import Place
 
@@ -30,6 +31,7 @@ def config_of(detector: str, place: Place) -> ArtifactConfig:
         backbone=None if detector == "patchsvdd" else BackboneConfig(name="mobilenetv1_100", weights=weights),
         batch_size=16 if place.on_gpu else 4,
         hyperparameters=SMALL.get(detector, {}),
+        trained={"versions": {"timm": timm.__version__}},  # else loading runs the network
     )
 
 
