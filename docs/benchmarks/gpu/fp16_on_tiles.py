@@ -2,7 +2,7 @@
 
     PYTHONPATH=. FLOWSCORE_ASSETS=FOLDER python docs/benchmarks/gpu/fp16_on_tiles.py [--fit-images 160] [--every 2]
 
-fp16 is emulated where there is no GPU: it rounds at the same places (models/precision.py). Images are 128 x 128 pixels, the
+fp16 is emulated where there is no GPU: it rounds at the same places (models/precision.py). Images are 256 x 256 pixels, the
 backbone is MobileNetV1 with ImageNet's weights, and the training is brief, because only the difference between two scores of
 one model counts. Writes fp16_on_tiles.md beside this file and exits with 1 if a detector misses the bar. Takes minutes of one
 core.
@@ -30,7 +30,7 @@ from models.detector import Detector, FitRun
 from models.features.store import ImageFeatures
 from models.metrics.ranking import auroc
 
-SIZE_PX, BATCH = 128, 16
+SIZE_PX, BATCH = 256, 16
 BRIEF = {"epochs": 3}
 TRAINING = {"patchsvdd": {"epochs": 1, "epoch_steps": 100, "pairs_per_image": 6}, "padim": {}}
 HYPERPARAMETERS = {"patchsvdd": {"bank_size": 4000}}

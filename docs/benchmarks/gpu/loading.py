@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 STARTED = time.monotonic()
@@ -34,8 +35,10 @@ def write(folder: Path, detector: str) -> list[Path]:
     if not whole.exists():
         size, network = InputConfig(height=SIDE_PX, width=SIDE_PX), BackboneConfig(name=BACKBONE, weights="none")
         built = registry.build(ArtifactConfig(name="loading", detector=detector, input=size, backbone=network))
-        artifact.save(whole, built.config, built, "# Random weights, for measuring how they are loaded\n")
-        artifact.save(without, built.config, built, "# The same\n")
+        trained = {"versions": {"timm": version("timm")}}  # the structure of another timm is not taken
+        made = built.config.model_copy(update={"trained": trained})
+        artifact.save(whole, made, built, "# Random weights, for measuring how they are loaded\n")
+        artifact.save(without, made, built, "# The same\n")
         config = json.loads((without / CONFIG).read_text(encoding="utf-8"))
         config["backbone"]["structure"] = None
         (without / CONFIG).write_text(file_text(config), encoding="utf-8")
