@@ -334,3 +334,12 @@ def test_the_stand_in_notices_what_a_cuda_graph_cannot_hold():
         with Crossings() as crossings:
             torch.tensor([1.0], device="cuda")
         assert len(crossings.found) == 1 and Path(__file__).name in crossings.found[0]
+
+
+@pytest.mark.parametrize("detector", ["csflow", "fastflow", "padim"])
+def test_the_compiler_takes_the_scoring_as_one_graph(detector):
+    """docs/benchmarks/gpu measures TorchInductor beside our CUDA graphs."""
+    frozen, images = fitted(detector, precision="fp16").freeze(), photographs(4, SIZES[0])
+    with torch.inference_mode():
+        compiled = torch.compile(frozen.score, backend="eager", fullgraph=True)(images)
+        assert all(torch.equal(a, b) for a, b in zip(compiled, frozen.score(images), strict=True))
