@@ -219,11 +219,12 @@ BATCH, AFTER = "a batch of 4 images of 2 x 2 pixels", "what follows a batch of 4
 
 def test_a_batch_that_waits_for_its_turn_is_not_watched():
     """Explanations may hold the turn for longer than a batch may take."""
-    watch, second = Open(), threading.Event()
+    watch, begun, second = Open(), [], threading.Event()
 
     class Computing(IdleClock):
         def computing(self):
-            if batches:  # the second batch waits for the turn from here on
+            begun.append(1)
+            if len(begun) == 2:  # the second batch waits for the turn from here on
                 second.set()
             return super().computing()
 
