@@ -39,8 +39,8 @@ class Watchdog:
                 self._ends.pop(mine, None)
 
     def _look(self) -> None:
-        while True:
-            time.sleep(self._look_every_s)
+        never = threading.Event()
+        while not never.wait(self._look_every_s):
             now = time.monotonic()
             with self._lock:
                 late = [mine for mine, (end, _) in self._ends.items() if end < now]
