@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from at_once import AtOnce
 
 from models.detector import Scored
 from pipeline.scoring.faults import DeviceFault
@@ -103,13 +104,7 @@ def test_lanes_in_turn_do_not():
 
 def test_what_follows_a_batch_can_take_a_turn_of_its_own():
     """As an explanation does, whose passes would else run beside another lane's batch."""
-    inside, most = [], []
-
-    def alone():
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.005)
-        inside.pop()
+    alone = AtOnce()
 
     def look(images):
         alone()
@@ -123,7 +118,7 @@ def test_what_follows_a_batch_can_take_a_turn_of_its_own():
 
     for future in [lanes.submit(batch(i), then) for i in range(9)]:
         future.result()
-    assert len(most) == 18 and set(most) == {1}
+    assert len(alone.most) == 18 and set(alone.most) == {1}
 
 
 def test_a_batch_that_fails_gives_its_lane_back(in_turn):

@@ -8,6 +8,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from at_once import AtOnce
 from tiny_model import tiny_config, tiny_fitted
 
 from models import artifact, registry
@@ -239,13 +240,7 @@ def test_a_tiled_image_is_not_explained_in_part():
 
 def test_a_gpu_explains_in_its_turn(monkeypatch):
     """Lanes of a CPU stand in for those of a GPU: never two of its computations at once."""
-    inside, most = [], []
-
-    def alone():
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.005)
-        inside.pop()
+    alone = AtOnce()
 
     class Watched(Counting):
         def score(self, images):
@@ -261,7 +256,7 @@ def test_a_gpu_explains_in_its_turn(monkeypatch):
 
     monkeypatch.setattr("pipeline.scoring.scorer.Lanes", lanes_in_turn)
     Scorer(Watched(), "cpu", 3, Explain("gradient", explain))(np.zeros((6 * SLOTS, SIDE, SIDE, 3), np.uint8))
-    assert len(most) == 12 and set(most) == {1}
+    assert len(alone.most) == 12 and set(alone.most) == {1}
 
 
 def test_an_embedding_that_is_not_finite_is_an_error():
