@@ -40,6 +40,7 @@ def stream(
     Args:
         items: drawn by a thread of its own, at most `supply.AHEAD_ITEMS` ahead of their outcomes. What they raise is
             raised here, at the next outcome.
+        config: with what scorers have, as `Resources.given` says.
         devices: counts the faults of GPUs; None where scorers have none.
     Yields:
         One outcome per finished unit, in any order. A unit that ended its worker RETRIES + 1 times has none, and neither have
@@ -49,7 +50,6 @@ def stream(
     """
     assert resources.scorers is not None
     _configure(resources.scorers)
-    config = resources.given(config)
     supply = Supply(items, ray.cluster_resources().get("CPU", 1.0))
     with supply, contextlib.closing(_outcomes(supply, config, resources, devices)) as outcomes:
         try:

@@ -53,7 +53,7 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.dataset import stream
 
-        return _unless_refused(stream(items, config, resources, self._devices))
+        return _unless_refused(stream(items, resources.given(config), resources, self._devices))
 
     def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run items that ended their workers one at a time: see pipeline.stages.alone."""
