@@ -95,7 +95,7 @@ def _misfit(fit: PatternFit, setting: str) -> UsageError:
 def _of(count: int, fit: PatternFit) -> str:
     if fit.listed > LOOKED_AT:
         return f"{count:,} tried"
-    return f"the first {count:,}" if fit.more else f"{count:,}"
+    return f"the first {count:,}" if fit.more and not fit.unopened else f"{count:,}"
 
 
 def _unopened(fit: PatternFit) -> str:
@@ -138,7 +138,7 @@ def _short(fit: PatternFit) -> list[str]:
         return []
     return [
         f"warning: {same[0]} is {_shown(columns[0][same[0]])} in all of them, and {{{REST}}} takes folders, such as "
-        f"{_shown(fitting[0].folders)}: give each folder that means something a field, as {{line}}/{{date}}/{{lot}}/{{name}} does"
+        f"{_shown(fitting[0].folders)}: give each folder that tells something a field, as in {{line}}/{{date}}/{{lot}}/{{name}}"
     ]
 
 
@@ -156,8 +156,8 @@ def _days(fit: PatternFit) -> list[str]:
             )
         if odd:
             lines.append(
-                f"warning: {{date}} is no day such as 2024-06-03 in {len(odd):,} of these paths, such as {_shown(odd[0].date)} in "
-                f"{_shown(odd[0].path)}: it is kept as text, which drift and promote do not take for a night"
+                f"warning: {{date}} is no day such as 2024-06-03 in {len(odd):,} of these paths, such as {_shown(odd[0].date)} "
+                f"in {_shown(odd[0].path)}: it is kept as text, which drift and promote do not take for a night"
             )
         return lines
     days = [(path, folder) for path in fitting for folder in path.path.split("/")[:-1] if is_day(folder)]

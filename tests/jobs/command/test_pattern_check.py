@@ -98,7 +98,7 @@ def test_litter_alone_is_no_reason_to_refuse(source, capsys):
         (
             ["line1/2024-06-03/L1/x.png", "line1/2024-06-03/L2/y.png"],
             "{lot}/{name}",
-            "lot is line1 in all of them, and {name} takes folders, such as 2024-06-03/L1: give each folder that means something",
+            "lot is line1 in all of them, and {name} takes folders, such as 2024-06-03/L1: give each folder that tells",
         ),
         (
             ["line1/2024-06-03/L1/x.png", "line2/2024-06-03/L2/y.png"],
@@ -141,7 +141,7 @@ def test_shards_that_were_not_opened_are_told(source):
     """And what is shown of names that hold more than one line is one line."""
     fit = pattern_fit(source(["L1\n/1.png"], "{lot}/{name}"))
     lines = lines_of(fit.__class__(fit.source, fit.read, 17, 18, True))
-    assert lines[0].endswith("1 of the first 1 paths match (17 shards of which only members could tell were not opened)")
+    assert lines[0].endswith("1 of 1 paths match (17 shards of which only members could tell were not opened)")
     assert lines[1] == r"  'L1\n/1.png': lot 'L1\n'"
 
 
