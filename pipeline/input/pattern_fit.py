@@ -65,7 +65,7 @@ def pattern_fit(source: SourceConfig, listing: ListingFile | None = None) -> Pat
     unopened = listed = 0
     more = False
     for page in _rows(listing) if listing is not None else _pages(store):
-        listed, more = listed + len(page), len(page) == LOOKED_AT
+        listed, more = listed + len(page), more or len(page) == LOOKED_AT
         found, undecided = _by_paths(source, page)
         opened = [path for entry in _spread(undecided) if (path := _opened(source, store, entry)) is not None]
         unopened += len(undecided) - min(len(undecided), SHARDS_OPENED)

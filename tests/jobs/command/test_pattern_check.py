@@ -7,7 +7,6 @@ from jobs.command.pattern_check import check_pattern, lines_of, proposal
 from pipeline.input.config import SourceConfig
 from pipeline.input.keys import KeyPattern
 from pipeline.input.pattern_fit import pattern_fit
-from pipeline.storage.store import open_store
 
 PATTERN = "{line}/{date}/{lot}/{name}"
 GOOD = [f"a/2024-06-0{day}/L{lot}/{name}.png" for day in (3, 4) for lot in (1, 2) for name in range(3)]
@@ -16,10 +15,11 @@ GOOD = [f"a/2024-06-0{day}/L{lot}/{name}.png" for day in (3, 4) for lot in (1, 2
 @pytest.fixture
 def source(tmp_path):
     def call(names, pattern=PATTERN, **options):
-        store = open_store(tmp_path / "in")
         for name in names:
-            store.put(name, b"x")
-        return SourceConfig(input_uri=store.uri, key_pattern=pattern, **options)
+            path = tmp_path / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return SourceConfig(input_uri=f"file://{tmp_path}/in", key_pattern=pattern, **options)
 
     return call
 
@@ -64,7 +64,7 @@ def test_a_pattern_that_fits_nothing_is_one_line_with_a_better_one(source, names
         check_pattern(source(names, pattern))
     line = str(caught.value)
     assert line.startswith("key_pattern must be a pattern of the paths below file:///") and "\n" not in line
-    assert f"got {pattern!r}. {fix}" in line
+    assert f"got {pattern!r}. None of " in line and fix in line
 
 
 def test_an_inherited_pattern_may_fit_nothing(source, capsys):

@@ -12,10 +12,10 @@ from pipeline.input.config import SourceConfig
 from pipeline.input.listing_file import ListingFile
 from pipeline.input.pattern_fit import FURTHER, LOOKED_AT, SHARDS_OPENED, PathRead, pattern_fit
 from pipeline.storage.s3 import S3Store
-from pipeline.storage.store import open_store
 
 JPEG = b"\xff\xd8\xff\xe0"
 PATTERN = "{line}/{date}/{lot}/{name}"
+FOLDERS = "abcdefghij"
 
 
 def tar(*names):
@@ -39,10 +39,11 @@ def fit(tmp_path):
     """What a pattern reads from these objects: name -> content, or a list of names."""
 
     def call(objects, pattern=PATTERN, **options):
-        store = open_store(tmp_path / "in")
         for key in objects:
-            store.put(key, objects[key] if isinstance(objects, dict) else b"x")
-        return pattern_fit(SourceConfig(input_uri=store.uri, key_pattern=pattern, **options))
+            path = tmp_path / "in" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(objects[key] if isinstance(objects, dict) else b"x")
+        return pattern_fit(SourceConfig(input_uri=f"file://{tmp_path}/in", key_pattern=pattern, **options))
 
     return call
 
@@ -73,11 +74,8 @@ def test_a_shard_is_read_by_its_own_path_if_that_tells(fit):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "lot", "date"),
-    [
-        ("{line}/{date}/{lot}/{serial}.jpg", "s.tar", "2024-06-03"),
-        ("{line}/{date}/{shard}.tar/{lot}/{serial}.jpg", "7", "2024-06-03"),
-    ],
+    ("pattern", "lot"),
+    [("{line}/{date}/{lot}/{serial}.jpg", "s.tar"), ("{line}/{date}/{shard}.tar/{lot}/{serial}.jpg", "7")],
 )
 def test_a_member_tells_what_the_path_of_its_shard_does_not(fit, pattern, lot):
     (path,) = fit({"a/2024-06-03/s.tar": tar("notes.txt", "./7/12.jpg" if "shard" in pattern else "12.jpg")}, pattern).read
@@ -123,20 +121,19 @@ def test_a_ready_listing_is_read_as_it_is_written(fit, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "requests", "listed"),
-    [("l/2024-06-03/{:05}/1.png", 1, LOOKED_AT), ("l/{:05}.png", FURTHER + 1, (FURTHER + 1) * LOOKED_AT)],
+    [("{}/2024-06-03/{:05}/1.png", 1, LOOKED_AT), ("{}/{:05}.png", FURTHER + 1, (FURTHER + 1) * LOOKED_AT)],
     ids=["one request if something fits", "few otherwise"],
 )
 def test_a_bucket_is_asked_for_few_pages(monkeypatch, key, requests, listed):
-    """The bucket never ends."""
+    """Each folder of the bucket holds more than a page."""
     asked = []
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
 
     def page(self, request):
-        first = 1000 * len(asked)
+        keys = [f"in/{key.format(FOLDERS[len(asked)], number)}" for number in range(1000)]
         asked.append(request)
-        keys = [f"in/{key.format(number)}" for number in range(first, first + 1000)]
         now = datetime(2026, 1, 1, tzinfo=UTC)
         found = [{"Key": key, "Size": 1, "ETag": '"e"', "LastModified": now} for key in keys]
         return {"Contents": found, "IsTruncated": True, "NextContinuationToken": "t"}
@@ -144,4 +141,4 @@ def test_a_bucket_is_asked_for_few_pages(monkeypatch, key, requests, listed):
     monkeypatch.setattr(S3Store, "_page", page)
     found = pattern_fit(SourceConfig(input_uri="s3://plant/in", key_pattern=PATTERN))
     assert (len(asked), found.listed, found.more) == (requests, listed, True)
-    assert [request.get("StartAfter") for request in asked] == [None, *["in/l0"] * (requests - 1)]
+    assert [request.get("StartAfter") for request in asked] == [None, *(f"in/{folder}0" for folder in FOLDERS[: requests - 1])]
