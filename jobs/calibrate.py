@@ -10,6 +10,7 @@ import numpy as np
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, local_place
 from jobs.images.good import Exclusions
 from jobs.images.kept import Kept, kept_images, seen_by
@@ -55,6 +56,7 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     opened = artifact.read(directory, calibration=False)
     if place is not None:
         check_folder("--model", directory.resolve().parent)
+    _check_patterns(settings)
     device, exclusions = resolve_device(settings.device), Exclusions(settings.exclude)
     earlier = _earlier(opened)
     scorer, decode = Scorer(artifact.load(opened, device), device), DecodeConfig.of(opened.config.input)
@@ -103,6 +105,18 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     saved = _put(settings.model, place, directory, made)
     print(f"calibration of {opened.config.name}: {settings.model}, digest {(saved.calibration_digest or '')[:16]}")
     return saved
+
+
+def _check_patterns(settings: CalibrateSettings) -> None:
+    """Challenge and repeats may lie elsewhere in another form: only a pattern of their own must fit them."""
+    check_pattern(settings.source_of_input())
+    others = (
+        (settings.source_of_challenge(), "challenge_pattern", settings.challenge_pattern),
+        (settings.source_of_repeats(), "repeats_pattern", settings.repeats_pattern),
+    )
+    for source, setting, pattern in others:
+        if source is not None:
+            check_pattern(source, setting, must_fit=pattern is not None)
 
 
 def _earlier(opened: artifact.Artifact) -> Calibration | None:

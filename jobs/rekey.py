@@ -5,11 +5,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
+from jobs.command.pattern_check import say_fit
 from pipeline.input.config import SourceOptions
 from pipeline.input.keys import key_pattern
+from pipeline.input.pattern_fit import LOOKED_AT
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.storage.store import open_store
-from pipeline.tables.rekey import begin, rekey
+from pipeline.tables.query import NoTables, open_tables
+from pipeline.tables.rekey import begin, rekey, tried
 
 
 class RekeySettings(BaseModel):
@@ -41,6 +44,9 @@ def main(settings: RekeySettings) -> None:
         names = ", ".join(each.model for each in known)
         fix = f"Models there: {names}." if known else "Nothing was scored into it; `flowscore score` does."
         raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model, fix)
+    fit = tried(ledger, settings.key_pattern, _some_rows(ledger))
+    if fit is not None:
+        say_fit(fit, "key_pattern", must_fit=lambda: True)
     begun = begin(ledger, settings.key_pattern)
     done = rekey(ledger)
     if done.files:
@@ -49,6 +55,16 @@ def main(settings: RekeySettings) -> None:
         print(f"model {ledger.model}: the key pattern is {settings.key_pattern} now; no row had to change")
     else:
         print(f"model {ledger.model}: all rows follow {settings.key_pattern} already")
+
+
+def _some_rows(ledger: Ledger) -> list[tuple[str, str | None, str]]:
+    """uri, member and date of some scored images; none before the first publication."""
+    try:
+        scores = open_tables(ledger.output_uri)["scores"]
+    except NoTables:
+        return []
+    model = ledger.model.replace("'", "''")
+    return scores.filter(f"model = '{model}'").project("uri, member, date").limit(LOOKED_AT).fetchall()
 
 
 if __name__ == "__main__":

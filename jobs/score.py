@@ -4,6 +4,7 @@ import time
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from jobs.command.pattern_check import say_fit
 from jobs.command.progress import Progress
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
@@ -12,12 +13,14 @@ from models.explain.methods import Method
 from pipeline.input.keys import key_pattern
 from pipeline.input.listing import open_input
 from pipeline.input.listing_file import ListingFile
+from pipeline.input.pattern_fit import pattern_fit
 from pipeline.run import Engine, RunProgress, RunResult, ScoringRun, score_archive
 from pipeline.stages.cluster import check_device
 from pipeline.stages.cluster_address import check_cluster
 from pipeline.stages.engine import RayEngine
 from pipeline.state.lease import LeaseHeld, LeaseLost
 from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.plan import has_slices
 from pipeline.state.promotion import Trained, check_ledger
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
@@ -83,11 +86,14 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     score_schema(key_pattern(source.key_pattern).fields if source.key_pattern else ())
     if run.listing is not None:
         run.listing.check(open_input(source))
-    else:
+    elif source.key_pattern is None:
         next(iter(open_input(source).list()), None)
+    fit = pattern_fit(source, run.listing) if source.key_pattern is not None else None
     ledgers(output_uri)
     check_conditional_put(run.ledger.store, f"{run.ledger.prefix}/probe-{time.time_ns()}")
     check_ledger(run.ledger, run.created, opened.model_digest, settings.from_now_on)
+    if fit is not None:  # a pattern that earlier nights took is not refused for what now stands first in the input
+        say_fit(fit, "key_pattern", must_fit=lambda: not has_slices(run.ledger))
     return run
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, local_place
 from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
@@ -50,6 +51,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     if settings.workspace is not None:
         check_folder("workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
+    check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)

@@ -20,7 +20,7 @@ from pipeline.state.entries import Created, Promotion, Slice, read_entry, read_s
 from pipeline.state.judges import Ruling
 from pipeline.state.lease import Lease
 from pipeline.state.ledger import Ledger
-from pipeline.state.plan import Wanted, fold_if_due, plan_slice, read_state
+from pipeline.state.plan import Wanted, fold_if_due, has_slices, plan_slice, read_state
 from pipeline.state.promotion import Trained, prepare_ledger
 from pipeline.state.publications import Closed
 from pipeline.state.scoring_config import ScoringConfig
@@ -161,8 +161,7 @@ def _wanted(run: ScoringRun, input_store: Store) -> Wanted:
 
 def _check_not_empty(ledger: Ledger, source: SourceConfig, input_store: Store) -> None:
     """Raises EmptyInput for a ledger without any slice."""
-    base, head = read_state(ledger)
-    if head.slices or base.through:
+    if has_slices(ledger):
         return
     links = input_store.links_left_out()
     fix = f"{links:,} links there are not followed: add --follow-links" if links else "`flowscore doctor --input` lists it"

@@ -1,6 +1,7 @@
 """The deployment files parse, agree with each other, and name the Ray version of requirements.lock."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
+from jobs.command.entry import run
+from jobs.settings.scoring import ScoreSettings
 from pipeline.stages.cluster import IDLE_WORKERS_STAY_S
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +39,24 @@ def test_a_finished_or_failed_job_leaves_no_cluster():
     spec = read("deploy/rayjob.yaml")["spec"]
     assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] and spec["backoffLimit"]
     assert spec["entrypoint"].startswith("python -m jobs.score --model ")
+
+
+@pytest.mark.parametrize("name", ["deploy/rayjob.yaml", "deploy/raycronjob.yaml"])
+def test_a_job_reads_day_and_lot_from_the_paths(name):
+    """The entrypoint goes through a shell; without a pattern every image has the date none, and no lot."""
+    spec = read(name)["spec"]
+    python, _, verb, *given = shlex.split(spec.get("jobTemplate", spec)["entrypoint"])
+    assert (python, verb) == ("python", "jobs.score")
+    settings = []
+
+    def main(given: ScoreSettings) -> None:
+        settings.append(given)
+
+    with pytest.raises(SystemExit):
+        run(main, given)
+    source = settings[0].source
+    assert source.keys("2024-06-03/L1/000.png") == {"date": "2024-06-03", "lot": "L1", "name": "000.png"}
+    assert source.day("2024-06-03/L1/shard.tar", shard=True) == "2024-06-03"
 
 
 def test_the_runtime_environment_is_valid(monkeypatch):

@@ -1,23 +1,16 @@
 """A job's settings: one frozen pydantic model, filled from a YAML file and from flags; flags win."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from jobs.command.config_file import advice, option_of, placed, read
 from jobs.command.errors import CommandError, UsageError
 from jobs.command.flags import flags_of, only_in_the_file
-from jobs.command.text_files import read_text
-
-NOT_YAML = (  # a value that does not fit its tag raises what its conversion raises; deep nesting raises RecursionError
-    *(yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError),
-)
-MESSAGE_CHARACTERS = 1000
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -31,30 +24,17 @@ def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any
 
     Args:
         model: pydantic model; give it `ConfigDict(frozen=True, extra="forbid")`.
-        config_file: YAML mapping from the model's fields to values.
-        flags: fields given on the command line; None means not given. A dict reaches into a nested model.
+        config_file: YAML mapping from names of options, or of the model's fields, to values.
+        flags: what is given on the command line, likewise; None means not given. A dict reaches into a nested model.
     Raises:
         UsageError, ConfigError: for the first fault.
     """
-    settings = _merge(_read(config_file) if config_file else {}, flags)
+    settings = placed(model, read(config_file) if config_file else {})
+    settings = _merge(settings, placed(model, _merge({}, flags)))
     try:
         return model.model_validate(settings)
     except ValidationError as error:
         raise _explain(model, error.errors()[0], config_file) from None
-
-
-def _read(config_file: Path) -> dict[str, Any]:
-    text = read_text("--config", config_file, "YAML file")
-    try:
-        content = yaml.safe_load(text)
-    except NOT_YAML as error:
-        line = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
-        raise UsageError("--config", "a YAML file", str(config_file), f"The parser says: {line}.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError("--config", "a YAML mapping", type(content).__name__, "Write one `key: value` a line.")
-    return content
 
 
 def _merge(settings: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +55,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails, config_file: Path | No
     field = ".".join([*parents, last])
     if error["type"] == "extra_forbidden":
         valid = _fields(model, parents)
-        near = difflib.get_close_matches(last, valid, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         place = f" in {config_file}" if config_file else ""
-        fix = f"Rename or remove it{place}.{hint}"
+        fix = f"Rename or remove it{place}.{advice(model, parents, valid, last)}"
         return UsageError(f"key of {'.'.join(parents) or 'the config'}", f"one of {', '.join(valid)}", last, fix)
     if error["type"] == "missing":
         return ConfigError(f"{field} must be given; got nothing. Add {_ways_to_give(model, field)}.")
@@ -102,4 +80,5 @@ def _fields(model: type[BaseModel], parents: list[str]) -> list[str]:
             annotation = model.model_fields[name].annotation
             nested = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
             model = next((kind for kind in nested if issubclass(kind, BaseModel)), model)
-    return list(model.model_fields)
+    options = [] if parents else [option_of(flag) for flag in flags_of(model)]
+    return list(dict.fromkeys([*model.model_fields, *options]))

@@ -5,12 +5,13 @@ A new setting is one line of the model. With plain `int` instead of `Flag[int]` 
     limit: Flag[int] = Field(16, ge=1, description="images of a folder, the first by name")
 
 `Annotated[T, Named("--json")]` gives a flag another name than its field's. `Annotated[T, Argument()]` makes it positional.
+A --config file knows each flag by its name without the dashes (jobs/command/config_file.py).
 `source: Annotated[SourceOptions, Flags("date")]` makes `date` of a nested model a flag, with the description that it has there.
 tests/jobs/command/test_flags.py lists the flags of every verb: add the new one there.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -25,9 +26,13 @@ METAVAR_CHARACTERS = 20  # the help lists longer choices
 
 @dataclass(frozen=True)
 class Named:
-    """Marks a field as a flag; `name` is set if it differs from the field's."""
+    """Marks a field as a flag; `name` is set if it differs from the field's.
+
+    also: another place in the file of --config, section and key.
+    """
 
     name: str | None = None
+    also: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class CommandFlag:
 
     path: names of the fields that lead to it, from the settings model on.  name: None for a positional argument.
     kind: the type that the text becomes; list[str] for a flag that may be repeated.  metavar: the choices, if they are few.
+    also: another place in the file of --config.
     """
 
     path: tuple[str, ...]
@@ -63,6 +69,7 @@ class CommandFlag:
     kind: Any
     help: str
     metavar: str | None
+    also: tuple[str, str] | None = None
 
 
 def flags_of(model: type[BaseModel]) -> list[CommandFlag]:
@@ -98,7 +105,7 @@ def _of_field(name: str, field: FieldInfo) -> Iterator[CommandFlag]:
     elif isinstance(mark, Argument):
         yield _flag((name,), None, field)
     elif mark is not None:
-        yield _flag((name,), mark.name or f"--{name.replace('_', '-')}", field)
+        yield replace(_flag((name,), mark.name or f"--{name.replace('_', '-')}", field), also=mark.also)
 
 
 def _mark(field: FieldInfo) -> Named | Argument | Flags | None:

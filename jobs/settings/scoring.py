@@ -1,11 +1,11 @@
 """The settings of `flowscore score`; `flowscore bench` shares all of them but model and places."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jobs.command.flags import Flag, Flags
+from jobs.command.flags import Flag, Flags, Named
 from jobs.settings.verdicts import VerdictOptions
 from models.config import FULL_16_BIT
 from models.explain.methods import Method
@@ -14,6 +14,7 @@ from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.run import RunLimits
 from pipeline.scoring.device import DeviceSetting
 from pipeline.stages.cluster import Resources
+from schemas.days import is_day
 
 
 class ScoringOptions(BaseModel):
@@ -40,6 +41,15 @@ class ScoringOptions(BaseModel):
         RunLimits(), description="limits that scores do not depend on"
     )
 
+    @field_validator("source")
+    @classmethod
+    def _date_is_a_day(cls, source: SourceOptions) -> SourceOptions:
+        """Here and not in SourceOptions: ledgers may hold slices that were planned with any text."""
+        if source.date is not None and not is_day(source.date):
+            fix = "$(date -d yesterday +%F) is yesterday in a shell"
+            raise ValueError(f"date must be a day such as 2024-06-03; got {source.date!r}. Write it like that; {fix}.")
+        return source
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, name: str | None) -> str | None:
@@ -57,7 +67,7 @@ class ScoreSettings(ScoringOptions):
     """Settings of `flowscore score`: its flags and the keys of its YAML file."""
 
     model: Flag[str] = Field(description="directory of the trained model, local or s3://")
-    input: Flag[str] = Field(description="images: a local path or s3://bucket/prefix")
+    input: Annotated[str, Named(also=("source", "input_uri"))] = Field(description="images: a local path or s3://bucket/prefix")
     output: Flag[str] = Field(description="where tables and run state live: a local path or s3://")
     verdicts: Annotated[VerdictOptions, Flags("rate", "review_budget", "decided_by")] = Field(
         VerdictOptions(), description="by what scores become verdicts, once the model is calibrated"
@@ -72,18 +82,6 @@ class ScoreSettings(ScoringOptions):
     white_level: Flag[int | None] = Field(
         None, ge=255, le=FULL_16_BIT, description="sample that is white in a 16-bit grey image; default: the model's"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _input_of_the_source(cls, settings: Any) -> Any:
-        """Accepts `source: {input_uri: ...}` too, as a file may have it; `input` wins."""
-        source = settings.get("source", {}) if isinstance(settings, dict) else None
-        if source is None and isinstance(settings, dict):
-            return {**settings, "source": {}}
-        if isinstance(source, dict) and "input_uri" in source:
-            options = {name: value for name, value in source.items() if name != "input_uri"}
-            return {"input": source["input_uri"], **settings, "source": options}
-        return settings
 
     def source_of_input(self) -> SourceConfig:
         """The input with its reading options."""

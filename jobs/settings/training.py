@@ -1,11 +1,11 @@
 """The settings of `flowscore train`."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from jobs.command.flags import Flag
+from jobs.command.flags import Flag, Named
 from models.config import FULL_16_BIT, LARGEST_SIDE_PX, LEAST_SIDE_PX
 from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.scoring.device import DeviceSetting
@@ -37,7 +37,9 @@ class TrainSettings(BaseModel):
     overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour also covers")
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
     tiles_per_image: int = Field(16, ge=1, description="most tiles of an image that are trained on")
-    epochs: Flag[int | None] = Field(None, description="most epochs; also `epochs` of `training`")
+    epochs: Annotated[int | None, Named(also=("training", "epochs"))] = Field(
+        None, description="most epochs; also `epochs` of `training`"
+    )
     white_level: Flag[int] = Field(
         FULL_16_BIT,
         ge=255,

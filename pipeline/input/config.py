@@ -26,7 +26,7 @@ class SourceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_pattern: str | None = Field(None, description="key columns in the path: {line}/{date}/{lot}/{name}")
-    date: str | None = Field(None, description="production day of images whose path has none")
+    date: str | None = Field(None, description="production day, such as 2024-06-03, of images whose path has none")
     image_id: Mode = Field("uri", description="what names an image: its uri, or its key below an input that moves")
     input_name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="name of the input, with --image-id key: each input has its own"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.input import registry
 from pipeline.input.archives import archive_kind
-from pipeline.input.config import SourceConfig
+from pipeline.input.config import LOOSE, SourceConfig
 from pipeline.input.delta_tables import DeltaTables
 from pipeline.input.listing_file import ListingFile
 from pipeline.storage.objects import Object
@@ -35,12 +35,15 @@ class Listing:
             source = registry.claiming(entry.key)
             if source is None:
                 tables.pass_by(entry.key)
-            if source is not None and (tables.reads(entry.key) if source == "parquet" else self._takes(entry.key, source)):
+            if source is not None and (
+                tables.reads(entry.key) if source == "parquet" else taken(self._config, entry.key, source)
+            ):
                 yield entry
             else:
                 self.ignored += 1
         tables.finish()
 
-    def _takes(self, key: str, source: str) -> bool:
-        """Shards and archives pass by any name: `members` selects the images in them."""
-        return source != "files" or self._config.wants(key) or archive_kind(key) is not None
+
+def taken(config: SourceConfig, key: str, source: str) -> bool:
+    """Whether an object of that source is read. Shards and archives pass by any name: `members` selects the images in them."""
+    return source != LOOSE or config.wants(key) or archive_kind(key) is not None

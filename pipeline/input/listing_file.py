@@ -60,6 +60,10 @@ class ListingFile:
         """The objects in UTF-8 byte order of the key."""
         return self._rows() if self._sorted else self._in_order()
 
+    def as_written(self) -> Iterator[Object]:
+        """The objects in the order of the file."""
+        return self._rows()
+
     def check(self, store: Store) -> None:
         """Raises BadListing if none of a few objects is in the store as listed: of another place, or with other etags.
 

@@ -59,6 +59,12 @@ def read_state(ledger: Ledger) -> tuple[Base, Head]:
     return base, read_head(ledger, base.head)
 
 
+def has_slices(ledger: Ledger) -> bool:
+    """Whether anything was ever planned."""
+    base, head = read_state(ledger)
+    return bool(head.slices or base.through)
+
+
 def plan_slice(ledger: Ledger, wanted: Wanted) -> int | None:
     """Seal a slice of what is new or changed; returns its number, or None when the ledger knows everything.
 

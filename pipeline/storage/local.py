@@ -27,7 +27,6 @@ from pipeline.storage.objects import (
 
 Result = TypeVar("Result")
 Keys = list[str]
-
 PARTIAL = ".flowscore-partial"  # suffix of files that are being written; never listed
 UNFINISHED_S = 86_400  # no write takes longer
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -49,6 +48,7 @@ class LocalStore:
 
     def __init__(self, root: str, follow_links: bool = False):
         self._follow_links = follow_links
+        self._said: Keys = []  # links that a listing has named already
         self.root = os.path.abspath(root)
         self._real_root = os.fsencode(os.path.realpath(root)).rstrip(b"/") + b"/"
         self.uri = "file://" + self.root.rstrip("/")
@@ -68,7 +68,8 @@ class LocalStore:
         if not top or self._is_inside(directory):
             left_out: Keys = []
             yield from self._walk(directory, f"{top}/" if top else "", prefix, start_after or "", left_out)
-            if left_out:
+            if left_out and left_out != self._said:
+                self._said = left_out
                 why = "outside, to a directory or nowhere; --follow-links follows those that lead to something"
                 why = "nowhere, or to a directory that they stand in" if self._follow_links else why
                 log.warning(
@@ -244,7 +245,6 @@ class LocalStore:
         """A finished file under a temporary name in the target's directory, and the target's path."""
         path = self._path(key)
         partial = os.path.join(os.path.dirname(path), uuid.uuid4().hex + PARTIAL)
-
         try:
             with self._errors(key):
                 os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -8,7 +8,7 @@ Verdicts follow at once (pipeline/tables/rejudge.py), as other keys make other p
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 
 from pipeline.input.config import SourceConfig
 from pipeline.input.keys import key_pattern
+from pipeline.input.pattern_fit import LOOKED_AT, PatternFit, path_read
 from pipeline.state.entries import Head, Rekey, Slice, add_entry, read_entry
 from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
@@ -86,6 +87,22 @@ def begin(ledger: Ledger, pattern: str) -> bool:
             )
         if add_entry(ledger, head, Rekey(key_pattern=pattern)):
             return True
+
+
+def tried(ledger: Ledger, pattern: str, rows: list[tuple[str, str | None, str]]) -> PatternFit | None:
+    """What a pattern that is not the ledger's yet would read. rows: uri, member and date of some. None without any.
+
+    Raises TableConflict: a uri lies below no input of the model.
+    """
+    head = read_state(ledger)[1]
+    if head.key_pattern == pattern or not rows:
+        return None
+    sources = _sources(ledger, replace(head, key_pattern=pattern))
+    read = []
+    for uri, member, date in rows:
+        source, key = _below(sources, uri)
+        read.append(path_read(source, key, member, date))
+    return PatternFit(sources[0], sorted(read, key=lambda path: path.path), 0, len(read), len(read) == LOOKED_AT)
 
 
 def rekey(ledger: Ledger, map_fn: MapFunction = map) -> Rekeyed:
@@ -177,10 +194,15 @@ def _texts(rows: pa.Table, *names: str) -> Iterator[list[Any]]:
 
 def _keys(sources: tuple[SourceConfig, ...], uri: str, member: str | None) -> dict[str, str]:
     """The key columns of an image, as its reading would have found them (pipeline/input/encoded_rows.py)."""
+    source, key = _below(sources, uri)
+    return source.keys(key, None if member is None else member.removeprefix("./"))
+
+
+def _below(sources: tuple[SourceConfig, ...], uri: str) -> tuple[SourceConfig, str]:
+    """The input that an image was read from, and its key there."""
     for source in sources:
         if uri.startswith(f"{source.input_uri}/"):
-            key = uri.removeprefix(f"{source.input_uri}/")
-            return source.keys(key, None if member is None else member.removeprefix("./"))
+            return source, uri.removeprefix(f"{source.input_uri}/")
     raise TableConflict(f"uri of a row must lie below an input of its model; got {uri!r}. Another program has written it")
 
 

@@ -253,6 +253,7 @@ def test_pieces_of_which_the_model_has_seen_an_image_are_left_out(place: Path, t
         (("--size-key", "size"), "challenge must be given with size_key"),
         (("--repeats", "again"), "repeat_key must be given with repeats; got repeats 'again' alone. Add --repeat-key"),
         (("--key-pattern", "{line"), "key_pattern must have its braces in pairs"),
+        (("--key-pattern", "{a}/{b}/{c}/{d}/{e}/{name}"), "key_pattern must be a pattern of the paths below /"),
         (("--exclude", "/no/such/list"), "--exclude must be"),
     ],
 )

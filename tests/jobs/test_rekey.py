@@ -4,6 +4,8 @@ from published_rows import new_ledger, publish_rows, seal_slice
 from jobs.command.entry import run
 from jobs.doctor import state
 from jobs.rekey import main
+from pipeline.state.entries import read_head
+from pipeline.state.ledger import Ledger
 from pipeline.tables.query import open_tables
 from pipeline.tables.rekey import begin
 
@@ -26,7 +28,12 @@ def rekey(capsys):
 def test_rows_have_the_columns_of_the_new_pattern(tmp_path, rekey):
     publish_rows(new_ledger(tmp_path, OLD), "s3://plant/in", ROWS)
     said = rekey(tmp_path, "--model", "tiles", "--key-pattern", NEW)
-    assert said == f"model tiles: key columns of 2 images are read by {NEW}\n"
+    assert said.splitlines() == [
+        f"key pattern {NEW}: 2 of 2 paths match",
+        "  north/l1/a.png: hall north, line l1",
+        "  north/l2/b.png: hall north, line l2",
+        f"model tiles: key columns of 2 images are read by {NEW}",
+    ]
     with open_tables(str(tmp_path)).answer("select hall, line, lot from scores order by uri") as answer:
         assert answer.fetchall() == [("north", "l1", None), ("north", "l2", None)]
     assert rekey(tmp_path, "--model", "tiles", "--key-pattern", NEW) == f"model tiles: all rows follow {NEW} already\n"
@@ -52,12 +59,18 @@ def test_a_rekey_that_was_stopped_is_named_and_finished(tmp_path, rekey):
         ("casting", NEW, "error: --model must be that of a scoring run; got 'casting'. Models there: tiles."),
         ("tiles", "{line", "braces in pairs"),
         ("tiles", "{verdict}/{name}", "'verdict' is one"),
+        (
+            "tiles",
+            "{hall}/{line}/{lot}/{name}",
+            "None of 2 fits it, such as north/l1/a.png. '{hall}/{line}/{name}' would",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, rekey, model, pattern, said):
     publish_rows(new_ledger(tmp_path, OLD), "s3://plant/in", ROWS)
     shown = rekey(tmp_path, "--model", model, "--key-pattern", pattern, code=2)
     assert said in shown and shown.count("\n") == 1
+    assert read_head(Ledger(str(tmp_path), "tiles")).key_pattern == OLD
 
 
 def test_an_output_without_models(tmp_path, rekey):

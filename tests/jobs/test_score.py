@@ -4,12 +4,20 @@ import subprocess
 import sys
 
 import pytest
+from published_rows import new_ledger, seal_slice
 from tiny_model import tiny_config, tiny_fitted
 
+from jobs.command.config import ConfigError, load
 from jobs.command.entry import run
-from jobs.score import main
+from jobs.command.errors import UsageError
+from jobs.score import main, prepare
+from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from models.config import InputConfig
+from pipeline.storage import local
+from pipeline.storage.store import open_store
+
+PATTERN = "{line}/{date}/{lot}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -58,3 +66,71 @@ def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path, mo
         shown = capsys.readouterr().err
         assert ended.value.code == 2 and said in shown and "Traceback" not in shown
         assert not (tmp_path / "out" / "_flowscore").exists()
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch, capsys):
+    """What `prepare` prints for a tiny model and images of these names, or its error."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = tiny_config()
+    artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
+
+    def call(names, **options):
+        for name in names:
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(b"x")
+        places = {name: str(tmp_path / name) for name in ("model", "input", "output")} | {"input": str(tmp_path / "in")}
+        try:
+            prepare(load(ScoreSettings, None, **places, device="cpu", **options))
+        except (UsageError, ConfigError) as error:
+            return str(error)
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_key_pattern_is_tried_before_anything_is_planned(prepared, tmp_path):
+    assert prepared(["3/2024-06-03/L1/a.png"], key_pattern=PATTERN) == (
+        f"key pattern {PATTERN}: 1 of 1 paths match\n  3/2024-06-03/L1/a.png: line 3, date 2024-06-03, lot L1\n"
+    )
+    said = prepared([], key_pattern="{hall}/" + PATTERN)
+    assert (
+        said.startswith("key_pattern must be a pattern of the paths below")
+        and "'{hall}/{date}/{line}/{name}' would fit" in said
+    )
+    assert prepared([]) == "" and not [path for path in (tmp_path / "output").rglob("*") if path.is_file()]
+
+
+def test_a_pattern_that_a_night_took_is_not_refused_later(prepared, tmp_path):
+    """Another night must not fail because of what somebody has put first."""
+    ledger = new_ledger(tmp_path / "output", PATTERN, tiny_config().name)
+    said = prepared(["a.png"], key_pattern=PATTERN)
+    assert said.startswith("key_pattern must be a pattern of the paths below")
+    seal_slice(ledger, f"file://{tmp_path}/in")
+    said = prepared([], key_pattern=PATTERN)
+    assert said.startswith(
+        f"warning: key pattern {PATTERN}: none of 1 paths matches, such as a.png: its key columns stay empty"
+    )
+
+
+def test_a_ready_listing_is_what_the_pattern_is_tried_on(prepared, tmp_path):
+    listed = open_store(tmp_path / "in")
+    listed.put("3/2024-06-03/L1/a.png", b"x")
+    (entry,) = listed.list()
+    (tmp_path / "l.csv").write_text(f"key,size,etag\n{entry.key},{entry.size},{entry.etag}\n")
+    said = prepared(["a.png"], key_pattern=PATTERN, listing=str(tmp_path / "l.csv"))
+    assert said.startswith(f"key pattern {PATTERN}: 1 of 1 paths match\n")
+
+
+def test_links_that_are_not_followed_are_said_once(prepared, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(local.log, "warning", lambda text, *values: said.append(text % values))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to("/nowhere")
+    prepared(["3/2024-06-03/L1/a.png"], key_pattern=PATTERN)
+    prepared([], key_pattern=PATTERN)
+    assert len(said) == 1 and said[0].startswith("1 links below")
+
+
+def test_a_date_that_is_no_day_is_refused(prepared):
+    assert prepared([], date="yesterday").startswith("date must be a day such as 2024-06-03; got 'yesterday'.")

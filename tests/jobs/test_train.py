@@ -133,6 +133,7 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
         (("--seed", str(1 << 70)), "seed must be less than"),
         (("--members", ""), "members must be patterns"),
         (("--key-pattern", "{line"), "key_pattern must have its braces in pairs"),
+        (("--key-pattern", "{line}/{date}/{lot}/{name}"), "key_pattern must be a pattern of the paths below /"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(

@@ -91,7 +91,7 @@ def test_yaml_cannot_build_objects(tmp_path):
         load(Settings, write(tmp_path, "model: !!python/object/apply:os.getcwd []\n"))
 
 
-@pytest.mark.parametrize("text", ["!!int x", "!!bool x", "!!timestamp x", "2001-99-99", "[" * 1000, "0x" + "9" * 5000])
+@pytest.mark.parametrize("text", ["!!int x", "!!bool x", "!!timestamp x", "[" * 1000, "0x" + "9" * 5000])
 def test_a_value_that_yaml_cannot_convert_is_one_line(tmp_path, text):
     with pytest.raises(UsageError) as error:
         load(Settings, write(tmp_path, f"model: {text}\n"))
@@ -115,11 +115,19 @@ def test_a_source_that_is_no_mapping_beside_an_input(tmp_path, source):
         load(ScoreSettings, path)
 
 
-@pytest.mark.parametrize(("text", "input"), [("", "of the source"), ("input: own\n", "own")])
-def test_the_source_may_name_the_input_too(tmp_path, text, input):
-    path = write(tmp_path, f"model: m\noutput: o\n{text}source: {{input_uri: of the source, date: '2026-01-02'}}\n")
-    assert load(ScoreSettings, path).source_of_input() == SourceConfig(input_uri=input, date="2026-01-02")
+def test_the_source_may_name_the_input_too(tmp_path):
+    text = "model: m\noutput: o\nsource: {input_uri: of the source, date: 2026-01-02}\n"
+    path = write(tmp_path, text)
+    assert load(ScoreSettings, path).source_of_input() == SourceConfig(input_uri="of the source", date="2026-01-02")
     assert load(ScoreSettings, path, input="flag").input == "flag"
+    with pytest.raises(UsageError, match="input must be given once; got 'input and source.input_uri'. Remove one of them"):
+        load(ScoreSettings, write(tmp_path, text + "input: own\n"))
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2024-13-45", "20240603", "June"])
+def test_a_date_that_is_no_day(tmp_path, day):
+    with pytest.raises(ConfigError, match=f"^date must be a day such as 2024-06-03; got '{day}'. Write it like that"):
+        load(ScoreSettings, model="m", output="o", input="i", source={"date": day})
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "''", "x" * 5000])

@@ -205,3 +205,15 @@ def test_a_column_of_another_program_is_no_key(ledger):
     table = open_table(ledger.output_uri, "scores")
     job = rekey.FileJob(ledger, "scores", data_files(table)[0], arrow_schema(table).append(pa.field("weight", pa.int32())), ())
     assert "weight" not in job.columns and job.columns[0] == "lot" and "line" in job.columns
+
+
+def test_a_pattern_is_tried_on_rows_of_every_input_before_it_becomes_the_ledgers(ledger):
+    publish_rows(ledger, "s3://plant/in", ROWS)
+    publish_rows(ledger, "s3://plant/more", ROWS[:1])
+    some = [("s3://plant/in/south/l1/c.tar", "./x/1.png", "none"), ("s3://plant/more/north/a.png", None, "2026-01-02")]
+    loose, member = rekey.tried(ledger, NEW.replace("{name}", "c.tar/{lot}/{name}"), some).read
+    assert (loose.path, loose.keys, loose.date) == ("north/a.png", None, "2026-01-02")
+    assert (member.path, member.keys["hall"], member.keys["lot"]) == ("south/l1/c.tar/x/1.png", "south", "x")
+    assert rekey.tried(ledger, OLD, some) is None and rekey.tried(ledger, NEW, []) is None
+    with pytest.raises(TableConflict, match="lie below an input"):
+        rekey.tried(ledger, NEW, [("s3://elsewhere/a.png", None, "none")])
