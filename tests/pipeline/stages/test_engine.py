@@ -13,6 +13,7 @@ from pipeline.stages.cluster import Resources
 from pipeline.stages.config import StageConfig
 from pipeline.stages.engine import RayEngine
 from pipeline.stages.faults import ScorerRefuses, WorkersDie
+from pipeline.stages.joining.nodes import NodeLacks
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
 from pipeline.storage.store import open_store
@@ -160,7 +161,18 @@ def test_a_map_whose_worker_dies_again_and_again_ends(started):
         list(started.map(die, [1]))
 
 
-def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it():
+@pytest.fixture
+def joined():
+    """An engine whose nodes are asked through `asked`, and the config of its stream."""
+    found = RayEngine("head:6379", Resources(), "cpu")
+    scoring = ScoringConfig(
+        model="m", model_digest="d", source=SourceConfig(input_uri="s3://in"), decode=DecodeConfig(height=8, width=8)
+    )
+    return found, StageConfig(Ledger("s3://out", "m"), 0, scoring, "", "")
+
+
+def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it(joined):
+    found, config = joined
     ended = []
 
     def outcomes():
@@ -169,8 +181,34 @@ def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it():
         finally:
             ended.append(True)
 
-    found = []
+    seen = []
     with pytest.raises(ScorerRefuses, match="node n7 has no GPU"):
-        for outcome in engine._unless_refused(outcomes()):
-            found.append(outcome)
-    assert found == [Outcome(1, 0, scored=3)] and ended
+        for outcome in found._unless_refused(outcomes(), config):
+            seen.append(outcome)
+    assert seen == [Outcome(1, 0, scored=3)] and ended
+
+
+def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(joined, monkeypatch):
+    """An autoscaler may have brought a node since the run began."""
+    found, config = joined
+    asked = []
+
+    class NewNode:
+        def check(self, *places):
+            asked.append(places)
+            raise NodeLacks("node n9 has no credentials")
+
+    found._nodes = NewNode()
+    with pytest.raises(NodeLacks, match="node n9"):
+        list(found._unless_refused(iter_closed(Outcome(1, 0, scored=3), Outcome(2, 0, message="AccessDenied")), config))
+    assert asked == [(config.scoring.source, "s3://out", config.ledger.prefix)]
+
+
+def test_a_ray_of_this_machine_is_not_joined_before_there_is_work(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(engine, "start_ray", lambda address: pytest.fail("started"))
+    RayEngine(None, Resources(), "cpu").join(SourceConfig(input_uri="s3://in"), Ledger("s3://out", "m"))
+
+
+def iter_closed(*outcomes):
+    yield from outcomes
