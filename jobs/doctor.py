@@ -164,7 +164,7 @@ def nodes(address: str | None, source: str, output: str) -> Iterator[Finding]:
         if check_cluster(address) is None:
             return
         start_ray(address)
-        asked = Nodes().check(SourceConfig(input_uri=open_store(source).uri), open_store(output).uri, "_flowscore/doctor")
+        asked = Nodes(SourceConfig(input_uri=open_store(source).uri), open_store(output).uri, "_flowscore/doctor").check()
     except NoCluster:
         return  # said above
     except (NodeLacks, StorageError) as error:

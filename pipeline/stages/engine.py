@@ -13,6 +13,7 @@ from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import LOOK, ScorerRefuses, WorkersDie
 from pipeline.state.ledger import Ledger
 from pipeline.storage.ahead import in_order
+from pipeline.storage.objects import StorageError
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
@@ -51,8 +52,8 @@ class RayEngine:
         from pipeline.stages.joining.nodes import Nodes
 
         start_ray(self._address)
-        self._nodes = Nodes()
-        self._nodes.check(source, ledger.output_uri, ledger.prefix)
+        self._nodes = Nodes(source, ledger.output_uri, ledger.prefix)
+        self._nodes.check()
 
     def start(self) -> Resources:
         """Connect once and print in one line how the cluster is shared; returns the resources with all fields set."""
@@ -74,16 +75,16 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.dataset import stream
 
-        return self._unless_refused(stream(items, resources.given(config), resources, self._devices), config)
+        return self._unless_refused(stream(items, resources.given(config), resources, self._devices))
 
     def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run items that ended their workers one at a time: see pipeline.stages.alone."""
         resources = self.start()
         from pipeline.stages.alone import score_alone
 
-        return self._unless_refused(score_alone(items, resources.given(config), resources, self._devices), config)
+        return self._unless_refused(score_alone(items, resources.given(config), resources, self._devices))
 
-    def _unless_refused(self, outcomes: Generator[Outcome, None, None], config: StageConfig) -> Generator[Outcome, None, None]:
+    def _unless_refused(self, outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
         """The outcomes up to the first of a scorer that cannot go on, or to one that storage left open on a node that cannot
         reach it: an autoscaler may have brought this node since the run began.
 
@@ -95,7 +96,7 @@ class RayEngine:
                 if outcome.refused is not None:
                     raise ScorerRefuses(outcome.refused)
                 if outcome.message is not None and self._nodes is not None:
-                    self._nodes.check(config.scoring.source, config.ledger.output_uri, config.ledger.prefix)
+                    self._nodes.check()
                 yield outcome
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
@@ -117,8 +118,13 @@ class RayEngine:
         def begin(job: Job) -> "ray.ObjectRef[Result]":
             return remote.remote(job)
 
-        with _own_errors():
-            yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
+        try:
+            with _own_errors():
+                yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
+        except StorageError:
+            if self._nodes is not None:
+                self._nodes.check()  # a node that has come since the run began may be why, and then it is named
+            raise
 
 
 def _what_fits(memory_bytes: int) -> int:

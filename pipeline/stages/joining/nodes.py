@@ -1,4 +1,4 @@
-"""Has every node of a cluster try what its workers will need, before anything is planned: they do not have the driver's rights."""
+"""Has every node of a cluster try what its workers will need, before work begins: they do not have the driver's rights."""
 
 import contextlib
 import logging
@@ -37,16 +37,18 @@ class Nodes:
     """The nodes of the cluster that this process has joined.
 
     A node is asked once. Those without a CPU or GPU are not asked, since no work is done there.
+
+    Args:
+        folder: key below which probes are put into the output, and deleted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, source: SourceConfig, output_uri: str, folder: str) -> None:
+        self._source, self._output_uri, self._folder = source, output_uri, folder
         self._asked: set[str] = set()
 
-    def check(self, source: SourceConfig, output_uri: str, folder: str) -> int:
-        """Ask the nodes that were not asked yet, all at once; returns how many nodes have been asked so far.
+    def check(self) -> int:
+        """Ask the nodes that were not asked yet, all at once; returns how many have been asked so far.
 
-        Args:
-            folder: key below which probes are put into the output, and deleted.
         Raises:
             NodeLacks: a node cannot do what the driver can.
             StorageError: the driver itself cannot list the input or write to the output.
@@ -56,7 +58,7 @@ class Nodes:
         new = [node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)]
         if new:
             self._asked |= {node["NodeID"] for node in new}
-            with _places(source, output_uri, folder) as places:
+            with _places(self._source, self._output_uri, self._folder) as places:
                 judge(list(_answers(new, places)), lambda: lacks(places))
         return len(self._asked)
 

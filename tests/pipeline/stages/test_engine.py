@@ -16,6 +16,7 @@ from pipeline.stages.faults import ScorerRefuses, WorkersDie
 from pipeline.stages.joining.nodes import NodeLacks
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.objects import Denied
 from pipeline.storage.store import open_store
 from schemas.envelope import WorkItem, items_in
 from schemas.outcome import Outcome
@@ -161,18 +162,7 @@ def test_a_map_whose_worker_dies_again_and_again_ends(started):
         list(started.map(die, [1]))
 
 
-@pytest.fixture
-def joined():
-    """An engine whose nodes are asked through `asked`, and the config of its stream."""
-    found = RayEngine("head:6379", Resources(), "cpu")
-    scoring = ScoringConfig(
-        model="m", model_digest="d", source=SourceConfig(input_uri="s3://in"), decode=DecodeConfig(height=8, width=8)
-    )
-    return found, StageConfig(Ledger("s3://out", "m"), 0, scoring, "", "")
-
-
-def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it(joined):
-    found, config = joined
+def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it():
     ended = []
 
     def outcomes():
@@ -183,32 +173,43 @@ def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it(joined):
 
     seen = []
     with pytest.raises(ScorerRefuses, match="node n7 has no GPU"):
-        for outcome in found._unless_refused(outcomes(), config):
+        for outcome in RayEngine(None, Resources(), "cpu")._unless_refused(outcomes()):
             seen.append(outcome)
     assert seen == [Outcome(1, 0, scored=3)] and ended
 
 
-def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(joined, monkeypatch):
-    """An autoscaler may have brought a node since the run began."""
-    found, config = joined
-    asked = []
+@pytest.fixture
+def lacking():
+    """An engine of a cluster to which an autoscaler has added a node without credentials."""
 
     class NewNode:
-        def check(self, *places):
-            asked.append(places)
+        def check(self):
             raise NodeLacks("node n9 has no credentials")
 
+    found = RayEngine("head:6379", Resources(), "cpu")
     found._nodes = NewNode()
+    return found
+
+
+def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(lacking):
+    outcomes = (outcome for outcome in (Outcome(1, 0, scored=3), Outcome(2, 0, message="AccessDenied")))
     with pytest.raises(NodeLacks, match="node n9"):
-        list(found._unless_refused(iter_closed(Outcome(1, 0, scored=3), Outcome(2, 0, message="AccessDenied")), config))
-    assert asked == [(config.scoring.source, "s3://out", config.ledger.prefix)]
+        list(lacking._unless_refused(outcomes))
+
+
+def test_nodes_are_asked_again_once_storage_refuses_a_task(started, lacking, monkeypatch):
+    def refused(_):
+        raise Denied("AccessDenied")
+
+    monkeypatch.setattr(lacking, "_resources", started.start())
+    with pytest.raises(NodeLacks, match="node n9"):
+        list(lacking.map(refused, [1]))
+    monkeypatch.setattr(lacking, "_nodes", None)
+    with pytest.raises(Denied):
+        list(lacking.map(refused, [1]))
 
 
 def test_a_ray_of_this_machine_is_not_joined_before_there_is_work(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(engine, "start_ray", lambda address: pytest.fail("started"))
     RayEngine(None, Resources(), "cpu").join(SourceConfig(input_uri="s3://in"), Ledger("s3://out", "m"))
-
-
-def iter_closed(*outcomes):
-    yield from outcomes

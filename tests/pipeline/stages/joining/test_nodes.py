@@ -62,11 +62,11 @@ def run(tmp_path):
 
 
 def test_every_node_is_asked_once_and_nothing_is_left(ray_runs, run):
-    cluster = Nodes()
-    assert cluster.check(*run) == len([node for node in ray.nodes() if node["Alive"]])
+    cluster = Nodes(*run)
+    assert cluster.check() == len([node for node in ray.nodes() if node["Alive"]])
     assert list(open_store(run[1]).list()) == []
     open_store(run[0].input_uri).delete("a.png")
-    assert cluster.check(*run) == 1  # nobody is asked: what is new on the nodes would not be seen
+    assert cluster.check() == 1  # nobody is asked: what is new on the nodes would not be seen
 
 
 def test_a_node_that_lacks_something_is_named(ray_runs, run, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_node_that_lacks_something_is_named(ray_runs, run, monkeypatch):
 
     monkeypatch.setattr(nodes, "lacks", lacking)
     with pytest.raises(NodeLacks, match=rf"got node {address} \([0-9a-f]{{8}}\), which cannot read the input"):
-        Nodes().check(*run)
+        Nodes(*run).check()
     assert list(open_store(run[1]).list()) == []
 
 
@@ -87,7 +87,7 @@ def test_a_node_whose_worker_fails_is_said_in_one_line(ray_runs, run, monkeypatc
 
     monkeypatch.setattr(nodes, "lacks", broken)
     with pytest.raises(NodeLacks, match=r"where ModuleNotFoundError: No module named 'pipeline'\. Give the nodes") as caught:
-        Nodes().check(*run)
+        Nodes(*run).check()
     assert "\n" not in str(caught.value)
 
 
@@ -102,10 +102,10 @@ def test_a_node_that_is_slow_or_dies_is_passed_over_with_a_line(ray_runs, run, m
         os._exit(3)
 
     monkeypatch.setattr(nodes, "lacks", dies)
-    Nodes().check(*run)
+    Nodes(*run).check()
     monkeypatch.setattr(nodes, "lacks", slow)
     monkeypatch.setattr(nodes, "ANSWER_S", 0.1)
-    Nodes().check(*run)
+    Nodes(*run).check()
     assert "has not said what it can reach (WorkerCrashedError); going on" in warned[0]
     assert "has not said within 0 s what it can reach" in warned[1] and len(warned) == 2
 
@@ -114,7 +114,7 @@ def test_nodes_where_no_work_is_done_are_not_asked(run, monkeypatch):
     head = {"NodeID": "a", "Alive": True, "Resources": {"memory": 1e9}}
     gone = {"NodeID": "b", "Alive": False, "Resources": {"CPU": 4.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [head, gone])
-    assert Nodes().check(*run) == 0
+    assert Nodes(*run).check() == 0
 
 
 def test_what_the_driver_cannot_reach_is_its_own_error(ray_runs, run, monkeypatch):
@@ -123,4 +123,4 @@ def test_what_the_driver_cannot_reach_is_its_own_error(ray_runs, run, monkeypatc
 
     monkeypatch.setattr(type(open_store(run[1])), "list", away)
     with pytest.raises(Unreachable):
-        Nodes().check(*run)
+        Nodes(*run).check()
