@@ -9,6 +9,8 @@ import time
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from pipeline.stages.faults import StagesError
+
 REQUEST_S = 10.0
 REGISTERED_S = 5.0
 """A node's process may be younger than its entry in the cluster."""
@@ -33,8 +35,8 @@ class ClusterFacts(NamedTuple):
     nodes: tuple[ClusterNode, ...]
 
 
-class NotJoined(Exception):
-    """This process cannot join the cluster; the message continues the sentence `..., where`."""
+class NotJoined(StagesError):
+    """This process cannot join the cluster; the message continues the sentence `..., where` of NoCluster."""
 
 
 def ask_head(host: str, port: int) -> ClusterFacts:
