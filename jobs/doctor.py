@@ -163,11 +163,12 @@ def nodes(address: str | None, source: str, output: str) -> Iterator[Finding]:
     try:
         if check_cluster(address) is None:
             return
+    except NoCluster:  # `ray` has said it
+        return
+    try:
         start_ray(address)
         asked = Nodes(SourceConfig(input_uri=open_store(source).uri), open_store(output).uri, "_flowscore/doctor").check()
-    except NoCluster:
-        return  # said above
-    except (NodeLacks, StorageError) as error:
+    except (NoCluster, NodeLacks, StorageError) as error:
         yield Finding("fail", "nodes", str(error), "Jobs end with exit 2 until then.")
         return
     yield Finding("ok", "nodes", f"{asked} can list and read the input, and list, read and write the output")

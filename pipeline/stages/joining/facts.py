@@ -150,7 +150,7 @@ def _answer(method: Any, request: Any, other: str = "") -> Any:
             sent = "another token than this process sends" if _sends_a_token() else "a token, and this process sends none"
             raise NotJoined(f"the cluster wants {sent}. {TOKEN}") from error
         if code == grpc.StatusCode.UNIMPLEMENTED:
-            raise NotJoined(f"another service than this one of Ray answers. {other}".rstrip()) from error
+            raise NotJoined(f"a server answers that does not know this request of Ray. {other}".rstrip()) from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             raise NotJoined(f"nothing answers within {REQUEST_S:.0f} s") from error
         raise NotJoined(f"the request fails ({code.name}: {details:.200})") from error

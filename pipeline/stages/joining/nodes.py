@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import pickle
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -120,14 +121,14 @@ def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
     """Of each node that answers in time. Of the others a line is logged: they may still be starting, and their work units stay
     open if they lack something."""
     import ray
-    from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
+    from ray.exceptions import RayError, RuntimeEnvSetupError
 
-    remote = ray.remote(lacks)
+    remote, packed = ray.remote(trial()), pickle.dumps(places)
     names = {}
     for node in nodes:
         # No CPU, so that a node answers that is busy with others' work.
         task = remote.options(num_cpus=0, max_retries=0, label_selector={"ray.io/node-id": node["NodeID"]})
-        names[task.remote(places)] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+        names[task.remote(packed)] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
     answered, late = ray.wait(list(names), num_returns=len(names), timeout=ANSWER_S)
     for begun in late:
         ray.cancel(begun, force=True)
@@ -135,11 +136,29 @@ def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
     for begun in answered:
         name = names[begun]
         try:
-            yield Answer(name, ray.get(begun))
-        except (RayTaskError, RuntimeEnvSetupError) as error:  # the code or its packages are not there
+            found = ray.get(begun)
+            yield Answer(name, [], found) if isinstance(found, str) else Answer(name, found)
+        except RuntimeEnvSetupError as error:
             yield Answer(name, [], _last_line(error))
         except RayError as error:  # the node or its worker is gone; others do the work
             log.warning("%s has not said what it can reach (%s); going on without its answer", name, type(error).__name__)
+
+
+def trial() -> Callable[[bytes], list[Lack] | str]:
+    """What a node does with pickled Places. It is a function within one, which Ray sends whole: a worker that is told to import
+    what it does not have prints a traceback."""
+
+    def tried(packed: bytes) -> list[Lack] | str:
+        import pickle
+
+        try:
+            from pipeline.stages.joining.node_view import lacks
+
+            return lacks(pickle.loads(packed))
+        except ImportError as error:
+            return f"{type(error).__name__}: {error}"
+
+    return tried
 
 
 def _last_line(error: Exception) -> str:

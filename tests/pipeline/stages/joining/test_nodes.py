@@ -70,23 +70,27 @@ def test_every_node_is_asked_once_and_nothing_is_left(ray_runs, run):
 
 
 def test_a_node_that_lacks_something_is_named(ray_runs, run, monkeypatch):
-    address, driver, read = ray.nodes()[0]["NodeManagerAddress"], os.getpid(), READ
+    address, read = ray.nodes()[0]["NodeManagerAddress"], READ
 
-    def lacking(places):
-        return [] if os.getpid() == driver else [read]
-
-    monkeypatch.setattr(nodes, "lacks", lacking)
+    monkeypatch.setattr(nodes, "trial", lambda: lambda packed: [read])
     with pytest.raises(NodeLacks, match=rf"got node {address} \([0-9a-f]{{8}}\), which cannot read the input"):
         Nodes(*run).check()
     assert list(open_store(run[1]).list()) == []
 
 
-def test_a_node_whose_worker_fails_is_said_in_one_line(ray_runs, run, monkeypatch):
-    def broken(places):
-        raise ModuleNotFoundError("No module named 'pipeline'")
+def test_a_node_without_our_packages_is_said_in_one_line(ray_runs, run, monkeypatch):
+    def tried(packed):
+        import sys
 
-    monkeypatch.setattr(nodes, "lacks", broken)
-    with pytest.raises(NodeLacks, match=r"where ModuleNotFoundError: No module named 'pipeline'\. Give the nodes") as caught:
+        sys.modules["pipeline"] = None  # as Python marks what cannot be imported
+        try:
+            return whole(packed)
+        finally:
+            del sys.modules["pipeline"]
+
+    whole = nodes.trial()
+    monkeypatch.setattr(nodes, "trial", lambda: tried)
+    with pytest.raises(NodeLacks, match=r"where ModuleNotFoundError: .*pipeline.*\. Give the nodes") as caught:
         Nodes(*run).check()
     assert "\n" not in str(caught.value)
 
@@ -95,15 +99,15 @@ def test_a_node_that_is_slow_or_dies_is_passed_over_with_a_line(ray_runs, run, m
     warned = []
     monkeypatch.setattr(nodes.log, "warning", lambda line, *values: warned.append(line % values))
 
-    def slow(places):
+    def slow(packed):
         time.sleep(60)
 
-    def dies(places):
+    def dies(packed):
         os._exit(3)
 
-    monkeypatch.setattr(nodes, "lacks", dies)
+    monkeypatch.setattr(nodes, "trial", lambda: dies)
     Nodes(*run).check()
-    monkeypatch.setattr(nodes, "lacks", slow)
+    monkeypatch.setattr(nodes, "trial", lambda: slow)
     monkeypatch.setattr(nodes, "ANSWER_S", 0.1)
     Nodes(*run).check()
     assert "has not said what it can reach (WorkerCrashedError); going on" in warned[0]
