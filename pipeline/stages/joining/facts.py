@@ -78,6 +78,20 @@ def ask_client_server(host: str, port: int) -> None:
         )
 
 
+def joined_by_client() -> ClusterFacts:
+    """What the cluster says that this process has joined through a Ray client server, which says nothing before."""
+    import ray
+    from ray.util.client import ray as client
+
+    found = client.get_context().client_worker.connection_info()
+    nodes = (
+        ClusterNode(node["NodeID"], node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"] and (has := node["Resources"]) is not None
+    )
+    return ClusterFacts(found["ray_version"], found["python_version"], tuple(nodes))
+
+
 def check_may_join(facts: ClusterFacts, host: str, port: int) -> ClusterFacts:
     """The facts, perhaps newer. Raises NotJoined: other versions than here, or no node of the cluster on this machine."""
     if (versions := other_versions(facts)) is not None:
