@@ -23,7 +23,7 @@ from jobs.examined.tables import tables
 from pipeline.input.config import SourceConfig
 from pipeline.stages.cluster import start_ray
 from pipeline.stages.cluster_address import NoCluster, check_cluster
-from pipeline.stages.joining.facts import ClusterFacts, joined_by_client
+from pipeline.stages.joining.facts import ClusterFacts
 from pipeline.stages.joining.nodes import NodeLacks, Nodes
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
@@ -138,18 +138,14 @@ def ray(address: str | None) -> Iterator[Finding]:
     here = f"{ray.__version__} on Python {platform.python_version()}"
     try:
         cluster = check_cluster(address)
-        if cluster is None:
-            yield Finding("ok", "ray", f"{here}; jobs start it on this machine")
-            return
-        facts = cluster.facts
-        if facts is None:
-            start_ray(address)
-            facts = joined_by_client()
     except NoCluster as error:
         yield Finding("fail", "ray", str(error), "Jobs fail until then.")
         return
+    if cluster is None:
+        yield Finding("ok", "ray", f"{here}; jobs start it on this machine")
+        return
     yield Finding("ok", "ray", f"{here}; jobs join {cluster.address}")
-    yield _cluster(facts)
+    yield _cluster(cluster.facts)
 
 
 def _cluster(facts: ClusterFacts) -> Finding:

@@ -179,7 +179,7 @@ def start_ray(address: str | None) -> None:
 
 
 def _join(cluster: str) -> None:
-    """What has answered to `check_cluster` may still refuse: it goes away meanwhile, or its client server starts no driver."""
+    """What has answered to `check_cluster` may still refuse, or go away meanwhile."""
     import ray
     from ray.exceptions import RayError
 

@@ -8,14 +8,19 @@ import time
 from typing import NamedTuple
 
 from pipeline.stages.faults import StagesError
-from pipeline.stages.joining.facts import ClusterFacts, NotJoined, ask_client_server, ask_head, check_may_join
+from pipeline.stages.joining.facts import ClusterFacts, NotJoined, ask_head, check_may_join
 
 ANSWER_S = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
 SETTINGS = 4  # kind of the first frame of an HTTP/2 server, and so of gRPC
 FRAME_BYTES = 9
-FORM = re.compile(r"(?P<client>ray://)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})/?")
-FORMS = "host:port of the head (usually 6379), ray://host:port of a Ray client server (usually 10001), auto or local"
+FORM = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})/?")
+FORMS = "host:port of the head (usually 6379), auto or local"
+OTHER_FORMS = {
+    "http": "An http:// address is that of the dashboard, for `ray job submit` only",
+    "ray://": "Ray Data does not run through a Ray client server: submit it with `ray job submit`, or run it on a node",
+}
+"""By how an address begins that is none of ours: what to do."""
 MEND = "Start the cluster, correct the address, or leave it out to score on this machine"
 
 
@@ -24,13 +29,10 @@ class NoCluster(StagesError):
 
 
 class Joinable(NamedTuple):
-    """A cluster that this process may join.
-
-    address: what `ray.init` takes.  facts: None of a Ray client server, which says nothing before one has joined.
-    """
+    """A cluster that this process may join. address: host:port."""
 
     address: str
-    facts: ClusterFacts | None
+    facts: ClusterFacts
 
 
 def cluster_address(address: str | None) -> str | None:
@@ -51,16 +53,12 @@ def check_cluster(address: str | None) -> Joinable | None:
     named = _found(field, chosen) if chosen == "auto" else chosen
     form = FORM.fullmatch(named)
     if form is None or not 0 < int(form["port"]) < 65536:
-        fix = "An http:// address is that of the dashboard, for `ray job submit` only" if "http" in chosen else "Correct it"
+        fix = next((fix for begin, fix in OTHER_FORMS.items() if named.startswith(begin)), "Correct it")
         raise NoCluster(f"{field} must be {FORMS}; got {chosen!r}. {fix}.")
     host, port = form["v6"] or form["host"], int(form["port"])
-    facts = None
     try:
         _check_speaks(host, port)
-        if form["client"]:
-            ask_client_server(host, port)
-        else:
-            facts = check_may_join(ask_head(host, port), host, port)
+        facts = check_may_join(ask_head(host, port), host, port)
     except NotJoined as error:
         got = repr(chosen) if chosen == named else f"{chosen!r}, which is {named}"
         why = str(error)

@@ -123,7 +123,7 @@ def test_a_node_that_lacks_something_fails(monkeypatch, tmp_path):
     def lacking(*_):
         raise NodeLacks("node n7 cannot list the input")
 
-    monkeypatch.setattr(doctor, "check_cluster", lambda address: Joinable("head:6379", None))
+    monkeypatch.setattr(doctor, "check_cluster", lambda address: Joinable("head:6379", ClusterFacts("", "", ())))
     monkeypatch.setattr(doctor, "start_ray", lambda address: None)
     monkeypatch.setattr(doctor.Nodes, "check", lacking)
     (finding,) = findings(doctor.nodes, "head:6379", str(tmp_path / "in"), str(tmp_path / "out"))

@@ -47,7 +47,7 @@ def ask_head(host: str, port: int) -> ClusterFacts:
         metadata = _answer(
             gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel).InternalKVGet,
             gcs_service_pb2.InternalKVGetRequest(key=METADATA, namespace=CLUSTER),
-            f"If it is a Ray client server, the address is ray://{_named(host)}:{port}",
+            "The head's own port is usually 6379",
         ).value
         found = _answer(
             gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, gcs_service_pb2.GetAllNodeInfoRequest()
@@ -66,32 +66,6 @@ def ask_head(host: str, port: int) -> ClusterFacts:
     return ClusterFacts(versions.get("ray_version", ""), versions.get("python_version", ""), tuple(nodes))
 
 
-def ask_client_server(host: str, port: int) -> None:
-    """Raises NotJoined unless a Ray client server (usually port 10001) answers and takes this process's token."""
-    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
-
-    with closing(_channel(host, port)) as channel:
-        _answer(
-            ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo,
-            ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING),
-            f"If it is the head's own port, the address is {_named(host)}:{port}",
-        )
-
-
-def joined_by_client() -> ClusterFacts:
-    """What the cluster says that this process has joined through a Ray client server, which says nothing before."""
-    import ray
-    from ray.util.client import ray as client
-
-    found = client.get_context().client_worker.connection_info()
-    nodes = (
-        ClusterNode(node["NodeID"], node["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0))
-        for node in ray.nodes()
-        if node["Alive"] and (has := node["Resources"]) is not None
-    )
-    return ClusterFacts(found["ray_version"], found["python_version"], tuple(nodes))
-
-
 def check_may_join(facts: ClusterFacts, host: str, port: int) -> ClusterFacts:
     """The facts, perhaps newer. Raises NotJoined: other versions than here, or no node of the cluster on this machine."""
     if (versions := other_versions(facts)) is not None:
@@ -100,8 +74,8 @@ def check_may_join(facts: ClusterFacts, host: str, port: int) -> ClusterFacts:
     while not (here := nodes_here()) & {node.node_id for node in facts.nodes}:
         if not here or time.monotonic() > until:
             raise NotJoined(
-                f"{len(facts.nodes)} node(s) are alive, and none of them is on this machine. Run the command on a node of the "
-                "cluster, by `ray job submit`, or give its Ray client server, ray://host:10001"
+                f"{len(facts.nodes)} node(s) are alive, and none of them is on this machine. "
+                "Submit the command with `ray job submit`, or run it on a node of the cluster"
             )
         time.sleep(0.5)
         facts = ask_head(host, port)
