@@ -34,7 +34,7 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
     """Check everything, then run, on Ray unless another engine is given.
 
     Raises:
-        PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
+        PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts; of a cluster, before anything is planned.
     """
     prepared = prepare(settings)
     engine = engine or joined(settings, prepared)

@@ -96,7 +96,7 @@ class RayEngine:
                 if outcome.refused is not None:
                     raise ScorerRefuses(outcome.refused)
                 if outcome.message is not None and self._nodes is not None:
-                    self._nodes.check()
+                    self._nodes.check(later=True)
                 yield outcome
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
@@ -123,7 +123,7 @@ class RayEngine:
                 yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
         except StorageError:
             if self._nodes is not None:
-                self._nodes.check()  # a node that has come since the run began may be why, and then it is named
+                self._nodes.check(later=True)  # a node that has come since the run began may be why, and then it is named
             raise
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
 from pipeline.storage.credentials import way_to_s3
-from pipeline.storage.objects import Gone, Object, StorageError
+from pipeline.storage.objects import Gone, Object, StorageError, Unreachable
 from pipeline.storage.store import open_store
 
 Step = Literal["list the input", "read the input", "list the output", "read the output", "write to the output"]
@@ -27,12 +27,14 @@ class Places(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words."""
+    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words.  away: no useful answer came
+    after all attempts, so that a later one may."""
 
     step: Step
     uri: str
     said: str
     way: str
+    away: bool = False
 
 
 def lacks(places: Places) -> list[Lack]:
@@ -78,5 +80,5 @@ def _first_that_fails(steps: Steps) -> list[Lack]:
         except StorageError as error:
             local = not uri.startswith("s3://")
             said = f"{error}; the driver sees it" if isinstance(error, Gone) else str(error)
-            return [Lack(step, uri, said, "its own disks" if local else way_to_s3())]
+            return [Lack(step, uri, said, "its own disks" if local else way_to_s3(), isinstance(error, Unreachable))]
     return []

@@ -47,9 +47,11 @@ class Nodes:
         self._source, self._output_uri, self._folder = source, output_uri, folder
         self._asked: set[str] = set()
 
-    def check(self) -> int:
+    def check(self, later: bool = False) -> int:
         """Ask the nodes that were not asked yet, all at once; returns how many have been asked so far.
 
+        Args:
+            later: the run is under way, and goes on without storage that does not answer for a while.
         Raises:
             NodeLacks: a node cannot do what the driver can.
             StorageError: the driver itself cannot list the input or write to the output.
@@ -60,7 +62,10 @@ class Nodes:
         if new:
             self._asked |= {node["NodeID"] for node in new}
             with _places(self._source, self._output_uri, self._folder) as places:
-                judge(list(_answers(new, places)), lambda: lacks(places))
+                answers = list(_answers(new, places))
+                if later:
+                    answers = [each._replace(lacks=[lack for lack in each.lacks if not lack.away]) for each in answers]
+                judge(answers, lambda: lacks(places))
         return len(self._asked)
 
 

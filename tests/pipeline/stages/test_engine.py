@@ -183,7 +183,7 @@ def lacking():
     """An engine of a cluster to which an autoscaler has added a node without credentials."""
 
     class NewNode:
-        def check(self):
+        def check(self, later):
             raise NodeLacks("node n9 has no credentials")
 
     found = RayEngine("head:6379", Resources(), "cpu")

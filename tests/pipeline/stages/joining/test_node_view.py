@@ -52,7 +52,7 @@ def test_what_storage_says_is_kept_with_the_way_there(s3_bucket, monkeypatch, er
     monkeypatch.setattr(S3Store, "get_range", lambda *_: (_ for _ in ()).throw(error))
     first = Object("a.png", 1, "e")
     (found,) = lacks(Places(SourceConfig(input_uri=f"{s3_bucket}/in"), first, f"{s3_bucket}/out", PROBE))
-    assert (found.step, found.said) == ("read the input", str(error))
+    assert (found.step, found.said, found.away) == ("read the input", str(error), isinstance(error, Unreachable))
     assert found.way.startswith("credentials from the environment (AWS_ACCESS_KEY_ID), endpoint http://127.0.0.1:")
 
 

@@ -78,6 +78,14 @@ def test_a_node_that_lacks_something_is_named(ray_runs, run, monkeypatch):
     assert list(open_store(run[1]).list()) == []
 
 
+def test_storage_that_does_not_answer_a_node_ends_no_run_that_is_under_way(ray_runs, run, monkeypatch):
+    read = READ._replace(away=True)
+    monkeypatch.setattr(nodes, "trial", lambda: lambda packed: [read])
+    with pytest.raises(NodeLacks):
+        Nodes(*run).check()
+    Nodes(*run).check(later=True)
+
+
 def test_a_node_without_our_packages_is_said_in_one_line(ray_runs, run, monkeypatch):
     def tried(packed):
         import sys
