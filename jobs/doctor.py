@@ -1,6 +1,5 @@
 """Check this machine, the storage, a model and the tables, and say how to mend what is wrong."""
 
-import os
 import platform
 import shutil
 import sys
@@ -21,7 +20,11 @@ from jobs.command.flags import Flag
 from jobs.examined.finding import Finding
 from jobs.examined.state import state
 from jobs.examined.tables import tables
+from pipeline.input.config import SourceConfig
+from pipeline.stages.cluster import start_ray
 from pipeline.stages.cluster_address import NoCluster, check_cluster
+from pipeline.stages.joining.facts import ClusterFacts
+from pipeline.stages.joining.nodes import NodeLacks, Nodes
 from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from pipeline.storage.store import check_conditional_put, open_store
@@ -40,15 +43,18 @@ class DoctorSettings(BaseModel):
     input: Flag[str | None] = Field(None, description="images that a job is to read: a path or s3://bucket/prefix")
     output: Flag[str | None] = Field(None, description="where tables and run state live: a path or s3://")
     model: Flag[str | None] = Field(None, description="directory of a trained model, local or s3://")
+    address: Flag[str | None] = Field(None, description="Ray cluster that jobs join; default: RAY_ADDRESS, else this machine")
     cache_dir: Flag[Path] = Field(Path("~/.cache/flowscore"), description="where a remote model is copied to")
 
 
 def main(settings: DoctorSettings) -> None:
-    checks: list[Callable[[], Iterator[Finding]]] = [python, libraries, machine, gpu, ray]
+    checks: list[Callable[[], Iterator[Finding]]] = [python, libraries, machine, gpu, lambda: ray(settings.address)]
     if (source := settings.input) is not None:
         checks.append(lambda: readable(source))
     if (output := settings.output) is not None:
         checks += [lambda: writable(output), lambda: tables(output), lambda: state(output)]
+    if source is not None and output is not None:
+        checks.append(lambda: nodes(settings.address, source, output))
     if (model := settings.model) is not None:
         checks.append(lambda: artifact(model, settings.cache_dir.expanduser()))
     failed = 0
@@ -122,20 +128,49 @@ def gpu() -> Iterator[Finding]:
         yield Finding("ok", "gpu", "none; models run on the CPU")
 
 
-def ray() -> Iterator[Finding]:
-    """Checks that Ray loads, and names the cluster that a job would join."""
+def ray(address: str | None) -> Iterator[Finding]:
+    """Checks that Ray loads, and that the cluster can be joined that a job would join."""
     try:
         import ray.data
     except ImportError as error:
         yield Finding("fail", "ray", f"cannot be imported: {error}", "pip install --require-hashes -r requirements.lock")
         return
-    address = os.environ.get("RAY_ADDRESS")
+    here = f"{ray.__version__} on Python {platform.python_version()}"
     try:
-        check_cluster(None)
+        cluster = check_cluster(address)
     except NoCluster as error:
         yield Finding("fail", "ray", str(error), "Jobs fail until then.")
         return
-    yield Finding("ok", "ray", f"{ray.__version__}; jobs " + (f"join {address}" if address else "start it on this machine"))
+    if cluster is None:
+        yield Finding("ok", "ray", f"{here}; jobs start it on this machine")
+        return
+    yield Finding("ok", "ray", f"{here}; jobs join {cluster.address}")
+    yield _cluster(cluster.facts)
+
+
+def _cluster(facts: ClusterFacts) -> Finding:
+    there = f"Ray {facts.ray or 'of a version that it does not say'} on Python {facts.python or '?'}"
+    nodes = facts.nodes
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    text = f"{there}; {len(nodes)} node(s) with {cpus:g} CPUs and {gpus:g} GPUs"
+    fix = "" if cpus else "A job waits until an autoscaler brings nodes. Without one, start nodes that have CPUs."
+    return Finding("warn" if fix else "ok", "cluster", text, fix)
+
+
+def nodes(address: str | None, source: str, output: str) -> Iterator[Finding]:
+    """Has every node of the cluster try what its workers will need; nothing where Ray would start on this machine."""
+    try:
+        if check_cluster(address) is None:
+            return
+    except NoCluster:  # `ray` has said it
+        return
+    try:
+        start_ray(address)
+        asked = Nodes(SourceConfig(input_uri=open_store(source).uri), open_store(output).uri, "_flowscore/doctor").check()
+    except (NoCluster, NodeLacks, StorageError) as error:
+        yield Finding("fail", "nodes", str(error), "Jobs end with exit 2 until then.")
+        return
+    yield Finding("ok", "nodes", f"{asked} can list and read the input, and list, read and write the output")
 
 
 def readable(uri: str) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.pattern_check import say_fit
 from jobs.command.progress import Progress
-from jobs.settings.scoring import ScoreSettings
+from jobs.settings.scoring import ScoreSettings, ScoringOptions
 from models import artifact
 from models.artifact import Artifact
 from models.explain.methods import Method
@@ -37,15 +37,26 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
     """Check everything, then run, on Ray unless another engine is given.
 
     Raises:
-        PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts.
+        PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts; of a cluster, before anything is planned.
     """
     prepared = prepare(settings)
-    engine = engine or RayEngine(settings.address, settings.resources, settings.device)
+    engine = engine or joined(settings, prepared)
     with ScoringProgress() as progress:
         try:
             return score_archive(prepared, engine, progress)
         except (LeaseHeld, LeaseLost) as error:
             raise PartialRunError(str(error)) from error
+
+
+def joined(settings: ScoringOptions, prepared: ScoringRun) -> RayEngine:
+    """The engine of a run, whose cluster is joined before a lease is taken or anything is planned.
+
+    Raises:
+        NoCluster: it cannot be joined.  NodeLacks: a node cannot reach what the driver reaches.
+    """
+    engine = RayEngine(settings.address, settings.resources, settings.device)
+    engine.join(prepared.source, prepared.ledger)
+    return engine
 
 
 def prepare(settings: ScoreSettings) -> ScoringRun:

@@ -14,7 +14,7 @@ from jobs.benchmark.cost import Estimate, Node, Rates, estimate
 from jobs.benchmark.figures import Figure, Measured
 from jobs.benchmark.hardware import described
 from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
-from jobs.score import prepare
+from jobs.score import joined, prepare
 from jobs.settings.scoring import ScoreSettings
 from pipeline.in_process import encoded_units
 from pipeline.run import EmptyInput, RunProgress, ScoringRun, score_archive
@@ -67,7 +67,7 @@ def end_to_end(case: str, settings: ScoreSettings, in_memory: int, seconds: floa
     """
     run = prepare(settings)
     decode = run.scoring(run.trained.digest, run.trained.config).decode
-    engine = RayEngine(settings.address, settings.resources, settings.device)
+    engine = joined(settings, run)
     resources = engine.start()
     threads = resources.threads or 1
     best = ceilings_of(resources.device, threads)

@@ -59,7 +59,9 @@ StateError                pipeline/state
 StagesError               pipeline/stages
     DeviceMissing         a GPU where there can be none, or settings that contradict each other about GPUs
     ScorerRefuses         a scorer cannot score on the device that was decided for it: its line says on which node, and why
-    NoCluster             no Ray cluster answers at the address
+    NoCluster             no Ray cluster can be joined at the address
+    NotJoined             why, in part of a sentence
+    NodeLacks             a node of the cluster cannot reach the input or the output, or cannot run flowscore
     NoSessionFolder       no place for Ray's sockets or shared memory
     WorkersDie            workers end again and again, and no image is at fault; the same command goes on
         DevicesFail       no device is left on which scorers live

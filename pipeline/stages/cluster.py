@@ -2,13 +2,14 @@
 
 import logging
 import os
+import signal
 from dataclasses import replace
 from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.scoring.device import Device, parsed, why_no_gpu
-from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
+from pipeline.stages.cluster_address import MEND, NoCluster, check_cluster, cluster_address, quieted
 from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
 from pipeline.stages.session_folder import session_folder
@@ -154,41 +155,40 @@ def start_ray(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS.
 
     Raises:
-        NoCluster: nothing answers there.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
+        NoCluster: it cannot be joined.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
     """
     import ray
 
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))  # read where tasks are submitted, so on any cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    quieted()
     if ray.is_initialized():
         return
-    check_cluster(address)
-    cluster = cluster_address(address)
-    if cluster:
-        _join(cluster)
-    else:
-        session = session_folder()
-        for line in session.lines:
-            print(line, flush=True)
-        # Ray's default of 15 would make the run give way to everything else here, whatever priority it was started with.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
+    cluster = check_cluster(address)
+    if cluster is not None:
+        _join(cluster.address)
+        return
+    session = session_folder()
+    for line in session.lines:
+        print(line, flush=True)
+    # Ray's default of 15 would make the run give way to everything else here, whatever priority it was started with.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
+    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
 
 
 def _join(cluster: str) -> None:
+    """What has answered to `check_cluster` may still refuse, or go away meanwhile."""
     import ray
-    from ray._private.services import get_ray_address_from_environment
+    from ray.exceptions import RayError
 
     try:
-        if cluster == "auto":  # a file of the last `ray start` says where; its head may be gone
-            cluster = get_ray_address_from_environment("auto", None)
-            check_cluster(cluster)
         ray.init(address=cluster, logging_level=logging.WARNING)
-    except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer
+    except (ConnectionError, RuntimeError, RayError, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # Ray's answer to that signal
+            raise
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NoCluster(
-            f"address must be that of a Ray cluster that runs; got {cluster!r}, and Ray says: {str(error).rstrip('.')}. "
-            "Start the cluster, correct the address, or leave it out to score on this machine"
+            f"address must be that of a Ray cluster that runs; got {cluster!r}, and Ray says: {said.rstrip('.')}. {MEND}"
         ) from error

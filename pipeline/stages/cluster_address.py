@@ -1,21 +1,38 @@
-"""Checks that a Ray cluster answers at an address: Ray waits two minutes for a dead one, and then ends the process."""
+"""Checks that a Ray cluster can be joined at an address: Ray waits minutes for one that cannot, and then ends the process."""
 
+import logging
 import os
 import re
 import socket
+import time
+from typing import NamedTuple
 
 from pipeline.stages.faults import StagesError
+from pipeline.stages.joining.facts import ClusterFacts, NotJoined, ask_head, check_may_join
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
 SETTINGS = 4  # kind of the first frame of an HTTP/2 server, and so of gRPC
 FRAME_BYTES = 9
-FORM = re.compile(r"(?:ray://)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})/?")
-FORMS = "host:port of the head (usually 6379), ray://host:port of a Ray client server (usually 10001), auto or local"
+FORM = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})/?")
+FORMS = "host:port of the head (usually 6379), auto or local"
+OTHER_FORMS = {
+    "http": "An http:// address is that of the dashboard, for `ray job submit` only",
+    "ray://": "Ray Data does not run through a Ray client server: submit it with `ray job submit`, or run it on a node",
+}
+"""By how an address begins that is none of ours: what to do."""
+MEND = "Start the cluster, correct the address, or leave it out to score on this machine"
 
 
 class NoCluster(StagesError):
-    """No Ray cluster answers at the address."""
+    """No Ray cluster can be joined at the address."""
+
+
+class Joinable(NamedTuple):
+    """A cluster that this process may join. address: host:port."""
+
+    address: str
+    facts: ClusterFacts
 
 
 def cluster_address(address: str | None) -> str | None:
@@ -24,41 +41,88 @@ def cluster_address(address: str | None) -> str | None:
     return None if chosen in ("", "local") else chosen
 
 
-def check_cluster(address: str | None) -> None:
-    """Raises NoCluster unless something that speaks Ray's protocol listens at the address. It skips the check for `auto`
-    and without an address."""
+def check_cluster(address: str | None) -> Joinable | None:
+    """The cluster to join, which has answered; None to start Ray on this machine.
+
+    It takes less than 20 s, whatever is at the address, and joins nothing. Raises NoCluster.
+    """
     chosen = cluster_address(address)
-    if chosen in (None, "auto"):
-        return
+    if chosen is None:
+        return None
     field = "address" if address else "RAY_ADDRESS"
-    found = FORM.fullmatch(chosen)
-    if found is None or not 0 < int(found["port"]) < 65536:
-        fix = "An http:// address is that of the dashboard, for `ray job submit` only" if "http" in chosen else "Correct it"
+    named = _found(field, chosen) if chosen == "auto" else chosen
+    form = FORM.fullmatch(named)
+    if form is None or not 0 < int(form["port"]) < 65536:
+        fix = next((fix for begin, fix in OTHER_FORMS.items() if named.startswith(begin)), "Correct it")
         raise NoCluster(f"{field} must be {FORMS}; got {chosen!r}. {fix}.")
-    host, port = found["v6"] or found["host"], int(found["port"])
-    fault = _fault(host, port)
-    if fault is not None:
-        raise NoCluster(
-            f"{field} must be that of a Ray cluster that runs; got {chosen!r}, where {fault}. "
-            "Start the cluster, correct the address, or leave it out to score on this machine"
-        )
-
-
-def _fault(host: str, port: int) -> str | None:
+    host, port = form["v6"] or form["host"], int(form["port"])
     try:
-        with socket.create_connection((host, port), ANSWER_S) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "1":  # only Ray has the certificates to talk further
-                return None
+        _check_speaks(host, port)
+        facts = check_may_join(ask_head(host, port), host, port)
+    except NotJoined as error:
+        got = repr(chosen) if chosen == named else f"{chosen!r}, which is {named}"
+        why = str(error)
+        fix = "" if ". " in why else f". {MEND}"
+        raise NoCluster(f"{field} must be that of a Ray cluster that runs; got {got}, where {why}{fix}") from error
+    return Joinable(named, facts)
+
+
+def _found(field: str, chosen: str) -> str:
+    """What `auto` stands for: a process here or a file of the last `ray start` says where; its head may be gone.
+
+    Raises NoCluster.
+    """
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    from ray._private.services import get_ray_address_from_environment
+
+    quieted()
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as Ray does for `auto` alone
+    try:
+        return str(get_ray_address_from_environment("auto", None))
+    except ConnectionError as error:
+        raise NoCluster(
+            f"{field} must be that of a Ray cluster that runs; got {chosen!r}, and none runs on this machine. {MEND}"
+        ) from error
+
+
+def quieted() -> None:
+    """Ray's remarks on how tokens are chosen are left out."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+
+
+def _check_speaks(host: str, port: int) -> None:
+    """Raises NotJoined unless something that speaks HTTP/2, as gRPC does, answers within twice ANSWER_S."""
+    until = time.monotonic() + ANSWER_S
+    try:
+        with _connected(host, port, until) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):  # only Ray has the certificates to talk further
+                return
             connection.settimeout(ANSWER_S)
             connection.sendall(PREFACE)
             answer = b""
             while len(answer) < FRAME_BYTES and (piece := connection.recv(FRAME_BYTES - len(answer))):
                 answer += piece
     except socket.gaierror as error:
-        return f"the host's name is not known ({error.strerror})"
-    except TimeoutError:
-        return f"nothing answers within {ANSWER_S:.0f} s"
+        raise NotJoined(f"the host's name is not known ({error.strerror})") from error
+    except TimeoutError as error:
+        raise NotJoined(f"nothing answers within {ANSWER_S:.0f} s") from error
     except OSError as error:
-        return f"no connection can be made ({error.strerror or error})"
-    speaks = len(answer) == FRAME_BYTES and answer[3] == SETTINGS
-    return None if speaks else "another program than Ray answers"
+        raise NotJoined(f"no connection can be made ({error.strerror or error})") from error
+    if not (len(answer) == FRAME_BYTES and answer[3] == SETTINGS):
+        raise NotJoined("another program than Ray answers")
+
+
+def _connected(host: str, port: int, until: float) -> socket.socket:
+    """A connection to the first of the host's addresses that takes one, all of them together in time."""
+    refused: OSError | None = None
+    for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(max(0.1, until - time.monotonic()))
+            connection.connect(where)
+            return connection
+        except OSError as error:
+            connection.close()
+            refused = error
+    assert refused is not None  # getaddrinfo gives one address or raises
+    raise refused

@@ -6,15 +6,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.input.config import SourceConfig
 from pipeline.stages.cluster import Resources, start_ray
+from pipeline.stages.cluster_address import cluster_address
 from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import LOOK, ScorerRefuses, WorkersDie
+from pipeline.state.ledger import Ledger
 from pipeline.storage.ahead import in_order
+from pipeline.storage.objects import StorageError
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
 if TYPE_CHECKING:
     from pipeline.stages.devices import Devices
+    from pipeline.stages.joining.nodes import Nodes
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """Slow imports of stages/dataset.py outside Ray; two threads should not import modules of Ray at once."""
@@ -32,6 +37,23 @@ class RayEngine:
         self._address, self._wanted, self._device = address, resources, device
         self._resources: Resources | None = None
         self._devices: Devices | None = None
+        self._nodes: Nodes | None = None
+
+    def join(self, source: SourceConfig, ledger: Ledger) -> None:
+        """Join the cluster, if there is one to join, and have its nodes try what they will need.
+
+        Workers of a Ray on this machine are children of this process: they have its environment, user and disks.
+
+        Raises:
+            NoCluster: it cannot be joined.  NodeLacks: a node cannot do what the driver can.
+        """
+        if cluster_address(self._address) is None:
+            return
+        from pipeline.stages.joining.nodes import Nodes
+
+        start_ray(self._address)
+        self._nodes = Nodes(source, ledger.output_uri, ledger.prefix)
+        self._nodes.check()
 
     def start(self) -> Resources:
         """Connect once and print in one line how the cluster is shared; returns the resources with all fields set."""
@@ -53,14 +75,29 @@ class RayEngine:
         resources = self.start()
         from pipeline.stages.dataset import stream
 
-        return _unless_refused(stream(items, resources.given(config), resources, self._devices))
+        return self._unless_refused(stream(items, resources.given(config), resources, self._devices))
 
     def alone(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:
         """Run items that ended their workers one at a time: see pipeline.stages.alone."""
         resources = self.start()
         from pipeline.stages.alone import score_alone
 
-        return _unless_refused(score_alone(items, resources.given(config), resources, self._devices))
+        return self._unless_refused(score_alone(items, resources.given(config), resources, self._devices))
+
+    def _unless_refused(self, outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
+        """The outcomes up to the first of a scorer that cannot go on, or to one that storage left open on a node that cannot
+        reach it: an autoscaler may have brought this node since the run began.
+
+        Raises:
+            ScorerRefuses: what would be scored meanwhile on the wrong device takes days, or gives other scores.  NodeLacks.
+        """
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                if outcome.refused is not None:
+                    raise ScorerRefuses(outcome.refused)
+                if outcome.message is not None and self._nodes is not None:
+                    self._nodes.check(later=True)
+                yield outcome
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:
         """The function's results in the order of jobs. Each job is a Ray task, at most one task per core at once; without Ray
@@ -81,18 +118,13 @@ class RayEngine:
         def begin(job: Job) -> "ray.ObjectRef[Result]":
             return remote.remote(job)
 
-        with _own_errors():
-            yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
-
-
-def _unless_refused(outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
-    """The outcomes up to the first of a scorer that cannot go on. Raises ScorerRefuses there: what would be scored meanwhile on
-    the wrong device takes days, or gives other scores."""
-    with contextlib.closing(outcomes):
-        for outcome in outcomes:
-            if outcome.refused is not None:
-                raise ScorerRefuses(outcome.refused)
-            yield outcome
+        try:
+            with _own_errors():
+                yield from in_order(begin, jobs, lambda begun: ray.get(begun), at_once - 1)
+        except StorageError:
+            if self._nodes is not None:
+                self._nodes.check(later=True)  # a node that has come since the run began may be why, and then it is named
+            raise
 
 
 def _what_fits(memory_bytes: int) -> int:

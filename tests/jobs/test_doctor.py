@@ -4,12 +4,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from jobs import doctor
 from models.artifact import save
 from models.calibration import in_folder
 from models.calibration.example import calibration
 from models.config import ArtifactConfig
 from models.registry import build
+from pipeline.stages.cluster_address import Joinable
+from pipeline.stages.joining.facts import ClusterFacts, ClusterNode
+from pipeline.stages.joining.nodes import NodeLacks
 from pipeline.storage.store import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -85,5 +90,44 @@ def test_a_calibrated_model_says_what_it_promises(tmp_path):
 
 def test_a_cluster_that_is_gone_fails(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    (finding,) = findings(doctor.ray)
+    (finding,) = findings(doctor.ray, None)
     assert finding.level == "fail" and "RAY_ADDRESS must be host:port of the head" in finding.text
+    (finding,) = findings(doctor.ray, "head.invalid:6379")
+    assert finding.level == "fail" and "address must be that of a Ray cluster that runs" in finding.text
+
+
+def test_without_a_cluster_ray_is_not_started(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("started"))
+    (finding,) = findings(doctor.ray, None)
+    assert finding.level == "ok" and finding.text.endswith("jobs start it on this machine")
+    assert findings(doctor.nodes, None, "in", "out") == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "level", "said"),
+    [
+        ([(16.0, 1.0), (16.0, 0.0)], "ok", "2 node(s) with 32 CPUs and 1 GPUs"),
+        ([(0.0, 0.0)], "warn", "1 node(s) with 0 CPUs and 0 GPUs"),
+    ],
+)
+def test_a_cluster_says_its_versions_and_what_it_has(monkeypatch, nodes, level, said):
+    facts = ClusterFacts("2.60.0", "3.11.9", tuple(ClusterNode("a", "10.0.0.7", *has) for has in nodes))
+    monkeypatch.setattr(doctor, "check_cluster", lambda address: Joinable("head:6379", facts))
+    first, second = findings(doctor.ray, "head:6379")
+    assert first.text.endswith("jobs join head:6379") and first.level == "ok"
+    assert (second.level, second.subject) == (level, "cluster") and f"Ray 2.60.0 on Python 3.11.9; {said}" in second.text
+
+
+def test_a_node_that_lacks_something_fails(monkeypatch, tmp_path):
+    def lacking(*_):
+        raise NodeLacks("node n7 cannot list the input")
+
+    monkeypatch.setattr(doctor, "check_cluster", lambda address: Joinable("head:6379", ClusterFacts("", "", ())))
+    monkeypatch.setattr(doctor, "start_ray", lambda address: None)
+    monkeypatch.setattr(doctor.Nodes, "check", lacking)
+    (finding,) = findings(doctor.nodes, "head:6379", str(tmp_path / "in"), str(tmp_path / "out"))
+    assert (finding.level, finding.text) == ("fail", "node n7 cannot list the input")
+    monkeypatch.setattr(doctor.Nodes, "check", lambda *_: 3)
+    (finding,) = findings(doctor.nodes, "head:6379", str(tmp_path / "in"), str(tmp_path / "out"))
+    assert finding.level == "ok" and finding.text.startswith("3 can list")

@@ -19,7 +19,7 @@ FLAGS = {  # written by hand: scripts rely on these
     "calibrate": "model input key-pattern piece-key view-key group-key by rates challenge size-key repeats "
     "repeat-key exclude members follow-links device config",
     "demo": "directory images seed",
-    "doctor": "input output model cache-dir",
+    "doctor": "input output model address cache-dir",
     "evaluate": "model input json groups device config",
     "explain": "model input output method layer limit good device config",
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",

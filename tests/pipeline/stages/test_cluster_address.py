@@ -8,6 +8,7 @@ import pytest
 from pipeline.stages import cluster_address
 from pipeline.stages.cluster import start_ray
 from pipeline.stages.cluster_address import NoCluster, check_cluster
+from pipeline.stages.joining import facts
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +18,7 @@ def unset(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_USE_TLS", raising=False)
     monkeypatch.setattr(cluster_address, "ANSWER_S", 0.5)
+    monkeypatch.setattr(facts, "REQUEST_S", 0.5)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def closed_port():
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "ray://127.0.0.1:{}", "ray://localhost:{}/"])
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "localhost:{}/"])
 @pytest.mark.parametrize("given", ["flag", "environment"])
 def test_nothing_listens(monkeypatch, form, given):
     address = form.format(closed_port())
@@ -91,6 +93,10 @@ def test_a_host_that_there_is_not():
     ("address", "said"),
     [
         ("http://127.0.0.1:8265", "An http:// address is that of the dashboard, for `ray job submit` only"),
+        (
+            "ray://127.0.0.1:10001",
+            "Ray Data does not run through a Ray client server: submit it with `ray job submit`",
+        ),
         ("https://head/", "An http:// address is that of the dashboard"),
         ("head", "Correct it"),
         ("head:", "Correct it"),
@@ -101,13 +107,13 @@ def test_a_host_that_there_is_not():
     ],
 )
 def test_other_forms_are_refused_with_the_right_ones(address, said):
-    with pytest.raises(NoCluster, match=f"must be host:port of the head .*ray://host:port.*got '{address}'. {said}"):
+    with pytest.raises(NoCluster, match=f"must be host:port of the head .*got '{address}'. {said}"):
         check_cluster(address)
 
 
-@pytest.mark.parametrize("address", [None, "", "local", "auto", " "])
+@pytest.mark.parametrize("address", [None, "", "local", " "])
 def test_nothing_is_asked_where_no_cluster_is_named(address):
-    check_cluster(address)
+    assert check_cluster(address) is None
 
 
 def test_auto_finds_a_head_that_is_gone(monkeypatch, tmp_path):
@@ -115,16 +121,38 @@ def test_auto_finds_a_head_that_is_gone(monkeypatch, tmp_path):
     folder.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
-    with pytest.raises(NoCluster, match="got 'auto', and Ray says: Could not find any running Ray instance"):
-        start_ray("auto")
+    for check in (check_cluster, start_ray):
+        with pytest.raises(NoCluster, match="got 'auto', and none runs on this machine"):
+            check("auto")
     (folder / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port()}")
-    with pytest.raises(NoCluster, match="where no connection can be made"):
-        start_ray("auto")
+    for check in (check_cluster, start_ray):
+        with pytest.raises(NoCluster, match=r"got 'auto', which is 127\.0\.0\.1:\d+, where no connection can be made"):
+            check("auto")
 
 
-def test_what_speaks_http2_is_taken_for_ray(listening, monkeypatch):
+def test_a_server_of_http2_that_is_no_ray_is_given_up(listening):
     port = listening(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0]) + bytes(6))
-    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
-        check_cluster(address)
-    monkeypatch.setenv("RAY_USE_TLS", "1")
-    check_cluster(f"127.0.0.1:{listening(b'')}")
+    with pytest.raises(NoCluster, match="the request fails|nothing answers within") as caught:
+        check_cluster(f"127.0.0.1:{port}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_host_that_swallows_packets_costs_one_wait_for_all_of_its_addresses(monkeypatch):
+    waits = []
+
+    class Swallowed(socket.socket):
+        def settimeout(self, seconds):
+            waits.append(seconds)
+            super().settimeout(seconds)
+
+        def connect(self, where):
+            raise TimeoutError
+
+    many = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 6379))] * 40
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
+    monkeypatch.setattr(socket, "socket", Swallowed)
+    clock = iter(range(100))
+    monkeypatch.setattr(cluster_address.time, "monotonic", lambda: next(clock) / 5)
+    with pytest.raises(NoCluster, match="nothing answers within"):
+        check_cluster("head:6379")
+    assert sum(waits) < 0.5 + 40 * 0.11 and waits[0] < 0.5

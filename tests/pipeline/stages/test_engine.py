@@ -13,8 +13,10 @@ from pipeline.stages.cluster import Resources
 from pipeline.stages.config import StageConfig
 from pipeline.stages.engine import RayEngine
 from pipeline.stages.faults import ScorerRefuses, WorkersDie
+from pipeline.stages.joining.nodes import NodeLacks
 from pipeline.state.ledger import Ledger
 from pipeline.state.scoring_config import ScoringConfig
+from pipeline.storage.objects import Denied
 from pipeline.storage.store import open_store
 from schemas.envelope import WorkItem, items_in
 from schemas.outcome import Outcome
@@ -169,8 +171,45 @@ def test_a_scorer_that_refuses_ends_the_stream_and_what_fed_it():
         finally:
             ended.append(True)
 
-    found = []
+    seen = []
     with pytest.raises(ScorerRefuses, match="node n7 has no GPU"):
-        for outcome in engine._unless_refused(outcomes()):
-            found.append(outcome)
-    assert found == [Outcome(1, 0, scored=3)] and ended
+        for outcome in RayEngine(None, Resources(), "cpu")._unless_refused(outcomes()):
+            seen.append(outcome)
+    assert seen == [Outcome(1, 0, scored=3)] and ended
+
+
+@pytest.fixture
+def lacking():
+    """An engine of a cluster to which an autoscaler has added a node without credentials."""
+
+    class NewNode:
+        def check(self, later):
+            raise NodeLacks("node n9 has no credentials")
+
+    found = RayEngine("head:6379", Resources(), "cpu")
+    found._nodes = NewNode()
+    return found
+
+
+def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(lacking):
+    outcomes = (outcome for outcome in (Outcome(1, 0, scored=3), Outcome(2, 0, message="AccessDenied")))
+    with pytest.raises(NodeLacks, match="node n9"):
+        list(lacking._unless_refused(outcomes))
+
+
+def test_nodes_are_asked_again_once_storage_refuses_a_task(started, lacking, monkeypatch):
+    def refused(_):
+        raise Denied("AccessDenied")
+
+    monkeypatch.setattr(lacking, "_resources", started.start())
+    with pytest.raises(NodeLacks, match="node n9"):
+        list(lacking.map(refused, [1]))
+    monkeypatch.setattr(lacking, "_nodes", None)
+    with pytest.raises(Denied):
+        list(lacking.map(refused, [1]))
+
+
+def test_a_ray_of_this_machine_is_not_joined_before_there_is_work(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(engine, "start_ray", lambda address: pytest.fail("started"))
+    RayEngine(None, Resources(), "cpu").join(SourceConfig(input_uri="s3://in"), Ledger("s3://out", "m"))

@@ -1,0 +1,73 @@
+"""A Ray head as `ray start --head` makes it, on free ports of this machine, which ends with the test."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+BIN = Path(sys.executable).parent
+
+
+class Head(NamedTuple):
+    """Ports of a head at 127.0.0.1: its own, that of the dashboard and that of its Ray client server."""
+
+    gcs: int
+    dashboard: int
+    client: int
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.gcs}"
+
+
+@contextlib.contextmanager
+def started(folder, environment, cpus=2):
+    """A head whose processes, and so whose workers, have this environment and no other variables of AWS or Ray."""
+    gcs, dashboard, client, agent = free_ports(4)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+    with (folder / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(BIN / "ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--object-store-memory=300000000"),
+                *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
+                f"--dashboard-agent-listen-port={agent}",
+                *("--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"),
+            ],
+            env={**kept, **environment, "PATH": f"{BIN}:{os.environ['PATH']}"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while not all(answers(port) for port in (gcs, dashboard, client)):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "head.log").read_text()
+            time.sleep(0.2)
+        yield Head(gcs, dashboard, client)
+    finally:
+        family = [process, *psutil.Process(process.pid).children(recursive=True)]
+        process.terminate()  # SIGINT would be ignored if the tests run in a shell's background
+        for left in psutil.wait_procs(family[1:], timeout=20)[1]:
+            left.kill()
+        process.wait(timeout=60)
+
+
+def free_ports(count):
+    """Different ports on which nothing listens."""
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def answers(port):
+    with socket.socket() as each:
+        return each.connect_ex(("127.0.0.1", port)) == 0
