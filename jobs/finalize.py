@@ -1,5 +1,6 @@
 """Publish finished slices that are not in the tables yet, merge small table files, delete what is no longer needed."""
 
+import logging
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.flags import Flag
+from jobs.command.log import begin
 from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.ledger import Ledger, ledgers
@@ -21,6 +23,8 @@ from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rejudge import rejudge
+
+log = logging.getLogger(__name__)
 
 LIMITS = RunLimits.model_fields
 
@@ -60,10 +64,12 @@ def main(settings: FinalizeSettings) -> None:
         raise UsageError("--slice", "given with --accept-errors: one slice at a time", None, fix)
     output_uri = open_store(settings.output).uri
     chosen = choose(output_uri, settings)
+    begin()
+    log.info("publishing what is finished in %s, of model(s) %s", output_uri, ", ".join(ledger.model for ledger in chosen))
     left, published = Left(), 0
     for ledger in chosen:
         for sentence in rejudge(ledger).sentences():
-            print(f"model {ledger.model}: {sentence}")
+            print(f"{ledger.model}: {sentence}")
         published += publish(ledger, settings, left)
         if read_state(ledger)[1].calibrated:
             chart_nights(ledger)
@@ -72,13 +78,13 @@ def main(settings: FinalizeSettings) -> None:
     if settings.compact:
         for ledger in chosen:
             for name, (before, after) in compact(ledger).items():
-                print(f"model {ledger.model}: {name}: {before:,} files merged into {after:,}")
+                print(f"{ledger.model}: {name}: {before:,} files merged into {after:,}")
     if settings.clean:
         for what, deleted in clean(output_uri).items():
             print(f"{what}: {deleted:,} deleted")
         print(f"rollback reaches back {delta.RETENTION_DAYS} days")
     for (model, number), why in [*left.held.items(), *left.open.items()]:
-        print(f"model {model}: slice {number} is not published. {why}")
+        print(f"{model}: slice {number} is not published. {why}")
     if left.open:
         raise PartialRunError(f"partial: {len(left.open)} slice(s) have open work units. Repeat their `flowscore score`")
     if left.held:
@@ -114,7 +120,7 @@ def publish(ledger: Ledger, settings: FinalizeSettings, left: Left) -> int:
         except IncompleteSlice as error:
             left.open[ledger.model, number] = str(error)
         else:
-            print(f"model {ledger.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+            print(f"{ledger.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
             published += 1
     return published
 

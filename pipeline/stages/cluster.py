@@ -11,7 +11,11 @@ from pipeline.scoring.device import Device, parsed, why_no_gpu
 from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address
 from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
+from pipeline.stages.own_signals import own_sigterm
+from pipeline.stages.ray_output import set_output
 from pipeline.stages.session_folder import session_folder
+
+log = logging.getLogger(__name__)
 
 IDLE_WORKERS_STAY_S = 600
 """Ray ends workers that are idle for a second when there are more workers than cores. A stage has a unit every few seconds, and
@@ -156,6 +160,7 @@ def start_ray(address: str | None) -> None:
     Raises:
         NoCluster: nothing answers there.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
     """
+    set_output()
     import ray
 
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -175,7 +180,9 @@ def start_ray(address: str | None) -> None:
         # Ray's default of 15 would make the run give way to everything else here, whatever priority it was started with.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
+        log.info("starting Ray on this machine")
+        with own_sigterm():
+            ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
 
 
 def _join(cluster: str) -> None:
@@ -186,7 +193,9 @@ def _join(cluster: str) -> None:
         if cluster == "auto":  # a file of the last `ray start` says where; its head may be gone
             cluster = get_ray_address_from_environment("auto", None)
             check_cluster(cluster)
-        ray.init(address=cluster, logging_level=logging.WARNING)
+        log.info("joining the Ray cluster at %s", cluster)
+        with own_sigterm():
+            ray.init(address=cluster, logging_level=logging.WARNING)
     except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer
         raise NoCluster(
             f"address must be that of a Ray cluster that runs; got {cluster!r}, and Ray says: {str(error).rstrip('.')}. "
