@@ -69,7 +69,7 @@ def main(settings: FinalizeSettings) -> None:
     left, published = Left(), 0
     for ledger in chosen:
         for sentence in rejudge(ledger).sentences():
-            print(f"{ledger.model}: {sentence}")
+            print(f"model {ledger.model}: {sentence}")
         published += publish(ledger, settings, left)
         if read_state(ledger)[1].calibrated:
             chart_nights(ledger)
@@ -78,13 +78,13 @@ def main(settings: FinalizeSettings) -> None:
     if settings.compact:
         for ledger in chosen:
             for name, (before, after) in compact(ledger).items():
-                print(f"{ledger.model}: {name}: {before:,} files merged into {after:,}")
+                print(f"model {ledger.model}: {name}: {before:,} files merged into {after:,}")
     if settings.clean:
         for what, deleted in clean(output_uri).items():
             print(f"{what}: {deleted:,} deleted")
         print(f"rollback reaches back {delta.RETENTION_DAYS} days")
     for (model, number), why in [*left.held.items(), *left.open.items()]:
-        print(f"{model}: slice {number} is not published. {why}")
+        print(f"model {model}: slice {number} is not published. {why}")
     if left.open:
         raise PartialRunError(f"partial: {len(left.open)} slice(s) have open work units. Repeat their `flowscore score`")
     if left.held:
@@ -120,7 +120,7 @@ def publish(ledger: Ledger, settings: FinalizeSettings, left: Left) -> int:
         except IncompleteSlice as error:
             left.open[ledger.model, number] = str(error)
         else:
-            print(f"{ledger.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
+            print(f"model {ledger.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors")
             published += 1
     return published
 

@@ -119,7 +119,7 @@ def _check_explanation(opened: Artifact, method: Method) -> None:
 
 def _first_line(run: ScoringRun) -> str:
     return (
-        f"{run.ledger.model}: scoring {run.source.input_uri} into {run.ledger.output_uri} by the model of digest "
+        f"model {run.ledger.model}: scoring {run.source.input_uri} into {run.ledger.output_uri} by the model of digest "
         f"{run.trained.digest[:12]}; flowscore {VERSION}, process {os.getpid()} on {socket.gethostname()}"
     )
 
@@ -168,9 +168,11 @@ def report(result: RunResult) -> None:
         print(line)
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
-        print(f"{result.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")
+        print(
+            f"model {result.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}"
+        )
     for number, why in sorted(result.held.items()):
-        print(f"{result.model}: slice {number} is held. {why}")
+        print(f"model {result.model}: slice {number} is held. {why}")
     if result.open:
         units = {(number, unit): reason for number, still in sorted(result.open.items()) for unit, reason in still.items()}
         (number, unit), reason = next(iter(units.items()))
@@ -184,7 +186,7 @@ def report(result: RunResult) -> None:
             "else is. Mend the images and repeat the command, or accept the errors, as said above"
         )
     if not result.published:
-        print(f"{result.model}: nothing new; every image is already scored and published")
+        print(f"model {result.model}: nothing new; every image is already scored and published")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
     with Lease(ledger) as lease:
         head = prepare_ledger(ledger, run.created, run.trained, run.from_now_on)
         if head.rekeyed > _closed(ledger).rekeyed:
-            log.warning("%s: finishing a rekey that was stopped", ledger.model)
+            log.warning("model %s: finishing a rekey that was stopped", ledger.model)
             rekey(ledger, partial(engine.map, memory_bytes=TASK_BYTES))
         if run.ruling is not None:
             result.judged += judge_anew(ledger, run.ruling, partial(engine.map, memory_bytes=TASK_BYTES))
@@ -126,7 +126,7 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
         seen = unclosed(ledger, _closed(ledger))
         for number in seen:
             work.finish(number)
-        log.info("%s: listing %s for images that are new or changed", ledger.model, run.source.input_uri)
+        log.info("model %s: listing %s for images that are new or changed", ledger.model, run.source.input_uri)
         planned = plan_slice(ledger, _wanted(run, input_store))
         log.info("%s", _planned(ledger, planned))
         for number in unclosed(ledger, _closed(ledger)):
@@ -163,7 +163,7 @@ def _wanted(run: ScoringRun, input_store: Store) -> Wanted:
 
 def _planned(ledger: Ledger, number: int | None) -> str:
     if number is None:
-        return f"{ledger.model}: nothing is new"
+        return f"model {ledger.model}: nothing is new"
     entry = read_slice(ledger, number)
     streams = f" and {entry.streams:,} archives, whose images are counted when they are read," if entry.streams else ""
     return f"{ledger.slice_name(number)}: planned, {entry.images:,} images{streams} in {entry.units:,} work units"

@@ -46,7 +46,12 @@ SCHEMA = pa.schema(
         field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
         field("started_at", pa.timestamp("us", "UTC"), "when the first driver began to score the slice; null when none did"),
         field("finished_at", pa.timestamp("us", "UTC"), "when this row was written", nullable=False),
-        field("spent_s", pa.float64(), "wall time that all drivers spent on scoring the slice, added up; publishing is not in it, and of a driver that was killed up "
-            "to 10 s are missing", "s"),
+        field(
+            "spent_s",
+            pa.float64(),
+            "wall time that all drivers spent on scoring the slice, added up, without publishing; up to 10 s of each driver that "
+            "was killed are missing",
+            "s",
+        ),
     ]
 )

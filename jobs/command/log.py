@@ -46,6 +46,13 @@ class Stamped(io.TextIOBase):
     def flush(self) -> None:
         self._stream.flush()
 
+    def close(self) -> None:
+        """Nothing: the stream below belongs to others."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
     def end(self) -> None:
         """Pass on the line that has no end yet."""
         self.write("\n")

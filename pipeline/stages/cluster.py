@@ -17,6 +17,8 @@ from pipeline.stages.session_folder import session_folder
 
 log = logging.getLogger(__name__)
 
+JOINING = "joining the Ray cluster at %s"
+
 IDLE_WORKERS_STAY_S = 600
 """Ray ends workers that are idle for a second when there are more workers than cores. A stage has a unit every few seconds, and
 its next worker spends two or three core seconds on the same imports again: on two cores a fifth of a run's time.
@@ -193,7 +195,7 @@ def _join(cluster: str) -> None:
         if cluster == "auto":  # a file of the last `ray start` says where; its head may be gone
             cluster = get_ray_address_from_environment("auto", None)
             check_cluster(cluster)
-        log.info("joining the Ray cluster at %s", cluster)
+        log.info(JOINING, cluster)
         with own_sigterm():
             ray.init(address=cluster, logging_level=logging.WARNING)
     except (ConnectionError, SystemExit) as error:  # Ray's core ends the process where the head does not answer

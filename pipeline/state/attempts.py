@@ -77,7 +77,10 @@ class Attempt:
         )
 
     def _write(self) -> None:
-        with self._writing, contextlib.suppress(StorageError):  # the time is a figure for people; the work finds out what is wrong
+        with (
+            self._writing,
+            contextlib.suppress(StorageError),
+        ):  # the time is a figure for people; the work finds out what is wrong
             self._ledger.store.put(self._key, self._text())
 
     def _write_until_ended(self) -> None:

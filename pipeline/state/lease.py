@@ -97,16 +97,16 @@ class Lease:
         model, last, holder = self._ledger.model, f"process {self._who(epoch)}", self._holder(epoch)
         same_host = holder["host"] == socket.gethostname() and holder["boot"] == _boot_id()
         if same_host and _started(holder["pid"]) != holder["started"]:
-            log.info("%s: the last command, %s, was killed; this one takes over", model, last)
+            log.info("model %s: the last command, %s, was killed; this one takes over", model, last)
             return True
-        log.info("%s: %s has this model; waiting up to %.0f s to see whether it still runs", model, last, STALE_S)
+        log.info("model %s: %s drives it; waiting up to %.0f s to see whether it still runs", model, last, STALE_S)
         for _ in range(int(STALE_S / BEAT_S)):
             self._wait(BEAT_S)
             if self._counter(epoch) == -1:
                 return True
             if self._counter(epoch) != first:
                 return False
-        log.info("%s: %s no longer runs; this command takes over", model, last)
+        log.info("model %s: %s no longer runs; this command takes over", model, last)
         return True
 
     def _holder(self, epoch: int) -> dict:

@@ -88,14 +88,14 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
     """
     if _most_saved(_groups_of(ledger, handles, night=True)) < DUE_FILES:
         return
-    log.info("%s: merging small files of the tables", ledger.model)
+    log.info("model %s: merging small files of the tables", ledger.model)
     try:
         done = _compact(ledger, map_fn, handles, night=True)
     except (StorageError, TablesError) as error:
-        log.warning("%s: small files of its tables are not merged, a later command does it. %s", ledger.model, error)
+        log.warning("model %s: small files of its tables are not merged, a later command does it. %s", ledger.model, error)
     else:
         counts = ", ".join(f"{before:,} files of {name} into {after:,}" for name, (before, after) in done.items())
-        log.info("%s: merged %s", ledger.model, counts or "nothing: another driver was first")
+        log.info("model %s: merged %s", ledger.model, counts or "nothing: another driver was first")
 
 
 def _compact(ledger: Ledger, map_fn: MapFunction, handles: Handles, night: bool) -> Merged:

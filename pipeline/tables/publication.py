@@ -120,7 +120,7 @@ def settled(output_uri: str) -> Seal:
         if written <= base.number:
             return base
         manifest = publications.manifest(written)
-        log.warning("%s: publication %d is not complete: completing it", manifest.model, manifest.number)
+        log.warning("model %s: publication %d is not complete: completing it", manifest.model, manifest.number)
         complete(output_uri, manifest)
 
 

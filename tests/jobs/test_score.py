@@ -1,15 +1,20 @@
 """What the driver of a scoring run imports, which it waits for before it does anything; and what it checks first."""
 
+import json
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
+from docs_script import load
 from tiny_model import tiny_config, tiny_fitted
 
 from jobs.command.entry import run
 from jobs.score import main
 from models import artifact
 from models.config import InputConfig
+from pipeline.state.ledger import Ledger
+from pipeline.tables.query import open_tables
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,18 @@ def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path, mo
         shown = capsys.readouterr().err
         assert ended.value.code == 2 and said in shown and "Traceback" not in shown
         assert not (tmp_path / "out" / "_flowscore").exists()
+
+
+def test_runs_say_of_a_resumed_slice_when_it_began_and_what_all_drivers_spent(tmp_path):
+    logs = load("make_logs.py")
+    plant = logs.Plant(tmp_path)
+    logs.after_a_kill(plant)
+    ledger = Ledger(str(tmp_path / "results"), "tiles")
+    noted = [json.loads(ledger.store.get(each.key)) for each in ledger.store.list(f"{ledger.prefix}/attempts/000003/")]
+    columns = "attempts, epoch(started_at), spent_s, epoch(finished_at)"
+    asked = open_tables(ledger.output_uri).connection.execute(f"select {columns} from runs where slice = 3")
+    ((drivers, started, spent_s, finished),) = asked.fetchall()
+    begun = [datetime.fromisoformat(each["started_at"]).timestamp() for each in noted]
+    assert drivers == len(noted) == 2 and begun[0] < begun[1]
+    assert started == begun[0] and spent_s == pytest.approx(sum(each["spent_s"] for each in noted))
+    assert 0 < spent_s < finished - started

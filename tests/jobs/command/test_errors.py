@@ -43,7 +43,7 @@ def test_bugs_are_not_given_a_code(bug):
 
 
 def test_numbers_are_what_the_documents_promise():
-    assert [int(code) for code in ExitCode] == [0, 2, 3, 5, 130]
+    assert [int(code) for code in ExitCode] == [0, 2, 3, 5, 130, 143]
 
 
 def test_a_full_disk_says_which_and_what_to_do():
