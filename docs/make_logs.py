@@ -1,6 +1,6 @@
-"""Writes the logs of nights into docs/operating.md as they are printed: `make tables` does it, a test fails when one is out of date.
+"""Writes the logs of nights into docs/operating.md as they are printed: `make tables` does it, a test fails when one is old.
 
-Each night is a run of `python -m jobs.score` in this process, with the stages one after another instead of Ray, and with a fault put
+Each night is a run of `python -m jobs.score` in this process, the stages one after another instead of Ray, and with a fault put
 in. What differs from run to run (times, rates, processes, digests) is written as that of one made-up night.
 """
 

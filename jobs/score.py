@@ -127,8 +127,8 @@ def _first_line(run: ScoringRun) -> str:
 class ScoringProgress:
     """Progress of a run, anew for each slice; a context manager.
 
-    The image count of an open tar stream is unknown, so the share is that of the bytes read. What an earlier command scored of a
-    slice counts as done where it is known without reading commits; its errors are known at the end only.
+    The image count of an open tar stream is unknown, so the share is that of the bytes read. What an earlier command scored
+    of a slice counts as done where that is known without reading commits; its errors are known at the end only.
     """
 
     def __init__(self) -> None:
@@ -168,9 +168,8 @@ def report(result: RunResult) -> None:
         print(line)
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
-        print(
-            f"model {result.model}: published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}"
-        )
+        done = f"{counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}"
+        print(f"model {result.model}: published slice {number}: {done}")
     for number, why in sorted(result.held.items()):
         print(f"model {result.model}: slice {number} is held. {why}")
     if result.open:

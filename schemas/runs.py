@@ -49,8 +49,8 @@ SCHEMA = pa.schema(
         field(
             "spent_s",
             pa.float64(),
-            "wall time that all drivers spent on scoring the slice, added up, without publishing; up to 10 s of each driver that "
-            "was killed are missing",
+            "wall time that all drivers spent on scoring the slice, added up, without publishing; up to 10 s of each driver "
+            "that was killed are missing",
             "s",
         ),
     ]

@@ -1,4 +1,4 @@
-"""What Ray prints in the driver for processes of its nodes, in words: it puts `(MapWorker(...) pid=4711, ip=10.0.0.7)` in front.
+"""What Ray prints in the driver for processes of its nodes, in words: it puts `(MapWorker(..) pid=47, ip=10.0.0.7)` in front.
 
 Of lines that are alike but for their numbers, from several processes, it prints the first, and later the last with their count.
 """
@@ -7,7 +7,7 @@ import re
 
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 FROM_A_NODE = re.compile(
-    r"\((?:(?P<name>\S.*?) )?(?:pid=)?(?P<pid>\d+|raylet|gcs_server)(?:, ip=(?P<ip>[^)]+))?\) (?P<text>.*)"
+    r"\((?:(?P<name>\S.*?) )?(?:pid=(?P<pid>\d+)|(?:pid=)?(?:raylet|gcs_server))(?:, ip=(?P<ip>[^)]+))?\) (?P<text>.*)"
 )
 AUTOSCALER = re.compile(r"\(autoscaler \+[0-9hms]+\) (?P<text>.*)")
 REPEATED = re.compile(r" \[repeated (?P<count>\d+)x across cluster\](?: \(Ray deduplicates logs by default\..*\))?$")
@@ -27,7 +27,7 @@ def readable(line: str) -> str:
     if found is None:
         return line
     where = f" on node {found['ip']}" if found["ip"] else ""
-    if not found["pid"].isdigit():
+    if found["pid"] is None:
         who = "Ray"
     else:
         role = next((role for name, role in ROLES.items() if name in (found["name"] or "")), "worker")

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 KNOWN = b"has constructor arguments in the object store and max_restarts > 0."
-"""Ray's core prints this as an error for each scorer that Ray Data starts. It tells the author of such an actor that it cannot be
-restarted once its arguments are lost; Ray Data keeps them as long as its execution lasts."""
+"""Ray's core prints this as an error for each scorer that Ray Data starts. It tells the author of such an actor that it cannot
+be restarted once its arguments are lost; Ray Data keeps them as long as its execution lasts."""
 
 LAST_WORDS = "; this process ends$"
 """Scorers on different GPUs say this in lines that differ in their numbers only, and Ray would leave out all but one."""

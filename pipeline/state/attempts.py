@@ -72,15 +72,16 @@ class Attempt:
         if not others:
             return None
         return (
-            f"{self._ledger.slice_name(self._slice)}: images are now scored on {' and on '.join(others)}; earlier commits of the "
-            f"slice were scored on {' and on '.join(sorted(self._earlier))}. Scores are equal bit for bit on one kind of device only"
+            f"{self._ledger.slice_name(self._slice)}: images are now scored on {' and on '.join(others)}; earlier commits of "
+            f"the slice were scored on {' and on '.join(sorted(self._earlier))}. Scores are equal bit for bit on one "
+            "kind of device only"
         )
 
     def _write(self) -> None:
         with (
             self._writing,
             contextlib.suppress(StorageError),
-        ):  # the time is a figure for people; the work finds out what is wrong
+        ):  # a figure for people; the work finds out what is wrong
             self._ledger.store.put(self._key, self._text())
 
     def _write_until_ended(self) -> None:
