@@ -105,7 +105,7 @@ UNFORESEEN = 1
 
 MEANINGS: dict[int, str] = {
     ExitCode.OK: "done",
-    UNFORESEEN: "an error that nobody foresaw, with its traceback above; repeat the command once, and report it if that ends so",
+    UNFORESEEN: "an error that nobody foresaw, traceback above; repeat the command once, and report it if it ends so again",
     ExitCode.USAGE: "a setting, an address, a right or the model is wrong; mend what the error line says, then repeat it",
     ExitCode.ERROR_SHARE: "too many images have errors, as said above; look at them, then mend them or accept them",
     ExitCode.PARTIAL: "not finished, and what is done stays; repeat the same command",
