@@ -85,7 +85,7 @@ from enum import IntEnum
 from typing import Any
 
 from pipeline.stages.faults import WorkersDie
-from pipeline.storage.objects import StorageError, Unreachable
+from pipeline.storage.objects import Denied, StorageError, Unreachable
 
 OUR_PACKAGES = {"jobs", "pipeline", "models", "schemas", "__main__"}
 
@@ -170,6 +170,10 @@ def sentence(error: Exception) -> str:
     if is_full_disk(error):
         place = tempfile.gettempdir()
         return f"scratch files must have room; {place} is full ({error}). Set TMPDIR to a larger disk and repeat the command"
+    if isinstance(error, Denied):
+        return f"storage refuses: {error}. Correct the address, or let these credentials have the right"
+    if isinstance(error, Unreachable):
+        return f"storage does not answer: {error}. Repeat the command once it does"
     return str(error)
 
 

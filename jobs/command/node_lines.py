@@ -9,7 +9,7 @@ COLOUR = re.compile("\x1b\\[[0-9;]*m")
 FROM_A_NODE = re.compile(
     r"\((?:(?P<name>\S.*?) )?(?:pid=(?P<pid>\d+)|(?:pid=)?(?:raylet|gcs_server))(?:, ip=(?P<ip>[^)]+))?\) (?P<text>.*)"
 )
-AUTOSCALER = re.compile(r"\(autoscaler \+[0-9hms]+\) (?P<text>.*)")
+AUTOSCALER = re.compile(r"\(autoscaler \+[0-9hms]+(?:, ip=[^)]+)?\) (?P<text>.*)")
 REPEATED = re.compile(r" \[repeated (?P<count>\d+)x across cluster\](?: \(Ray deduplicates logs by default\..*\))?$")
 ROLES = {"ScoreStage": "scorer", "LoneWorker": "scorer", "read_and_decode": "reader", "commit": "committer"}
 
