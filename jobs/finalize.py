@@ -24,7 +24,7 @@ from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rejudge import rejudge
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("jobs.finalize")  # as a program, this file is called __main__
 
 LIMITS = RunLimits.model_fields
 

@@ -31,7 +31,7 @@ from pipeline.tables.address import check_output
 from pipeline.tables.delta import score_schema
 from schemas.version import VERSION
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("jobs.score")  # as a program, this file is called __main__
 
 
 def main(settings: ScoreSettings) -> None:

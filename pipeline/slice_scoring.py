@@ -122,8 +122,8 @@ def score_units(
     if again := [item for item in left if item.number in progress.open]:
         left = score(iter(again), engine.stream, deque())
     if lost := [item for item in left if item.number not in progress.open][:MOST_ALONE]:
-        name = config.ledger.slice_name(config.slice)
-        log.warning("%s: %d work units are without an outcome, since workers died: scoring each alone", name, len(lost))
+        text = "%s: %d work units are without an outcome, since workers died: scoring each alone"
+        log.warning(text, progress.slice, len(lost))
         left = score(iter(lost), engine.alone, deque())
     return {item.number: progress.open.get(item.number, "its worker died") for item in left}
 

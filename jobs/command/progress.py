@@ -46,6 +46,7 @@ class Progress:
         self.shown_at: float | None = None
         self.marks: deque[tuple[float, int, float | None]] = deque()
         self.line = self.shown = ""
+        self.ended_with: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +74,10 @@ class Progress:
         self.total = self.total if total is None else total
         if fraction is None and self.total:
             fraction = done / self.total
+        if fraction is not None and fraction >= 1.0:
+            if done == self.ended_with:  # the last line is made, and another would say a lower rate
+                return
+            self.ended_with = done
         self.marks.append((now, done, fraction))
         while len(self.marks) > 2 and now - self.marks[0][0] > RATE_WINDOW_S:
             self.marks.popleft()

@@ -53,7 +53,9 @@ def test_a_full_disk_says_which_and_what_to_do():
 
 
 def test_what_storage_says_is_put_into_a_sentence():
-    assert sentence(Denied("s3://b/: AccessDenied (403)")).startswith("storage refuses: s3://b/: AccessDenied (403). Correct the")
+    assert sentence(Denied("s3://b/: AccessDenied (403)")).startswith(
+        "storage refuses: s3://b/: AccessDenied (403). Correct the"
+    )
     assert sentence(Unreachable("s3://b/: timed out")).startswith("storage does not answer: s3://b/: timed out. Repeat the")
 
 

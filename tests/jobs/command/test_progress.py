@@ -50,6 +50,20 @@ def test_what_an_earlier_attempt_did_does_not_count_into_the_rate():
     assert "950/1,000 images, 95%, 5.0 images/s, 0 not readable, 10 s left" in out.getvalue()
 
 
+def test_the_end_is_said_once():
+    clock, out = Clock(), io.StringIO()
+    with Progress("scoring", total=100, stream=out, clock=clock) as progress:
+        progress.update(done=0)
+        clock.now += 20
+        progress.update(done=100)
+        clock.now += 15  # until somebody has looked whether anything is open
+        progress.update(done=100, total=100)
+    assert lines(out) == [
+        "scoring: 0/100 images, 0%, 0 not readable",
+        "scoring: 100/100 images, 100%, 5.0 images/s, 0 not readable, took 20 s",
+    ]
+
+
 def test_unknown_total_goes_by_the_given_fraction():
     clock, out = Clock(), io.StringIO()
     with Progress("scoring", total=None, stream=out, clock=clock) as progress:
