@@ -151,7 +151,7 @@ def test_a_submitted_job_scores_the_archive_and_its_end_is_told(head, model, tmp
 
 def test_a_stopped_job_ends_in_order_and_goes_on_under_another_id(head, model, tmp_path):
     """Ray kills what has not ended 3 s after `ray job stop`: then there is no last line, and the lease is not given back."""
-    write_files(tmp_path / "in", {f"{number:04d}.png": encoded(number) for number in range(600)})
+    write_files(tmp_path / "in", {f"{number:04d}.png": encoded(number) for number in range(200)})
     (tmp_path / "config.yaml").write_text("source: {unit_images: 4}\n")
     places = ("--model", model, "--input", tmp_path / "in", "--output", tmp_path / "out")
     arguments = (*places, "--config", tmp_path / "config.yaml")
@@ -172,9 +172,9 @@ def test_a_stopped_job_ends_in_order_and_goes_on_under_another_id(head, model, t
     code, said = submit(head, "goes-on", *arguments)
     assert code == 0, said
     (going,) = [line for line in log_of(head, "goes-on") if "going on" in line]
-    done = re.search(r"tiny slice 3: going on, (\d+) of 600 images are done", going)
-    assert done is not None and 0 < int(done[1]) < 600, going
-    assert len(scores(tmp_path / "out")) == 600
+    done = re.search(r"tiny slice 3: going on, (\d+) of 200 images are done", going)
+    assert done is not None and 0 < int(done[1]) < 200, going
+    assert len(scores(tmp_path / "out")) == 200
     columns = "attempts, epoch(started_at), spent_s, epoch(finished_at)"
     asked_of = open_tables(str(tmp_path / "out")).connection.execute(f"select {columns} from runs")
     ((drivers, started, spent_s, finished),) = asked_of.fetchall()
