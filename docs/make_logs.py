@@ -58,12 +58,17 @@ class Engine(InlineEngine):
 
     def __init__(self, fault: Fault) -> None:
         super().__init__()
-        self._fault, self._started = fault, False
+        self._fault, self._joined, self._started = fault, False, False
+
+    def join(self, *_: object) -> None:
+        if not self._joined:
+            self._joined = True
+            logging.getLogger("pipeline.stages.cluster").info(JOINING, "10.0.0.1:6379")
 
     def start(self) -> None:
+        self.join()
         if not self._started:
             self._started = True
-            logging.getLogger("pipeline.stages.cluster").info(JOINING, "10.0.0.1:6379")
             print(TWO_CORES.sentence(), flush=True)
 
     def stream(self, items: Iterable[WorkItem], config: StageConfig) -> Iterator[Outcome]:

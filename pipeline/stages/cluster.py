@@ -162,9 +162,9 @@ def start_ray(address: str | None) -> None:
     Raises:
         NoCluster: nothing answers there.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
     """
-    set_output()
     import ray
 
+    set_output()
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))  # read where tasks are submitted, so on any cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

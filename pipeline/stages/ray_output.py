@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 from types import TracebackType
 from typing import Self
@@ -17,9 +18,13 @@ JOIN_S = 1.0
 
 
 def set_output() -> None:
-    """Call it before Ray is imported, which reads this then."""
+    """What a user has set for Ray in the environment stays. It may be called again."""
+    from ray._private.ray_logging import stderr_deduplicator, stdout_deduplicator
+
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_ALLOW_REGEX", LAST_WORDS)
+    for deduplicator in (stdout_deduplicator, stderr_deduplicator):  # Ray reads its variable as soon as it is imported
+        before = deduplicator.allow_re.pattern if deduplicator.allow_re else LAST_WORDS
+        deduplicator.allow_re = re.compile(before if LAST_WORDS in before else f"{before}|{LAST_WORDS}")
 
 
 class WithoutKnown:
@@ -31,12 +36,12 @@ class WithoutKnown:
 
     def __init__(self, times: int) -> None:
         self._times = times
-        self._kept = self._read = -1
+        self._kept = self._out = self._read = -1
         self._thread = threading.Thread(target=self._pass_on, name="flowscore-stderr", daemon=True)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._kept = os.dup(2)
+        self._kept, self._out = os.dup(2), os.dup(2)
         self._read, write = os.pipe()
         os.dup2(write, 2)
         os.close(write)
@@ -55,7 +60,6 @@ class WithoutKnown:
                 self._kept = -1
 
     def _pass_on(self) -> None:
-        out = os.dup(self._kept)
         left = self._times
         with contextlib.closing(os.fdopen(self._read, "rb")) as lines:
             for line in lines:
@@ -64,5 +68,5 @@ class WithoutKnown:
                     if not left:
                         self._give_back()
                 else:
-                    os.write(out, line)
-        os.close(out)
+                    os.write(self._out, line)
+        os.close(self._out)

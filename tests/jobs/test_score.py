@@ -10,11 +10,13 @@ from docs_script import load
 from tiny_model import tiny_config, tiny_fitted
 
 from jobs.command.entry import run
-from jobs.score import main
+from jobs.score import ScoringProgress, main
 from models import artifact
 from models.config import InputConfig
+from pipeline.run import RunProgress
 from pipeline.state.ledger import Ledger
 from pipeline.tables.query import open_tables
+from schemas.outcome import Outcome
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,19 @@ def test_runs_say_of_a_resumed_slice_when_it_began_and_what_all_drivers_spent(tm
     assert drivers == len(noted) == 2 and begun[0] < begun[1]
     assert started == begun[0] and spent_s == pytest.approx(sum(each["spent_s"] for each in noted))
     assert 0 < spent_s < finished - started
+
+
+def test_progress_of_archives_that_go_on_counts_what_this_command_does(capsys):
+    """How many images an earlier command read of an archive is known at the end only."""
+    with ScoringProgress() as shown:
+        for number, goes_on in ((3, True), (4, False)):
+            progress = RunProgress(f"tiles slice {number}", goes_on, streams=1, size=1000)
+            shown(progress)
+            progress.take(Outcome(0, 1, scored=19, errors=1, bytes_read=1000))
+            progress.finished = True
+            shown(progress)
+    first, ended, other, last = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert first == "tiles slice 3: scoring: 0 more images, 0%, 0 more in errors"
+    assert ended.startswith("tiles slice 3: scoring: 20/20 more images, 100%") and "1 more in errors, took" in ended
+    assert other == "tiles slice 4: scoring: 0 images, 0%, 0 in errors"
+    assert last.startswith("tiles slice 4: scoring: 20/20 images, 100%") and "1 in errors, took" in last
