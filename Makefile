@@ -66,9 +66,10 @@ lint: $(STAMP) ## run ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-tables: $(STAMP) ## write docs/tables.md from the schemas and docs/formats.md from what the decoder does with each kind of picture
+tables: $(STAMP) ## write docs/tables.md from the schemas, docs/formats.md from what the decoder does with each kind of picture, and the logs in docs/operating.md
 	PYTHONPATH=. $(RUN) docs/make_tables.py
 	PYTHONPATH=. $(RUN) docs/make_formats.py
+	PYTHONPATH=.:tests:tests/e2e:tests/chaos $(RUN) docs/make_logs.py
 
 lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

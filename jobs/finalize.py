@@ -1,5 +1,6 @@
 """Publish finished slices that are not in the tables yet, merge small table files, delete what is no longer needed."""
 
+import logging
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.flags import Flag
+from jobs.command.log import begin
 from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
 from pipeline.state.ledger import Ledger, ledgers
@@ -21,6 +23,8 @@ from pipeline.tables.nights import chart_nights
 from pipeline.tables.publication import settled
 from pipeline.tables.publish_slice import publish_slice
 from pipeline.tables.rejudge import rejudge
+
+log = logging.getLogger("jobs.finalize")  # as a program, this file is called __main__
 
 LIMITS = RunLimits.model_fields
 
@@ -60,6 +64,8 @@ def main(settings: FinalizeSettings) -> None:
         raise UsageError("--slice", "given with --accept-errors: one slice at a time", None, fix)
     output_uri = open_store(settings.output).uri
     chosen = choose(output_uri, settings)
+    begin()
+    log.info("publishing what is finished in %s, of model(s) %s", output_uri, ", ".join(ledger.model for ledger in chosen))
     left, published = Left(), 0
     for ledger in chosen:
         for sentence in rejudge(ledger).sentences():

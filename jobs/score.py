@@ -1,9 +1,15 @@
 """Score an archive of images with a trained model and publish the tables."""
 
+import logging
+import os
+import socket
 import time
+from types import TracebackType
+from typing import Self
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from jobs.command.log import begin
 from jobs.command.pattern_check import say_fit
 from jobs.command.progress import Progress
 from jobs.settings.scoring import ScoreSettings, ScoringOptions
@@ -26,6 +32,9 @@ from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
 from pipeline.tables.address import check_output
 from pipeline.tables.delta import score_schema
+from schemas.version import VERSION
+
+log = logging.getLogger("jobs.score")  # as a program, this file is called __main__
 
 
 def main(settings: ScoreSettings) -> None:
@@ -40,6 +49,8 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
         PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts; of a cluster, before anything is planned.
     """
     prepared = prepare(settings)
+    begin()
+    log.info("%s", _first_line(prepared))
     engine = engine or joined(settings, prepared)
     with ScoringProgress() as progress:
         try:
@@ -123,19 +134,45 @@ def _check_explanation(opened: Artifact, method: Method) -> None:
         raise ExplanationError(fault)
 
 
-class ScoringProgress(Progress):
-    """Progress of a run. The image count of an open tar stream is unknown, so the share is that of the bytes read."""
+def _first_line(run: ScoringRun) -> str:
+    return (
+        f"model {run.ledger.model}: scoring {run.source.input_uri} into {run.ledger.output_uri} by the model of digest "
+        f"{run.trained.digest[:12]}; flowscore {VERSION}, process {os.getpid()} on {socket.gethostname()}"
+    )
+
+
+class ScoringProgress:
+    """Progress of a run, anew for each slice; a context manager.
+
+    The image count of an open tar stream is unknown, so the share is that of the bytes read. What an earlier command scored
+    of a slice counts as done where that is known without reading commits; its errors are known at the end only.
+    """
 
     def __init__(self) -> None:
-        super().__init__("scoring", total=None)
+        self._slice = ""
+        self._shown: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(kind, error, trace)
+            self._shown = None
 
     def __call__(self, progress: RunProgress) -> None:
+        if self._shown is None or self._slice != progress.slice:
+            self.__exit__(None, None, None)
+            self._slice, more = progress.slice, "more " if progress.goes_on else ""
+            unit = f"{more if progress.streams else ''}images"
+            self._shown = Progress(f"{progress.slice}: scoring", None, unit, failed=f"{more}in errors")
         if progress.finished:
-            self.update(progress.done, progress.errors, total=progress.done)
+            self._shown.update(progress.done, progress.errors, total=progress.done)
+            self.__exit__(None, None, None)
         elif progress.streams and progress.size:
-            self.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
+            self._shown.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
         else:
-            self.update(progress.done, progress.errors, total=progress.planned)
+            self._shown.update(progress.done, progress.errors, total=progress.planned)
 
 
 def report(result: RunResult) -> None:
@@ -148,9 +185,10 @@ def report(result: RunResult) -> None:
         print(line)
     for number, counts in sorted(result.published.items()):
         ignored = f", {counts.ignored:,} ignored (no images, or not asked for)" if counts.ignored else ""
-        print(f"published slice {number}: {counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}")
+        done = f"{counts.scored:,} scored, {counts.quarantined:,} in errors{ignored}"
+        print(f"model {result.model}: published slice {number}: {done}")
     for number, why in sorted(result.held.items()):
-        print(f"slice {number} is held. {why}")
+        print(f"model {result.model}: slice {number} is held. {why}")
     if result.open:
         units = {(number, unit): reason for number, still in sorted(result.open.items()) for unit, reason in still.items()}
         (number, unit), reason = next(iter(units.items()))

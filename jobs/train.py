@@ -185,7 +185,10 @@ def _fit(
     patience: int,
     workspace: Path,
 ) -> Fitted:
-    bars = {"selection": Progress("selecting", None, unit="steps"), "training": Progress("training", None, unit="steps")}
+    bars = {
+        "selection": Progress("selecting", None, "steps", failed=None),
+        "training": Progress("training", None, "steps", failed=None),
+    }
 
     def on_step(phase: str, step: Step) -> None:
         done = step.epoch * step.steps + step.step + 1

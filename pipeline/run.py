@@ -126,7 +126,9 @@ def score_archive(run: ScoringRun, engine: Engine, on_progress: OnProgress = lam
         seen = unclosed(ledger, _closed(ledger))
         for number in seen:
             work.finish(number)
-        plan_slice(ledger, _wanted(run, input_store))
+        log.info("model %s: listing %s for images that are new or changed", ledger.model, run.source.input_uri)
+        planned = plan_slice(ledger, _wanted(run, input_store))
+        log.info("%s", _planned(ledger, planned))
         for number in unclosed(ledger, _closed(ledger)):
             if number not in seen:
                 work.finish(number)
@@ -157,6 +159,14 @@ def _wanted(run: ScoringRun, input_store: Store) -> Wanted:
         return run.scoring(digest, promotion.artifact)
 
     return Wanted(input_store, lambda: Listing(run.source, input_store, run.listing), scoring_of, run.retry_errors)
+
+
+def _planned(ledger: Ledger, number: int | None) -> str:
+    if number is None:
+        return f"model {ledger.model}: nothing is new"
+    entry = read_slice(ledger, number)
+    streams = f" and {entry.streams:,} archives, whose images are counted when they are read," if entry.streams else ""
+    return f"{ledger.slice_name(number)}: planned, {entry.images:,} images{streams} in {entry.units:,} work units"
 
 
 def _check_not_empty(ledger: Ledger, source: SourceConfig, input_store: Store) -> None:
@@ -195,6 +205,7 @@ class _Work:
                 self.result.open[number] = still_open
                 return
         self.lease.check()
+        log.info("%s: %spublishing", ledger.slice_name(number), "scored by an earlier command, " if scored_before else "")
         hold = HoldLimits(limits.max_error_share, limits.min_errors, limits.accept_errors and not scored_before)
         try:
             self.result.published[number] = publish_slice(
@@ -207,10 +218,16 @@ class _Work:
         """The units that stay open, each with its reason. The models of a slice score one after another."""
         limits = self.run.limits
         patience = Patience(limits.window_units, limits.outage_s)
-        progress = RunProgress(planned=entry.images, streams=entry.streams, size=entry.size)
+        name = self.run.ledger.slice_name(number)
+        progress = RunProgress(name, attempt.goes_on, planned=entry.images, streams=entry.streams, size=entry.size)
         still_open: dict[int, str] = {}
+        said = not attempt.goes_on
 
         def on_progress(now: RunProgress) -> None:
+            nonlocal said
+            if not said:
+                said = True
+                log.info("%s: going on, %s", name, _before(now))
             if (other_device := attempt.note(now.scored_on)) is not None:
                 log.warning(other_device)
             self.on_progress(now)
@@ -231,3 +248,10 @@ class _Work:
             progress.finished = True
             on_progress(progress)
         return still_open
+
+
+def _before(progress: RunProgress) -> str:
+    """What earlier commands have done of a slice, in words."""
+    if progress.streams:
+        return "what was read of its archives before is not read again"
+    return f"{progress.done:,} of {progress.planned:,} images are done"

@@ -41,9 +41,14 @@ class Engine(Protocol):
 
 @dataclass
 class RunProgress:
-    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed. scored_on: what this
-    command's images were scored on, in words."""
+    """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed. What earlier commands
+    did counts as done where it is known from the plan, so not of streams, and their errors are not known.
 
+    slice: its name.  goes_on: an earlier command has worked on it.  scored_on: what this command's images were scored on.
+    """
+
+    slice: str = ""
+    goes_on: bool = False
     planned: int = 0
     streams: int = 0
     size: int = 0
@@ -117,7 +122,8 @@ def score_units(
     if again := [item for item in left if item.number in progress.open]:
         left = score(iter(again), engine.stream, deque())
     if lost := [item for item in left if item.number not in progress.open][:MOST_ALONE]:
-        log.warning("%d work units are without an outcome, since workers died: scoring each alone", len(lost))
+        text = "%s: %d work units are without an outcome, since workers died: scoring each alone"
+        log.warning(text, progress.slice, len(lost))
         left = score(iter(lost), engine.alone, deque())
     return {item.number: progress.open.get(item.number, "its worker died") for item in left}
 
@@ -199,6 +205,6 @@ def wait_for_storage(ask: Callable[[], object], outage_s: float) -> None:
             if time.monotonic() >= until:
                 raise
             if not said:
-                log.warning("storage does not answer; waiting %.0f s for it. %s", outage_s, error)
+                log.warning("storage does not answer; waiting up to %.0f s for it. %s", outage_s, error)
                 said = True
         time.sleep(ASK_AGAIN_S)

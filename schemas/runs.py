@@ -44,8 +44,14 @@ SCHEMA = pa.schema(
             "GPU started the model's kernels one by one, because it does not run there as a CUDA graph: slower, same scores",
         ),
         field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
-        field("started_at", pa.timestamp("us", "UTC"), "when the first driver took up the slice"),
+        field("started_at", pa.timestamp("us", "UTC"), "when the first driver began to score the slice; null when none did"),
         field("finished_at", pa.timestamp("us", "UTC"), "when this row was written", nullable=False),
-        field("spent_s", pa.float64(), "wall time that all drivers spent on the slice, added up", "s"),
+        field(
+            "spent_s",
+            pa.float64(),
+            "wall time that all drivers spent on scoring the slice, added up, without publishing; up to 10 s of each driver "
+            "that was killed are missing",
+            "s",
+        ),
     ]
 )

@@ -9,6 +9,7 @@ A verb is a file jobs/<verb>.py with a function `main(settings: ScoreSettings)`,
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,29 +18,48 @@ import typer
 from pydantic import BaseModel
 
 from jobs.command.config import load
-from jobs.command.errors import ExitCode, exit_code, sentence
+from jobs.command.errors import UNFORESEEN, ExitCode, exit_code, sentence
 from jobs.command.flags import flags_of, nested, only_in_the_file
+from jobs.command.log import Log, kept
 from jobs.command.scratch import check_scratch
+from jobs.command.stopping import Stopping
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
     """Parse the arguments (default: sys.argv), call `main`, and exit with a code of errors.py.
 
-    An error that has an exit code becomes one line on stderr. Any other exception is a bug and keeps its traceback.
+    An error that has an exit code becomes one line on stderr. Any other exception is a bug and keeps its traceback. The last
+    line of a log is the code and what it means.
     """
+    with kept() as log:
+        with Stopping() as stopping:
+            try:
+                code = _ended(main, arguments, name, log)
+            except KeyboardInterrupt:
+                code = ExitCode.INTERRUPTED
+            if stopping.received:
+                code = ExitCode.TERMINATED
+        log.close(code)
+    sys.exit(code)
+
+
+def _ended(main: Callable[..., None], arguments: Sequence[str] | None, name: str | None, log: Log) -> int:
+    """The exit code of the command, whose errors are printed."""
     try:
         check_scratch()
         application(main)(args=arguments, prog_name=name)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit as ended:  # typer ends so, also after Ctrl-C, and a verb may
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:
         code = exit_code(error)
-        if code is None:
+        if code is not None:
+            print(f"error: {sentence(error)}", file=sys.stderr)
+            return code
+        if not log.begun:
             raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        sys.exit(code)
-    sys.exit(ExitCode.OK)
+        traceback.print_exc()
+        return UNFORESEEN
+    return ExitCode.OK
 
 
 def application(main: Callable[..., None]) -> typer.Typer:

@@ -87,7 +87,7 @@ from enum import IntEnum
 from typing import Any
 
 from pipeline.stages.faults import WorkersDie
-from pipeline.storage.objects import StorageError, Unreachable
+from pipeline.storage.objects import Denied, StorageError, Unreachable
 
 OUR_PACKAGES = {"jobs", "pipeline", "models", "schemas", "__main__"}
 
@@ -100,6 +100,21 @@ class ExitCode(IntEnum):
     ERROR_SHARE = 3
     PARTIAL = 5
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+UNFORESEEN = 1
+
+MEANINGS: dict[int, str] = {
+    ExitCode.OK: "done",
+    UNFORESEEN: "an error that nobody foresaw, traceback above; repeat the command once, and report it if it ends so again",
+    ExitCode.USAGE: "a setting, an address, a right or the model is wrong; mend what the error line says, then repeat it",
+    ExitCode.ERROR_SHARE: "too many images have errors, as said above; look at them, then mend them or accept them",
+    ExitCode.PARTIAL: "not finished, and what is done stays; repeat the same command",
+    ExitCode.INTERRUPTED: "interrupted, and what is done stays; repeat the same command",
+    ExitCode.TERMINATED: "stopped by SIGTERM, and what is done stays; repeat the same command",
+}
+"""What the last line of a log says of its exit code."""
 
 
 class Shown(reprlib.Repr):
@@ -157,6 +172,10 @@ def sentence(error: Exception) -> str:
     if is_full_disk(error):
         place = tempfile.gettempdir()
         return f"scratch files must have room; {place} is full ({error}). Set TMPDIR to a larger disk and repeat the command"
+    if isinstance(error, Denied):
+        return f"storage refuses: {error}. Correct the address, or let these credentials have the right"
+    if isinstance(error, Unreachable):
+        return f"storage does not answer: {error}. Repeat the command once it does"
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""Shows progress of long work: a bar on a terminal, one plain line every few seconds anywhere else."""
+"""Shows progress of long work: a bar on a terminal, one plain line with its time every few seconds anywhere else."""
 
 import shutil
 import sys
@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
+
+from jobs.command.log import stamped
 
 BAR_CELLS = 24
 RATE_WINDOW_S = 30.0
@@ -22,6 +24,7 @@ class Progress:
         label: name of the work.
         total: how many are planned; None while this is unknown.
         unit: plural noun of what is counted.
+        failed: what is said behind the count of errors; None where nothing can fail by itself.
         every_s: seconds between two plain lines; a bar is redrawn up to five times a second.
     """
 
@@ -30,11 +33,12 @@ class Progress:
         label: str,
         total: int | None,
         unit: str = "images",
+        failed: str | None = "not readable",
         every_s: float = 10.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.label, self.total, self.unit, self.clock = label, total, unit, clock
+        self.label, self.total, self.unit, self.failed, self.clock = label, total, unit, failed, clock
         self.stream = stream or sys.stderr
         self.bar = self.stream.isatty()
         self.every_s = 0.2 if self.bar else every_s
@@ -42,6 +46,7 @@ class Progress:
         self.shown_at: float | None = None
         self.marks: deque[tuple[float, int, float | None]] = deque()
         self.line = self.shown = ""
+        self.ended_with: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +74,10 @@ class Progress:
         self.total = self.total if total is None else total
         if fraction is None and self.total:
             fraction = done / self.total
+        if fraction is not None and fraction >= 1.0:
+            if done == self.ended_with:  # the last line is made, and another would say a lower rate
+                return
+            self.ended_with = done
         self.marks.append((now, done, fraction))
         while len(self.marks) > 2 and now - self.marks[0][0] > RATE_WINDOW_S:
             self.marks.popleft()
@@ -86,7 +95,8 @@ class Progress:
             parts.append(f"{int(100 * min(fraction, 1.0))}%")
         if elapsed > 0:
             parts.append(f"{(done - done_then) / elapsed:,.1f} {self.unit}/s")
-        parts.append(f"{errors:,} errors")
+        if self.failed is not None:
+            parts.append(f"{errors:,} {self.failed}")
         parts += [f"{name} {value:.4g}" for name, value in values.items()]
         if fraction is not None and fraction >= 1.0:
             parts.append(f"took {duration(now - self.started)}")
@@ -103,7 +113,7 @@ class Progress:
             columns = shutil.get_terminal_size().columns - 1
             self.stream.write("\r" + self.line.ljust(len(self.shown))[:columns])
         else:
-            self.stream.write(self.line + "\n")
+            self.stream.write(stamped(self.line, self.stream) + "\n")
         self.stream.flush()
         self.shown = self.line
 

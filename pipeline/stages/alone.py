@@ -76,14 +76,15 @@ def _score(worker: "_Worker", item: WorkItem, config: StageConfig) -> Iterator[O
 
 def _less(worker: "_Worker", item: WorkItem, how: str) -> Iterator[LeftOut]:
     """What to leave out of a part that ended its worker: first the images that do it alone, then all, then reading as well."""
+    unit = f"{worker.slice}: work unit {item.number}"
     try:
         count = worker.probe(item, 0, 0, TRIES)
     except _Died:
-        log.warning("work unit %d: reading it ends its worker (%s); all its images become errors", item.number, how)
+        log.warning("%s: reading it ends its worker (%s); all its images become errors", unit, how)
         yield LeftOut(Take.NOTHING)
         return
     found = tuple(_culprits(worker, item, 0, count or 0))
-    log.warning("work unit %d ended its worker (%s): %d of its %d images do it alone", item.number, how, len(found), count or 0)
+    log.warning("%s ended its worker (%s): %d of its %d images do it alone", unit, how, len(found), count or 0)
     alone = f"scoring this image alone ended its worker {TRIES} times ({how}); others of its unit were scored"
     yield LeftOut(Take.IMAGES, found, alone)
     yield LeftOut(Take.NO_IMAGE, message=f"images of its unit ended their worker together ({how}); none was scored")
@@ -123,6 +124,7 @@ class _Worker:
 
     def __init__(self, config: StageConfig, resources: Resources, devices: Devices | None) -> None:
         self._config, self._devices = config, devices
+        self.slice = config.ledger.slice_name(config.slice)
         self._place = None if devices is None else devices.begin(0)
         self._made = itertools.count()
         self._holding: list[Any] = []

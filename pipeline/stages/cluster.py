@@ -12,7 +12,13 @@ from pipeline.scoring.device import Device, parsed, why_no_gpu
 from pipeline.stages.cluster_address import MEND, NoCluster, check_cluster, cluster_address, quieted
 from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
+from pipeline.stages.own_signals import own_sigterm
+from pipeline.stages.ray_output import set_output
 from pipeline.stages.session_folder import session_folder
+
+log = logging.getLogger(__name__)
+
+JOINING = "joining the Ray cluster at %s"
 
 IDLE_WORKERS_STAY_S = 600
 """Ray ends workers that are idle for a second when there are more workers than cores. A stage has a unit every few seconds, and
@@ -159,6 +165,7 @@ def start_ray(address: str | None) -> None:
     """
     import ray
 
+    set_output()
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))  # read where tasks are submitted, so on any cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -175,7 +182,9 @@ def start_ray(address: str | None) -> None:
     # Ray's default of 15 would make the run give way to everything else here, whatever priority it was started with.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKERS_STAY_S * 1000))
-    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
+    log.info("starting Ray on this machine")
+    with own_sigterm():
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, **session.options())
 
 
 def _join(cluster: str) -> None:
@@ -184,7 +193,9 @@ def _join(cluster: str) -> None:
     from ray.exceptions import RayError
 
     try:
-        ray.init(address=cluster, logging_level=logging.WARNING)
+        log.info(JOINING, cluster)
+        with own_sigterm():
+            ray.init(address=cluster, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, RayError, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # Ray's answer to that signal
             raise

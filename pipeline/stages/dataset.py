@@ -15,6 +15,7 @@ from pipeline.stages.commit import commit
 from pipeline.stages.config import StageConfig
 from pipeline.stages.devices import Devices
 from pipeline.stages.faults import LOOK, SetAside, WorkersDie
+from pipeline.stages.ray_output import WithoutKnown
 from pipeline.stages.read import read_and_decode
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.supply import Supply, feed, here
@@ -94,8 +95,9 @@ def _outcomes(
         .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, max_retries=RETRIES, **whole)
     )
     try:
-        for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from Outcome.all_in(batch)
+        with WithoutKnown(resources.scorers):
+            for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from Outcome.all_in(batch)
     finally:
         if devices is not None:
             devices.dismiss()

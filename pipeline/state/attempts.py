@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Set
 from datetime import UTC, datetime
@@ -24,28 +25,39 @@ class Attempts(NamedTuple):
 
 
 class Attempt:
-    """One driver's work on a slice; a context manager. A killed driver loses at most the last `NOTED_EVERY_S` seconds."""
+    """One driver's work on a slice; a context manager. A thread notes its time, so that a killed driver loses at most the last
+    `NOTED_EVERY_S` seconds, however rarely anything is finished.
+
+    goes_on: whether another driver has worked on the slice before; known inside.
+    """
 
     def __init__(self, ledger: Ledger, slice_number: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger, self._slice, self._clock = ledger, slice_number, clock
         self._started = datetime.now(UTC)
-        self._began = self._noted = clock()
+        self._began = clock()
         self._key = ""
         self._scored_on, self._earlier = frozenset[str](), frozenset[str]()
+        self._ended, self._writing = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._write_until_ended, name="flowscore-attempt", daemon=True)
+        self.goes_on = False
 
     def __enter__(self) -> "Attempt":
         before = read_attempts(self._ledger, self._slice)
         self._earlier, number = before.scored_on, before.drivers + 1
+        self.goes_on = before.drivers > 0
         while not self._ledger.store.put_new(self._named(number), self._text()):
             number += 1
         self._key = self._named(number)
+        self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
         self._write()
 
-    def note(self, scored_on: Set[str] = frozenset()) -> str | None:
-        """Call it often: it writes the time down now and then, and at once what scores.
+    def note(self, scored_on: Set[str]) -> str | None:
+        """Writes down at once what scores.
 
         Args:
             scored_on: the devices that have scored in this attempt so far, in words.
@@ -53,21 +65,28 @@ class Attempt:
             A line, once for each device that none of the earlier drivers had, if those scored anything.
         """
         new = scored_on - self._scored_on
-        if new or self._clock() - self._noted >= NOTED_EVERY_S:
+        if new:
             self._scored_on |= new
             self._write()
         others = sorted(new - self._earlier) if self._earlier else []
         if not others:
             return None
         return (
-            f"slice {self._slice}: images are now scored on {' and on '.join(others)}; earlier commits of the slice were "
-            f"scored on {' and on '.join(sorted(self._earlier))}. Scores are equal bit for bit on one kind of device only"
+            f"{self._ledger.slice_name(self._slice)}: images are now scored on {' and on '.join(others)}; earlier commits of "
+            f"the slice were scored on {' and on '.join(sorted(self._earlier))}. Scores are equal bit for bit on one "
+            "kind of device only"
         )
 
     def _write(self) -> None:
-        self._noted = self._clock()
-        with contextlib.suppress(StorageError):  # the time is a figure for people; the work itself finds out what is wrong
+        with (
+            self._writing,
+            contextlib.suppress(StorageError),
+        ):  # a figure for people; the work finds out what is wrong
             self._ledger.store.put(self._key, self._text())
+
+    def _write_until_ended(self) -> None:
+        while not self._ended.wait(NOTED_EVERY_S):
+            self._write()
 
     def _text(self) -> bytes:
         spent_s = self._clock() - self._began

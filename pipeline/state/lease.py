@@ -7,6 +7,7 @@ epoch. A holder that sees a higher epoch stops.
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -24,6 +25,8 @@ from pipeline.storage.objects import Gone, StorageError
 
 BEAT_S = 5.0
 STALE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class LeaseHeld(StateError):
@@ -81,30 +84,37 @@ class Lease:
             highest = self._epochs.newest()
             if highest and not self._is_free(highest):
                 raise LeaseHeld(
-                    f"model {self._ledger.model} is driven by another process ({self._holder(highest)}). "
+                    f"model {self._ledger.model} is driven by another process ({self._who(highest)}). "
                     "Wait for it, or stop it and repeat the command"
                 )
             if self._epochs.put_new(highest + 1, json.dumps(me).encode()):
                 return highest + 1
 
     def _is_free(self, epoch: int) -> bool:
-        holder = self._holder(epoch)
-        same_host = holder["host"] == socket.gethostname() and holder["boot"] == _boot_id()
-        if same_host and _started(holder["pid"]) != holder["started"]:
-            return True
         first = self._counter(epoch)
         if first == -1:
             return True
+        model, last, holder = self._ledger.model, f"process {self._who(epoch)}", self._holder(epoch)
+        same_host = holder["host"] == socket.gethostname() and holder["boot"] == _boot_id()
+        if same_host and _started(holder["pid"]) != holder["started"]:
+            log.info("model %s: the last command, %s, was killed; this one takes over", model, last)
+            return True
+        log.info("model %s: %s drives it; waiting up to %.0f s to see whether it still runs", model, last, STALE_S)
         for _ in range(int(STALE_S / BEAT_S)):
             self._wait(BEAT_S)
             if self._counter(epoch) == -1:
                 return True
             if self._counter(epoch) != first:
                 return False
+        log.info("model %s: %s no longer runs; this command takes over", model, last)
         return True
 
     def _holder(self, epoch: int) -> dict:
         return json.loads(self._epochs.get(epoch))
+
+    def _who(self, epoch: int) -> str:
+        holder = self._holder(epoch)
+        return f"{holder['pid']} on {holder['host']}"
 
     def _counter(self, epoch: int) -> int:
         try:

@@ -92,6 +92,14 @@ class Ledger:
         listed = self.store.list(f"{self.commits_prefix(slice_number)}{number:08d}-")
         return [(_number_and_part(entry.key)[1], entry) for entry in listed]
 
+    def slice_name(self, slice_number: int) -> str:
+        """What a log calls a slice.
+
+        >>> Ledger("s3://plant/results", "tiles").slice_name(12)
+        'tiles slice 12'
+        """
+        return f"{self.model} slice {slice_number}"
+
     def run_id(self, slice_number: int) -> str:
         """What names a scoring run, which is a slice, in the tables: sorts like the slices."""
         return f"{self.model}-{slice_number:06d}"

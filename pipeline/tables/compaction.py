@@ -88,6 +88,7 @@ def compact_if_due(ledger: Ledger, handles: Handles, map_fn: MapFunction = map) 
     """
     if _most_saved(_groups_of(ledger, handles, night=True)) < DUE_FILES:
         return
+    log.info("model %s: merging small files of the tables", ledger.model)
     try:
         done = _compact(ledger, map_fn, handles, night=True)
     except (StorageError, TablesError) as error:

@@ -48,6 +48,7 @@ def chart_nights(ledger: Ledger, map_fn: MapFunction = map, handles: Handles | N
     """
     if settled(ledger.output_uri).closed(ledger.model).uncharted is None:
         return []
+    log.info("model %s: comparing new nights with the reference nights, to see drift", ledger.model)
     charted: list[DriftRow] = []
 
     def prepare(seal: Seal, opened: Opened) -> Draft | None:

@@ -103,7 +103,7 @@ def _loaded(output_uri: str, name: str, handles: Handles, sealed: int | None = N
         try:
             retry(partial(load_newest, table))
         except StorageError as error:
-            log.info("opening the table %s anew: %s", name, error)
+            log.debug("opening the table %s anew: %s", name, error)
         else:
             if table.version() >= (sealed or 0):
                 return table
@@ -120,7 +120,7 @@ def settled(output_uri: str) -> Seal:
         if written <= base.number:
             return base
         manifest = publications.manifest(written)
-        log.warning("publication %d of model %s is not complete: completing it", manifest.number, manifest.model)
+        log.warning("model %s: publication %d is not complete: completing it", manifest.model, manifest.number)
         complete(output_uri, manifest)
 
 

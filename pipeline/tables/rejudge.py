@@ -116,7 +116,7 @@ def judge_anew(ledger: Ledger, ruling: Ruling, map_fn: MapFunction = map) -> lis
     if rule is not None:
         of = f"calibration {rule.calibration[:16]}" if rule.calibration else "the model is not calibrated: nothing is judged"
         said.append(f"model {ledger.model}: verdicts at a rate of {rule.rate}; {of}")
-    return said + rejudge(ledger, map_fn).sentences()
+    return said + [f"model {ledger.model}: {sentence}" for sentence in rejudge(ledger, map_fn).sentences()]
 
 
 def judged_anew(

@@ -43,7 +43,7 @@ def test_scores_become_verdicts_and_another_rate_is_a_decision(output, call):
     assert code == 0
     assert said == (
         f"model {MODEL}: verdicts at a rate of 0.05; calibration {'c' * 16}\n"
-        "judged anew: 2 rows of scores written, 1 lots; no image was read\n"
+        f"model {MODEL}: judged anew: 2 rows of scores written, 1 lots; no image was read\n"
     )
     assert {row["verdict"] for row in rows(output, "scores")} == {"ok"}
     assert call() == (0, f"model {MODEL}: every score is judged by this calibration and rate already\n")

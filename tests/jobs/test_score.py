@@ -1,8 +1,11 @@
 """What the driver of a scoring run imports, which it waits for before it does anything; and what it checks first."""
 
+import json
 import subprocess
 import sys
+from datetime import datetime
 
+import docs_script
 import pytest
 from published_rows import new_ledger, seal_slice
 from tiny_model import tiny_config, tiny_fitted
@@ -10,12 +13,16 @@ from tiny_model import tiny_config, tiny_fitted
 from jobs.command.config import ConfigError, load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
-from jobs.score import main, prepare
+from jobs.score import ScoringProgress, main, prepare
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from models.config import InputConfig
+from pipeline.run import RunProgress
+from pipeline.state.ledger import Ledger
 from pipeline.storage import local
 from pipeline.storage.store import open_store
+from pipeline.tables.query import open_tables
+from schemas.outcome import Outcome
 
 PATTERN = "{line}/{date}/{lot}/{name}"
 
@@ -134,3 +141,34 @@ def test_links_that_are_not_followed_are_said_once(prepared, tmp_path, monkeypat
 
 def test_a_date_that_is_no_day_is_refused(prepared):
     assert prepared([], date="yesterday").startswith("date must be a day such as 2024-06-03; got 'yesterday'.")
+
+
+def test_runs_say_of_a_resumed_slice_when_it_began_and_what_all_drivers_spent(tmp_path):
+    logs = docs_script.load("make_logs.py")
+    plant = logs.Plant(tmp_path)
+    logs.after_a_kill(plant)
+    ledger = Ledger(str(tmp_path / "results"), "tiles")
+    noted = [json.loads(ledger.store.get(each.key)) for each in ledger.store.list(f"{ledger.prefix}/attempts/000003/")]
+    columns = "attempts, epoch(started_at), spent_s, epoch(finished_at)"
+    asked = open_tables(ledger.output_uri).connection.execute(f"select {columns} from runs where slice = 3")
+    ((drivers, started, spent_s, finished),) = asked.fetchall()
+    begun = [datetime.fromisoformat(each["started_at"]).timestamp() for each in noted]
+    assert drivers == len(noted) == 2 and begun[0] < begun[1]
+    assert started == begun[0] and spent_s == pytest.approx(sum(each["spent_s"] for each in noted))
+    assert 0 < spent_s < finished - started
+
+
+def test_progress_of_archives_that_go_on_counts_what_this_command_does(capsys):
+    """How many images an earlier command read of an archive is known at the end only."""
+    with ScoringProgress() as shown:
+        for number, goes_on in ((3, True), (4, False)):
+            progress = RunProgress(f"tiles slice {number}", goes_on, streams=1, size=1000)
+            shown(progress)
+            progress.take(Outcome(0, 1, scored=19, errors=1, bytes_read=1000))
+            progress.finished = True
+            shown(progress)
+    first, ended, other, last = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert first == "tiles slice 3: scoring: 0 more images, 0%, 0 more in errors"
+    assert ended.startswith("tiles slice 3: scoring: 20/20 more images, 100%") and "1 more in errors, took" in ended
+    assert other == "tiles slice 4: scoring: 0 images, 0%, 0 in errors"
+    assert last.startswith("tiles slice 4: scoring: 20/20 images, 100%") and "1 in errors, took" in last

@@ -129,4 +129,4 @@ def test_a_slice_that_goes_on_on_another_device_says_so_in_one_line(tmp_path, mo
     monkeypatch.setattr(module.log, "warning", warned.append)
     score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
     (line,) = warned
-    assert line.startswith(f"slice {number}: images are now scored on cuda-bf16: NVIDIA L4; earlier commits")
+    assert line.startswith(f"{ledger.slice_name(number)}: images are now scored on cuda-bf16: NVIDIA L4; earlier commits")

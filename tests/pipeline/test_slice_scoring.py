@@ -35,7 +35,7 @@ def test_storage_that_comes_back_is_waited_for_and_this_is_said_once(clock, monk
     ask, left = storage(*[Unreachable("no answer")] * 3, None)
     wait_for_storage(ask, 600)
     assert not left and clock[0] == 3 * module.ASK_AGAIN_S
-    assert said == ["storage does not answer; waiting 600 s for it. no answer"]
+    assert said == ["storage does not answer; waiting up to 600 s for it. no answer"]
 
 
 def test_storage_that_stays_away_ends_the_run(clock):

@@ -43,13 +43,20 @@ def test_bugs_are_not_given_a_code(bug):
 
 
 def test_numbers_are_what_the_documents_promise():
-    assert [int(code) for code in ExitCode] == [0, 2, 3, 5, 130]
+    assert [int(code) for code in ExitCode] == [0, 2, 3, 5, 130, 143]
 
 
 def test_a_full_disk_says_which_and_what_to_do():
     said = sentence(OSError(errno.ENOSPC, "No space left on device"))
     assert tempfile.gettempdir() in said and "TMPDIR" in said
-    assert sentence(Denied("403")) == "403"
+    assert sentence(Gone("nothing there")) == "nothing there"
+
+
+def test_what_storage_says_is_put_into_a_sentence():
+    assert sentence(Denied("s3://b/: AccessDenied (403)")).startswith(
+        "storage refuses: s3://b/: AccessDenied (403). Correct the"
+    )
+    assert sentence(Unreachable("s3://b/: timed out")).startswith("storage does not answer: s3://b/: timed out. Repeat the")
 
 
 def raised_by_us():

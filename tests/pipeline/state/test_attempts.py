@@ -1,23 +1,43 @@
-from pipeline.state.attempts import NOTED_EVERY_S, Attempt, read_attempts
+import time
+
+from pipeline.state import attempts
+from pipeline.state.attempts import Attempt, read_attempts
 from pipeline.state.ledger import Ledger
 
 
 def test_attempts_are_drivers_of_the_slice_and_their_time_adds_up(tmp_path):
     ledger, now = Ledger(str(tmp_path), "tiles"), [0.0]
     assert read_attempts(ledger, 2) == (0, None, 0, frozenset())
-    with Attempt(ledger, 2, lambda: now[0]):
+    with Attempt(ledger, 2, lambda: now[0]) as first:
+        assert not first.goes_on
         now[0] = 7.5
-    killed = Attempt(ledger, 2, lambda: now[0]).__enter__()
-    now[0] += NOTED_EVERY_S + 1
-    killed.note()
-    now[0] += 3
-    killed.note()  # too soon to be written
-    with Attempt(ledger, 3, lambda: now[0]):
-        pass
+    with Attempt(ledger, 2, lambda: now[0]) as second:
+        assert second.goes_on
+        now[0] += 3
+    with Attempt(ledger, 3, lambda: now[0]) as other:
+        assert not other.goes_on
     found = read_attempts(ledger, 2)
-    assert (found.drivers, found.spent_s) == (2, 7.5 + NOTED_EVERY_S + 1)
+    assert (found.drivers, found.spent_s) == (2, 10.5)
     assert found.started_at is not None
     assert read_attempts(ledger, 3).drivers == 1
+
+
+def test_the_time_of_a_killed_driver_counts_even_if_nothing_was_finished(tmp_path, monkeypatch):
+    """A driver may start Ray and load a model for a minute before anything is noted of devices."""
+    monkeypatch.setattr(attempts, "NOTED_EVERY_S", 0.01)
+    ledger, now = Ledger(str(tmp_path), "tiles"), [0.0]
+    killed = Attempt(ledger, 2, lambda: now[0]).__enter__()
+    now[0] = 25.0
+    deadline = time.monotonic() + 30
+    while read_attempts(ledger, 2).spent_s < 25 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert read_attempts(ledger, 2).spent_s == 25
+    started = read_attempts(ledger, 2).started_at
+    with Attempt(ledger, 2, lambda: now[0]):
+        now[0] = 30.0
+    found = read_attempts(ledger, 2)
+    assert (found.drivers, found.spent_s, found.started_at) == (2, 30, started)
+    killed.__exit__()
 
 
 def test_a_slice_that_goes_on_on_another_device_says_so_once(tmp_path):
@@ -29,7 +49,7 @@ def test_a_slice_that_goes_on_on_another_device_says_so_once(tmp_path):
     with Attempt(ledger, 2, lambda: 0.0) as second:
         assert second.note(set()) is None and second.note({cpu}) is None
         line = second.note({cpu, l4})
-        assert line is not None and line.startswith(f"slice 2: images are now scored on {l4}; earlier commits")
+        assert line is not None and line.startswith(f"tiles slice 2: images are now scored on {l4}; earlier commits")
         assert f"were scored on {cpu} and on {h100}." in line and "\n" not in line
         assert second.note({cpu, l4}) is None
     assert read_attempts(ledger, 2).scored_on == {h100, l4, cpu}

@@ -77,12 +77,19 @@ os._exit(9)
         assert taken._epoch == 2
 
 
-def test_a_silent_holder_elsewhere_is_overtaken_after_the_stale_time(ledger):
+def test_a_silent_holder_elsewhere_is_overtaken_after_the_stale_time(ledger, monkeypatch):
     other_holder(ledger, 1)
-    waited = []
+    waited, said = [], []
+    monkeypatch.setattr(module.log, "info", lambda *words: said.append(words[0] % words[1:]))
     with Lease(ledger, waited.append) as taken:
         assert taken._epoch == 2
     assert sum(waited) == module.STALE_S
+    first, last = said
+    assert first.startswith("model tiles: process ") and "waiting up to 30 s to see whether it still runs" in first
+    assert last.startswith("model tiles: process ") and last.endswith(" no longer runs; this command takes over")
+    with Lease(ledger):
+        pass
+    assert len(said) == 2, "a lease that was given back is taken without a word"
 
 
 def test_a_holder_that_was_overtaken_stops(ledger):
