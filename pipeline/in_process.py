@@ -12,8 +12,8 @@ from pipeline.input import registry
 from pipeline.input.config import Part, SourceConfig, Start
 from pipeline.input.listing import Listing, open_input
 from pipeline.scoring.scorer import Scorer, UnitScores
+from pipeline.storage.objects import Object
 from pipeline.storage.store import Store
-from schemas.plan import UnitContent
 
 
 class EncodedUnits:
@@ -30,13 +30,10 @@ class EncodedUnits:
         self.ignored = 0
         store = open_input(self._source)
         listing = Listing(self._source, store)
-        for name, group in groupby(listing, key=lambda entry: registry.claiming(entry.key)):
-            assert name is not None
-            dated = (self._source.dated(entry, name) for entry in group)
-            for part in _parts(registry.source(name).plan(dated, self._source, store), self._source, store):
-                self.ignored += part.ignored
-                if part.table.num_rows:  # a shard of sidecars only is one part without rows
-                    yield part.table
+        for part in listed_parts(listing, self._source, store):
+            self.ignored += part.ignored
+            if part.table.num_rows:  # a shard of sidecars only is one part without rows
+                yield part.table
         self.ignored += listing.ignored
 
 
@@ -45,9 +42,11 @@ def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
     return iter(EncodedUnits(source))
 
 
-def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[Part]:
-    for unit in units:
-        yield from registry.source(unit.source).read(unit, store, source, Start())
+def listed_parts(entries: Iterable[Object], source: SourceConfig, store: Store) -> Iterator[Part]:
+    """All images of listed objects, unit by unit, in the order of the objects. What no source claims is read as an image."""
+    for name, group in groupby(entries, key=lambda entry: registry.claiming(entry.key) or registry.LAST):
+        for unit in registry.source(name).plan((source.dated(entry, name) for entry in group), source, store):
+            yield from registry.source(unit.source).read(unit, store, source, Start())
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:
