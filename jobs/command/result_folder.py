@@ -25,7 +25,9 @@ def check_result_folder(flag: str, place: str) -> None:
         store.put(probe, b"")
         store.delete(probe)
     except Denied as error:
-        raise UsageError(flag, "a place that can be written", place, f"{error}. Choose another, or ask for the rights.") from error
+        raise UsageError(
+            flag, "a place that can be written", place, f"{error}. Choose another, or ask for the rights."
+        ) from error
 
 
 def check_result_file(flag: str, place: str) -> None:

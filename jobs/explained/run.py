@@ -105,9 +105,7 @@ def _decoded(
     return chain([first], decoded)
 
 
-def _readable(
-    images: Sequence[Asked], decode: DecodeConfig, unreadable: dict[str, str]
-) -> Iterator[tuple[Asked, np.ndarray]]:
+def _readable(images: Sequence[Asked], decode: DecodeConfig, unreadable: dict[str, str]) -> Iterator[tuple[Asked, np.ndarray]]:
     for image in images:
         fault = image.fault
         if image.encoded is not None:

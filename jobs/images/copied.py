@@ -22,8 +22,8 @@ THREADS = 16
 def copied() -> Iterator["Copied"]:
     """Copies that are deleted at the end of the block. Errors of commands that leave it name the places in storage.
 
-        with copied() as copies:
-            root = copies.folder("--input", "s3://plant/labelled", ("test", "ground_truth"))
+    with copied() as copies:
+        root = copies.folder("--input", "s3://plant/labelled", ("test", "ground_truth"))
     """
     with TemporaryDirectory(prefix="flowscore-copied-") as scratch:
         copies = Copied(Path(scratch))

@@ -23,7 +23,8 @@ class ExplainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Flag[str | None] = Field(
-        None, description="the model: a folder or s3://bucket/prefix; with --image-id its name, default: the last that scored it"
+        None,
+        description="the model: a folder or s3://bucket/prefix; with --image-id its name, default: the last that scored it",
     )
     input: Flag[str | None] = Field(None, description="an image, or a folder, shard or s3://bucket/prefix of them")
     image_id: Flag[list[str]] = Field(
@@ -63,7 +64,9 @@ def check(settings: ExplainSettings) -> None:
             raise UsageError("--input", "left out with --image-id", settings.input, fix)
         for image_id in settings.image_id:
             if not IMAGE_ID.fullmatch(image_id):
-                fix = f'Ask for it: flowscore query --output {settings.output} "select image_id, uri, member, score from scores".'
+                fix = (
+                    f'Ask for it: flowscore query --output {settings.output} "select image_id, uri, member, score from scores".'
+                )
                 raise UsageError("--image-id", "32 hex digits, as in the column image_id", image_id, fix)
         return
     for flag, given in (("--model", settings.model), ("--input", settings.input)):

@@ -63,7 +63,9 @@ def published_images(
 def _unknown(connection: duckdb.DuckDBPyConnection, output: str, image_id: str, model: str | None) -> str:
     of_model = f" by model {model}" if model else ""
     said = f"image_id must be that of an image scored{of_model} in {output}; got {image_id!r}"
-    failed = connection.execute("select uri, member, error, message from errors where image_id = ? limit 1", [image_id]).fetchall()
+    failed = connection.execute(
+        "select uri, member, error, message from errors where image_id = ? limit 1", [image_id]
+    ).fetchall()
     if failed:
         ((uri, member, error, message),) = failed
         return f"{said}, which could not be scored: {error}, {message} ({member or uri}). Mend it and score it again"

@@ -39,7 +39,10 @@ def test_what_failed_puts_nothing_into_storage(s3_bucket: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_said_first(s3: str) -> None:
-    for check, place in ((check_result_folder, "s3://no-such-bucket-here/x"), (check_result_file, "s3://no-such-bucket-here/x.json")):
+    for check, place in (
+        (check_result_folder, "s3://no-such-bucket-here/x"),
+        (check_result_file, "s3://no-such-bucket-here/x.json"),
+    ):
         with pytest.raises(UsageError, match="--output must be a place that can be written; got 's3://no-such-bucket-here"):
             check("--output", place)
 
