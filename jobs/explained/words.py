@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+from jobs.pages.explanation_picture import Notice
 from models.explain.deletion import Deletion, RandomOrders
 from models.explain.trust import Standing, Trust
 
-WARNINGS: dict[Standing, str] = {  # on the map itself
-    "better": "",
-    "unclear": "no better than random order, as far as the test tells",
-    "worse": "WORSE THAN RANDOM ORDER: do not trust this map",
-    "untested": "not tested: this map may mean nothing",
+NOTICES: dict[Standing, Notice | None] = {  # on the map itself
+    "better": None,
+    "unclear": Notice("no better than random order, as far as the test tells", warning=False),
+    "worse": Notice("WORSE THAN RANDOM ORDER: do not trust this map", warning=True),
+    "untested": Notice("not tested: this map may mean nothing", warning=False),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jobs.explained.asked import Asked
-from jobs.explained.words import WARNINGS, advice, figures
+from jobs.explained.words import NOTICES, advice, figures
 from jobs.pages.explanation_page import ShownImage, ShownMap
 from jobs.pages.explanation_pictures import ExplanationPictures
 from models import artifact
@@ -147,7 +147,7 @@ class Work:
             said = figures(area, random, standing, self._good is not None)
             title = [f"{name}   {in_words}", f"{method}{f' of {layer}' if layer else ''}", said]
             relevance = maps[method].float().cpu().numpy()
-            pictures.add(method, picture, pixels, relevance, title, WARNINGS[standing.standing])
+            pictures.add(method, picture, pixels, relevance, title, NOTICES[standing.standing])
             known = area is not None and random is not None
             explained.append(
                 Explained(

@@ -1,5 +1,7 @@
 """The picture of one explanation: the image, the map over it, and the colours with their numbers."""
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -8,15 +10,23 @@ from pipeline.report.pictures import DIMMED, FAINT, INK, PAPER, ColourScale, col
 MIN_SIDE_PX = 320
 GAP, HEAD_PX, BAR_PX, NUMBERS_PX, FOOT_PX = 16, 76, 16, 78, 24
 STRIP_PX, FRAME_PX = 24, 4
-WARNING, WARNING_INK = (176, 32, 32), (255, 255, 255)
+WARNING, REMARK, NOTICE_INK = (176, 32, 32), (84, 90, 98), (255, 255, 255)
 
 
-def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str], scale: ColourScale, warning: str = "") -> Image.Image:
+class Notice(NamedTuple):
+    """A few words that stand on a map itself, so that nobody sees it without them. warning: they are red, and so is a frame."""
+
+    words: str
+    warning: bool
+
+
+def draw(
+    pixels: np.ndarray, relevance: np.ndarray, title: list[str], scale: ColourScale, notice: Notice | None = None
+) -> Image.Image:
     """Draw one picture; the line at its foot says what the scale's ends are.
 
     Args:
         pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
-        warning: a few words that stand on the map itself, in a frame around it, so that nobody sees it without them.
     """
     enlarged = max(1, round(MIN_SIDE_PX / min(pixels.shape[:2])))
     height, width = (side * enlarged for side in pixels.shape[:2])
@@ -32,8 +42,8 @@ def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str], scale: Col
         pen.text((GAP, top), line, INK if top == 10 else FAINT, large if top == 10 else small)
     sheet.paste(image, (GAP, HEAD_PX))
     sheet.paste(overlay, (2 * GAP + width, HEAD_PX))
-    if warning:
-        _warn(pen, (2 * GAP + width, HEAD_PX), overlay.size, warning)
+    if notice is not None:
+        _put(pen, (2 * GAP + width, HEAD_PX), overlay.size, notice)
     left = 3 * GAP + 2 * width
     bar = colours(np.linspace(1, 0, height)[:, None].repeat(BAR_PX, 1))  # (h, BAR_PX, 3)
     sheet.paste(Image.fromarray(np.rint(bar).astype(np.uint8)), (left, HEAD_PX))
@@ -46,11 +56,12 @@ def draw(pixels: np.ndarray, relevance: np.ndarray, title: list[str], scale: Col
     return sheet
 
 
-def _warn(pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], warning: str) -> None:
-    """A frame around the map, and the words in a strip along its upper edge, as large as they fit."""
+def _put(pen: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], notice: Notice) -> None:
+    """The words in a strip along the map's upper edge, as large as they fit."""
     (left, top), (width, height) = corner, size
-    pen.rectangle((left, top, left + width - 1, top + height - 1), outline=WARNING, width=FRAME_PX)
-    pen.rectangle((left, top, left + width - 1, top + STRIP_PX - 1), fill=WARNING)
+    if notice.warning:
+        pen.rectangle((left, top, left + width - 1, top + height - 1), outline=WARNING, width=FRAME_PX)
+    pen.rectangle((left, top, left + width - 1, top + STRIP_PX - 1), fill=WARNING if notice.warning else REMARK)
     fonts = (ImageFont.load_default(px) for px in range(15, 5, -1))
-    font = next((font for font in fonts if font.getlength(warning) <= width - 4 * FRAME_PX), ImageFont.load_default(6))
-    pen.text((left + width / 2, top + STRIP_PX / 2), warning, WARNING_INK, font, anchor="mm")
+    font = next((font for font in fonts if font.getlength(notice.words) <= width - 4 * FRAME_PX), ImageFont.load_default(6))
+    pen.text((left + width / 2, top + STRIP_PX / 2), notice.words, NOTICE_INK, font, anchor="mm")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from jobs.pages.explanation_picture import draw
+from jobs.pages.explanation_picture import Notice, draw
 from models.maps.map_scale import CellCounts
 from pipeline.report.pictures import ColourScale
 
@@ -19,7 +19,7 @@ class _Waiting(NamedTuple):
 
     name: str
     title: list[str]
-    warning: str
+    notice: Notice | None
     stored: Path
 
 
@@ -41,16 +41,16 @@ class ExplanationPictures:
         self._counts: dict[str, CellCounts] = defaultdict(CellCounts)
 
     def add(
-        self, method: str, name: str, pixels: np.ndarray, relevance: np.ndarray, title: list[str], warning: str = ""
+        self, method: str, name: str, pixels: np.ndarray, relevance: np.ndarray, title: list[str], notice: Notice | None = None
     ) -> None:
         """Args:
         name: of the picture's file.
         pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
-        warning: what stands on the map itself.
+        notice: what stands on the map itself.
         """
         stored = self._scratch / f"{sum(map(len, self._waiting.values()))}.safetensors"
         save_file({"pixels": np.ascontiguousarray(pixels), "relevance": np.ascontiguousarray(relevance)}, stored)
-        self._waiting[method].append(_Waiting(name, title, warning, stored))
+        self._waiting[method].append(_Waiting(name, title, notice, stored))
         if method not in self._known:
             self._counts[method].add(relevance)
 
@@ -60,7 +60,7 @@ class ExplanationPictures:
         for method, waiting in self._waiting.items():
             for one in waiting:
                 stored = load_file(one.stored)
-                drawn = draw(stored["pixels"], stored["relevance"], one.title, scales[method], one.warning)
+                drawn = draw(stored["pixels"], stored["relevance"], one.title, scales[method], one.notice)
                 drawn.save(folder / one.name)
                 one.stored.unlink()
         return scales

@@ -16,8 +16,7 @@ from scipy import ndimage
 
 from jobs.command.entry import run
 from jobs.explain import main
-from jobs.explained.words import WARNINGS
-from jobs.pages.explanation_picture import BAR_PX, GAP, HEAD_PX, NUMBERS_PX, WARNING
+from jobs.pages.explanation_picture import BAR_PX, GAP, HEAD_PX, NUMBERS_PX, REMARK, WARNING
 from jobs.train import main as train_main
 from models import artifact
 from models.calibration import in_folder
@@ -40,6 +39,7 @@ SMALL = {
     "calibration_share": 0,
 }
 METHODS = ["gradient", "guided_backprop", "grad_cam", "guided_grad_cam"]
+NOTICE_COLOURS = {"better": None, "unclear": REMARK, "worse": WARNING, "untested": REMARK}
 
 
 def surface(seed: int, spot: bool) -> Image.Image:
@@ -65,11 +65,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def warns(picture: Path) -> bool:
-    """Whether a warning stands on the map of a picture."""
+def notice_on(picture: Path) -> tuple[int, ...] | None:
+    """The colour of the notice on the map of a picture."""
     with Image.open(picture) as sheet:
         width = (sheet.width - 4 * GAP - BAR_PX - NUMBERS_PX) // 2
-        return sheet.getpixel((2 * GAP + width + 1, HEAD_PX + 1)) == WARNING
+        found = sheet.getpixel((2 * GAP + width + 1, HEAD_PX + 1))
+    return found if found in (WARNING, REMARK) else None
 
 
 def explain(place: Path, source: str, output: Path, *flags: str) -> int:
@@ -106,8 +107,8 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
             assert (each["deletion_auc"] is None) == (image["score"] <= image["score_deleted"])
             (line,) = [line for line in lines if line.endswith(f"/{each['picture']}")]
             assert ("WORSE THAN RANDOM" in line) == (each["trust"] == "worse")
-            warned = warns(tmp_path / "out" / each["picture"])
-            assert warned == (each["trust"] != "better") == bool(WARNINGS[each["trust"]]), "on the picture itself"
+            warned = notice_on(tmp_path / "out" / each["picture"])
+            assert warned == NOTICE_COLOURS[each["trust"]], "on the picture itself"
             with Image.open(tmp_path / "out" / each["picture"]) as picture:
                 assert picture.width > 2 * 320 and picture.height > 320
     colours = report["colours"]

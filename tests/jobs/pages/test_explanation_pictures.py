@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.pages.explanation_picture import FRAME_PX, GAP, HEAD_PX, STRIP_PX, WARNING, WARNING_INK, draw
+from jobs.pages.explanation_picture import FRAME_PX, GAP, HEAD_PX, NOTICE_INK, STRIP_PX, WARNING, Notice, draw
 from jobs.pages.explanation_pictures import ExplanationPictures
 from pipeline.report.pictures import ColourScale
 
@@ -59,7 +59,9 @@ def test_maps_of_one_value_are_drawn(tmp_path: Path) -> None:
 def test_a_warning_stands_on_the_map_itself_and_nowhere_else(tmp_path: Path) -> None:
     pictures = ExplanationPictures(tmp_path, {})
     pictures.add("gradient", "plain.png", PIXELS, flat(3.0), TITLE)
-    pictures.add("gradient", "warned.png", PIXELS, flat(3.0), TITLE, "WORSE THAN RANDOM ORDER: do not trust this map")
+    pictures.add(
+        "gradient", "warned.png", PIXELS, flat(3.0), TITLE, Notice("WORSE THAN RANDOM ORDER: do not trust this map", True)
+    )
     pictures.draw(tmp_path)
     plain, warned = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "warned"))
     differ = (np.asarray(plain) != np.asarray(warned)).any(axis=2)
@@ -67,6 +69,6 @@ def test_a_warning_stands_on_the_map_itself_and_nowhere_else(tmp_path: Path) -> 
     left = 2 * GAP + 320
     assert (down.min(), down.max()) == (HEAD_PX, HEAD_PX + 319) and (across.min(), across.max()) == (left, left + 319)
     strip = overlay(warned)[:STRIP_PX]
-    assert (strip == WARNING).all(axis=2).any(axis=1).all() and (strip == WARNING_INK).all(axis=2).sum() > 200, "words"
+    assert (strip == WARNING).all(axis=2).any(axis=1).all() and (strip == NOTICE_INK).all(axis=2).sum() > 200, "words"
     assert (strip[:, :FRAME_PX] == WARNING).all() and (strip[:, -FRAME_PX:] == WARNING).all(), "the words fit"
     assert not differ[HEAD_PX + STRIP_PX : HEAD_PX + 320 - FRAME_PX, left + FRAME_PX : left + 320 - FRAME_PX].any()
