@@ -12,7 +12,7 @@ def main(settings: ExplainSettings) -> None:
     """
     check(settings)
     check_result_folder(settings.place_flag, settings.place)
-    from jobs.explained.run import explain  # torch and captum take seconds to import, so wrong settings are answered first
+    from jobs.explained.run import explain  # tables and pictures take a second to load, so wrong settings are answered first
 
     explain(settings)
 

@@ -1,19 +1,16 @@
 """Reads, decodes and scores images of any source in this process, without Ray: for training, evaluation and measurements."""
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterator
 
 import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
-from pipeline.input import registry
-from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.config import SourceConfig
+from pipeline.input.listed_parts import listed_parts
 from pipeline.input.listing import Listing, open_input
 from pipeline.scoring.scorer import Scorer, UnitScores
-from pipeline.storage.objects import Object
-from pipeline.storage.store import Store
 
 
 class EncodedUnits:
@@ -40,13 +37,6 @@ class EncodedUnits:
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
     """The tables of EncodedUnits, without the count of what was ignored."""
     return iter(EncodedUnits(source))
-
-
-def listed_parts(entries: Iterable[Object], source: SourceConfig, store: Store) -> Iterator[Part]:
-    """All images of listed objects, unit by unit, in the order of the objects. What no source claims is read as an image."""
-    for name, group in groupby(entries, key=lambda entry: registry.claiming(entry.key) or registry.LAST):
-        for unit in registry.source(name).plan((source.dated(entry, name) for entry in group), source, store):
-            yield from registry.source(unit.source).read(unit, store, source, Start())
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:

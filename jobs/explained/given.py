@@ -7,8 +7,8 @@ from jobs.command.errors import UsageError
 from jobs.command.places import local_place
 from jobs.explained.asked import Asked
 from jobs.images.folder_walk import as_key
-from pipeline.in_process import listed_parts
 from pipeline.input.config import SourceConfig
+from pipeline.input.listed_parts import listed_parts
 from pipeline.input.listing import Listing
 from pipeline.storage.objects import Object, listed
 from pipeline.storage.store import Store, open_store

@@ -18,7 +18,6 @@ from jobs.command.result_folder import result_folder
 from jobs.explained.asked import Asked
 from jobs.explained.given import RULE, given_images
 from jobs.explained.published import Published, published
-from jobs.explained.work import ANOMALY_MAP, Work
 from jobs.pages.explanation_page import page
 from jobs.pages.explanation_pictures import ExplanationPictures
 from jobs.settings.explaining import GOODS, ExplainSettings
@@ -51,6 +50,9 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     images = _decoded("--image-id" if settings.image_id else "--input", rule, asked.images, asked.decode, unreadable)
     good = list(_decoded("--good", RULE + " that can be read", good_images, asked.decode, {})) if good_images else []
     device = resolve_device(settings.device)
+
+    from jobs.explained.work import ANOMALY_MAP, Work  # torch and captum take seconds to load: whatever is wrong is said before
+
     work = Work(asked.model, settings.method, settings.layer, settings.deletion, device, [pixels for _, pixels in good])
     print(work.cost, flush=True)
     with TemporaryDirectory(prefix="flowscore-explain-") as scratch:

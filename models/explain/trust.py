@@ -1,9 +1,10 @@
 """How far a map of one image can be trusted: its deletion test against the same deletions in random order."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from models.explain.deletion import Deletion, RandomOrders
+if TYPE_CHECKING:  # pages show standings without torch
+    from models.explain.deletion import Deletion, RandomOrders
 
 Standing = Literal["better", "unclear", "worse", "untested"]
 
@@ -19,9 +20,10 @@ class Trust(NamedTuple):
     orders: int
 
 
-def trust(found: Deletion | None, random: RandomOrders | None) -> Trust:
+def trust(found: "Deletion | None", random: "RandomOrders | None") -> Trust:
     """What the test says of a map.
 
+    >>> from models.explain.deletion import Deletion, RandomOrders
     >>> random = RandomOrders(0.5, [1.0, 0.0], [0.4, 0.5, 0.6])
     >>> [trust(Deletion(auc, []), random).standing for auc in (0.3, 0.45, 0.5)]
     ['better', 'unclear', 'worse']
@@ -34,9 +36,10 @@ def trust(found: Deletion | None, random: RandomOrders | None) -> Trust:
     return Trust("better" if slower == len(random.areas) else "unclear", slower, len(random.areas))
 
 
-def most_trusted_first(tested: Mapping[str, Deletion | None]) -> list[str]:
+def most_trusted_first(tested: "Mapping[str, Deletion | None]") -> list[str]:
     """The maps' names by their area, the lowest first; untested ones come last, in the order given.
 
+    >>> from models.explain.deletion import Deletion
     >>> most_trusted_first({"a": Deletion(0.5, []), "b": None, "c": Deletion(0.2, [])})
     ['c', 'a', 'b']
     """

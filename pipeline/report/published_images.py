@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -54,10 +54,13 @@ def published_images(
     for image_id in image_ids:
         if image_id not in found:
             raise NoSuchImage(_unknown(connection, output, image_id, model))
-    return [
-        PublishedImage(*plain, json.loads(config), tuple(sorted(set(models) - {plain[names.index("model")]})))
-        for *plain, config, models in (found[image_id] for image_id in image_ids)
-    ]
+    return [_image(*found[image_id]) for image_id in image_ids]
+
+
+def _image(*row: Any) -> PublishedImage:
+    *plain, config, models = row
+    image = PublishedImage(*plain, config=json.loads(config), others=())
+    return replace(image, others=tuple(sorted(set(models) - {image.model})))
 
 
 def _unknown(connection: duckdb.DuckDBPyConnection, output: str, image_id: str, model: str | None) -> str:
