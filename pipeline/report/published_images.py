@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from pipeline.report.facts import complete
 from schemas import scores
+
+COLUMNS = ("image_id", "uri", "member", "content_hash", "score", "model", "model_digest", "calibration_digest")
 
 
 class NoSuchImage(ValueError):
@@ -42,9 +44,8 @@ def published_images(
     Raises:
         NoSuchImage: names the first id without a row, and its error if the image could not be scored.
     """
-    names = ("image_id", "uri", "member", "content_hash", "score", "model", "model_digest", "calibration_digest")
     rows = connection.execute(
-        f"select {', '.join(f's.{name}' for name in names)}, r.config, models from "
+        f"select {', '.join(f's.{name}' for name in COLUMNS)}, r.config, models from "
         f"(select *, list(model) over (partition by image_id) as models from {complete(connection, 'scores', scores.SCHEMA)} "
         "where image_id in $ids) s join runs r on s.run_id = r.run_id where s.model = coalesce($model, s.model) "
         "qualify row_number() over (partition by s.image_id order by s.scored_at desc, s.model) = 1",
@@ -59,8 +60,9 @@ def published_images(
 
 def _image(*row: Any) -> PublishedImage:
     *plain, config, models = row
-    image = PublishedImage(*plain, config=json.loads(config), others=())
-    return replace(image, others=tuple(sorted(set(models) - {image.model})))
+    named = dict(zip(COLUMNS, plain, strict=True))
+    others = tuple(sorted(set(models) - {named["model"]}))
+    return PublishedImage(**named, config=json.loads(config), others=others)
 
 
 def _unknown(connection: duckdb.DuckDBPyConnection, output: str, image_id: str, model: str | None) -> str:
