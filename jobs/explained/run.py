@@ -78,7 +78,9 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
             (folder / PAGE_NAME).write_text(html, encoding="utf-8")
     for method, scale in scales.items():
         print(f"{method}: one colour scale for all pictures, {scale.low:.3g} to {scale.high:.3g}, {scale.basis}")
-    print(f"{len(explained)} images in {spent}; page: {settings.place.rstrip('/')}/{PAGE_NAME}")
+    print(
+        f"{len(explained)} image{'s' if len(explained) != 1 else ''} in {spent}; page: {settings.place.rstrip('/')}/{PAGE_NAME}"
+    )
     return report
 
 

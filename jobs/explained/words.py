@@ -8,7 +8,7 @@ from models.explain.trust import Standing, Trust
 
 NOTICES: dict[Standing, Notice | None] = {  # on the map itself
     "better": None,
-    "unclear": Notice("no better than random order, as far as the test tells", warning=False),
+    "unclear": Notice("not clearly better than random order", warning=False),
     "worse": Notice("WORSE THAN RANDOM ORDER: do not trust this map", warning=True),
     "untested": Notice("not tested: this map may mean nothing", warning=False),
 }

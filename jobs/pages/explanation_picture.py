@@ -1,5 +1,6 @@
 """The picture of one explanation: the image, the map over it, and the colours with their numbers."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +36,11 @@ def draw(
     grey = np.asarray(image.convert("L"), np.float64)[..., None] * DIMMED  # (h, w, 1)
     opacity = 0.9 * np.clip(share, 0, 1)[..., None] ** 0.75  # (h, w, 1)
     overlay = Image.fromarray(np.rint(grey * (1 - opacity) + colours(share) * opacity).astype(np.uint8))
-    sheet = Image.new("RGB", (2 * width + 4 * GAP + BAR_PX + NUMBERS_PX, height + HEAD_PX + FOOT_PX + GAP), PAPER)
-    pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    widest = math.ceil(max(large.getlength(title[0]), *(small.getlength(line) for line in title[1:])))
+    across = max(2 * width + 4 * GAP + BAR_PX + NUMBERS_PX, widest + 2 * GAP)
+    sheet = Image.new("RGB", (across, height + HEAD_PX + FOOT_PX + GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
     for line, top in zip(title, (10, 32, 51), strict=True):
         pen.text((GAP, top), line, INK if top == 10 else FAINT, large if top == 10 else small)
     sheet.paste(image, (GAP, HEAD_PX))

@@ -15,5 +15,5 @@ def test_maps_stand_in_the_order_given_with_their_standing_and_text_is_escaped()
     assert re.findall(r'<figure class="(\w+)">', html) == ["better", "worse"]
     assert re.findall(r'<img src="([^"]+)"', html) == ["000-a.grad_cam.png", "000-a.gradient.png"]
     assert "&lt;b&gt;&amp;.png" in html and "<b>&.png" not in html and "<i>" not in html
-    assert "score 3.1. trust grad_cam; not gradient" in html and "This took 2 s." in html
+    assert "score 3.1. <strong>Trust grad_cam; not gradient</strong>" in html and "This took 2 s." in html
     assert not re.search(r"https?://|<script", html), "it loads nothing from elsewhere"

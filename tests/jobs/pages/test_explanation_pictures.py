@@ -72,3 +72,11 @@ def test_a_warning_stands_on_the_map_itself_and_nowhere_else(tmp_path: Path) -> 
     assert (strip == WARNING).all(axis=2).any(axis=1).all() and (strip[..., 1] > 128).sum() > 200, "words"
     assert (strip[:, :FRAME_PX] == WARNING).all() and (strip[:, -FRAME_PX:] == WARNING).all(), "the words fit"
     assert not differ[HEAD_PX + STRIP_PX : HEAD_PX + 320 - FRAME_PX, left + FRAME_PX : left + 320 - FRAME_PX].any()
+
+
+def test_the_sheet_is_as_wide_as_its_longest_line(tmp_path: Path) -> None:
+    scale = ColourScale(0.0, 1.0, "of the picture")
+    short, long = (draw(PIXELS, flat(0.5), ["name", "method", "f" * count], scale) for count in (10, 300))
+    assert long.width > short.width and long.height == short.height
+    assert (np.asarray(long)[:HEAD_PX, -8:] == 255).all(), "no letter is cut off"
+    assert (np.asarray(long)[HEAD_PX:, : short.width] == np.asarray(short)[HEAD_PX:]).all()
