@@ -2,6 +2,7 @@
 
 import json
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,12 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
-from jobs.command.places import check_file
 from jobs.command.progress import Progress
+from jobs.command.result_folder import check_result_file, put_result
+from jobs.images.copied import copied
 from jobs.images.ground_truth import GroundTruth
 from jobs.images.kept import seen_by
-from jobs.images.labelled import ALL, GOOD, check_both_scored, encoded_parts, labelled_set
+from jobs.images.labelled import ALL, GOOD, TEST, check_both_scored, encoded_parts, labelled_set
 from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
+from jobs.images.mask_files import GROUND_TRUTH
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
 from models.calibration import files
@@ -56,9 +59,9 @@ class EvaluateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Flag[str] = Field(description="the model: a folder or s3://bucket/prefix")
-    input: Flag[Path] = Field(description="folder with test/good, test/<defect type>, ground_truth")
-    json_file: Annotated[Path | None, Named("--json")] = Field(None, description="where all figures and scores go")
-    groups: Flag[Path | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
+    input: Flag[str] = Field(description="folder or s3://bucket/prefix with test/good, test/<defect type>, ground_truth")
+    json_file: Annotated[str | None, Named("--json")] = Field(None, description="where all figures and scores go")
+    groups: Flag[str | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
     device: Flag[DeviceSetting] = Field("auto", description="where images are scored")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     draws: int = Field(1000, ge=100, description="draws of the bootstrap")
@@ -80,14 +83,22 @@ class ImageScore:
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
-    """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures."""
-    root = settings.input
+    """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures.
+
+    What lies in storage is copied to this machine until the end: masks are read twice, and images with them.
+    """
+    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    with copied() as copies:
+        root = copies.folder("--input", settings.input, (TEST, GROUND_TRUTH))
+        groups = None if settings.groups is None else copies.file("--groups", settings.groups)
+        return _evaluate(settings, opened, root, PieceGroups(groups))
+
+
+def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path, groups: PieceGroups) -> dict[str, Any]:
+    """root: the labelled set on this machine."""
     labelled = labelled_set(root)
-    groups = PieceGroups(settings.groups)
     truth = GroundTruth(labelled)
-    directory = local_copy(settings.model, settings.cache_dir.expanduser())
-    scorer = open_scorer(directory, settings.device)
-    opened = artifact.read(directory)
+    scorer = open_scorer(opened.directory, settings.device)
     decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in labelled.types}
@@ -113,20 +124,20 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         print(f"--groups: {groups.lacking:,} images have no row in {settings.groups}; each is a group of its own")
     if groups.unused():
         print(f"--groups: {groups.unused():,} rows of {settings.groups} name no scored image")
-    check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, str(root))
+    check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, settings.input)
     counts = Counter(image.defect_type for image in scored)
-    check_both_scored(dict(counts), str(root))
+    check_both_scored(dict(counts), settings.input)
     at_rates, notes = _at_rates(opened, scorer, scored, settings)
     return {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
-        "input": str(root),
+        "input": settings.input,
         "images": dict(sorted(counts.items())),
         "unreadable": dict(unreadable),
         "defects_without_mask": truth.counts.without_mask,
         "masks": asdict(truth.counts),
         "notes": [*labelled.lines(), *truth.counts.lines(), *notes],
-        "interval": "95 %, bootstrap by " + (f"group of {settings.groups.name}" if settings.groups else "image"),
+        "interval": "95 %, bootstrap by " + (f"group of {posixpath.basename(settings.groups)}" if settings.groups else "image"),
         "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
         "edges are from 128 on; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
@@ -208,11 +219,10 @@ def table(report: dict[str, Any]) -> str:
 def main(settings: EvaluateSettings) -> None:
     """Measure a model on labelled images in the MVTec layout."""
     if settings.json_file is not None:
-        check_file("--json", settings.json_file)
+        check_result_file("--json", settings.json_file)
     report = evaluate(settings)
     if settings.json_file is not None:
-        settings.json_file.parent.mkdir(parents=True, exist_ok=True)
-        settings.json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        put_result(settings.json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     print(table(report))
     for line in report["at_rates_in_words"]:
         print(line)

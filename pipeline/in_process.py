@@ -1,19 +1,16 @@
 """Reads, decodes and scores images of any source in this process, without Ray: for training, evaluation and measurements."""
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterator
 
 import pyarrow as pa
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
-from pipeline.input import registry
-from pipeline.input.config import Part, SourceConfig, Start
+from pipeline.input.config import SourceConfig
+from pipeline.input.listed_parts import listed_parts
 from pipeline.input.listing import Listing, open_input
 from pipeline.scoring.scorer import Scorer, UnitScores
-from pipeline.storage.store import Store
-from schemas.plan import UnitContent
 
 
 class EncodedUnits:
@@ -30,24 +27,16 @@ class EncodedUnits:
         self.ignored = 0
         store = open_input(self._source)
         listing = Listing(self._source, store)
-        for name, group in groupby(listing, key=lambda entry: registry.claiming(entry.key)):
-            assert name is not None
-            dated = (self._source.dated(entry, name) for entry in group)
-            for part in _parts(registry.source(name).plan(dated, self._source, store), self._source, store):
-                self.ignored += part.ignored
-                if part.table.num_rows:  # a shard of sidecars only is one part without rows
-                    yield part.table
+        for part in listed_parts(listing, self._source, store):
+            self.ignored += part.ignored
+            if part.table.num_rows:  # a shard of sidecars only is one part without rows
+                yield part.table
         self.ignored += listing.ignored
 
 
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:
     """The tables of EncodedUnits, without the count of what was ignored."""
     return iter(EncodedUnits(source))
-
-
-def _parts(units: Iterable[UnitContent], source: SourceConfig, store: Store) -> Iterator[Part]:
-    for unit in units:
-        yield from registry.source(unit.source).read(unit, store, source, Start())
 
 
 def score_encoded(encoded: pa.Table, config: DecodeConfig, scorer: Scorer) -> tuple[pa.Table, UnitScores]:

@@ -252,7 +252,12 @@ def _commit(ledger: Ledger, number: int, unit: int, part: int, date: str, images
 
 
 def score_without_model(
-    input_uri: str, output_uri: str, model: str = MODEL, map_threshold: float | None = None, **source
+    input_uri: str,
+    output_uri: str,
+    model: str = MODEL,
+    map_threshold: float | None = None,
+    digest: str = DIGEST,
+    **source,
 ) -> int:
     """Cut, read and decode a real input as a scoring run does; the committed map and score are distances from mean grey.
 
@@ -262,10 +267,10 @@ def score_without_model(
     store = open_store(str(input_uri))
     config = SourceConfig(input_uri=store.uri, **source)
     scoring = ScoringConfig(
-        model=model, model_digest=DIGEST, source=config, decode=DecodeConfig(height=48, width=64, resize="pad")
+        model=model, model_digest=digest, source=config, decode=DecodeConfig(height=48, width=64, resize="pad")
     )
     ledger = Ledger(str(output_uri), model)
-    number = _next(ledger, config, DIGEST)
+    number = _next(ledger, config, digest)
     by_source: dict[str, list] = {}
     for entry in Listing(config, store):
         name = registry.claiming(entry.key)

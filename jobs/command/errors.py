@@ -75,6 +75,7 @@ TablesError               pipeline/tables
     NotAnswered           SQL that DuckDB cannot run over the tables
     NotAQuestion          SQL that changes something instead of asking
 NoSuchRun                 pipeline/report: no finished run matches
+NoSuchImage               pipeline/report: no row of `scores` is of the image
 EmptyInput                pipeline/run.py: there is nothing to score
 ImagesError               pipeline/session.py: the argument is no image, or holds none
 """

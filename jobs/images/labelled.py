@@ -20,6 +20,7 @@ from pipeline.input.encoded_rows import EncodedRows, Fault
 from pipeline.input.keys import ignored
 from pipeline.input.registry import LAST, claiming
 
+TEST = "test"
 GOOD = "good"
 ALL = "all"
 """The name of the figures over all defect types."""
@@ -79,7 +80,7 @@ def labelled_set(root: Path) -> LabelledSet:
         )
     masks = MaskFiles(root)
     images = [
-        LabelledImage(key, kind, root / "test" / os.fsdecode(path), masks.of(key))
+        LabelledImage(key, kind, root / TEST / os.fsdecode(path), masks.of(key))
         for kind in types
         for key, path in keys[kind].items()
     ]
@@ -98,8 +99,8 @@ def check_both_scored(images: dict[str, int], where: str) -> None:
 
 def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], pa.Table]]:
     """Yields some images at a time, with their rows of schemas/encoded.py in the same order."""
-    config = SourceConfig(input_uri=str(labelled.root / "test"))
-    rows = EncodedRows(Path(os.path.abspath(labelled.root / "test")).as_uri(), config)
+    config = SourceConfig(input_uri=str(labelled.root / TEST))
+    rows = EncodedRows(Path(os.path.abspath(labelled.root / TEST)).as_uri(), config)
     part: list[LabelledImage] = []
     for image in labelled.images:
         content = _content(image.path, config.max_member_bytes)
@@ -114,7 +115,7 @@ def encoded_parts(labelled: LabelledSet) -> Iterator[tuple[list[LabelledImage], 
 
 def _entries(root: Path) -> tuple[list[str], list[str]]:
     """Names of the folders directly in test/, and of the files there; litter is left out of both."""
-    test = root / "test"
+    test = root / TEST
     if not test.is_dir():
         return [], []
     entries = sorted(test.iterdir())
@@ -138,7 +139,7 @@ def _entries(root: Path) -> tuple[list[str], list[str]]:
 
 def _image_keys(root: Path, kind: str) -> dict[str, bytes]:
     """Every image of a type: its path below test/, by key."""
-    paths = [os.fsencode(kind) + b"/" + path for path in walked(root / "test" / kind)]
+    paths = [os.fsencode(kind) + b"/" + path for path in walked(root / TEST / kind)]
     keys = {key: path for path in paths if not ignored(key := as_key(path))}
     for key in keys:
         if claiming(key) != LAST:

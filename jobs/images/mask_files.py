@@ -12,6 +12,7 @@ from jobs.command.errors import UsageError
 from jobs.images.folder_walk import as_key, walked
 from pipeline.input.keys import ignored
 
+GROUND_TRUTH = "ground_truth"
 MASK = "_mask"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 NO_LABELS = {".db", ".ini", ".md"}  # systems and people leave these in folders; they are never masks in another format
@@ -35,7 +36,7 @@ class MaskFiles:
     """
 
     def __init__(self, root: Path) -> None:
-        self.folder = root / "ground_truth"
+        self.folder = root / GROUND_TRUTH
         self.there = self.folder.is_dir()
         self.other: Counter[str] = Counter()
         self._paths: dict[str, Path] = {}

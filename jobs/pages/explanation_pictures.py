@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from jobs.pages.explanation_picture import draw
+from jobs.pages.explanation_picture import Notice, draw
 from models.maps.map_scale import CellCounts
 from pipeline.report.pictures import ColourScale
 
@@ -19,44 +19,49 @@ class _Waiting(NamedTuple):
 
     name: str
     title: list[str]
+    notice: Notice | None
     stored: Path
 
 
 class ExplanationPictures:
     """Draws on the scale of a calibration, for the methods that have one, and on one of all maps of a method otherwise.
 
-        pictures = ExplanationPictures(folder, scratch, {"anomaly_map": scale})
+        pictures = ExplanationPictures(scratch, {"anomaly_map": scale})
         pictures.add("gradient", "0.gradient.png", pixels, relevance, title)
-        pictures.draw()
+        pictures.draw(folder)
 
     The maps wait on disk, so memory does not grow with the images.
     Args:
-        folder: for the pictures.  scratch: a folder for the maps until then.  known: scales by method.
+        scratch: a folder for the maps until they are drawn.  known: scales by method.
     """
 
-    def __init__(self, folder: Path, scratch: Path, known: dict[str, ColourScale]) -> None:
-        self._folder, self._scratch, self._known = folder, scratch, known
+    def __init__(self, scratch: Path, known: dict[str, ColourScale]) -> None:
+        self._scratch, self._known = scratch, known
         self._waiting: dict[str, list[_Waiting]] = defaultdict(list)
         self._counts: dict[str, CellCounts] = defaultdict(CellCounts)
 
-    def add(self, method: str, name: str, pixels: np.ndarray, relevance: np.ndarray, title: list[str]) -> None:
+    def add(
+        self, method: str, name: str, pixels: np.ndarray, relevance: np.ndarray, title: list[str], notice: Notice | None = None
+    ) -> None:
         """Args:
         name: of the picture's file.
         pixels: (H, W, 3) uint8. relevance: (H, W) float32, finite. title: three lines; the first is large.
+        notice: what stands on the map itself.
         """
         stored = self._scratch / f"{sum(map(len, self._waiting.values()))}.safetensors"
         save_file({"pixels": np.ascontiguousarray(pixels), "relevance": np.ascontiguousarray(relevance)}, stored)
-        self._waiting[method].append(_Waiting(name, title, stored))
+        self._waiting[method].append(_Waiting(name, title, notice, stored))
         if method not in self._known:
             self._counts[method].add(relevance)
 
-    def draw(self) -> dict[str, ColourScale]:
-        """Draw all pictures; returns the scale of each method that has some."""
+    def draw(self, folder: Path) -> dict[str, ColourScale]:
+        """Draw all pictures into the folder; returns the scale of each method that has some."""
         scales = {method: self._scale(method) for method in self._waiting}
         for method, waiting in self._waiting.items():
             for one in waiting:
                 stored = load_file(one.stored)
-                draw(stored["pixels"], stored["relevance"], one.title, scales[method]).save(self._folder / one.name)
+                drawn = draw(stored["pixels"], stored["relevance"], one.title, scales[method], one.notice)
+                drawn.save(folder / one.name)
                 one.stored.unlink()
         return scales
 

@@ -3,7 +3,7 @@
 Source: Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 4.2. Ours differs in the filling of deleted places and in the
 scale. An image with deleted parts is itself unusual (Hooker et al. 2018, arXiv:1806.10758), and an anomaly detector scores
 just that: grey or blur in a texture is a worse defect than most. So the filling is the least anomalous of several (a good
-image is best), its edges are soft, and every figure comes with that of the same deletions in random order.
+image is best), its edges are soft, and every figure comes with those of the same deletions in random orders.
 """
 
 import math
@@ -13,28 +13,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms.v2 import functional as image_functions
+
+from models.explain.deletion_config import DeletionConfig
 
 ScoreInputs = Callable[[Tensor], Tensor]
 BLURS = {"blur 1/32": 1 / 32, "blur 1/8": 1 / 8}  # standard deviation as a share of the shorter side
 PASS = 8  # images scored at once
-
-
-class DeletionConfig(BaseModel):
-    """steps: deletions of equal size. cells: their number along the shorter side; a cell is deleted as a whole, since
-    scattered pixels of another picture are a texture of their own. feather: standard deviation of the soft edge of deleted
-    places, as a share of a cell, since a seam is an anomaly too. random_orders: the random figure is the mean of this many.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(20, ge=2)
-    cells: int = Field(8, ge=2)
-    feather: float = Field(0.5, ge=0)
-    random_orders: int = Field(5, ge=1)
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +45,24 @@ class Deletion(NamedTuple):
 
     auc: float
     curve: list[float]
+
+
+class RandomOrders(NamedTuple):
+    """The test of several random orders. auc, curve: their mean.  areas: the auc of each, which shows their spread."""
+
+    auc: float
+    curve: list[float]
+    areas: list[float]
+
+
+def scored_images(maps: int, good: int, config: DeletionConfig) -> int:
+    """How many images the test scores for one image with this many maps, and with this many good images to fill from.
+
+    >>> scored_images(maps=6, good=8, config=DeletionConfig(steps=10, random_orders=19))
+    237
+    """
+    fillings = len(BLURS) + 1 + good  # and the mean colour
+    return 1 + fillings + (maps + config.random_orders) * (config.steps - 1)
 
 
 def substitute(score: ScoreInputs, inputs: Tensor, good: Tensor | None = None) -> Substitute:
@@ -108,8 +112,8 @@ def deletion(
     return _curve(score, inputs, order, tuple(cells.shape), filled, config)
 
 
-def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, config: DeletionConfig) -> Deletion | None:
-    """The mean of the test over random orders of the same cells: the figure of a map without any knowledge.
+def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, config: DeletionConfig) -> RandomOrders | None:
+    """The test of random orders of the same cells: the figures of maps without any knowledge.
 
     >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))
     >>> found = random_deletion(mean, inputs, substitute(mean, inputs), DeletionConfig(steps=4))
@@ -120,16 +124,16 @@ def random_deletion(score: ScoreInputs, inputs: Tensor, filled: Substitute, conf
     generator = torch.Generator().manual_seed(config.seed)
     orders = [torch.randperm(math.prod(shape), generator=generator) for _ in range(config.random_orders)]
     found = [_curve(score, inputs, order, shape, filled, config) for order in orders]
-    curves = [each.curve for each in found if each is not None]
-    if not curves:
+    tested = [each for each in found if each is not None]
+    if not tested:
         return None
-    curve = [sum(values) / len(curves) for values in zip(*curves, strict=True)]
-    return Deletion(_area(curve), curve)
+    curve = [sum(values) / len(tested) for values in zip(*(each.curve for each in tested), strict=True)]
+    return RandomOrders(_area(curve), curve, [each.auc for each in tested])
 
 
 def compare(
     score: ScoreInputs, inputs: Tensor, maps: Mapping[str, Tensor], config: DeletionConfig, good: Tensor | None = None
-) -> tuple[Substitute, dict[str, Deletion | None], Deletion | None]:
+) -> tuple[Substitute, dict[str, Deletion | None], RandomOrders | None]:
     """For one image (3, H, W): the filling, the test of every map (H, W), and the test of random orders.
 
     >>> inputs, mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32), lambda batch: batch.square().mean((1, 2, 3))

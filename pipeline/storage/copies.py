@@ -36,7 +36,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     partial = target.with_name(f"{name}.{uuid.uuid4().hex}")
     try:
         for entry in objects:
-            _copy(store, entry, partial)
+            copy_object(store, entry, partial)
         try:
             partial.rename(target)
         except OSError:
@@ -47,7 +47,8 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     return target
 
 
-def _copy(store: Store, entry: Object, folder: Path) -> None:
+def copy_object(store: Store, entry: Object, folder: Path) -> None:
+    """Copy one listed object below the folder. Raises StorageError for a key that is no file's name, or that changed."""
     refused = f"{store.uri}/{entry.key} cannot be copied: its key"
     if "\0" in entry.key or not (path := (folder / entry.key).resolve()).is_relative_to(folder.resolve()):
         raise StorageError(f"{refused} leads outside the directory")

@@ -20,6 +20,8 @@ from jobs.evaluate import main
 from jobs.train import main as train_main
 from models import artifact
 from models.calibration import files
+from pipeline.storage.copies import upload_directory
+from pipeline.storage.store import open_store
 
 SMALL = {
     "weights": "none",
@@ -324,3 +326,28 @@ def test_good_images_that_cannot_be_read_give_no_figure(
     config.write_text("max_unreadable_share: 1.0\n")
     assert evaluate("--model", str(squashing), "--input", str(root), "--config", str(config)) == 2
     assert "good images and defects that can be read" in capsys.readouterr().err
+
+
+def test_a_set_in_storage_gives_the_figures_of_its_files(
+    tree: Path, squashing: Path, figures: dict, s3_bucket: str, tmp_path: Path, capsys
+) -> None:
+    upload_directory(tree, f"{s3_bucket}/set")
+    upload_directory(squashing, f"{s3_bucket}/m")
+    (tmp_path / "evaluate.yaml").write_text(yaml.safe_dump({"cache_dir": str(tmp_path / "cache")}))
+    flags = ("--model", f"{s3_bucket}/m", "--input", f"{s3_bucket}/set", "--config", str(tmp_path / "evaluate.yaml"))
+    groups = ("--groups", f"{s3_bucket}/set/pieces.csv")
+    assert evaluate(*flags, *groups, "--json", f"{s3_bucket}/out/f.json") == 0
+    found = json.loads(open_store(f"{s3_bucket}/out").get("f.json"))
+    assert found["scores"][0].keys() == figures["scores"][0].keys()
+    assert [one["score"] for one in found["scores"]] == [one["score"] for one in figures["scores"]]
+    assert found["figures"]["all"]["aupro"]["value"] == figures["figures"]["all"]["aupro"]["value"]
+    assert found["input"] == f"{s3_bucket}/set" and found["interval"].endswith("by group of pieces.csv")
+    assert "copying" in capsys.readouterr().out
+    open_store(f"{s3_bucket}/set").put("ground_truth/hole/000_mask.png", b"no mask")
+    assert evaluate(*flags) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {s3_bucket}/set/ground_truth/hole/000_mask.png must be a mask that can be read")
+    assert evaluate(*flags, "--json", "s3://no-such-bucket-here/f.json") == 2
+    assert "--json must be a place that can be written" in capsys.readouterr().err
+    assert evaluate(*flags[:2], "--input", f"{s3_bucket}/none") == 2
+    assert f"--input must be a folder with test/ or ground_truth/; got '{s3_bucket}/none'" in capsys.readouterr().err

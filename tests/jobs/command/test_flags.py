@@ -21,7 +21,7 @@ FLAGS = {  # written by hand: scripts rely on these
     "demo": "directory images seed",
     "doctor": "input output model address cache-dir",
     "evaluate": "model input json groups device config",
-    "explain": "model input output method layer limit good device config",
+    "explain": "model input image-id output pictures method layer limit good device config",
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
     "judge": "model output cache-dir rate review-budget decided-by config",
     "promote": "model output from cache-dir",

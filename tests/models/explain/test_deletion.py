@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.explain.deletion import DeletionConfig, compare, deletion, random_deletion, substitute
+from models.explain.deletion import compare, deletion, random_deletion, scored_images, substitute
+from models.explain.deletion_config import DeletionConfig
 
 CONFIG = DeletionConfig()
 
@@ -116,3 +117,18 @@ def test_a_good_image_fills_where_blur_is_an_anomaly_of_its_own() -> None:
     assert filled.name.startswith("good image") and random is not None
     assert found["true"] is not None and found["wrong"] is not None
     assert found["true"].auc < random.auc - 0.2 and found["wrong"].auc > random.auc
+
+
+@pytest.mark.parametrize("goods", [0, 3])
+def test_the_cost_that_is_said_is_the_cost(goods: int) -> None:
+    inputs, spot = picture()
+    counted = []
+
+    def counting(batch: Tensor) -> Tensor:
+        counted.append(len(batch))
+        return energy(batch)
+
+    good = torch.zeros(goods, 3, 64, 64) if goods else None
+    config = DeletionConfig(steps=5, random_orders=4)
+    compare(counting, inputs, {"true": spot, "wrong": -spot}, config, good)
+    assert sum(counted) == scored_images(maps=2, good=goods, config=config)
