@@ -128,8 +128,8 @@ class Tables:
 def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool = False) -> Tables:
     """Views scores, maps, regions, errors, lots, drift, decisions and runs, as of the last publication that is complete.
 
-    A table has all columns of its schema, also without published rows, and if an earlier flowscore made it. `scores` and `errors`
-    have the same key columns.
+    A table has all columns of its schema, also without published rows, and if an earlier flowscore made it. `scores` and
+    `errors` have the same key columns.
 
     Args:
         scratch: directory for queries that exceed the memory.

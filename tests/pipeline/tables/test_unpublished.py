@@ -38,8 +38,8 @@ def test_errors_and_scores_of_a_held_slice_are_shown_and_nothing_changes(place, 
     ]
     number = held(place, content)
     before = {entry.key: entry.etag for entry in open_store(place).list()}
-    query = "select slice, run_id, model, date, period, uri, member, stage, error, message, lot, line, product from errors order by uri"
-    rows, notes = ask(place, query, tmp_path / "s")
+    columns = "slice, run_id, model, date, period, uri, member, stage, error, message, lot, line, product"
+    rows, notes = ask(place, f"select {columns} from errors order by uri", tmp_path / "s")
     same = (number, run_id(number), MODEL, DAY, "2026-01")
     end = ("lot1", "7", "tile")
     assert rows == [
