@@ -112,7 +112,7 @@ def _waiting(output_uri: str, notes: list[str]) -> Iterator[Waiting]:
                 notes.append(f"{named} has work units that are not scored; it is left out")
                 continue
             left_out = superseded(ledger, number, closed)
-            mended = f"; {len(left_out):,} objects that a later slice has published are left out" if len(left_out) else ""
+            mended = f"; left out, since a later slice has published them: {len(left_out):,} objects" if len(left_out) else ""
             notes.append(f"{named} is not published: {tally.scored:,} scored, {tally.quarantined:,} in errors{mended}")
             yield Waiting(ledger, number, read_slice(ledger, number), tally.planned, left_out)
 
@@ -124,7 +124,7 @@ def _written(waiting: Waiting, name: str, schema: pa.Schema, scratch: Path) -> P
     with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for rows, same in _commits(waiting, only_errors=name == "errors"):
             made = error_rows(rows, own, same) if name == "errors" else _not_judged(score_rows(rows, own, same))
-            if SLICE in schema:
+            if SLICE in list(schema):
                 made = made.append_column(SLICE, pa.repeat(pa.scalar(waiting.number, SLICE.type), made.num_rows))
             writer.write_table(widened(made, schema).cast(schema))
     return path
