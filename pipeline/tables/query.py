@@ -207,4 +207,5 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
     connection.register(NO_ROWS, schema.empty_table())
     columns = connection.execute(f"describe {NO_ROWS}").fetchall()
     connection.unregister(NO_ROWS)
-    return f"select {', '.join(f'null::{kind} as {sql.name(name)}' for name, kind, *_ in columns)} where false"
+    nulls = ", ".join(f"null::{kind} as {sql.name(name)}" for name, kind, *_ in columns)
+    return f"select * from (select {nulls} where false)"

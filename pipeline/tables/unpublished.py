@@ -92,7 +92,7 @@ def open_unpublished(output_uri: str, query: str, scratch: Path, allow_files: bo
         schema = error_schema(()) if name == "errors" else _not_yet(score_schema(()))
         for each in waiting:
             schema = with_missing(schema, each.schema(name))
-        if SLICE.name not in map(str.lower, schema.names):  # a key may have this name; `run_id` says the slice too
+        if SLICE.name not in schema.names:  # a key may have this name; `run_id` says the slice too
             schema = schema.append(SLICE)
         files = [str(_written(each, name, schema, scratch)) for each in asked]
         connection.register(name, ds.dataset(files, schema, format="parquet") if files else schema.empty_table())
