@@ -18,7 +18,8 @@ them, and elsewhere
 ```python
 from deltalake import DeltaTable
 
-scores = DeltaTable("s3://plant/results/scores")
+s3 = {"AWS_ALLOW_HTTP": "true"}  # for an AWS_ENDPOINT_URL of http://; region and keys come from the AWS_* variables
+scores = DeltaTable("s3://plant/results/scores", storage_options=s3)
 of_day = [("period", "=", "2024-06"), ("date", "=", "2024-06-03")]
 night = scores.to_pandas(columns=["uri", "lot", "score"], filters=of_day)
 ```
@@ -34,10 +35,14 @@ them at the last seal, which is one snapshot. With another program:
 - Take `errors` without the images that are in `scores` for the same model: an image that moves from one table to the other
   is in both for a moment, and never in neither.
 
-A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores` and `errors`; they are null in rows of
-models with another pattern. Columns are only ever added. Until a model is calibrated, columns about its calibration are
-null, `verdict` is `not_judged` and `lots` has no row ([verdicts.md](verdicts.md)). A lot has a row for each revision; that
-with the highest `revision` of its `model`, `model_digest`, `date` and `lot` counts.
+A key pattern such as `{line}/{date}/{lot}/{name}` adds its own columns to `scores` and `errors`, here `line`; they are
+null in rows of models with another pattern. So `select lot, line, error, count(*) from errors group by all` says where
+images fail. Rows of `errors` that an earlier flowscore wrote without them get them by `flowscore rekey` with the same
+pattern. Columns are only ever added.
+
+Until a model is calibrated, columns about its calibration are null, `verdict` is `not_judged` and `lots` has no row
+([verdicts.md](verdicts.md)). A lot has a row for each revision; that with the highest `revision` of its `model`,
+`model_digest`, `date` and `lot` counts.
 
 A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
 """

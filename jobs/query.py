@@ -17,7 +17,7 @@ from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Argument, Flag, Named
 from jobs.command.places import check_file
-from pipeline.tables.query import Answer, open_tables
+from pipeline.tables.query import Answer, Tables, open_tables
 
 BATCH_ROWS = 10_000
 
@@ -35,31 +35,48 @@ class QuerySettings(BaseModel):
     json_lines: Annotated[bool, Named("--json")] = Field(False, description="print one JSON object a line")
     parquet: Flag[Path | None] = Field(None, description="write the result to this file and print nothing")
     rows: Flag[int] = Field(100, ge=1, description="most rows that a printed table shows")
+    unpublished: Flag[bool] = Field(
+        False, description="read errors and scores of the slices that are held or not published yet, each row with its `slice`"
+    )
     allow_files: Flag[bool] = Field(False, description="let the SQL also read and write other files of this machine")
 
 
 def main(settings: QuerySettings) -> None:
     """Query the tables in SQL. Binary columns (maps, embeddings) become hexadecimal digits in CSV and JSON."""
-    if settings.csv + settings.json_lines + (settings.parquet is not None) > 1:
+    forms = [settings.csv, settings.json_lines, settings.parquet is not None]
+    if sum(forms) > 1:
         raise UsageError("the form of the result", "one of --csv, --json and --parquet", "several", "Give only one.")
     if settings.parquet is not None:
         check_file("--parquet", settings.parquet)
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
-        tables = open_tables(settings.output, Path(scratch), settings.allow_files)
-        for name, sentence in tables.empty.items():
-            if re.search(rf"\b{name}\b", settings.sql, re.IGNORECASE):
-                print(f"note: {sentence}", file=sys.stderr)
-        with tables.answer(settings.sql) as answer:
-            if answer is None:
-                return
-            if settings.parquet is not None:
-                _write_parquet(answer, settings.parquet)
-            elif settings.csv:
-                _print_csv(answer)
-            elif settings.json_lines:
-                _print_json(answer)
-            else:
-                answer.show(max_rows=settings.rows, max_width=shutil.get_terminal_size((250, 25)).columns)
+        tables = _opened(settings, Path(scratch))
+        if any(forms) and (questions := tables.questions(settings.sql)) != 1:
+            fix = "Ask them one by one, or leave the form out: then each is printed as a table."
+            raise UsageError("the query", "one question with --csv, --json and --parquet", f"{questions} questions", fix)
+        with tables.answers(settings.sql) as answers:
+            for answer in answers:
+                if settings.parquet is not None:
+                    _write_parquet(answer, settings.parquet)
+                elif settings.csv:
+                    _print_csv(answer)
+                elif settings.json_lines:
+                    _print_json(answer)
+                else:
+                    answer.show(max_rows=settings.rows, max_width=shutil.get_terminal_size((250, 25)).columns)
+
+
+def _opened(settings: QuerySettings, scratch: Path) -> Tables:
+    """The tables that the SQL may name. Notes on stderr say what is not in them."""
+    if settings.unpublished:
+        from pipeline.tables.unpublished import open_unpublished  # with all of publication, which most queries do without
+
+        tables, notes = open_unpublished(settings.output, settings.sql, scratch, settings.allow_files)
+    else:
+        tables = open_tables(settings.output, scratch, settings.allow_files)
+        notes = [note for name, note in tables.empty.items() if re.search(rf"\b{name}\b", settings.sql, re.IGNORECASE)]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return tables
 
 
 def _write_parquet(answer: Answer, path: Path) -> None:

@@ -199,7 +199,7 @@ def report(result: RunResult) -> None:
     if result.held:
         raise ErrorShareError(
             f"held: {len(result.held)} slice(s) of model {result.model} have too many errors and are not published; everything "
-            "else is. Mend the images and repeat the command, or accept the errors, as said above"
+            "else is. Look at the errors, then mend the images and repeat the command, or accept the errors, as said above"
         )
     if not result.published:
         print(f"model {result.model}: nothing new; every image is already scored and published")

@@ -30,7 +30,8 @@ SCHEMA = pa.schema(
 class Tally:
     """Counts of a slice: planned = scored + quarantined.
 
-    reasons: quarantined images by error.  archives: keys of archives that are not read, the first few of `archive_count`.
+    reasons: quarantined images by error.  examples: the key of the first such image, by error; a tally of before has none.
+    archives: keys of archives that are not read, the first few of `archive_count`.
     scored_on: what scored, each with its number of images.
     """
 
@@ -43,6 +44,7 @@ class Tally:
     archives: tuple[str, ...] = ()
     archive_count: int = 0
     scored_on: tuple[tuple[ScoredOn, int], ...] = ()
+    examples: dict[str, str] = field_of(default_factory=dict)
 
     @property
     def planned(self) -> int:

@@ -69,6 +69,7 @@ StagesError               pipeline/stages
 TablesError               pipeline/tables
     TableConflict         a table that does not fit the rows to be written
     SliceHeld             more images of a slice failed than the limits allow; it is not published
+    PublishedMeanwhile    a slice was published while `query --unpublished` read it
     OtherRules            rows that are not judged by the newest rules yet: the command judges them, and goes on
     SlicesWait            slices that must be published before a rekey
     NoTables              nothing was ever published under the output

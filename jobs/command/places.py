@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from jobs.command.errors import UsageError
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""Begins a path that was meant as an address, s3://bucket/x. A Path keeps only one of the two slashes."""
 
 
 def local_place(uri: str) -> Path | None:
@@ -20,6 +24,9 @@ def local_place(uri: str) -> Path | None:
 
 def check_file(flag: str, path: Path) -> None:
     """Raises UsageError where no file can be written at the path. Leaves nothing behind."""
+    if ADDRESS.match(str(path)):
+        fix = "Write it to a file here, and copy that."
+        raise UsageError(flag, "a file on this machine", str(path).replace(":/", "://", 1), fix)
     if os.path.isdir(path):
         raise UsageError(flag, "a file that can be written", str(path), "It is a folder: add a file's name.")
     if not os.path.exists(path):

@@ -14,4 +14,5 @@ class Finding:
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<5}{self.subject:<11}{self.text}" + (f"\n{'':<16}{self.fix}" if self.fix else "")
+        lines = (f"{'':<16}{line}" for line in self.fix.splitlines())
+        return "\n".join([f"{self.level:<5}{self.subject:<11}{self.text}", *lines])

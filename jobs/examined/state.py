@@ -12,6 +12,7 @@ from pipeline.state.publications import Publications
 from pipeline.state.tally import read_tally
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.objects import StorageError
+from pipeline.tables.held import accept, look, named, reasons_of
 
 
 def state(uri: str) -> Iterator[Finding]:
@@ -51,15 +52,14 @@ def _ledger(ledger: Ledger) -> Iterator[Finding]:
             text = f"{ledger.model}: slice {number} has work units that are not scored; {_driver(ledger)}"
             yield Finding("warn", "model", text, "Repeat `flowscore score`; it goes on where it stopped.")
         else:
-            reasons = ", ".join(
-                f"{count:,} {error}" for error, count in sorted(tally.reasons.items(), key=lambda one: -one[1])[:5]
-            )
-            counts = f"{tally.scored:,} scored, errors: {reasons or 'none'}"
+            counts = f"{tally.scored:,} scored, errors: {'; '.join(named(reasons_of(tally))) or 'none'}"
             text = f"{ledger.model}: slice {number} is scored and not published: {counts}"
-            fix = (
-                "Mend the images and repeat `flowscore score`, or publish it as it is: "
-                f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
-            )
+            fix = "`flowscore finalize --output` publishes it, and so does the next `flowscore score`."
+            if tally.quarantined:
+                fix = (
+                    f"Look at the errors: {look(ledger, number)}\n"
+                    f"Then mend the images and repeat `flowscore score`, or accept the errors: {accept(ledger, number)}"
+                )
             yield Finding("warn", "model", text, fix)
 
 

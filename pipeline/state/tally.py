@@ -129,6 +129,7 @@ def count_units(job: TallyJob) -> Counted:
                 archives=tuple(archives[:ARCHIVES_NAMED]),
                 archive_count=len(archives),
                 scored_on=_images_by((footer.scored_on, footer.scored) for _, footer, _ in parts if footer.scored),
+                examples={row["error"]: row["key"] for row in reversed(errors)},
             ),
         )
         failed += _failed(errors, source_of[unit.scoring].identity)
@@ -171,6 +172,7 @@ def _plus(mine: Tally, more: Tally) -> Tally:
         (*mine.archives, *more.archives)[:ARCHIVES_NAMED],
         mine.archive_count + more.archive_count,
         _images_by((*mine.scored_on, *more.scored_on)),
+        {**more.examples, **mine.examples},
     )
 
 

@@ -42,7 +42,6 @@ def publish_slice(
     tally = add_up(ledger, number, entry, map_fn)
     failed = read_failed(ledger, number)
     may_change = failed.filter(pc.is_in(failed["outcome"], pa.array(MAY_CHANGE)))["object"].combine_chunks()
-    accept = f"flowscore finalize --output {ledger.output_uri} --model {ledger.model} --slice {number} --accept-errors"
 
     def prepare(seal: Seal, opened: Opened) -> Draft | None:
         closed, head = seal.closed(ledger.model), read_state(ledger)[1]
@@ -52,7 +51,7 @@ def publish_slice(
             raise OtherRules
         later = superseded(ledger, number, closed)
         if len(later) < entry.objects:  # otherwise nothing is left of it, and it only has to be closed
-            check_errors(tally, failed, later, limits, accept)
+            check_errors(ledger, number, tally, failed, later, limits)
         judges, entries = judges_of(ledger, head, opened)
         files = SliceFiles(ledger, number, entry, later, may_change, bases(entry), judges, entries, head)
         try:

@@ -16,6 +16,12 @@ class NotAQuestion(TablesError, ValueError):
     """The SQL does something instead of asking."""
 
 
+def gives_rows(statement: duckdb.Statement) -> bool:
+    """Whether the statement asks for rows; `create temp table t as select ...` does not."""
+    may_give = duckdb.ExpectedResultType.QUERY_RESULT in statement.expected_result_type
+    return may_give and _kind(statement) != duckdb.StatementType.CREATE
+
+
 def check_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Raises NotAQuestion unless every statement reads; duckdb.Error when it cannot be parsed."""
     for statement in connection.extract_statements(sql):

@@ -30,6 +30,7 @@ from pipeline.tables.changes import schema_text
 from pipeline.tables.delta import TABLES, TableConflict, arrow_schema, check_fits, error_schema, score_schema, with_missing
 from pipeline.tables.faults import TablesError
 from pipeline.tables.files import data_files
+from pipeline.tables.held import accept, look
 from pipeline.tables.publication import Draft, MapFunction, Opened, publish, settled
 from pipeline.tables.rejudge import rejudge
 from pipeline.tables.writer import PartitionWriter, widened
@@ -82,8 +83,8 @@ def begin(ledger: Ledger, pattern: str) -> bool:
         if waiting:
             raise SlicesWait(
                 f"slices of model {ledger.model} must all be published before a rekey; {', '.join(map(str, waiting))} wait(s). "
-                f"Repeat `flowscore score`, or publish what is held: flowscore finalize --output {ledger.output_uri} "
-                f"--model {ledger.model} --slice {waiting[0]} --accept-errors"
+                f"Repeat `flowscore score`. If slice {waiting[0]} is held, look at its errors: {look(ledger, waiting[0])}. "
+                f"Then mend the images, or accept the errors: {accept(ledger, waiting[0])}"
             )
         if add_entry(ledger, head, Rekey(key_pattern=pattern)):
             return True

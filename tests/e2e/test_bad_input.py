@@ -122,7 +122,9 @@ def test_row_6_too_many_errors_publish_nothing_until_accepted(model, ray_here, t
             report(result)
     assert open_table(str(tmp_path / "out"), "scores") is None
     said = capsys.readouterr().out
-    accept = said.strip().splitlines()[-1].rpartition("If that is acceptable: ")[2]
+    look, accept = (line.partition(": ")[2] for line in said.strip().splitlines()[-2:])
+    assert look.startswith("flowscore query ") and "--unpublished" in look
+    assert "bad/0.png" in command(*shlex.split(look)[1:], "--csv").stdout
     assert accept.startswith("flowscore finalize ") and f"--slice {number} " in accept
     command(*shlex.split(accept)[1:])
     assert scored(tmp_path / "out") == (len(GOOD), len(GOOD))

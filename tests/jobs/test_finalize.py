@@ -1,4 +1,5 @@
 import os
+import shlex
 
 import judged_ledger
 import pytest
@@ -33,7 +34,10 @@ def uris(output):
 def test_a_held_slice_is_published_on_request(tmp_path, finalize):
     write_slice(tmp_path, CONTENT)
     held = finalize(tmp_path, *STRICT, code=3)
-    assert "33.33%" in held.out and "1 truncated" in held.out and f"--slice {FIRST} --accept-errors" in held.out
+    assert "33.33%" in held.out and "  1 truncated, for example 'c'\n" in held.out
+    look, accept = (shlex.split(line.partition(": ")[2]) for line in held.out.splitlines()[-2:])
+    assert look[:2] == ["flowscore", "query"] and "--unpublished" in look
+    assert accept[:2] == ["flowscore", "finalize"] and accept[-3:] == ["--slice", str(FIRST), "--accept-errors"]
     begun, error, last = [line.partition(" ")[2] for line in held.err.splitlines()]
     assert begun.startswith("publishing what is finished") and error.startswith("error: held: 1 slice(s)")
     assert last.startswith("exit 3: too many images have errors")

@@ -25,7 +25,7 @@ FLAGS = {  # written by hand: scripts rely on these
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
     "judge": "model output cache-dir rate review-budget decided-by config",
     "promote": "model output from cache-dir",
-    "query": "output csv json parquet rows allow-files",
+    "query": "output csv json parquet rows unpublished allow-files",
     "rekey": "model output key-pattern",
     "report": "output html png run-id model worst",
     "score": "model input output rate review-budget decided-by from-now-on retry-errors listing white-level key-pattern date "
@@ -44,6 +44,7 @@ SWITCHES = {
     "csv",
     "json",
     "allow-files",
+    "unpublished",
     "follow-links",
 }  # take no value, where they are bool
 

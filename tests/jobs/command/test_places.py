@@ -35,6 +35,16 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, place: s
         check_file("--json", tmp_path / place)
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/x.html", "file:///tmp/x.html", "S3://bucket/x"])
+def test_an_address_is_no_file_of_this_machine(tmp_path: Path, monkeypatch, address: str) -> None:
+    """It would make a folder `s3:` here."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--html must be a file on this machine; got '.*://"):
+        check_file("--html", Path(address))
+    check_file("--html", Path("a:/x"))
+    check_file("--html", Path("night-2026-01-01T00:00/x.html"))
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="--output must be in a folder that can be written; got .* File exists"):

@@ -25,12 +25,22 @@ def test_slices_that_wait_are_reported_until_they_are_published(tmp_path):
     other = write_slice(tmp_path, [("2026-01-06", [scored("c", 1.0), failed("d")])])
     add_up(ledger, other, read_slice(ledger, other))
     held = state(tmp_path, "warn")[1]
-    assert f"slice {other} is scored and not published: 1 scored, errors: 1 truncated" in held.text
-    assert f"--slice {other} --accept-errors" in held.fix
+    assert f"slice {other} is scored and not published: 1 scored, errors: 1 truncated, for example 'd'" in held.text
+    look, accept = held.fix.splitlines()
+    assert "flowscore query " in look and "--unpublished" in look and ledger.run_id(other) in look
+    assert f"--slice {other} --accept-errors" in accept and "mend the images" in accept
     publish(tmp_path, other)
     assert len(state(tmp_path, "warn")) == 1
     model = next(finding for finding in state(tmp_path) if finding.subject == "model")
     assert f"published up to slice {other}, last day 2026-01-06; scored by {DIGEST[:12]} from entry 2" in model.text
+
+
+def test_a_slice_without_errors_that_waits_has_none_to_accept(tmp_path):
+    number = write_slice(tmp_path, [("2026-01-05", [scored("a", 1.0)])])
+    ledger = Ledger(str(tmp_path), MODEL)
+    add_up(ledger, number, read_slice(ledger, number))
+    (waiting,) = state(tmp_path, "warn")
+    assert "errors: none" in waiting.text and "flowscore finalize" in waiting.fix and "accept" not in waiting.fix
 
 
 def test_a_publication_that_was_stopped_is_reported_until_somebody_completes_it(tmp_path):

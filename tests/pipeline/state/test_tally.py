@@ -1,5 +1,8 @@
 """What the commits of a slice add up to."""
 
+import json
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 from fake_run import FIRST, INPUT, MODEL, failed, scored, write_slice
@@ -8,6 +11,7 @@ from pipeline.state import tally
 from pipeline.state.entries import read_slice
 from pipeline.state.ledger import Ledger
 from pipeline.state.tally import add_up, read_failed, read_tally
+from schemas.tally import Tally
 
 DAY = "2026-05-04"
 
@@ -29,3 +33,15 @@ def test_objects_with_errors_are_written_a_row_group_at_a_time(tmp_path, monkeyp
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [
         min(3, count - start) for start in range(0, count, 3)
     ]
+
+
+def test_the_first_image_of_each_error_is_its_example(tmp_path, monkeypatch):
+    """Also over jobs, whose units are added up by others; a tally of before knows none."""
+    monkeypatch.setattr(tally, "UNITS_PER_JOB", 1)
+    units = [(DAY, [scored("a", 1.0), failed("b", "empty")]), (DAY, [failed("c"), failed("d"), failed("e", "empty")])]
+    write_slice(tmp_path, units)
+    ledger = Ledger(str(tmp_path), MODEL)
+    counts = add_up(ledger, FIRST, read_slice(ledger, FIRST))
+    assert counts.reasons == {"empty": 2, "truncated": 2} and counts.examples == {"empty": "b", "truncated": "c"}
+    before = {name: value for name, value in json.loads(counts.text()).items() if name != "examples"}
+    assert Tally.parse(json.dumps(before)) == replace(counts, examples={})

@@ -1,4 +1,5 @@
 import duckdb
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from fake_run import SOURCE, failed, publish, published, scored, write_slice
@@ -6,6 +7,7 @@ from fake_run import SOURCE, failed, publish, published, scored, write_slice
 from pipeline.storage.store import open_store
 from pipeline.tables import publication
 from pipeline.tables.query import NoTables, open_tables
+from schemas import errors
 
 DAY = "2026-01-01"
 CONTENT = [
@@ -52,6 +54,36 @@ def test_a_column_that_no_file_has_any_more_is_null(tmp_path):
     published(tmp_path, [(DAY, [failed("c")])], source=wider)
     published(tmp_path, [(DAY, [scored("c", 1.0), failed("d")])])
     assert ask(str(tmp_path), "select uri, line, camera, date from errors") == [("s3://line/d", "7", None, DAY)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "other"), [([scored("a", 1.0)], "errors"), ([failed("a")], "scores")], ids=["no error yet", "nothing scored yet"]
+)
+def test_scores_and_errors_have_the_same_keys_before_the_first_row(tmp_path, rows, other):
+    published(tmp_path, [(DAY, rows)])
+    tables = open_tables(str(tmp_path))
+    assert tables.connection.sql(f"select lot, line, product from {other}").fetchall() == [] and other in tables.empty
+
+
+def test_a_key_that_only_scores_has_rows_of_is_null_in_errors(tmp_path):
+    published(tmp_path, [(DAY, [failed("c")])])
+    wider = SOURCE.model_copy(update={"key_pattern": "{line}/{product}/{camera}/{name}"})
+    published(tmp_path, [(DAY, [scored("a", 1.0) | {"keys": [("line", "8"), ("camera", "2")]}])], source=wider)
+    query = "select uri, line, camera from errors union all select uri, line, camera from scores"
+    assert ask(str(tmp_path), query) == [("s3://line/c", "7", None), ("s3://line/a", "8", "2")]
+
+
+def test_errors_of_an_earlier_flowscore_have_the_columns_of_today(tmp_path, monkeypatch):
+    old = pa.schema([column for column in errors.SCHEMA if column.name not in ("lot", "model_digest")])
+    with monkeypatch.context() as patch:
+        patch.setattr(errors, "SCHEMA", old)
+        patch.setattr(errors, "with_keys", lambda keys: old)
+        patch.setattr(errors, "VERSION", 2)
+        published(tmp_path, [(DAY, [failed("c"), scored("a", 1.0)])])
+    question = "select uri, lot, line from errors order by uri"
+    assert ask(str(tmp_path), question) == [("s3://line/c", None, None)]
+    published(tmp_path, [(DAY, [failed("d")])])
+    assert ask(str(tmp_path), question) == [("s3://line/c", None, None), ("s3://line/d", "lot1", "7")]
 
 
 def test_partition_values_are_text_as_they_were(output):

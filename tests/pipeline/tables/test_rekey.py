@@ -1,15 +1,17 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_run import MODEL, SOURCE, failed, published
 from published_rows import SORTED, new_ledger, publish_rows, seal_slice
 
 from pipeline.state.entries import OtherKeys, check_keys, read_head
+from pipeline.state.ledger import Ledger
 from pipeline.state.publications import Publications
 from pipeline.tables import publication, rekey, writer
 from pipeline.tables.delta import TableConflict, arrow_schema, open_table, table_files
 from pipeline.tables.files import data_files
 from pipeline.tables.rekey import Rekeyed, SlicesWait, begin
-from schemas import scores
+from schemas import errors, scores
 
 OLD, NEW = "{line}/{lot}/{name}", "{hall}/{line}/{name}"
 ROWS = [("north/l1/a.png", None, 1.0), ("north/l2/b.png", None, 3.0), ("south/l1/c.tar", "./x/1.png", 2.0)]
@@ -217,3 +219,19 @@ def test_a_pattern_is_tried_on_rows_of_every_input_before_it_becomes_the_ledgers
     assert rekey.tried(ledger, OLD, some) is None and rekey.tried(ledger, NEW, []) is None
     with pytest.raises(TableConflict, match="lie below an input"):
         rekey.tried(ledger, NEW, [("s3://elsewhere/a.png", None, "none")])
+
+
+def test_errors_of_an_earlier_flowscore_get_lot_and_keys_by_the_same_pattern(tmp_path, monkeypatch):
+    """They were written without these columns. A rekey needs no other pattern to fill them."""
+    source = SOURCE.model_copy(update={"key_pattern": OLD})
+    old = pa.schema([column for column in errors.SCHEMA if column.name not in ("lot", "model_digest")])
+    with monkeypatch.context() as patch:
+        patch.setattr(errors, "SCHEMA", old)
+        patch.setattr(errors, "with_keys", lambda keys: old)
+        patch.setattr(errors, "VERSION", 2)
+        published(tmp_path, [("2026-01-02", [failed("north/l1/c.png")])], source=source)
+    ledger = Ledger(str(tmp_path), MODEL)
+    assert not begin(ledger, OLD) and rekey.rekey(ledger) == Rekeyed(1, 1)
+    (row,) = open_table(str(tmp_path), "errors").to_pyarrow_table().to_pylist()
+    assert (row["uri"], row["lot"], row["line"]) == ("s3://line/north/l1/c.png", "l1", "north")
+    assert rekey.rekey(ledger) == Rekeyed(0, 0)
