@@ -27,8 +27,8 @@ class Places(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words.  away: no useful answer came
-    after all attempts, so that a later one may."""
+    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words.  away: no useful answer
+    came after all attempts, so that a later one may."""
 
     step: Step
     uri: str
