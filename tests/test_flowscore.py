@@ -155,6 +155,11 @@ def test_a_list_is_fitted_to_as_the_folder_of_its_files(in_place: Path) -> None:
             "key of the config must be one of .*Did you mean 'epochs'",
         ),
         (lambda: flowscore.fit("padim", "good", image_size="big"), ConfigError, "image_size must be N or HEIGHTxWIDTH"),
+        (
+            lambda: flowscore.fit("padim", "good", key_pattern="{lot}/{name}"),
+            UsageError,
+            "key_pattern must be a pattern of the paths",
+        ),
         (lambda: flowscore.fit("padim", ["gone.png"]), ImagesError, "files that can be read"),
         (lambda: flowscore.tables("nowhere"), NoTables, "output must hold tables"),
         (lambda: flowscore.tables("results")["score"], NoTables, "table must be one of .*scores.*; got 'score'"),

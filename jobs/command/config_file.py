@@ -135,7 +135,7 @@ def _put(settings: dict[str, Any], path: Place, key: str, value: Any) -> None:
 
 
 def _twice(name: str, first: str, second: str) -> UsageError:
-    return UsageError(name, "given once", f"{first} and {second}", "Remove one of them from the file of --config.")
+    return UsageError(name, "given once", f"{first} and {second}", "Remove one of them.")
 
 
 def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:

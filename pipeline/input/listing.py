@@ -35,9 +35,8 @@ class Listing:
             source = registry.claiming(entry.key)
             if source is None:
                 tables.pass_by(entry.key)
-            if source is not None and (
-                tables.reads(entry.key) if source == "parquet" else taken(self._config, entry.key, source)
-            ):
+            asked = source is not None and taken(self._config, entry.key, source)
+            if asked and (source != "parquet" or tables.reads(entry.key)):
                 yield entry
             else:
                 self.ignored += 1
