@@ -43,17 +43,19 @@ def ask_head(host: str, port: int) -> ClusterFacts:
     """What the head at its own port (usually 6379) says of its cluster. Raises NotJoined."""
     from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
 
+    requests: Any = gcs_service_pb2  # protobuf makes their classes when they are imported, so mypy knows none
+    messages: Any = gcs_pb2
     with closing(_channel(host, port)) as channel:
         metadata = _answer(
             gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel).InternalKVGet,
-            gcs_service_pb2.InternalKVGetRequest(key=METADATA, namespace=CLUSTER),
+            requests.InternalKVGetRequest(key=METADATA, namespace=CLUSTER),
             "The head's own port is usually 6379",
         ).value
         found = _answer(
-            gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, gcs_service_pb2.GetAllNodeInfoRequest()
+            gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, requests.GetAllNodeInfoRequest()
         ).node_info_list
     versions = json.loads(metadata) if metadata else {}
-    alive = [node for node in found if node.state == gcs_pb2.GcsNodeInfo.ALIVE]
+    alive = [node for node in found if node.state == messages.GcsNodeInfo.ALIVE]
     nodes = (
         ClusterNode(
             node.node_id.hex(),
@@ -109,7 +111,7 @@ def _channel(host: str, port: int) -> Any:
     import ray  # noqa: F401  # sets up the modules below
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
     from ray._private.grpc_utils import init_grpc_channel
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # it is not in Ray's stub
 
     if is_token_auth_enabled() and not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         raise NotJoined(f"RAY_AUTH_MODE is token and there is no token here. {TOKEN}")

@@ -27,8 +27,8 @@ class Places(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words.  away: no useful answer
-    came after all attempts, so that a later one may."""
+    """A step that failed. said: what storage answered.  way: how the node reaches storage, in words.  away: it did not answer,
+    and may do so later."""
 
     step: Step
     uri: str
@@ -38,7 +38,7 @@ class Lack(NamedTuple):
 
 
 def lacks(places: Places) -> list[Lack]:
-    """The steps that fail in this process; one a place, since the others would only repeat it. Six requests if none fails."""
+    """The steps that fail in this process; one a place, since the others would only repeat it. Five requests if none fails."""
     return [*_first_that_fails(_input_steps(places)), *_first_that_fails(_output_steps(places))]
 
 
