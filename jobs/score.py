@@ -165,7 +165,7 @@ class ScoringProgress:
             self.__exit__(None, None, None)
             self._slice, more = progress.slice, "more " if progress.goes_on else ""
             unit = f"{more if progress.streams else ''}images"
-            self._shown = Progress(f"{progress.slice}: scoring", None, unit, failed=f"{more}in errors")
+            self._shown = Progress(f"{progress.slice}: scoring", None, unit, failed=f"{more}in errors").__enter__()
         if progress.finished:
             self._shown.update(progress.done, progress.errors, total=progress.done)
             self.__exit__(None, None, None)

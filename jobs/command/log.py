@@ -17,6 +17,7 @@ from typing import TextIO
 
 from jobs.command.errors import MEANINGS, ExitCode
 from jobs.command.node_lines import readable
+from pipeline.stages.ray_output import end_output
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The variable, of this name, that Ray's job server gives to the process that it starts."""
@@ -99,6 +100,8 @@ class Log:
 
     def close(self, code: int) -> None:
         """Print the last line, if this is a log; what stops a command is said in any case."""
+        if self.begun:
+            end_output()
         if self.begun or code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
             more = " (give the job a new submission id)" if self._job and code else ""
             print(f"exit {int(code)}: {MEANINGS.get(code, 'as the lines above say')}{more}", file=sys.stderr, flush=True)

@@ -39,6 +39,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.label, self.total, self.unit, self.failed, self.clock = label, total, unit, failed, clock
+        self.ended_with: int | None = None
         self.stream = stream or sys.stderr
         self.bar = self.stream.isatty()
         self.every_s = 0.2 if self.bar else every_s
@@ -46,7 +47,6 @@ class Progress:
         self.shown_at: float | None = None
         self.marks: deque[tuple[float, int, float | None]] = deque()
         self.line = self.shown = ""
-        self.ended_with: int | None = None
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import sys
 import threading
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,18 @@ def set_output() -> None:
     for deduplicator in (stdout_deduplicator, stderr_deduplicator):  # Ray reads its variable as soon as it is imported
         before = deduplicator.allow_re.pattern if deduplicator.allow_re else LAST_WORDS
         deduplicator.allow_re = re.compile(before if LAST_WORDS in before else f"{before}|{LAST_WORDS}")
+
+
+def end_output() -> None:
+    """Print what Ray keeps back of lines that are alike, and let it print none after them: a command's own line is the last."""
+    if "ray._private.worker" not in sys.modules:  # nothing has started Ray, which takes a second to import
+        return
+    from ray._private import ray_logging, worker
+
+    ray_logging.global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    for deduplicator, stream in ((ray_logging.stdout_deduplicator, sys.stdout), (ray_logging.stderr_deduplicator, sys.stderr)):
+        for batch in deduplicator.flush():
+            worker.print_worker_logs(batch, stream)
 
 
 class WithoutKnown:

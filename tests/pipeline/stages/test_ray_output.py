@@ -1,9 +1,12 @@
+import functools
 import os
 import re
 import subprocess
 import sys
 
-from pipeline.stages.ray_output import KNOWN, LAST_WORDS, WithoutKnown
+from ray._private import ray_logging, worker
+
+from pipeline.stages.ray_output import KNOWN, LAST_WORDS, WithoutKnown, end_output
 
 NOISE = (
     b"[2026-06-03 01:30:07,480 E 26607 26607] core_worker.cc:2465: Actor with class name: 'MapWorker(...)' "
@@ -61,3 +64,20 @@ def test_ray_keeps_the_last_words_of_every_scorer():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "4\n"
     assert re.search(LAST_WORDS, "too little memory; this process ends")
+
+
+def test_nothing_of_ray_comes_after_the_end(capsys):
+    dispatcher, kept = ray_logging.global_worker_stdstream_dispatcher, ray_logging.stderr_deduplicator
+
+    def say(pid):
+        dispatcher.emit({"pid": pid, "ip": "10.0.0.7", "localhost": "", "is_err": True, "lines": [f"unit {pid} is slow"]})
+
+    dispatcher.add_handler("ray_print_logs", functools.partial(worker.print_to_stdstream, ignore_prefix=False))
+    kept.flush()
+    for pid in (1, 2):
+        say(pid)
+    assert "unit 2 is slow" not in capsys.readouterr().err, "Ray keeps it back"
+    end_output()
+    assert "unit 2 is slow" in capsys.readouterr().err
+    say(3)
+    assert capsys.readouterr().err == ""
