@@ -41,7 +41,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def scored(place: str, model: Path) -> str:
+def scored(tmp_path: Path, model: Path) -> str:
+    return score(str(tmp_path), model)
+
+
+def score(place: str, model: Path) -> str:
     """An output with the scores of a loose image, one of a tar, one of a Parquet file, and one that cannot be read."""
     store = open_store(f"{place}/in")
     store.put("a/loose.png", png(0))
@@ -74,7 +78,8 @@ def asked(output: str, *image_ids: str, cache: Path, model: str | None = None) -
     return published(output, image_ids, model, cache)
 
 
-def test_loose_images_and_members_of_shards_with_the_model_that_scored_them(scored: str, model: Path, tmp_path: Path) -> None:
+def test_loose_images_and_members_of_shards_with_the_model_that_scored_them(place: str, model: Path, tmp_path: Path) -> None:
+    scored = score(place, model)
     known = ids(scored)
     names = ["loose.png", "2.png", "0"]
     found = asked(scored, *(known[name] for name in names), known["2.png"], cache=tmp_path)
@@ -112,12 +117,13 @@ def test_ids_that_nothing_was_scored_under(scored: str, tmp_path: Path) -> None:
         asked(scored, known["loose.png"], cache=tmp_path, model="other")
 
 
-def test_an_output_without_a_publication(place: str, tmp_path: Path) -> None:
+def test_an_output_without_a_publication(tmp_path: Path) -> None:
     with pytest.raises(NoTables, match="output must hold tables"):
-        asked(f"{place}/out", "f" * 32, cache=tmp_path)
+        asked(f"{tmp_path}/out", "f" * 32, cache=tmp_path)
 
 
-def test_a_copy_of_the_model_that_is_damaged_or_gone(scored: str, model: Path, tmp_path: Path) -> None:
+def test_a_copy_of_the_model_that_is_damaged_or_gone(place: str, model: Path, tmp_path: Path) -> None:
+    scored = score(place, model)
     ledger, image_id = Ledger(scored, MODEL), ids(scored)["loose.png"]
     prefix = ledger.artifact_prefix(artifact.read(model).model_digest)
     rule = "the output's copy of the model must be complete and undamaged; got "
