@@ -50,7 +50,12 @@ def main(settings: QuerySettings) -> None:
         check_file("--parquet", settings.parquet)
     with TemporaryDirectory(prefix="flowscore-query-") as scratch:
         tables = _opened(settings, Path(scratch))
-        if any(forms) and (questions := tables.questions(settings.sql)) != 1:
+        questions = tables.questions(settings.sql)
+        if not questions and not settings.allow_files:
+            raise UsageError(
+                "the query", "a question, which asks for rows", settings.sql, "Begin with select, from or describe."
+            )
+        if any(forms) and questions != 1:
             fix = "Ask them one by one, or leave the form out: then each is printed as a table."
             raise UsageError("the query", "one question with --csv, --json and --parquet", f"{questions} questions", fix)
         with tables.answers(settings.sql) as answers:

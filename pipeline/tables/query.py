@@ -34,7 +34,7 @@ WRITTEN_WHEN = {
     "scores": "an image was scored",
     "maps": "an image was scored",
     "regions": "the model marks regions and an image has one",
-    "errors": "an image could not be scored",
+    "errors": "an image could not be scored and its slice is published; `query --unpublished` shows what is held",
     "lots": "a calibrated model has scored a lot",
     "runs": "a scoring run is finished",
     "drift": "a calibrated model has scored a night of 20 images",

@@ -84,7 +84,7 @@ def test_each_of_several_questions_is_answered(ask):
 @pytest.mark.parametrize("form", [("--csv",), ("--json",), ("--parquet", "x.parquet")])
 @pytest.mark.parametrize(
     ("question", "questions"),
-    [("select 1; select 2", 2), ("create temp table t as select 1", 0), ("select 1; pivot errors on stage", 2)],
+    [("select 1; select 2", 2), ("select 1; pivot errors on stage", 2)],
 )
 def test_a_file_and_lines_hold_one_answer(ask, tmp_path, monkeypatch, form, question, questions):
     monkeypatch.chdir(tmp_path)
@@ -94,6 +94,12 @@ def test_a_file_and_lines_hold_one_answer(ask, tmp_path, monkeypatch, form, ques
         "Ask them one by one, or leave the form out: then each is printed as a table.\n"
     )
     assert shown.out == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("nothing", ["", " ; ", "/* select 1 */", "create temp table t as select 1"])
+def test_what_asks_for_nothing_is_refused(ask, nothing):
+    said = ask(nothing, code=2).err
+    assert said.startswith("error: the query must be a question") and said.count("\n") == 1
 
 
 def test_one_question_may_need_statements_before_it(ask):
