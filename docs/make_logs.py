@@ -7,12 +7,16 @@ in. What differs from run to run (times, rates, processes, digests) is written a
 import contextlib
 import functools
 import io
+import itertools
+import json
 import logging
 import os
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -30,17 +34,26 @@ from pipeline import slice_scoring
 from pipeline.stages import read
 from pipeline.stages.cluster import JOINING, Resources
 from pipeline.stages.config import StageConfig
+from pipeline.stages.joining.node_view import Lack
+from pipeline.stages.joining.nodes import Answer, judge
 from pipeline.state import attempts, lease
+from pipeline.state.ledger import Ledger
 from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Denied, Unreachable
 from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
+log = logging.getLogger("pipeline.stages.cluster")
+
+HEAD, OTHER = "10.0.0.1:6379", "head-2"
 PAGE = Path(__file__).with_name("operating.md")
 BLOCK = re.compile(
     r"(^### (?P<title>[^\n]+)\n(?:(?!#|```)[^\n]*\n)*```text\n)(?P<log>(?:(?!```)[^\n]*\n)*)(```\n)", re.MULTILINE
 )
 PLACES = {"model": "model", "input": "archive", "output": "results"}
+OTHER_PATTERN = "--key-pattern={line}/{lot}/{name}.tif"
+DIGESTS = ("3f6c1a0b9d2e", "8d07b2e41fa6")
+OF_EACH = ("good", "killed", "stopped", "away", "two", "refused", "node", "pattern", "retrained")
 IMAGES = 24
 GATEWAY = "s3://plant/archive/a/2026-06-02/L1/016.png: Could not connect to the endpoint URL"
 TWO_CORES = Resources(scorers=1, scorer_cpus=1, scorer_gpus=0, threads=2, read_cpus=0.5, commit_cpus=0.25)
@@ -63,7 +76,7 @@ class Engine(InlineEngine):
     def join(self, *_: object) -> None:
         if not self._joined:
             self._joined = True
-            logging.getLogger("pipeline.stages.cluster").info(JOINING, "10.0.0.1:6379")
+            log.info(JOINING, HEAD)
 
     def start(self) -> None:
         self.join()
@@ -129,7 +142,7 @@ def logs() -> dict[str, str]:
     """The log of each kind of night, by its title on the page."""
     with tempfile.TemporaryDirectory(prefix="flowscore-logs-") as name:
         folder = Path(name)
-        plants = {of: Plant(folder / of) for of in ("good", "killed", "stopped", "away", "refused")}
+        plants = {of: Plant(folder / of) for of in OF_EACH}
         plants["held"] = Plant(folder / "held", damaged=3)
         return {
             "A good night": plants["good"].night(),
@@ -137,7 +150,13 @@ def logs() -> dict[str, str]:
             "A night that was stopped": plants["stopped"].night(stop),
             "A held slice, exit 3": plants["held"].night(nothing, "--min-errors=1"),
             "Storage is away, exit 5": storage_away(plants["away"]),
+            "Another command has the model, exit 5": two_at_once(plants["two"]),
             "A bucket that refuses, exit 2": refused(plants["refused"]),
+            "A node that lacks credentials, exit 2": node_lacks(plants["node"]),
+            "A key pattern that fits nothing, exit 2": plants["pattern"].night(
+                nothing, "--key-pattern={line}/{lot}/{name}.tif"
+            ),
+            "A model that was trained again, exit 2": retrained(plants["retrained"]),
         }
 
 
@@ -189,18 +208,53 @@ def refused(plant: Plant) -> str:
         return plant.night()
 
 
+def two_at_once(plant: Plant) -> str:
+    """A driver on another machine goes on beating."""
+    plant.night()
+    held = lease.epochs(Ledger(str(plant.folder / "results"), "tiles"))
+    held.put_new(held.newest() + 1, json.dumps({"host": OTHER, "boot": "", "pid": 4242, "started": 0}).encode())
+    beats = itertools.count()
+    with (
+        mock.patch.object(lease.Lease, "_counter", lambda self, epoch: next(beats)),
+        mock.patch.object(lease, "BEAT_S", 0.01),
+    ):
+        return plant.night()
+
+
+def node_lacks(plant: Plant) -> str:
+    lack = Lack("list the input", "s3://plant/archive", "AccessDenied (403)", "no credentials, endpoint AWS's")
+
+    def asked(self: Engine, *_: object) -> None:
+        log.info(JOINING, HEAD)
+        judge([Answer("node 10.0.0.7 (f3a91c02)", [lack])], lambda: [])
+
+    with mock.patch.object(Engine, "join", asked):
+        return plant.night()
+
+
+def retrained(plant: Plant) -> str:
+    plant.night()
+    config = tiny_config(name="tiles")
+    artifact.save(plant.folder / "model-2", config, tiny_fitted(config, count=9), "# card\n")
+    shutil.rmtree(plant.folder / "model")
+    (plant.folder / "model-2").rename(plant.folder / "model")
+    return plant.night()
+
+
 def as_of_one_night(printed: str, places: dict[str, str]) -> str:
     """The log with the times, rates, processes, digests and places of a made-up night."""
     for here, there in places.items():
         printed = printed.replace(here, there)
-    printed = re.sub(r"digest [0-9a-f]{12}", "digest 3f6c1a0b9d2e", printed)
-    printed = re.sub(r"process \d+ on [^\s,;]+", "process 4711 on head-1", printed)
+    shown = dict(zip(dict.fromkeys(re.findall(r"digest ([0-9a-f]{12})", printed)), DIGESTS, strict=False))
+    printed = re.sub(r"digest ([0-9a-f]{12})", lambda found: f"digest {shown[found[1]]}", printed)
+    printed = re.sub(rf"process \d+ on (?!{OTHER})[^\s,;]+", "process 4711 on head-1", printed)
     printed = printed.replace("the last command, process 4711", "the last command, process 4242")
     printed = re.sub(r"[\d.,]+ images/s", "24.6 images/s", printed)
     printed = re.sub(r"took \d+ s", "took 29 s", printed)
     printed = re.sub(r"\d+ s left", "29 s left", printed)
     lines = [line.partition(" ")[2] for line in printed.splitlines()]
-    return "".join(f"2026-06-03T01:30:{7 + 4 * number:02d}Z {line}\n" for number, line in enumerate(lines))
+    times = [datetime(2026, 6, 3, 1, 30, 7) + number * timedelta(seconds=4) for number in range(len(lines))]
+    return "".join(f"{time:%Y-%m-%dT%H:%M:%SZ} {line}\n" for time, line in zip(times, lines, strict=True))
 
 
 def written() -> dict[str, str]:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -48,9 +49,12 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
     Raises:
         PartialRunError: exit 5.  ValueErrors of ours: exit 2, before Ray starts; of a cluster, before anything is planned.
     """
-    prepared = prepare(settings)
+    read: list[str] = []
+    prepared = prepare(settings, read.append)
     begin()
     log.info("%s", _first_line(prepared))
+    for line in read:
+        log.info("%s", line)
     engine = engine or joined(settings, prepared)
     with ScoringProgress() as progress:
         try:
@@ -70,8 +74,11 @@ def joined(settings: ScoringOptions, prepared: ScoringRun) -> RayEngine:
     return engine
 
 
-def prepare(settings: ScoreSettings) -> ScoringRun:
-    """Open the model, the input and the output; this finds every fault that a user can mend."""
+def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> ScoringRun:
+    """Open the model, the input and the output; this finds every fault that a user can mend.
+
+    say: gets the lines about what the key pattern reads.
+    """
     check_device(settings.resources, settings.device, settings.address)
     check_cluster(settings.address)
     check_output(settings.output)
@@ -115,7 +122,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     check_conditional_put(run.ledger.store, f"{run.ledger.prefix}/probe-{time.time_ns()}")
     check_ledger(run.ledger, run.created, opened.model_digest, settings.from_now_on)
     if fit is not None:  # a pattern that earlier nights took is not refused for what now stands first in the input
-        say_fit(fit, "key_pattern", must_fit=lambda: not has_slices(run.ledger))
+        say_fit(fit, "key_pattern", must_fit=lambda: not has_slices(run.ledger), say=say)
     return run
 
 

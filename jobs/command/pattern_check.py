@@ -24,12 +24,12 @@ def check_pattern(source: SourceConfig, setting: str = "key_pattern", must_fit: 
         say_fit(pattern_fit(source), setting, lambda: must_fit)
 
 
-def say_fit(fit: PatternFit, setting: str, must_fit: Callable[[], bool]) -> None:
-    """Print what was read. must_fit: asked only if nothing fits. Raises UsageError as above."""
+def say_fit(fit: PatternFit, setting: str, must_fit: Callable[[], bool], say: Callable[[str], None] = print) -> None:
+    """Say what was read, in lines. must_fit: asked only if nothing fits. Raises UsageError as above."""
     if fit.read and not fit.fitting and must_fit():
         raise _misfit(fit, setting)
     for line in lines_of(fit, setting):
-        print(line, flush=True)
+        say(line)
 
 
 def lines_of(fit: PatternFit, setting: str = "key_pattern") -> list[str]:
