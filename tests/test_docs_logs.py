@@ -1,4 +1,4 @@
-"""The logs of nights in docs/operating.md are as they are printed; test_walk_platform_engineer.py has a real job for the first."""
+"""The logs of nights in docs/operating.md are as printed; test_walk_platform_engineer.py has a real job for the first."""
 
 from docs_script import load
 

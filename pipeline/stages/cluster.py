@@ -9,9 +9,10 @@ from fractions import Fraction
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.scoring.device import Device, parsed, why_no_gpu
-from pipeline.stages.cluster_address import MEND, NoCluster, check_cluster, cluster_address, quieted
+from pipeline.stages.cluster_address import NoCluster, check_cluster, cluster_address, quieted
 from pipeline.stages.config import StageConfig
 from pipeline.stages.faults import StagesError
+from pipeline.stages.joining.facts import MEND
 from pipeline.stages.own_signals import own_sigterm
 from pipeline.stages.ray_output import set_output
 from pipeline.stages.session_folder import session_folder

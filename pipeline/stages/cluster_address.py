@@ -5,10 +5,11 @@ import os
 import re
 import socket
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.stages.faults import StagesError
-from pipeline.stages.joining.facts import ClusterFacts, NotJoined, ask_head, check_may_join
+from pipeline.stages.joining.facts import MEND, ClusterFacts, NotJoined, ask_head, check_may_join
 
 ANSWER_S = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
@@ -21,7 +22,6 @@ OTHER_FORMS = {
     "ray://": "Ray Data does not run through a Ray client server: submit it with `ray job submit`, or run it on a node",
 }
 """By how an address begins that is none of ours: what to do."""
-MEND = "Start the cluster, correct the address, or leave it out to score on this machine"
 
 
 class NoCluster(StagesError):
@@ -46,6 +46,7 @@ def check_cluster(address: str | None) -> Joinable | None:
 
     It takes less than 20 s, whatever is at the address, and joins nothing. Raises NoCluster.
     """
+    _check_token_file()
     chosen = cluster_address(address)
     if chosen is None:
         return None
@@ -61,10 +62,23 @@ def check_cluster(address: str | None) -> Joinable | None:
         facts = check_may_join(ask_head(host, port), host, port)
     except NotJoined as error:
         got = repr(chosen) if chosen == named else f"{chosen!r}, which is {named}"
-        why = str(error)
-        fix = "" if ". " in why else f". {MEND}"
-        raise NoCluster(f"{field} must be that of a Ray cluster that runs; got {got}, where {why}{fix}") from error
-    return Joinable(named, facts)
+        raise NoCluster(f"{field} must be that of a Ray cluster that runs; got {got}, where {error}. {error.fix}") from error
+    return Joinable(named.removesuffix("/"), facts)
+
+
+def _check_token_file() -> None:
+    """Raises NoCluster for a file of a token that Ray cannot read, also where it would start on this machine."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if not path or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return
+    try:
+        empty = not Path(path).read_bytes().strip()
+        why = "it is empty"
+    except OSError as error:
+        empty, why = True, error.strerror or str(error)
+    if empty:
+        rule = "a file that holds the token of the cluster"
+        raise NoCluster(f"RAY_AUTH_TOKEN_PATH must be {rule}; got {path!r} ({why}). Correct it, or unset it")
 
 
 def _found(field: str, chosen: str) -> str:

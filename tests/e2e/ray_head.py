@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -31,12 +33,15 @@ def started(folder, environment, cpus=2):
     """A head whose processes, and so whose workers, have this environment and no other variables of AWS or Ray."""
     gcs, dashboard, client, agent = free_ports(4)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+    # A folder of its own, since a job's driver looks there for the address of the head that has started it. Its sockets need a
+    # short path.
+    session = Path(tempfile.mkdtemp(prefix="fs-", dir="/tmp"))
     with (folder / "head.log").open("w") as log:
         process = subprocess.Popen(
             [
                 *(BIN / "ray", "start", "--head", "--block", f"--num-cpus={cpus}", "--object-store-memory=300000000"),
                 *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
-                f"--dashboard-agent-listen-port={agent}",
+                *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={session}"),
                 *("--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"),
             ],
             env={**kept, **environment, "PATH": f"{BIN}:{os.environ['PATH']}"},
@@ -55,6 +60,7 @@ def started(folder, environment, cpus=2):
         for left in psutil.wait_procs(family[1:], timeout=20)[1]:
             left.kill()
         process.wait(timeout=60)
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def free_ports(count):

@@ -35,8 +35,15 @@ class ClusterFacts(NamedTuple):
     nodes: tuple[ClusterNode, ...]
 
 
+MEND = "Start the cluster, correct the address, or leave it out to score on this machine"
+
+
 class NotJoined(StagesError):
-    """This process cannot join the cluster; the message continues the sentence `..., where` of NoCluster."""
+    """This process cannot join the cluster; the message continues the sentence `..., where` of NoCluster. fix: what to do."""
+
+    def __init__(self, why: str, fix: str = MEND) -> None:
+        super().__init__(why)
+        self.fix = fix
 
 
 def ask_head(host: str, port: int) -> ClusterFacts:
@@ -49,7 +56,7 @@ def ask_head(host: str, port: int) -> ClusterFacts:
         metadata = _answer(
             gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel).InternalKVGet,
             requests.InternalKVGetRequest(key=METADATA, namespace=CLUSTER),
-            "The head's own port is usually 6379",
+            f"The head's own port is usually 6379. {MEND}",
         ).value
         found = _answer(
             gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, requests.GetAllNodeInfoRequest()
@@ -71,13 +78,13 @@ def ask_head(host: str, port: int) -> ClusterFacts:
 def check_may_join(facts: ClusterFacts, host: str, port: int) -> ClusterFacts:
     """The facts, perhaps newer. Raises NotJoined: other versions than here, or no node of the cluster on this machine."""
     if (versions := other_versions(facts)) is not None:
-        raise NotJoined(versions)
+        raise NotJoined(versions, "Install the same versions on both sides")
     until = time.monotonic() + REGISTERED_S
     while not (here := nodes_here()) & {node.node_id for node in facts.nodes}:
         if not here or time.monotonic() > until:
             raise NotJoined(
-                f"{len(facts.nodes)} node(s) are alive, and none of them is on this machine. "
-                "Submit the command with `ray job submit`, or run it on a node of the cluster"
+                f"{len(facts.nodes)} node(s) are alive, and none of them is on this machine",
+                "Submit the command with `ray job submit`, or run it on a node of the cluster",
             )
         time.sleep(0.5)
         facts = ask_head(host, port)
@@ -95,7 +102,7 @@ def other_versions(facts: ClusterFacts) -> str | None:
         check_version_info({"ray_version": facts.ray, "python_version": facts.python}, "this process")
     except RuntimeError:
         here = f"{ray.__version__} and Python {platform.python_version()}"
-        return f"Ray {facts.ray} on Python {facts.python} runs; here are Ray {here}. Install the same versions on both sides"
+        return f"Ray {facts.ray} on Python {facts.python} runs; here are Ray {here}"
     return None
 
 
@@ -114,7 +121,7 @@ def _channel(host: str, port: int) -> Any:
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # it is not in Ray's stub
 
     if is_token_auth_enabled() and not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        raise NotJoined(f"RAY_AUTH_MODE is token and there is no token here. {TOKEN}")
+        raise NotJoined("RAY_AUTH_MODE is token and there is no token here", TOKEN)
     try:
         return init_grpc_channel(f"{_named(host)}:{port}")
     except (OSError, RuntimeError) as error:  # certificates that are not there
@@ -124,7 +131,7 @@ def _channel(host: str, port: int) -> Any:
 TOKEN = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the head"
 
 
-def _answer(method: Any, request: Any, other: str = "") -> Any:
+def _answer(method: Any, request: Any, other: str = MEND) -> Any:
     """The answer to one request.
 
     Args:
@@ -138,9 +145,9 @@ def _answer(method: Any, request: Any, other: str = "") -> Any:
         code, details = error.code(), " ".join(str(error.details()).split())
         if code == grpc.StatusCode.UNAUTHENTICATED:
             sent = "another token than this process sends" if _sends_a_token() else "a token, and this process sends none"
-            raise NotJoined(f"the cluster wants {sent}. {TOKEN}") from error
+            raise NotJoined(f"the cluster wants {sent}", TOKEN) from error
         if code == grpc.StatusCode.UNIMPLEMENTED:
-            raise NotJoined(f"a server answers that does not know this request of Ray. {other}".rstrip()) from error
+            raise NotJoined("a server answers that does not know this request of Ray", other) from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             raise NotJoined(f"nothing answers within {REQUEST_S:.0f} s") from error
         raise NotJoined(f"the request fails ({code.name}: {details:.200})") from error

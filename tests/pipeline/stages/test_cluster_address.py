@@ -130,6 +130,26 @@ def test_auto_finds_a_head_that_is_gone(monkeypatch, tmp_path):
             check("auto")
 
 
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("", "it is empty"), ("0" * 64, None)])
+@pytest.mark.parametrize("address", [None, "http://127.0.0.1:8265"])
+def test_a_file_of_a_token_that_cannot_be_read(monkeypatch, tmp_path, address, content, why):
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    if why is not None:
+        with pytest.raises(NoCluster, match=f"RAY_AUTH_TOKEN_PATH must be a file that holds the token .* [(]{why}"):
+            check_cluster(address)
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    if address is None:
+        assert check_cluster(address) is None
+    else:
+        with pytest.raises(NoCluster, match="An http:// address"):
+            check_cluster(address)
+
+
 def test_a_server_of_http2_that_is_no_ray_is_given_up(listening):
     port = listening(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0]) + bytes(6))
     with pytest.raises(NoCluster, match="the request fails|nothing answers within") as caught:
