@@ -60,11 +60,11 @@ def main(settings: RekeySettings) -> None:
 def _some_rows(ledger: Ledger) -> list[tuple[str, str | None, str]]:
     """uri, member and date of some scored images; none before the first publication."""
     try:
-        scores = open_tables(ledger.output_uri)["scores"]
+        connection = open_tables(ledger.output_uri).connection
     except NoTables:
         return []
-    model = ledger.model.replace("'", "''")
-    return scores.filter(f"model = '{model}'").project("uri, member, date").limit(LOOKED_AT).fetchall()
+    query = f"select uri, member, date from scores where model = $1 limit {LOOKED_AT}"
+    return connection.execute(query, [ledger.model]).fetchall()
 
 
 if __name__ == "__main__":
