@@ -109,7 +109,7 @@ def log_of(head, submission_id):
     return lines.partition("\n")[2].splitlines()
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=400):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
