@@ -10,7 +10,7 @@ from typing import Self
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
-from jobs.command.log import begin
+from jobs.command.log import begin, begin_in_job
 from jobs.command.pattern_check import say_fit
 from jobs.command.progress import Progress
 from jobs.settings.scoring import ScoreSettings, ScoringOptions
@@ -40,6 +40,7 @@ log = logging.getLogger("jobs.score")  # as a program, this file is called __mai
 
 def main(settings: ScoreSettings) -> None:
     """Score an archive of images with a trained model and publish the tables."""
+    begin_in_job()
     report(score(settings))
 
 

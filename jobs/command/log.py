@@ -76,11 +76,11 @@ class Log:
     """Whether the output of a command is a log, and what was there before. `run` keeps one for each command."""
 
     def __init__(self) -> None:
-        self._job = RAY_JOB in os.environ
+        self.job = RAY_JOB in os.environ
         self._streams: dict[str, TextIO] = {}
         self._levels: dict[str, int] = {}
         self._handler = _ToStandardError()
-        if self._job:
+        if self.job:
             self._stamp("stderr")
 
     def begin(self) -> None:
@@ -103,7 +103,7 @@ class Log:
         if self.begun:
             end_output()
         if self.begun or code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-            more = " (give the job a new submission id)" if self._job and code else ""
+            more = " (give the job a new submission id)" if self.job and code else ""
             print(f"exit {int(code)}: {MEANINGS.get(code, 'as the lines above say')}{more}", file=sys.stderr, flush=True)
 
     def restore(self) -> None:
@@ -153,6 +153,12 @@ def kept() -> Iterator[Log]:
 def begin() -> None:
     """From here on the output of the command is a log."""
     if _kept:
+        _kept[-1].begin()
+
+
+def begin_in_job() -> None:
+    """The same, at once, in a job of Ray: there also what is said of wrong settings has a time."""
+    if _kept and _kept[-1].job:
         _kept[-1].begin()
 
 

@@ -113,7 +113,7 @@ def without_numbers(log):
     return [line for line, before in zip(shown, ["", *shown], strict=False) if line != before]
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=400):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -167,7 +167,7 @@ def test_a_week(plant, tmp_path):
     ((drivers, begun, spent_s, finished),) = (
         open_tables(plant.output).connection.execute(f"select {columns} from runs").fetchall()
     )
-    assert drivers == 2 and begun == noted.started_at.timestamp(), "of the first driver"
+    assert drivers == 2 and begun == pytest.approx(noted.started_at.timestamp(), rel=0, abs=1e-3), "of the first driver"
     assert noted.spent_s < spent_s < finished - begun, "of both drivers, without the time between them"
 
     # The second night, as docs/operating.md prints a good one.

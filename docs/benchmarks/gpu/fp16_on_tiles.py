@@ -1,6 +1,6 @@
 """Do fp16 scores rank the magnetic tiles as float32 scores do? Every detector, trained once in float32, scored in both.
 
-    PYTHONPATH=. FLOWSCORE_ASSETS=FOLDER python docs/benchmarks/gpu/fp16_on_tiles.py [--fit-images 160] [--every 2]
+    PYTHONPATH=. FLOWSCORE_ASSETS=FOLDER python docs/benchmarks/gpu/fp16_on_tiles.py [--fit-images 160] [--every 1]
 
 fp16 is emulated where there is no GPU: it rounds at the same places (models/precision.py). Images are 256 x 256 pixels, the
 backbone is MobileNetV1 with ImageNet's weights, and the training is brief, because only the difference between two scores of
@@ -124,7 +124,7 @@ overflows has no score.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit-images", type=int, default=160)
-    parser.add_argument("--every", type=int, default=2, help="of the test images, one in so many is scored")
+    parser.add_argument("--every", type=int, default=1, help="of the test images, one in so many is scored")
     parser.add_argument("--detectors", nargs="+", default=registry.names(), choices=registry.names())
     arguments = parser.parse_args()
     tiles = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"

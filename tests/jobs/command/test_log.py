@@ -13,7 +13,7 @@ import pytest
 from jobs.command import log as module
 from jobs.command.entry import run
 from jobs.command.errors import MEANINGS, ExitCode, PartialRunError, UsageError
-from jobs.command.log import RAY_JOB, Stamped, begin
+from jobs.command.log import RAY_JOB, Stamped, begin, begin_in_job
 
 ROOT = Path(__file__).parents[3]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
@@ -137,6 +137,20 @@ def test_a_job_of_ray_says_its_code_whatever_the_verb(capsys, monkeypatch):
     assert said[0].startswith("error: --rate must be")
     assert said[1:] == [f"exit 2: {MEANINGS[2]} (give the job a new submission id)"]
     assert ended(works(), capsys)[2][-1].endswith("exit 0: done")
+
+
+def test_a_verb_may_begin_at_once_in_a_job_only(capsys, monkeypatch):
+    def main() -> None:
+        """A verb that says what it reads from its settings."""
+        begin_in_job()
+        print("key pattern {lot}/{name}: 3 of 3 paths match")
+
+    assert ended(main, capsys) == (0, ["key pattern {lot}/{name}: 3 of 3 paths match"], [])
+    monkeypatch.setenv(RAY_JOB, "{}")
+    code, out, err = ended(main, capsys)
+    assert (
+        code == 0 and unstamped(out) == ["key pattern {lot}/{name}: 3 of 3 paths match"] and unstamped(err) == ["exit 0: done"]
+    )
 
 
 def test_a_terminal_gets_no_times_and_no_last_line(monkeypatch):
