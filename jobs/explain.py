@@ -6,33 +6,32 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
 from jobs.command.places import check_folder
 from jobs.images.folder_walk import walked
-from jobs.pages.explanation_pictures import ExplanationPictures
 from models import artifact
 from models.artifact import Artifact
-from models.detector import Detector
-from models.explain.deletion import Deletion, DeletionConfig, compare
+from models.explain.deletion_config import DeletionConfig
 from models.explain.methods import METHODS, Method
-from models.maps.grids import resized
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
-from pipeline.decode.image import decode_image
 from pipeline.input.keys import ignored
-from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.scoring.device import DeviceSetting, resolve_device
-from pipeline.scoring.worst_tile import Tiles
 from pipeline.storage.copies import local_copy
+
+if TYPE_CHECKING:  # torch, captum and matplotlib take seconds to load, so a wrong setting is answered before
+    from torch import Tensor
+
+    from jobs.pages.explanation_pictures import ExplanationPictures
+    from models.detector import Detector
+    from models.explain.deletion import Deletion
 
 ANOMALY_MAP = "anomaly_map"  # the detector's own map gets the same pictures and the same test
 GOODS = 8  # good images at most; an image that is scored by tiles gives its middle tile
@@ -82,6 +81,10 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
         print(f"{len(paths)} files; the first {settings.limit} by name are explained (--limit)")
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     decode = DecodeConfig.of(opened.config.input)
+
+    from jobs.pages.explanation_pictures import ExplanationPictures
+    from pipeline.report.calibrated_scale import calibrated_scale
+
     images, unreadable = _decoded("--input", paths[: settings.limit], decode, settings.input)
     good = _decoded("--good", good_paths[:GOODS], decode, settings.good)[0] if settings.good else []
     calibrated = calibrated_scale(os.fspath(opened.directory), opened.model_digest)
@@ -113,8 +116,10 @@ class _Work:
     """The loaded detector with the methods that are defined for it."""
 
     def __init__(self, opened: Artifact, settings: ExplainSettings, good: list[np.ndarray]):
-        # captum and matplotlib are slow to load, so the input is checked first.
+        import torch
+
         from models.explain.explainer import Explainer, ExplanationError
+        from pipeline.scoring.worst_tile import Tiles
 
         if opened.config.precision != "float32":
             print(f"the model scores in {opened.config.precision}; explanations and their scores are computed in float32")
@@ -134,8 +139,13 @@ class _Work:
         for method, fault in self.not_defined.items():
             print(f"{method} left out: {fault}")
 
-    def image(self, number: int, name: str, pixels: np.ndarray, pictures: ExplanationPictures) -> dict[str, Any]:
+    def image(self, number: int, name: str, pixels: np.ndarray, pictures: "ExplanationPictures") -> dict[str, Any]:
         """Explain one image, (H, W, 3) uint8, or its worst tile; returns its entry in the JSON."""
+        import torch
+
+        from models.explain.deletion import compare
+        from models.maps.grids import resized
+
         pixels, left, top = self.tiles.worst(pixels)
         tiled = self.tiles.tiling is not None
         about = {"image": name, "tile": [left, top] if tiled else None}
@@ -172,11 +182,11 @@ class _Work:
             "maps": [asdict(each) for each in explained],
         }
 
-    def _score(self, inputs: torch.Tensor) -> torch.Tensor:
+    def _score(self, inputs: "Tensor") -> "Tensor":
         return self.detector.score_features(self.detector.features(inputs)).score
 
 
-def _figures(found: Deletion | None, random: Deletion | None, with_good: bool) -> str:
+def _figures(found: "Deletion | None", random: "Deletion | None", with_good: bool) -> str:
     if found is None or random is None:
         advice = "" if with_good else "; good images (--good) make a better filling"
         return f"no deletion test, because no filling scores below the image{advice}"
@@ -203,6 +213,8 @@ def _decoded(
 
     The pixels have the input's size, or the image's own if it is scored by tiles.
     """
+    from pipeline.decode.image import decode_image
+
     images, unreadable = [], {}
     for path in paths:
         name = path.name if path == root else path.relative_to(root).as_posix()

@@ -4,6 +4,7 @@ import time
 
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
+from jobs.command.places import check_input
 from jobs.command.progress import Progress
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
@@ -50,6 +51,7 @@ def prepare(settings: ScoreSettings) -> ScoringRun:
     check_device(settings.resources, settings.device, settings.address)
     check_cluster(settings.address)
     check_output(settings.output)
+    check_input("--input", settings.input)
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     artifact.check(opened)
     if settings.explain is not None:

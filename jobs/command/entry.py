@@ -1,7 +1,7 @@
 """How a verb's `main` becomes a command: `python -m jobs.score ...` and `flowscore score ...` both end up in `run`.
 
 A verb is a file jobs/<verb>.py with a function `main(settings: ScoreSettings)`, whose one parameter is a settings model
-(jobs/command/flags.py derives the flags from its fields), and as its last lines:
+(jobs/command/flags.py derives the flags from its fields; its BELOW_HELP stands below the options), and as its last lines:
 
     if __name__ == "__main__":
         run(main)
@@ -17,8 +17,9 @@ import typer
 from pydantic import BaseModel
 
 from jobs.command.config import load
-from jobs.command.errors import ExitCode, exit_code, sentence
+from jobs.command.errors import ExitCode, UsageError, exit_code, sentence
 from jobs.command.flags import flags_of, nested, only_in_the_file
+from jobs.command.misread import MISREAD, misread
 from jobs.command.scratch import check_scratch
 
 
@@ -29,35 +30,49 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
     """
     try:
         check_scratch()
-        application(main)(args=arguments, prog_name=name)
+        ended = application(main)(args=arguments, prog_name=name, standalone_mode=False)
+        if ended == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
-        code = exit_code(error)
+        told = misread(error) if isinstance(error, MISREAD) else error
+        code = exit_code(told)
         if code is None:
             raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {sentence(told)}", file=sys.stderr)
         sys.exit(code)
-    sys.exit(ExitCode.OK)
+    sys.exit(ended or ExitCode.OK)
 
 
 def application(main: Callable[..., None]) -> typer.Typer:
     """The program of a verb; `typer.main.get_command` gives its parser."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(_with_flags(main))
+    below = getattr(_settings_of(main), "BELOW_HELP", None)
+    help = inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main))
+    app.command(help=help, epilog=f"\b\n{below}" if below else None)(_with_flags(main))
     return app
+
+
+def _settings_of(main: Callable[..., None]) -> type[BaseModel] | None:
+    """The settings model that is the one parameter of a verb's main."""
+    kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel) else None
 
 
 def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
     """A function for typer with one parameter a flag. A flag wins over the file of --config, which wins over defaults."""
-    kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
-    if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
+    model = _settings_of(main)
+    if model is None:
         return main
-    model = kinds[0]
     flags = flags_of(model)
 
     def parsed(**given: Any) -> None:
+        for flag in flags:
+            if given[flag.path[-1]] == "":  # what a script passes for a variable that is not set
+                fix = "Give it one, or leave it out."
+                raise UsageError(flag.name or flag.path[-1], "given with a value", "", fix)
         main(load(model, given.pop("config", None), **nested(flags, given)))
 
     parameters = []
@@ -66,8 +81,9 @@ def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
         if flag.name is None:
             default = typer.Argument(None, help=flag.help, metavar=flag.path[-1].upper(), show_default=False)
         else:
-            default = typer.Option(None, flag.name, help=flag.help, metavar=flag.metavar, show_default=False)
-        parameters.append(_parameter(flag.path[-1], flag.kind, default))
+            metavar = flag.metavar or ("PATH" if flag.kind is Path else None)
+            default = typer.Option(None, flag.name, help=flag.help, metavar=metavar, show_default=False)
+        parameters.append(_parameter(flag.path[-1], str if flag.kind is Path else flag.kind, default))
     if further := only_in_the_file(model):
         default = typer.Option(None, "--config", help=f"YAML file with these settings, and {', '.join(further)}")
         parameters.append(_parameter("config", Path, default))

@@ -78,6 +78,7 @@ ImagesError               pipeline/session.py: the argument is no image, or hold
 """
 
 import errno
+import re
 import reprlib
 import tempfile
 from collections import Counter
@@ -113,6 +114,7 @@ class Shown(reprlib.Repr):
 
 
 SHOWN = Shown()
+LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 class CommandError(Exception):
@@ -155,7 +157,7 @@ def sentence(error: Exception) -> str:
     if is_full_disk(error):
         place = tempfile.gettempdir()
         return f"scratch files must have room; {place} is full ({error}). Set TMPDIR to a larger disk and repeat the command"
-    return str(error)
+    return LINE_BREAK.sub(" ", str(error))  # DuckDB's and YAML's own words take several lines
 
 
 def exit_code(error: Exception) -> ExitCode | None:

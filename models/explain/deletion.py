@@ -13,28 +13,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms.v2 import functional as image_functions
+
+from models.explain.deletion_config import DeletionConfig
 
 ScoreInputs = Callable[[Tensor], Tensor]
 BLURS = {"blur 1/32": 1 / 32, "blur 1/8": 1 / 8}  # standard deviation as a share of the shorter side
 PASS = 8  # images scored at once
-
-
-class DeletionConfig(BaseModel):
-    """steps: deletions of equal size. cells: their number along the shorter side; a cell is deleted as a whole, since
-    scattered pixels of another picture are a texture of their own. feather: standard deviation of the soft edge of deleted
-    places, as a share of a cell, since a seam is an anomaly too. random_orders: the random figure is the mean of this many.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(20, ge=2)
-    cells: int = Field(8, ge=2)
-    feather: float = Field(0.5, ge=0)
-    random_orders: int = Field(5, ge=1)
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -324,3 +324,22 @@ def test_good_images_that_cannot_be_read_give_no_figure(
     config.write_text("max_unreadable_share: 1.0\n")
     assert evaluate("--model", str(squashing), "--input", str(root), "--config", str(config)) == 2
     assert "good images and defects that can be read" in capsys.readouterr().err
+
+
+def test_a_ranking_of_too_few_pieces_is_left_out_and_named(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    """Two goods and three defects: a model without skill ranks them perfectly once in ten times."""
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    for kind, left in (("good", 2), ("hole", 3), ("cut", 0)):
+        for path in sorted((root / "test" / kind).iterdir())[left:]:
+            path.unlink()
+            (root / "ground_truth" / kind / f"{path.stem}_mask.png").unlink(missing_ok=True)
+    assert evaluate("--model", str(squashing), "--input", str(root), "--json", str(tmp_path / "f.json")) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    nothing = {"value": None, "low": None, "high": None}
+    for name in ("all", "hole"):
+        assert found["figures"][name]["image_auroc"] == found["figures"][name]["f1_max"] == nothing
+        assert (
+            found["figures"][name]["pixel_auroc"]["value"] is not None and found["figures"][name]["pixel_auroc"]["low"] is None
+        )
+    few = "few images: no AUROC, AP and F1-max of all (3 images against 2 good), hole (3 images against 2 good): "
+    assert few in capsys.readouterr().out and len(found["scores"]) == 5
