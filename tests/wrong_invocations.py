@@ -99,7 +99,7 @@ ROWS = (
     Wrong("train", "--input {file} --model-out {new}/m", "It is a file: give the folder that holds it"),
     Wrong("train", "--input http://host/x --model-out {new}/m", "AWS_ENDPOINT_URL"),
     Wrong("train", "--input s3:// --model-out {new}/m", "--input must be s3://bucket/prefix or a folder"),
-    Wrong("train", "--input {empty} --model-out {new}/m --weights none", "at least 8 readable good images", light=False),
+    Wrong("train", "--input {empty} --model-out {new}/m --weights none", "at least 8 readable good images; got 0. Correct the place", light=False),
     Wrong("train", "--input {good} --model-out ''", "--model-out must be given with a value"),
     Wrong("train", "--input {good} --model-out {file}", "it is a file. Choose another --model-out"),
     Wrong("train", "--input {good} --model-out {good}", "it holds other files. Choose another --model-out"),
