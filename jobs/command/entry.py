@@ -37,7 +37,7 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
-        told = misread(error) if isinstance(error, MISREAD) else error
+        told = misread(error, name or f"flowscore {Path(sys.argv[0]).stem}") if isinstance(error, MISREAD) else error
         code = exit_code(told)
         if code is None:
             raise

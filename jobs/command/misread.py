@@ -11,13 +11,12 @@ MISREAD: Any = typer.BadParameter.__base__
 """The root of what the parser refuses; typer shows only this one of its exceptions."""
 
 
-def misread(error: Any) -> UsageError:
+def misread(error: Any, command: str) -> UsageError:
     """The error of an option that is unknown, lacks its value or has one of another type, or of a word that is no option."""
-    command = error.ctx.command_path if error.ctx else "flowscore VERB"
     lists = f"`{command} --help` lists the options"
     name = getattr(error, "option_name", None)
-    options = [option for each in (error.ctx.command.params if error.ctx else []) for option in each.opts]
-    if name is not None and name not in options:
+    if hasattr(error, "possibilities"):
+        options = [option for each in error.ctx.command.params for option in each.opts]
         near = difflib.get_close_matches(name, options, n=1)
         return UsageError("option", f"one of `{command}`", name, f"Did you mean {near[0]}?" if near else f"{lists}.")
     if name is not None:

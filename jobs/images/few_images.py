@@ -68,5 +68,5 @@ def of_evaluation(good: int, bad: Mapping[str, int], unit: str) -> list[str]:
     worst = max(perfect_by_chance(good, count) for count in bad.values())
     return [
         f"few images: no AUROC, AP and F1-max of {kinds}: a model without skill ranks them perfectly once in "
-        f"{1 / worst:.0f} times, and figures are given from once in {1 / BY_CHANCE:.0f} on"
+        f"{float(1 / worst):.0f} times, and figures are given from once in {float(1 / BY_CHANCE):.0f} on"
     ]
