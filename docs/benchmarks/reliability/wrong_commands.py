@@ -2,7 +2,8 @@
 
     PYTHONPATH=.:tests python docs/benchmarks/reliability/wrong_commands.py
 
-Prints the median of all commands, of those that need no torch, and the slowest ones. No command asks anything over a network.
+Prints the median of all commands, of those that need no torch, and the slowest ones, in seconds of the clock and of processors: on
+a machine that does other things the latter says more. No command asks anything over a network.
 """
 
 import os
@@ -14,35 +15,52 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from wrong_invocations import ROWS, Places, Wrong, make_places
 
 SLOWEST = 10
 
 
-def seconds(wrong: Wrong, places: Places) -> float:
-    """The whole time of the process. Ends this script if the command does not end with 2 and one line."""
+class Took(NamedTuple):
+    """Of a whole process, seconds."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def took(wrong: Wrong, places: Places) -> Took:
+    """Ends this script if the command does not end with 2 and one line."""
     arguments = shlex.split(wrong.arguments.format(**asdict(places)))
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "FLOWSCORE_ASSETS")}
-    started = time.monotonic()
+    started, before = time.monotonic(), os.times()
     ended = subprocess.run(
         [sys.executable, "-m", f"jobs.{wrong.verb}", *arguments], env=environment, capture_output=True, text=True, check=False
     )
-    took = time.monotonic() - started
+    wall_s, after = time.monotonic() - started, os.times()
     if ended.returncode != 2 or ended.stderr.count("\n") != 1:
         raise SystemExit(f"{wrong.verb} {wrong.arguments} ended with {ended.returncode}\n{ended.stderr[-4000:]}")
-    return took
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return Took(wall_s, used)
+
+
+def line(found: list[Took]) -> str:
+    walls, cpus = zip(*found, strict=True)
+    return (
+        f"median {statistics.median(walls):.2f} s (CPU {statistics.median(cpus):.2f} s), "
+        f"longest {max(walls):.2f} s (CPU {max(cpus):.2f} s)"
+    )
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         places = make_places(Path(folder))
-        took = {wrong: seconds(wrong, places) for wrong in ROWS}
-    light = [took[wrong] for wrong in ROWS if wrong.light]
-    print(f"{len(took)} wrong commands: median {statistics.median(took.values()):.2f} s, longest {max(took.values()):.2f} s")
-    print(f"{len(light)} of them without torch: median {statistics.median(light):.2f} s, longest {max(light):.2f} s")
-    for wrong in sorted(took, key=lambda wrong: -took[wrong])[:SLOWEST]:
-        print(f"{took[wrong]:6.2f} s  {wrong.verb} {wrong.arguments}")
+        found = {wrong: took(wrong, places) for wrong in ROWS}
+    light = [one for wrong, one in found.items() if wrong.light]
+    print(f"{len(found)} wrong commands: {line(list(found.values()))}")
+    print(f"{len(light)} of them without torch: {line(light)}")
+    for wrong in sorted(found, key=lambda wrong: -found[wrong].cpu_s)[:SLOWEST]:
+        print(f"{found[wrong].wall_s:6.2f} s (CPU {found[wrong].cpu_s:.2f} s)  {wrong.verb} {wrong.arguments}")
 
 
 if __name__ == "__main__":
