@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests python docs/benchmarks/reliability/wrong_commands.py
 
-Prints the median of all commands, of those that need no torch, and the slowest ones, in seconds of the clock and of processors: on
-a machine that does other things the latter says more. No command asks anything over a network.
+Prints the median of all commands, of those that need no torch, and the slowest ones, in seconds of the clock and of
+processors: on a machine that does other things the latter says more. No command asks anything over a network.
 """
 
 import os
