@@ -75,7 +75,7 @@ def _opened(flag: str, uri: str) -> Store:
 
 def check_file(flag: str, path: Path) -> None:
     """Raises UsageError where no file can be written at the path. Leaves nothing behind."""
-    _check_local(flag, path)
+    _check_local(flag, path, "a file")
     if os.path.isdir(path):
         raise UsageError(flag, "a file that can be written", str(path), "It is a folder: add a file's name.")
     if not os.path.exists(path):
@@ -86,7 +86,7 @@ def check_file(flag: str, path: Path) -> None:
 
 def check_folder(flag: str, folder: Path) -> None:
     """Raises UsageError where the folder cannot be made, or no file can be written in it. Leaves nothing behind."""
-    _check_local(flag, folder)
+    _check_local(flag, folder, "a folder")
     missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,8 +101,8 @@ def check_folder(flag: str, folder: Path) -> None:
                 each.rmdir()
 
 
-def _check_local(flag: str, path: Path) -> None:
+def _check_local(flag: str, path: Path, what: str) -> None:
     """A path to s3:// would make a folder of the name `s3:` here."""
     if found := REMOTE.match(str(path)):
         got = f"{found[1]}://{str(path)[found.end() :]}"
-        raise UsageError(flag, "a path on this machine", got, "Write it here, and copy it there.")
+        raise UsageError(flag, f"{what} on this machine", got, f"Write it to {what} here, and copy that.")

@@ -84,8 +84,8 @@ def test_an_address_of_no_store_is_one_sentence(uri: str) -> None:
 
 def test_a_path_to_storage_makes_no_folder_here(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for check in (check_file, check_folder):
-        with pytest.raises(UsageError, match="--html must be a path on this machine; got 's3://bucket/report.html'"):
+    for check, what in ((check_file, "a file"), (check_folder, "a folder")):
+        with pytest.raises(UsageError, match=f"--html must be {what} on this machine; got 's3://bucket/report.html'"):
             check("--html", Path("s3://bucket/report.html"))
     assert not list(tmp_path.iterdir())
 
