@@ -52,14 +52,16 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     if settings.workspace is not None:
         check_folder("workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
+    device = resolve_device(settings.device)
+    detector_config = _artifact_config(settings, device)
+    detector = _build(detector_config).to(device)
+
+    # After what only needs torch and timm: scipy and the decoders take a second more.
     from jobs.images.good import Exclusions, read_good_images
     from models.detector import FitRun
     from models.features.store import ImageFeatures
     from models.fitting.groups import group_images, split
 
-    device = resolve_device(settings.device)
-    detector_config = _artifact_config(settings, device)
-    detector = _build(detector_config).to(device)
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
@@ -97,10 +99,11 @@ def train(settings: TrainSettings) -> artifact.Artifact:
 
 def _build(config: ArtifactConfig) -> "Detector":
     """The untrained detector. Raises UsageError or ConfigError for settings that cannot be built."""
-    from pipeline.scoring.scorer import tiling
-
     try:
         detector = registry.build(config)
+
+        from pipeline.scoring.scorer import tiling
+
         tiling(detector.config)
         return detector
     except ValidationError as error:
