@@ -5,13 +5,11 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jobs.benchmark.alone import DECODE_ONLY, IN_MEMORY, decode_config, decode_only, in_memory
 from jobs.benchmark.cases import Case, Subject, cases, chosen, of_case, of_model
 from jobs.benchmark.estimate import measured_rates, table
 from jobs.benchmark.figures import Book, Measured, open_book
 from jobs.benchmark.hardware import cores, hardware_name
-from jobs.benchmark.inputs import fill
-from jobs.benchmark.whole_run import END_TO_END, end_to_end
+from jobs.benchmark.measure_names import DECODE_ONLY, END_TO_END, MEASURES
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.places import check_file
@@ -21,7 +19,6 @@ from pipeline.scoring.device import resolve_device
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
-MEASURES = (IN_MEMORY, DECODE_ONLY, END_TO_END)
 DECODED_SIZE = (1600, 1200)  # (width, height), the default for images that are only decoded
 MAX_SIDE_PX = 30_000
 
@@ -35,9 +32,9 @@ def main(settings: BenchSettings) -> None:
         check_file("--csv", settings.csv_file)
     stored = _size(settings.size)
     asked = [] if settings.plan else _measures(settings)
-    device = resolve_device(settings.device)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         subjects = _subjects(settings, known, Path(folder))
+        device = resolve_device(settings.device)
         book = open_book(hardware_name(device), settings.csv_file, settings.save)
         for subject in subjects:
             if settings.plan is not None:
@@ -48,6 +45,8 @@ def main(settings: BenchSettings) -> None:
                     book.enter(_alone(name, subject, settings, device, stored or DECODED_SIZE))
                     continue
                 (source, tables), shown = _places(settings, stored, subject.name if len(subjects) > 1 else "")
+                from jobs.benchmark.whole_run import end_to_end  # with Ray and torch, which take seconds to load
+
                 whole = settings.scoring_run(str(subject.make()), source, tables)
                 book.enter(end_to_end(subject.name, whole, settings.in_memory_images, settings.seconds, shown))
 
@@ -93,6 +92,8 @@ def _measures(settings: BenchSettings) -> list[str]:
 
 def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, stored: tuple[int, int]) -> Measured:
     """Takes one of the measures that need no storage."""
+    from jobs.benchmark.alone import decode_config, decode_only, in_memory
+
     decode = decode_config(subject.config)
     if name == DECODE_ONLY:
         if decode.resize == "tile":
@@ -132,6 +133,8 @@ def _places(settings: BenchSettings, stored: tuple[int, int] | None, name: str) 
     width, height = stored or (SIZE_PX, SIZE_PX)
     shown = f"{width}x{height}"
     source = f"{settings.store}/images-{settings.images}-{shown}"
+    from jobs.benchmark.inputs import fill
+
     print(f"{fill(open_store(source), settings.images, stored):,} images of {shown} in {source}", flush=True)
     return (source, f"{settings.store}/tables-{time.time_ns()}"), shown
 

@@ -5,36 +5,32 @@ import tempfile
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.pattern_check import check_pattern
-from jobs.command.places import check_folder, local_place
-from jobs.images.good import Exclusions
-from jobs.images.kept import Kept, kept_images, seen_by
-from jobs.images.other_pieces import OtherPieces
-from jobs.images.rescored import score_again
-from jobs.images.scored import KeyReader, ScoredSet, columns, score_images
+from jobs.command.places import check_folder, check_input, check_store, local_place
 from jobs.settings.calibration import CalibrateSettings
 from models import artifact
-from models.calibration import files, in_folder
+from models.calibration import files
 from models.calibration.build import Belongs, Scored, calibrate, select
 from models.calibration.calibration import Calibration, Grid, Keys, Mode, Selection
-from models.calibration.lot_plans import standing_out, table
 from models.calibration.other_mode import rank_shift
-from models.calibration.promises import promises
-from models.fitting.groups import group_images
-from models.verdicts.exact_interval import at_least
 from models.verdicts.rates import rate_of
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import resolve_device
-from pipeline.scoring.scorer import Scorer
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
+
+if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
+    from jobs.images.kept import Kept
+    from jobs.images.scored import ScoredSet
+    from pipeline.scoring.scorer import Scorer
 
 ALIKE = 0.9  # groups of near-duplicates an image; with fewer an image seems to be no piece
 COMPARED = 20_000  # thumbnails that are compared with each other: time grows with the square
@@ -52,11 +48,23 @@ def main(settings: CalibrateSettings) -> None:
 def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     """Read and score the good images, and replace the calibration in the model's folder."""
     place = local_place(settings.model)
+    for flag, uri in (("--input", settings.input), ("--challenge", settings.challenge), ("--repeats", settings.repeats)):
+        if uri is not None:
+            check_input(flag, uri)
     directory = local_copy(settings.model, settings.cache_dir.expanduser())
     opened = artifact.read(directory, calibration=False)
     if place is not None:
         check_folder("--model", directory.resolve().parent)
+    else:
+        check_store("--model", settings.model)
     _check_patterns(settings)
+
+    from jobs.images.good import Exclusions
+    from jobs.images.kept import kept_images, seen_by
+    from jobs.images.other_pieces import OtherPieces
+    from jobs.images.scored import KeyReader, columns, score_images
+    from pipeline.scoring.scorer import Scorer
+
     device, exclusions = resolve_device(settings.device), Exclusions(settings.exclude)
     earlier = _earlier(opened)
     scorer, decode = Scorer(artifact.load(opened, device), device), DecodeConfig.of(opened.config.input)
@@ -133,7 +141,7 @@ def _keys(settings: CalibrateSettings) -> Keys:
     return Keys(settings.key_pattern, settings.pieces(), settings.view_key, lot, settings.groups())
 
 
-def _say_read(found: ScoredSet) -> None:
+def _say_read(found: "ScoredSet") -> None:
     if found.ignored:
         print(f"ignored: {found.ignored:,} files that are no images or were not asked for")
     if found.excluded:
@@ -178,8 +186,10 @@ def _pieces(made: Calibration, good: Scored) -> list[str]:
     return lines
 
 
-def _alike(found: ScoredSet, kept: Kept) -> list[str]:
+def _alike(found: "ScoredSet", kept: "Kept") -> list[str]:
     """A warning if near-duplicates show that an image is no piece."""
+    from models.fitting.groups import group_images
+
     readable = [image for image in kept.good if image.readable][:COMPARED]
     groups = group_images(None, None, np.stack([found.thumbs[image.thumbnail] for image in readable]))
     if groups.count() > ALIKE * len(readable) or not groups.basis.startswith("near-duplicate"):
@@ -192,13 +202,15 @@ def _alike(found: ScoredSet, kept: Kept) -> list[str]:
 
 def _other_mode(
     earlier: Calibration | None,
-    found: ScoredSet,
+    found: "ScoredSet",
     made: Calibration,
-    scorer: Scorer,
+    scorer: "Scorer",
     decode: DecodeConfig,
     opened: artifact.Artifact,
 ) -> list[str]:
     """What another device or precision does to ranks, told before the calibration of the other mode is replaced."""
+    from jobs.images.rescored import score_again
+
     trained = opened.config.trained.get("device")
     lines = []
     if trained is not None and str(trained).split(":")[0] != made.mode.label.split("-")[0]:
@@ -224,8 +236,13 @@ def _mode(mode: Mode) -> str:
 
 def _report(made: Calibration, settings: CalibrateSettings) -> list[str]:
     """What a user decides by."""
+    from jobs.images.few_images import of_calibration
+    from models.calibration.lot_plans import standing_out, table
+    from models.calibration.promises import promises
+
     rates, group = settings.fractions(), made.groups[0]
-    lines = ["", *promises(made, rates)]
+    most = max(len(group.scores(row)) for row in range(len(group.sets)))
+    lines = ["", *promises(made, rates), *of_calibration(most, rates)]
     for row in range(len(group.sets)):
         n = len(group.scores(row))
         if n:
@@ -237,6 +254,8 @@ def _report(made: Calibration, settings: CalibrateSettings) -> list[str]:
 
 def _detection(made: Calibration) -> dict[Fraction, float] | None:
     """The share of pieces with defects that the challenge says are found at least, at each rate."""
+    from models.verdicts.exact_interval import at_least
+
     if made.challenge is None:
         return None
     whole = [one for one in made.challenge.detected if one.size_class == ""]
@@ -245,6 +264,8 @@ def _detection(made: Calibration) -> dict[Fraction, float] | None:
 
 def _put(uri: str, place: Path | None, directory: Path, made: Calibration) -> artifact.Artifact:
     """Into the model's folder, or into a copy of it whose new files then go to storage, the digests last."""
+    from models.calibration import in_folder
+
     if place is not None:
         return in_folder.put(directory, made)
     with tempfile.TemporaryDirectory(prefix="flowscore-calibrate-") as folder:

@@ -15,8 +15,9 @@ from packaging.requirements import Requirement
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.command.entry import run
-from jobs.command.errors import ExitCode
+from jobs.command.errors import ExitCode, UsageError
 from jobs.command.flags import Flag
+from jobs.command.places import check_input
 from jobs.examined.finding import Finding
 from jobs.examined.state import state
 from jobs.examined.tables import tables
@@ -177,9 +178,13 @@ def readable(uri: str) -> Iterator[Finding]:
     """Lists the input once."""
     started = time.monotonic()
     try:
+        check_input("--input", uri)
         store = open_store(uri)
         first = next(iter(store.list()), None)
         links = store.links_left_out() if first is None else 0
+    except UsageError as error:
+        yield Finding("fail", "input", str(error))
+        return
     except StorageError as error:
         yield Finding("fail", "input", str(error), "Check the address, AWS_ENDPOINT_URL, AWS_PROFILE and the bucket policy.")
         return

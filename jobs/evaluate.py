@@ -4,13 +4,11 @@ import json
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,33 +18,25 @@ from jobs.command.flags import Flag, Named
 from jobs.command.progress import Progress
 from jobs.command.result_folder import check_result_file, put_result
 from jobs.images.copied import copied
-from jobs.images.ground_truth import GroundTruth
-from jobs.images.kept import seen_by
 from jobs.images.labelled import ALL, GOOD, TEST, check_both_scored, encoded_parts, labelled_set
-from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
 from jobs.images.mask_files import GROUND_TRUTH
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
 from models.calibration import files
-from models.calibration.at_rates import AtRate
 from models.calibration.calibration import Mode
-from models.maps.grids import resized
 from models.metrics.bootstrap import Interval, interval
-from models.metrics.pixel_evidence import PixelEvidence, pixel_intervals
-from models.metrics.ranking import auroc, average_precision, f1_max
+from models.metrics.few import says_something
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_box
-from pipeline.in_process import score_encoded
 from pipeline.scoring.device import DeviceSetting
-from pipeline.scoring.scorer import Scorer, open_scorer
 from pipeline.state.scoring_config import SCORING_VERSION
 from pipeline.storage.copies import local_copy
 
-STATISTICS: dict[str, Callable[[NDArray[np.float32], NDArray[np.bool_]], float]] = {
-    "image_auroc": auroc,
-    "average_precision": average_precision,
-    "f1_max": f1_max,
-}
+if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
+    from models.calibration.at_rates import AtRate
+    from models.metrics.pixel_evidence import PixelEvidence
+    from pipeline.scoring.scorer import Scorer
+
+OF_IMAGES = ("image_auroc", "average_precision", "f1_max")
 COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F1-max"} | {
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO",
@@ -97,6 +87,13 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path, groups: PieceGroups) -> dict[str, Any]:
     """root: the labelled set on this machine."""
     labelled = labelled_set(root)
+    from jobs.images.few_images import of_evaluation
+    from jobs.images.ground_truth import GroundTruth
+    from jobs.images.labelled_at_rates import as_json, lines_of
+    from models.metrics.pixel_evidence import PixelEvidence
+    from pipeline.in_process import score_encoded
+    from pipeline.scoring.scorer import open_scorer
+
     truth = GroundTruth(labelled)
     scorer = open_scorer(opened.directory, settings.device)
     decode = DecodeConfig.of(opened.config.input)
@@ -128,6 +125,8 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     counts = Counter(image.defect_type for image in scored)
     check_both_scored(dict(counts), settings.input)
     at_rates, notes = _at_rates(opened, scorer, scored, settings)
+    good, few = _too_few(scored)
+    notes += of_evaluation(good, few, "groups" if settings.groups else "images")
     return {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
@@ -141,7 +140,9 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
         "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
         "edges are from 128 on; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
-        "figures": {name: _figures(name, scored, evidence, settings) for name in [ALL, *labelled.types] if name != GOOD},
+        "figures": {
+            name: _figures(name, scored, evidence, settings, name in few) for name in [ALL, *labelled.types] if name != GOOD
+        },
         "calibration_digest": opened.calibration_digest,
         "at_rates": [as_json(one) for one in at_rates],
         "at_rates_in_words": lines_of(at_rates),
@@ -150,9 +151,12 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
 
 
 def _at_rates(
-    opened: artifact.Artifact, scorer: Scorer, scored: list[ImageScore], settings: EvaluateSettings
-) -> tuple[list[AtRate], list[str]]:
+    opened: artifact.Artifact, scorer: "Scorer", scored: list[ImageScore], settings: EvaluateSettings
+) -> tuple[list["AtRate"], list[str]]:
     """False calls and escapes at calibrated rates; none of a model without a calibration."""
+    from jobs.images.kept import seen_by
+    from jobs.images.labelled_at_rates import LabelledScore, of_labelled
+
     calibration = files.read(opened)
     if calibration is None:
         return [], []
@@ -161,10 +165,25 @@ def _at_rates(
     return of_labelled(calibration, scores, mode, seen_by(opened.config.trained), settings.groups is not None)
 
 
+def _too_few(scored: list[ImageScore]) -> tuple[int, dict[str, int]]:
+    """Good pieces, and the pieces of each defect type, or of all, whose ranking against them says nothing."""
+    pieces: dict[str, set[str]] = {}
+    for image in scored:
+        for name in (image.defect_type, *([ALL] if image.defect_type != GOOD else [])):
+            pieces.setdefault(name, set()).add(image.group)
+    good = len(pieces.pop(GOOD, ()))
+    return good, {name: len(found) for name, found in sorted(pieces.items()) if not says_something(good, len(found))}
+
+
 def _at_mask(
     anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
 ) -> NDArray[np.float32]:
     """The (h, w) map enlarged to the mask's (H, W); the padding of a padded image is cut off."""
+    import torch
+
+    from models.maps.grids import resized
+    from pipeline.decode.geometry import content_box
+
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
     if decode.resize == "pad":
         box = content_box((row["width"], row["height"]), decode)
@@ -173,21 +192,31 @@ def _at_mask(
 
 
 def _figures(
-    name: str, scored: list[ImageScore], evidence: dict[str, PixelEvidence], settings: EvaluateSettings
+    name: str, scored: list[ImageScore], evidence: dict[str, "PixelEvidence"], settings: EvaluateSettings, few: bool
 ) -> dict[str, dict[str, float | None]]:
-    """Every figure with its interval: one defect type against all good images, or all images."""
+    """Every figure with its interval: one defect type against all good images, or all images.
+
+    few: too few pieces to rank; figures of images are left out then, and those of pixels have no interval.
+    """
+    from models.metrics.pixel_evidence import pixel_intervals
+    from models.metrics.ranking import auroc, average_precision, f1_max
+
     chosen = [image for image in scored if name == ALL or image.defect_type in (GOOD, name)]
     scores = np.array([image.score for image in chosen], np.float32)
     labels = np.array([image.defect_type != GOOD for image in chosen])
 
     def of_images(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([statistic(scores[drawn], labels[drawn]) for statistic in STATISTICS.values()])
+        return np.array([statistic(scores[drawn], labels[drawn]) for statistic in (auroc, average_precision, f1_max)])
 
-    found = interval(of_images, [image.group for image in chosen], settings.draws, settings.seed)
-    figures = {key: Interval(*(float(part[i]) for part in found)) for i, key in enumerate(STATISTICS)}
+    if few:
+        figures = dict.fromkeys(OF_IMAGES, Interval(math.nan, math.nan, math.nan))
+    else:
+        found = interval(of_images, [image.group for image in chosen], settings.draws, settings.seed)
+        figures = {key: Interval(*(float(part[i]) for part in found)) for i, key in enumerate(OF_IMAGES)}
     parts = [part for kind, part in evidence.items() if part.images and (name == ALL or kind in (GOOD, name))]
     if parts:
-        figures |= pixel_intervals(parts, settings.pixel_draws, settings.seed)
+        of_pixels = pixel_intervals(parts, settings.pixel_draws, settings.seed)
+        figures |= {key: one._replace(low=math.nan, high=math.nan) if few else one for key, one in of_pixels.items()}
     # JSON has no nan: a figure that does not exist is null.
     return {
         key: {part: value if math.isfinite(value) else None for part, value in figure._asdict().items()}

@@ -33,6 +33,8 @@ class PromoteSettings(BaseModel):
 
 def main(settings: PromoteSettings) -> None:
     """Let a retrained model score the images of days to come. Images of earlier days that come late keep their model."""
+    if settings.from_day is not None and not is_day(settings.from_day):
+        raise UsageError("--from", "a day such as 2026-01-31", settings.from_day, "Correct it.")
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     artifact.check(opened)
     output_uri = open_store(settings.output).uri
@@ -40,8 +42,6 @@ def main(settings: PromoteSettings) -> None:
     if ledger not in ledgers(output_uri):
         fix = "`flowscore score` makes the first promotion itself."
         raise UsageError("--output", f"a place where model {ledger.model} has scored", settings.output, fix)
-    if settings.from_day is not None and not is_day(settings.from_day):
-        raise UsageError("--from", "a day such as 2026-01-31", settings.from_day, "Correct it.")
     trained = Trained(opened.model_digest, opened.config.model_dump(mode="json"), opened.directory)
     while True:
         head = read_state(ledger)[1]

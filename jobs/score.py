@@ -12,6 +12,7 @@ from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.log import begin, begin_in_job
 from jobs.command.pattern_check import say_fit
+from jobs.command.places import check_input
 from jobs.command.progress import Progress
 from jobs.settings.scoring import ScoreSettings, ScoringOptions
 from models import artifact
@@ -83,6 +84,7 @@ def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> Scor
     check_device(settings.resources, settings.device, settings.address)
     check_cluster(settings.address)
     check_output(settings.output)
+    check_input("--input", settings.input)
     opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
     artifact.check(opened)
     if settings.explain is not None:

@@ -5,33 +5,35 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ValidationError
 
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.model_place import check_model_place
 from jobs.command.pattern_check import check_pattern
-from jobs.command.places import check_folder, local_place
+from jobs.command.places import check_folder, check_input
 from jobs.command.progress import Progress
-from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
 from models import artifact, registry
-from models.backbones.backbone import BackboneConfig
+from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.card import card
 from models.config import ArtifactConfig, InputConfig
-from models.detector import Detector, FitRun, Step
-from models.features.store import ImageFeatures
-from models.fitting.fit import Fitted, fit
-from models.fitting.groups import Groups, group_images, split
+from models.metrics.few import says_something
 from models.verdicts.map_threshold import map_threshold, pieces_needed
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
-from pipeline.scoring.scorer import tiling
-from pipeline.storage.copies import upload_directory
+from pipeline.storage.copies import replace_directory
+
+if TYPE_CHECKING:  # torch, timm and scipy take seconds to load, so a wrong setting is answered before
+    from jobs.images.good import GoodSet
+    from models.detector import Detector, FitRun, Step
+    from models.features.store import ImageFeatures
+    from models.fitting.fit import Fitted
+    from models.fitting.groups import Groups
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
 
@@ -44,10 +46,10 @@ def main(settings: TrainSettings) -> None:
 def train(settings: TrainSettings) -> artifact.Artifact:
     """Read, extract features once, split by group, fit, and write the artifact."""
     started = time.monotonic()
-    place = local_place(settings.model_out)
-    if place is not None:
-        check_folder("--model-out", place.parent)
-        artifact.check_place(place)
+    place = check_model_place(settings.model_out, settings.overwrite)
+    check_input("--input", settings.input)
+    if settings.weights not in ("auto", "hub", "none") and not Path(settings.weights).is_file():
+        raise UsageError("--weights", "auto, hub, none or a safetensors file", settings.weights, "Check the path.")
     if settings.workspace is not None:
         check_folder("workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,13 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)
+
+    # After what only needs torch and timm: scipy and the decoders take a second more.
+    from jobs.images.good import Exclusions, read_good_images
+    from models.detector import FitRun
+    from models.features.store import ImageFeatures
+    from models.fitting.groups import group_images, split
+
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
     with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
@@ -68,7 +77,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
-            _say_split(groups, len(calibration), len(selection), len(fitting))
+            _say_split(groups, len(calibration), len(selection), len(fitting), settings.region_share)
             fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
     trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
     # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
@@ -83,17 +92,20 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         target = place or Path(folder) / "model"
         saved = artifact.save(target, config, detector, card(config))
         if place is None:
-            upload_directory(target, settings.model_out)
+            replace_directory(target, settings.model_out, artifact.DIGESTS, artifact.CALIBRATION_FILES)
     print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
     if settings.calibration_share == 0:
         print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
 
 
-def _build(config: ArtifactConfig) -> Detector:
+def _build(config: ArtifactConfig) -> "Detector":
     """The untrained detector. Raises UsageError or ConfigError for settings that cannot be built."""
     try:
         detector = registry.build(config)
+
+        from pipeline.scoring.scorer import tiling
+
         tiling(detector.config)
         return detector
     except ValidationError as error:
@@ -102,7 +114,7 @@ def _build(config: ArtifactConfig) -> Detector:
         raise ConfigError(str(error)) from error
 
 
-def _training(detector: Detector, settings: dict[str, Any]) -> BaseModel:
+def _training(detector: "Detector", settings: dict[str, Any]) -> BaseModel:
     """The detector's own settings of fit, with its defaults filled in."""
     try:
         return detector.Training.model_validate(settings)
@@ -132,7 +144,7 @@ def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Devic
     return chosen
 
 
-def _name(settings: TrainSettings, detector: Detector) -> str:
+def _name(settings: TrainSettings, detector: "Detector") -> str:
     """The name that is given, else one made of the detector and its backbone, if it has one."""
     backbone = detector.config.backbone
     return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
@@ -169,28 +181,36 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
     )
 
 
-def _say_split(groups: Groups, calibration: int, selection: int, fitting: int) -> None:
+def _say_split(groups: "Groups", calibration: int, selection: int, fitting: int, region_share: float) -> None:
+    from jobs.images.few_images import of_training
+
     print(f"{len(groups.names)} images in {groups.count()} groups, found by {groups.basis}")
     print(f"{fitting} images to fit, {selection} for selection, {calibration} kept for calibration; no group on two sides")
+    for line in of_training(calibration, selection, region_share, says_something(selection, selection)):
+        print(line)
 
 
 def _fit(
-    detector: Detector,
-    images: ImageFeatures,
-    read: GoodSet,
-    groups: Groups,
+    detector: "Detector",
+    images: "ImageFeatures",
+    read: "GoodSet",
+    groups: "Groups",
     fitting: np.ndarray,
     selection: np.ndarray,
-    run: FitRun,
+    run: "FitRun",
     patience: int,
     workspace: Path,
-) -> Fitted:
+) -> "Fitted":
+    import torch
+
+    from models.fitting.fit import fit
+
     bars = {
         "selection": Progress("selecting", None, "steps", failed=None),
         "training": Progress("training", None, "steps", failed=None),
     }
 
-    def on_step(phase: str, step: Step) -> None:
+    def on_step(phase: str, step: "Step") -> None:
         done = step.epoch * step.steps + step.step + 1
         bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
 
@@ -217,12 +237,12 @@ def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: floa
 
 
 def _trained(
-    run: FitRun, read: GoodSet, groups: Groups, sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: Fitted
+    run: "FitRun", read: "GoodSet", groups: "Groups", sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: "Fitted"
 ) -> dict[str, Any]:
     """The record of the training in the artifact. A repeated command writes the same one."""
     calibration, selection, fitting = sets
     hashes = np.array(read.hashes)
-    families = fitted.chosen.families if fitted.chosen else {}
+    families = fitted.chosen.families if fitted.chosen and says_something(len(selection), len(selection)) else {}
     return {
         "images": len(read.hashes),
         "fit": len(fitting),

@@ -48,7 +48,10 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
             "well real defects are found. `flowscore evaluate` does, with labelled images.",
         ]
     else:
-        lines += ["No selection images were kept, so nothing is known yet: run `flowscore evaluate` with labelled images."]
+        few = (
+            f"{made['selection']} selection images are too few to say" if made["selection"] else "No selection images were kept"
+        )
+        lines += [f"{few}, so nothing is known yet: run `flowscore evaluate` with labelled images."]
     if promises:
         lines += ["", "## Calibration", "", *(f"- {line}" for line in promises)]
     lines += ["", "## Limits", ""]

@@ -1,5 +1,6 @@
 """The detectors: every file of models/detectors is one, and its name is the file's."""
 
+import difflib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING
@@ -27,7 +28,9 @@ def check(detector: str) -> None:
     >>> check("padim")  # raises nothing: it exists
     """
     if detector not in names():
-        raise ValueError(f"detector must be one of {', '.join(names())}; got {detector!r}. Choose one of them.")
+        near = difflib.get_close_matches(detector, names(), n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
+        raise ValueError(f"detector must be one of {', '.join(names())}; got {detector!r}. {fix}")
 
 
 def build(config: ArtifactConfig) -> "Detector":

@@ -13,6 +13,7 @@ from jobs.benchmark.ceilings import Ceilings
 from jobs.benchmark.figures import Figure, Measured
 from jobs.benchmark.hardware import described
 from jobs.benchmark.inputs import jpegs
+from jobs.benchmark.measure_names import DECODE_ONLY, IN_MEMORY
 from jobs.benchmark.rates import Rate, decode_alone, model_alone, pillow_alone
 from jobs.benchmark.roofline import Roofline
 from models.config import ArtifactConfig
@@ -22,7 +23,6 @@ from pipeline.input.config import SourceConfig
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.scorer import Scorer, open_scorer
 
-IN_MEMORY, DECODE_ONLY = "in-memory", "decode-only"
 DECODED, COPIES = 16, 4  # distinct images of decode-only, and copies of each that are decoded at once
 MIB = 1 << 20
 TURNS = 3  # ours and Pillow's alternate, so that another process on the machine slows both

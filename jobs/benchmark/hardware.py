@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-import torch
-
 from pipeline.scoring.device import Device
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -20,6 +18,8 @@ def cores() -> int:
 def hardware_name(device: Device, cpuinfo: Path = CPUINFO) -> str:
     """A name for files: the processor's model, or the GPU's on CUDA, and the cores ("amd-epyc-2-cores")."""
     if device == "cuda":
+        import torch  # it takes seconds to load, and a CPU needs no name from it
+
         model = torch.cuda.get_device_name(device)
     else:
         model = _field(cpuinfo, "model name") or os.uname().machine
@@ -30,6 +30,8 @@ def hardware_name(device: Device, cpuinfo: Path = CPUINFO) -> str:
 def described(device: Device, cpuinfo: Path = CPUINFO) -> str:
     """The device in words; for a CPU, with the instructions that bf16 depends on, if the system lists them."""
     if device == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     flags = (_field(cpuinfo, "flags") or "").split()
     if not flags:

@@ -13,6 +13,7 @@ from jobs.benchmark.alone import alone, ceilings_of
 from jobs.benchmark.cost import Estimate, Node, Rates, estimate
 from jobs.benchmark.figures import Figure, Measured
 from jobs.benchmark.hardware import described
+from jobs.benchmark.measure_names import END_TO_END
 from jobs.benchmark.rates import PeakMemory, Rate, decode_alone, one_process, scorer_start_s
 from jobs.score import joined, prepare
 from jobs.settings.scoring import ScoreSettings
@@ -23,7 +24,6 @@ from pipeline.stages.engine import RayEngine
 from pipeline.storage.copies import local_copy
 from pipeline.tables.query import open_tables
 
-END_TO_END = "end-to-end"
 MIB = 1 << 20
 DECODE_SECONDS = 3.0
 

@@ -1,7 +1,7 @@
 """How a verb's `main` becomes a command: `python -m jobs.score ...` and `flowscore score ...` both end up in `run`.
 
 A verb is a file jobs/<verb>.py with a function `main(settings: ScoreSettings)`, whose one parameter is a settings model
-(jobs/command/flags.py derives the flags from its fields), and as its last lines:
+(jobs/command/flags.py derives the flags from its fields; its BELOW_HELP stands below the options), and as its last lines:
 
     if __name__ == "__main__":
         run(main)
@@ -18,9 +18,10 @@ import typer
 from pydantic import BaseModel
 
 from jobs.command.config import load
-from jobs.command.errors import UNFORESEEN, ExitCode, exit_code, sentence
+from jobs.command.errors import UNFORESEEN, ExitCode, UsageError, exit_code, sentence
 from jobs.command.flags import flags_of, nested, only_in_the_file
 from jobs.command.log import Log, kept
+from jobs.command.misread import MISREAD, misread
 from jobs.command.scratch import check_scratch
 from jobs.command.stopping import Stopping
 
@@ -47,37 +48,49 @@ def _ended(main: Callable[..., None], arguments: Sequence[str] | None, name: str
     """The exit code of the command, whose errors are printed."""
     try:
         check_scratch()
-        application(main)(args=arguments, prog_name=name)
-    except SystemExit as ended:  # typer ends so, also after Ctrl-C, and a verb may
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        ended = application(main)(args=arguments, prog_name=name, standalone_mode=False)
+    except SystemExit as ending:  # a verb may end so
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except Exception as error:
-        code = exit_code(error)
+        told = misread(error, name or f"flowscore {Path(sys.argv[0]).stem}") if isinstance(error, MISREAD) else error
+        code = exit_code(told)
         if code is not None:
-            print(f"error: {sentence(error)}", file=sys.stderr)
+            print(f"error: {sentence(told)}", file=sys.stderr)
             return code
         if not log.begun:
             raise
         traceback.print_exc()
         return UNFORESEEN
-    return ExitCode.OK
+    return ended or ExitCode.OK  # typer gives 130 after Ctrl-C
 
 
 def application(main: Callable[..., None]) -> typer.Typer:
     """The program of a verb; `typer.main.get_command` gives its parser."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main)))(_with_flags(main))
+    below = getattr(_settings_of(main), "BELOW_HELP", None)
+    help = inspect.getdoc(main) or inspect.getdoc(inspect.getmodule(main))
+    app.command(help=help, epilog=f"\b\n{below}" if below else None)(_with_flags(main))
     return app
+
+
+def _settings_of(main: Callable[..., None]) -> type[BaseModel] | None:
+    """The settings model that is the one parameter of a verb's main."""
+    kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel) else None
 
 
 def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
     """A function for typer with one parameter a flag. A flag wins over the file of --config, which wins over defaults."""
-    kinds = [parameter.annotation for parameter in inspect.signature(main, eval_str=True).parameters.values()]
-    if len(kinds) != 1 or not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
+    model = _settings_of(main)
+    if model is None:
         return main
-    model = kinds[0]
     flags = flags_of(model)
 
     def parsed(**given: Any) -> None:
+        for flag in flags:
+            if given[flag.path[-1]] == "":  # what a script passes for a variable that is not set
+                fix = "Give it one, or leave it out."
+                raise UsageError(flag.name or flag.path[-1], "given with a value", "", fix)
         main(load(model, given.pop("config", None), **nested(flags, given)))
 
     parameters = []
@@ -86,8 +99,9 @@ def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
         if flag.name is None:
             default = typer.Argument(None, help=flag.help, metavar=flag.path[-1].upper(), show_default=False)
         else:
-            default = typer.Option(None, flag.name, help=flag.help, metavar=flag.metavar, show_default=False)
-        parameters.append(_parameter(flag.path[-1], flag.kind, default))
+            metavar = flag.metavar or ("PATH" if flag.kind is Path else None)
+            default = typer.Option(None, flag.name, help=flag.help, metavar=metavar, show_default=False)
+        parameters.append(_parameter(flag.path[-1], str if flag.kind is Path else flag.kind, default))
     if further := only_in_the_file(model):
         default = typer.Option(None, "--config", help=f"YAML file with these settings, and {', '.join(further)}")
         parameters.append(_parameter("config", Path, default))

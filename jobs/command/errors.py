@@ -82,6 +82,7 @@ ImagesError               pipeline/session.py: the argument is no image, or hold
 """
 
 import errno
+import re
 import reprlib
 import tempfile
 from collections import Counter
@@ -132,6 +133,7 @@ class Shown(reprlib.Repr):
 
 
 SHOWN = Shown()
+LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 class CommandError(Exception):
@@ -178,7 +180,7 @@ def sentence(error: Exception) -> str:
         return f"storage refuses: {error}. Correct the address, or let these credentials have the right"
     if isinstance(error, Unreachable):
         return f"storage does not answer: {error}. Repeat the command once it does"
-    return str(error)
+    return LINE_BREAK.sub(" ", str(error))  # DuckDB's and YAML's own words take several lines
 
 
 def exit_code(error: Exception) -> ExitCode | None:

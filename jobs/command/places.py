@@ -1,32 +1,81 @@
-"""Whether what a verb is to write can be written, asked before the work whose result would be lost."""
+"""Whether a verb's places can be used: input is there, output can be written. Asked before the work that would be lost."""
 
 import contextlib
+import difflib
 import os
 import re
 import tempfile
 from pathlib import Path
 
 from jobs.command.errors import UsageError
+from pipeline.storage.objects import BadUri, Denied
+from pipeline.storage.store import Store, open_store
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-"""Begins a path that was meant as an address, s3://bucket/x. A Path keeps only one of the two slashes."""
+REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # of a path too, which has lost the second slash
+PROBE = ".flowscore-probe"
 
 
 def local_place(uri: str) -> Path | None:
-    """The folder on this machine; None for a place in storage.
+    """The folder on this machine; None for a place in storage. Raises BadUri.
 
     >>> local_place("file:///models/tile"), local_place("s3://models/tile")
     (PosixPath('/models/tile'), None)
     """
+    if uri.startswith("file://") and not uri.startswith("file:///"):
+        open_store(uri)  # says what is wrong
     remote = "://" in uri and not uri.startswith("file://")
     return None if remote else Path(uri.removeprefix("file://"))
 
 
+def check_input(flag: str, uri: str) -> None:
+    """Raises UsageError for a folder of this machine that is not there, and for an address that names no place."""
+    place = local_place(uri)
+    if place is None:
+        _opened(flag, uri)
+    elif not os.path.isdir(place):
+        folder = place.parent
+        near = difflib.get_close_matches(place.name, _names(folder), n=1)
+        fix = f"Did you mean {str(folder / near[0])!r}?" if near else "Check the path."
+        if os.path.exists(place):
+            fix = "It is a file: give the folder that holds it."
+        raise UsageError(flag, "a folder that is there, or s3://bucket/prefix", uri, fix)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def check_store(flag: str, uri: str) -> Store:
+    """The store, after a small object was put there and deleted again.
+
+    Raises UsageError where storage refuses that, Unreachable where it does not answer.
+    """
+    store = _opened(flag, uri)
+    try:
+        store.put(PROBE, b"")
+    except Denied as error:
+        raise UsageError(flag, "a place that can be written", uri, f"Storage says: {error}.") from error
+    with contextlib.suppress(Denied):  # who may put needs no right to delete
+        store.delete(PROBE)
+    return store
+
+
+def _opened(flag: str, uri: str) -> Store:
+    try:
+        return open_store(uri)
+    except BadUri as error:
+        if REMOTE.match(uri) and not uri.startswith("s3://"):
+            fix = "An S3 server of your own is named by AWS_ENDPOINT_URL." if uri.startswith("http") else "Correct it."
+            raise UsageError(flag, "s3://bucket/prefix or a folder", uri, fix) from error
+        raise UsageError(flag, "s3://bucket/prefix or a folder", uri, f"{error}") from error
+
+
 def check_file(flag: str, path: Path) -> None:
     """Raises UsageError where no file can be written at the path. Leaves nothing behind."""
-    if ADDRESS.match(str(path)):
-        fix = "Write it to a file here, and copy that."
-        raise UsageError(flag, "a file on this machine", str(path).replace(":/", "://", 1), fix)
+    _check_local(flag, path, "a file")
     if os.path.isdir(path):
         raise UsageError(flag, "a file that can be written", str(path), "It is a folder: add a file's name.")
     if not os.path.exists(path):
@@ -37,6 +86,7 @@ def check_file(flag: str, path: Path) -> None:
 
 def check_folder(flag: str, folder: Path) -> None:
     """Raises UsageError where the folder cannot be made, or no file can be written in it. Leaves nothing behind."""
+    _check_local(flag, folder, "a folder")
     missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,3 +99,10 @@ def check_folder(flag: str, folder: Path) -> None:
         for each in missing:
             with contextlib.suppress(OSError):  # it was not made, or somebody has put something in it
                 each.rmdir()
+
+
+def _check_local(flag: str, path: Path, what: str) -> None:
+    """A path to s3:// would make a folder of the name `s3:` here."""
+    if found := REMOTE.match(str(path)):
+        got = f"{found[1]}://{str(path)[found.end() :]}"
+        raise UsageError(flag, f"{what} on this machine", got, f"Write it to {what} here, and copy that.")

@@ -162,7 +162,8 @@ def read_good_images(
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
         links = open_input(source).links_left_out()
-        fix = f"Add --follow-links: {links} links there are not followed." if links else "Add good images."
+        fix = "Add good images." if total else "Correct the place: it holds no images."
+        fix = f"Add --follow-links: {links} links there are not followed." if links else fix
         raise UsageError("--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), fix)
     if group_key and None in read.group_keys:
         raise UsageError(

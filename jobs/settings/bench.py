@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from jobs.benchmark.cases import Case
-from jobs.benchmark.estimate import Prices
+from jobs.benchmark.prices import Prices
 from jobs.command.flags import Flag, Named
 from jobs.settings.scoring import ScoreSettings, ScoringOptions
 

@@ -1,11 +1,12 @@
 """The settings of `flowscore train`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.command.flags import Flag, Named
+from models import choosing, registry
 from models.config import FULL_16_BIT, LARGEST_SIDE_PX, LEAST_SIDE_PX
 from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.scoring.device import DeviceSetting
@@ -15,10 +16,12 @@ class TrainSettings(BaseModel):
     """Settings of `flowscore train`: its flags, and those that only a --config file sets (training, hyperparameters, ...)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    BELOW_HELP: ClassVar[str] = choosing.table()
 
     input: Flag[str] = Field(description="good images: a folder or s3://bucket/prefix")
     model_out: Flag[str] = Field(description="where the model goes: a folder or s3://bucket/prefix")
-    detector: Flag[str] = Field("csflow", description="csflow, differnet, ...: a file of models/detectors")
+    overwrite: Flag[bool] = Field(False, description="replace the model that is at --model-out")
+    detector: Flag[str] = Field("csflow", description="a file of models/detectors; the list below says what each is for")
     name: Flag[str | None] = Field(
         None,
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -38,7 +41,7 @@ class TrainSettings(BaseModel):
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
     tiles_per_image: int = Field(16, ge=1, description="most tiles of an image that are trained on")
     epochs: Annotated[int | None, Named(also=("training", "epochs"))] = Field(
-        None, description="most epochs; also `epochs` of `training`"
+        None, ge=1, description="most epochs; also `epochs` of `training`"
     )
     white_level: Flag[int] = Field(
         FULL_16_BIT,
@@ -73,6 +76,12 @@ class TrainSettings(BaseModel):
     training: dict[str, Any] = Field({}, description="settings of the detector's own fit")
     hyperparameters: dict[str, Any] = Field({}, description="settings of the detector itself")
 
+    @field_validator("detector")
+    @classmethod
+    def _there(cls, name: str) -> str:
+        registry.check(name)
+        return name
+
     @field_validator("image_size", mode="before")
     @classmethod
     def _height_by_width(cls, value: Any) -> Any:
@@ -88,6 +97,14 @@ class TrainSettings(BaseModel):
                 "Write for example 256 or 192x320."
             )
         return (sides[0], sides[-1])
+
+    @model_validator(mode="after")
+    def _some_are_left_to_fit(self) -> Self:
+        kept = self.calibration_share + self.selection_share
+        if kept >= 1:
+            rule = "less than 1 together with selection_share, so that images are left to fit"
+            raise ValueError(f"calibration_share must be {rule}; got {kept:g}. Lower one of them.")
+        return self
 
     @model_validator(mode="after")
     def _source_can_be_read(self) -> Self:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.backbones.config import BackboneConfig
 from models.backbones.exact_layers import exact_layers
 from models.backbones.folding import Pair, fold, foldable
+from models.backbones.hub import FIX, check_hub
 from models.backbones.preprocess import pyramid_sizes
 from models.backbones.pruning import MISSED, prune, prune_what_may_go, unused_layers
 from models.backbones.structure import Size, Structure
@@ -137,6 +138,8 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
     kwargs = dict(config.kwargs)
     default = timm.get_pretrained_cfg(config.name)
     mean, std = (default.mean, default.std) if default else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    if weights == "hub":
+        check_hub(config.name, default.to_dict() if default else {})
     if weights not in ("hub", "none"):
         notes = file_metadata(weights)
         if notes.get("timm_model", config.name) != config.name:
@@ -283,13 +286,12 @@ def _folded(backbone: Backbone, probe: Tensor) -> list[Pair]:
 
 
 def _hub_state(config: BackboneConfig) -> dict[str, Tensor]:
-    fix = "Give a local file with --weights FILE, or --weights none for random weights"
     try:
         model = timm.create_model(config.name, pretrained=True, **config.kwargs)
     except OSError as error:
         raise BackboneError(
-            f"weights must be reachable; the hub did not give those of {config.name!r} ({type(error).__name__}). {fix}."
+            f"weights must be reachable; the hub did not give those of {config.name!r} ({type(error).__name__}). {FIX}."
         ) from error
     except RuntimeError as error:
-        raise BackboneError(f"weights must exist on the hub for {config.name!r}; got: {error}. {fix}.") from error
+        raise BackboneError(f"weights must exist on the hub for {config.name!r}; got: {error}. {FIX}.") from error
     return model.state_dict()

@@ -17,6 +17,7 @@ from models.features.whitening import LevelWhitening, moments_of
 from models.fitting import synthetic
 from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
 from models.maps.grids import Maps
+from models.metrics.few import says_something
 
 SEVERITY_IMAGES = 48  # how many selection images set the severities
 GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
@@ -92,7 +93,9 @@ def fit(
 
     with ImageFeatures(detector, workspace, "synthetic", run.device) as defects:
         exam = _Exam(detector, images, fit_positions, selection, defects, run)
-        say(f"synthetic defects: a Gaussian on the same features gets {_text(exam.gaussian.criterion())}")
+        told = says_something(len(selection), len(selection))
+        if told:
+            say(f"synthetic defects: a Gaussian on the same features gets {_text(exam.gaussian.criterion())}")
         stop = EarlyStop(patience, groups)
         kept: list[_Epoch] = []
 
@@ -101,7 +104,8 @@ def fit(
             scores, maxima = exam.take()
             ended = stop.update(scores)
             kept.append(_Epoch(constants, maxima))
-            say(f"epoch {epoch + 1}: synthetic defects {_text(stop.history[-1])}")
+            if told:
+                say(f"epoch {epoch + 1}: synthetic defects {_text(stop.history[-1])}")
             return ended
 
         first = replace(run, on_step=lambda step: on_step("selection", step), after_epoch=after_epoch)

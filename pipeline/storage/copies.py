@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.storage.local import UNFINISHED_S, LocalStore
@@ -64,3 +65,22 @@ def upload_directory(path: str | os.PathLike[str], uri: str | os.PathLike[str]) 
     source, target = LocalStore(os.fspath(path)), open_store(uri)
     for entry in source.list():
         target.put(entry.key, source.get(entry.key))
+
+
+def replace_directory(path: str | os.PathLike[str], uri: str | os.PathLike[str], last: str, stale: Iterable[str]) -> None:
+    """Put every file below the local directory `path` under `uri`, the one named `last` at the end.
+
+    A reader in between finds an old `last`, which does not fit the other objects: `last` has the digests of all.
+
+    Args:
+        stale: names that the directory replaced may have had; deleted unless `path` has them too.
+    """
+    source, target = LocalStore(os.fspath(path)), open_store(uri)
+    names = [entry.key for entry in source.list()]
+    for name in names:
+        if name != last:
+            target.put(name, source.get(name))
+    for name in stale:
+        if name not in names:
+            target.delete(name)
+    target.put(last, source.get(last))

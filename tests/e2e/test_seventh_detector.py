@@ -94,7 +94,7 @@ def test_one_file_is_all_that_a_detector_needs(copy, tmp_path):
     model = tmp_path / "model"
     output = command(
         *("train", "--detector", "toy", "--input", goods, "--model-out", model),
-        *("--image-size", "64", "--device", "cpu", "--calibration-share", "0"),
+        *("--image-size", "64", "--device", "cpu", "--calibration-share", "0", "--selection-share", "0.2"),
     )
     assert "synthetic defects" in output
     config = json.loads((model / "config.json").read_text())

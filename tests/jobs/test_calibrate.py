@@ -511,3 +511,13 @@ def test_lots_that_some_images_lack_are_not_known(place: Path, model: Path, tmp_
     made = read(model)
     assert made.lots == ("",) and not made.knows_lots() and len(made.groups[0].score) == 120
     assert "variation from lot to lot is not covered" in capsys.readouterr().out
+
+
+def test_a_few_pieces_promise_no_rate_and_one_line_says_so(place: Path, model: Path, tmp_path: Path, capsys) -> None:
+    pieces(tmp_path / "few", range(50, 52), 2)
+    by_piece = ("--key-pattern", PATTERN, "--piece-key", "lot,serial")
+    assert calibrate(model, tmp_path / "few", *by_piece) == 0
+    said = capsys.readouterr().out
+    assert "few images: 4 good pieces promise none of the rates 10 %, 5 %, 1 %, so score flags no piece" in said
+    assert calibrate(model, place / "fresh", *by_piece) == 0
+    assert "few images" not in capsys.readouterr().out

@@ -54,6 +54,8 @@ def test_the_input_is_listed(tmp_path):
     assert [f.level for f in findings(doctor.readable, str(tmp_path / "full"))] == ["ok"]
     assert [f.level for f in findings(doctor.readable, str(tmp_path / "empty"))] == ["warn"]
     assert [f.level for f in findings(doctor.readable, "gs://bucket/x")] == ["fail"]
+    (finding,) = findings(doctor.readable, str(tmp_path / "fulll"))
+    assert finding.level == "fail" and "Did you mean" in finding.text
 
 
 def test_the_probe_of_the_output_leaves_nothing(tmp_path):

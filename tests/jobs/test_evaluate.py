@@ -351,3 +351,22 @@ def test_a_set_in_storage_gives_the_figures_of_its_files(
     assert "--json must be a place that can be written" in capsys.readouterr().err
     assert evaluate(*flags[:2], "--input", f"{s3_bucket}/none") == 2
     assert f"--input must be a folder with test/ or ground_truth/; got '{s3_bucket}/none'" in capsys.readouterr().err
+
+
+def test_a_ranking_of_too_few_pieces_is_left_out_and_named(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    """Two goods and three defects: a model without skill ranks them perfectly once in ten times."""
+    root = Path(shutil.copytree(tree, tmp_path / "set"))
+    for kind, left in (("good", 2), ("hole", 3), ("cut", 0)):
+        for path in sorted((root / "test" / kind).iterdir())[left:]:
+            path.unlink()
+            (root / "ground_truth" / kind / f"{path.stem}_mask.png").unlink(missing_ok=True)
+    assert evaluate("--model", str(squashing), "--input", str(root), "--json", str(tmp_path / "f.json")) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    nothing = {"value": None, "low": None, "high": None}
+    for name in ("all", "hole"):
+        assert found["figures"][name]["image_auroc"] == found["figures"][name]["f1_max"] == nothing
+        assert (
+            found["figures"][name]["pixel_auroc"]["value"] is not None and found["figures"][name]["pixel_auroc"]["low"] is None
+        )
+    few = "few images: no AUROC, AP and F1-max of all (3 images against 2 good), hole (3 images against 2 good): "
+    assert few in capsys.readouterr().out and len(found["scores"]) == 5

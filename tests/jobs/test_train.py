@@ -13,6 +13,8 @@ from scipy import ndimage
 from jobs.command.entry import run
 from jobs.train import _precision, main
 from models import artifact
+from pipeline.storage.copies import local_copy
+from pipeline.storage.store import open_store
 
 SMALL = {
     "weights": "none",
@@ -131,7 +133,7 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
         (("--exclude", "/no/such/list"), "--exclude must be"),
         (("--calibration-share", "2"), "calibration_share must be"),
         (("--seed", str(1 << 70)), "seed must be less than"),
-        (("--members", ""), "members must be patterns"),
+        (("--members", ""), "--members must be given with a value"),
         (("--key-pattern", "{line"), "key_pattern must have its braces in pairs"),
         (("--key-pattern", "{line}/{date}/{lot}/{name}"), "key_pattern must be a pattern of the paths below /"),
     ],
@@ -267,3 +269,41 @@ def test_the_batch_size_is_the_devices_or_the_one_given(goods: Path, config: Pat
     ones, others = (artifact.read(tmp_path / name).config for name in "ab")
     assert (ones.batch_size, others.batch_size, others.precision) == (16, 5, "fp16")
     assert artifact.load(artifact.read(tmp_path / "b")).config.precision == "fp16"
+
+
+def test_a_model_is_replaced_only_with_overwrite(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    out, flags = tmp_path / "model", ("--selection-share", "0", "--epochs", "1")
+    assert train(goods, out, config, *flags) == 0
+    first = artifact.read(out).model_digest
+    capsys.readouterr()
+    assert train(goods, out, config, *flags, "--seed", "1") == 2
+    shown = capsys.readouterr()
+    assert f"digest {first[:12]}, written 20" in shown.err and "--overwrite" in shown.err
+    assert shown.out == "" and "reading" not in shown.err and artifact.read(out).model_digest == first
+    assert train(goods, out, config, *flags, "--seed", "1", "--overwrite") == 0
+    assert artifact.read(out).model_digest != first
+
+
+def test_a_calibrated_model_in_storage_is_replaced_whole(goods: Path, config: Path, tmp_path: Path, s3_bucket: str) -> None:
+    """A calibration of the model before belongs to no other."""
+    out, flags = f"{s3_bucket}/model", ("--selection-share", "0", "--epochs", "1")
+    assert train(goods, out, config, *flags) == 0
+    store = open_store(out)
+    for name in artifact.CALIBRATION_FILES:
+        store.put(name, b"of the first model")
+    assert train(goods, out, config, *flags, "--seed", "1") == 2
+    assert train(goods, out, config, *flags, "--seed", "1", "--overwrite") == 0
+    assert artifact.read(local_copy(out, tmp_path / "cache")).calibration_digest is None
+
+
+def test_ten_images_promise_nothing_and_say_so_in_one_line(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    for path in sorted(goods.rglob("*.png"))[10:]:
+        path.unlink()
+    assert train(goods, tmp_path / "model", config) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (few,) = [line for line in lines if line.startswith("few images: ")]
+    assert "2 kept for calibration can promise no rate of false calls below 33.3 %" in few and "1 for selection" in few
+    assert not [line for line in lines if "AUROC" in line]
+    made = artifact.read(tmp_path / "model").config
+    assert made.map_threshold is None and made.trained["synthetic_auroc"] == {}
+    assert "1 selection images are too few" in (tmp_path / "model" / "card.md").read_text()

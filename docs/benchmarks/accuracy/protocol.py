@@ -106,6 +106,7 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
         f"{tree}/train/good",
         "--model-out",
         f"{model}",
+        "--overwrite",  # what a run that was stopped has left
     ]
     shares = ["--calibration-share", "0", "--selection-share", "0"]
     started = time.monotonic()

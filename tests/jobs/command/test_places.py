@@ -7,7 +7,7 @@ import pytest
 from jobs import bench, demo, evaluate, explain, query, report, train
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
-from jobs.command.places import check_file, check_folder
+from jobs.command.places import check_file, check_folder, check_input, check_store
 
 MODEL = ("--model", "no-model")
 
@@ -71,3 +71,36 @@ def test_every_verb_says_so_first(tmp_path: Path, capsys, verb, flag: str, argum
     errors = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
     assert len(errors) == 1 and errors[0].startswith(f"error: {flag} must be")
+
+
+def test_an_input_that_is_not_there_proposes_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "file").touch()
+    check_input("--input", str(tmp_path / "good"))
+    check_input("--input", f"file://{tmp_path}/good")
+    with pytest.raises(UsageError, match="--input must be a folder that is there.*Did you mean '.*/good'"):
+        check_input("--input", str(tmp_path / "goood"))
+    with pytest.raises(UsageError, match="Check the path"):
+        check_input("--input", str(tmp_path / "nowhere" / "good"))
+    with pytest.raises(UsageError, match="It is a file: give the folder that holds it"):
+        check_input("--input", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("uri", ["https://host/x", "gs://bucket/x", "s3://"])
+def test_an_address_of_no_store_is_one_sentence(uri: str) -> None:
+    with pytest.raises(UsageError, match="--input must be s3://bucket/prefix or a folder; got"):
+        check_input("--input", uri)
+
+
+def test_a_path_to_storage_makes_no_folder_here(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for check, what in ((check_file, "a file"), (check_folder, "a folder")):
+        with pytest.raises(UsageError, match=f"--html must be {what} on this machine; got 's3://bucket/report.html'"):
+            check("--html", Path("s3://bucket/report.html"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_is_tried_and_left_as_it_was(s3_bucket: str) -> None:
+    assert not list(check_store("--model-out", f"{s3_bucket}/model").list())
+    with pytest.raises(UsageError, match="--model-out must be a place that can be written.*no bucket"):
+        check_store("--model-out", f"{s3_bucket}-that-is-not-there/model")

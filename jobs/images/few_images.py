@@ -1,0 +1,72 @@
+"""One line about what few images can and cannot give, beside the results that they leave out."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from models.calibration.promises import per_cent
+from models.metrics.few import BY_CHANCE, perfect_by_chance
+from models.verdicts.map_threshold import pieces_needed as pieces_for_regions
+from models.verdicts.rates import pieces_needed, rate_of, smallest_rate
+from pipeline.verdicts.rule import Rule
+
+USUAL_RATE = rate_of(Rule().rate)
+
+
+def of_training(calibration: int, selection: int, region_share: float, told: bool) -> list[str]:
+    """What the images that were kept from the fit are too few for; no line if they are enough, or none were asked for.
+
+    told: whether defects drawn on the selection images are counted.
+
+    >>> of_training(calibration=20, selection=19, region_share=0.05, told=True)
+    []
+    """
+    parts = []
+    if 0 < calibration < pieces_needed(USUAL_RATE).on_average:
+        best = per_cent(smallest_rate(calibration).on_average)
+        parts.append(
+            f"{calibration} kept for calibration can promise no rate of false calls below {best} "
+            f"({per_cent(USUAL_RATE)} takes {pieces_needed(USUAL_RATE).on_average} pieces)"
+        )
+    if 0 < selection < pieces_for_regions(region_share):
+        parts.append(
+            f"{selection} for selection set no threshold of the map and mark no regions ({pieces_for_regions(region_share)} do)"
+        )
+        if not told:
+            parts.append("they do not show how well defects are told either, so no such figure is kept")
+    return [f"few images: {'; '.join(parts)}"] if parts else []
+
+
+def of_calibration(pieces: int, rates: Sequence[Fraction]) -> list[str]:
+    """A line if no rate that will be used can be promised: nothing is judged then.
+
+    >>> of_calibration(9, [Fraction(1, 10)])
+    []
+    """
+    if any(pieces >= pieces_needed(rate).on_average for rate in rates):
+        return []
+    asked = ", ".join(map(per_cent, rates))
+    most = max(rates)
+    return [
+        f"few images: {pieces} good pieces promise none of the rates {asked}, so score flags no piece and holds no lot; "
+        f"{pieces_needed(most).on_average} pieces promise {per_cent(most)}"
+    ]
+
+
+def of_evaluation(good: int, bad: Mapping[str, int], unit: str) -> list[str]:
+    """A line about the defect types whose ranking against the good pieces says nothing.
+
+    Args:
+        bad: pieces of each such type.
+        unit: what a piece is here, plural.
+
+    >>> of_evaluation(2, {}, "images")
+    []
+    """
+    if not bad:
+        return []
+    kinds = ", ".join(f"{name} ({count} {unit} against {good} good)" for name, count in bad.items())
+    worst = max(perfect_by_chance(good, count) for count in bad.values())
+    return [
+        f"few images: no AUROC, AP and F1-max of {kinds}: a model without skill ranks them perfectly once in "
+        f"{float(1 / worst):.0f} times, and figures are given from once in {float(1 / BY_CHANCE):.0f} on"
+    ]

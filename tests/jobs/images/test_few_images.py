@@ -1,0 +1,43 @@
+"""What few images can and cannot give is one line, and enough images give none."""
+
+from fractions import Fraction
+
+import pytest
+
+from jobs.images.few_images import of_calibration, of_evaluation, of_training
+
+
+def test_ten_images_promise_nothing() -> None:
+    (line,) = of_training(calibration=2, selection=1, region_share=0.05, told=False)
+    assert line.startswith(
+        "few images: 2 kept for calibration can promise no rate of false calls below 33.3 % (5 % takes 19 pieces)"
+    )
+    assert "1 for selection set no threshold of the map and mark no regions (19 do)" in line
+    assert "no such figure is kept" in line
+
+
+@pytest.mark.parametrize(
+    ("calibration", "selection", "says"),
+    [
+        (19, 19, None),
+        (0, 0, None),
+        (18, 19, "18 kept for calibration"),
+        (40, 18, "18 for selection"),
+        (0, 3, "3 for selection"),
+    ],
+)
+def test_only_what_is_lacking_is_said(calibration: int, selection: int, says: str | None) -> None:
+    lines = of_training(calibration, selection, region_share=0.05, told=True)
+    assert len(lines) == (says is not None) and (says is None or says in lines[0] and "figure" not in lines[0])
+
+
+def test_a_calibration_that_promises_no_asked_rate_says_so() -> None:
+    rates = [Fraction(1, 10), Fraction(1, 20)]
+    (line,) = of_calibration(8, rates)
+    assert "8 good pieces promise none of the rates 10 %, 5 %" in line and "9 pieces promise 10 %" in line
+    assert of_calibration(9, rates) == []
+
+
+def test_types_whose_ranking_says_nothing_are_named() -> None:
+    (line,) = of_evaluation(2, {"all": 2, "crack": 1}, "images")
+    assert "all (2 images against 2 good), crack (1 images against 2 good)" in line and "once in 3 times" in line
