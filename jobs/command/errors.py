@@ -112,10 +112,10 @@ MEANINGS: dict[int, str] = {
     ExitCode.OK: "done",
     UNFORESEEN: "an error that nobody foresaw, traceback above; repeat the command once, and report it if it ends so again",
     ExitCode.USAGE: "a setting, an address, a right or the model is wrong; mend what the error line says, then repeat it",
-    ExitCode.ERROR_SHARE: "too many images have errors, as said above; look at them, then mend them or accept them",
-    ExitCode.PARTIAL: "not finished, and what is done stays; repeat the same command",
-    ExitCode.INTERRUPTED: "interrupted, and what is done stays; repeat the same command",
-    ExitCode.TERMINATED: "stopped by SIGTERM, and what is done stays; repeat the same command",
+    ExitCode.ERROR_SHARE: "too many images have errors; what is done stays. Look at them as said above, then mend or accept",
+    ExitCode.PARTIAL: "not finished; what is done stays. Do what the error line says, then repeat the same command",
+    ExitCode.INTERRUPTED: "interrupted; what is done stays, and is published with the rest. Repeat the same command",
+    ExitCode.TERMINATED: "stopped by SIGTERM; what is done stays, and is published with the rest. Repeat the same command",
 }
 """What the last line of a log says of its exit code."""
 

@@ -72,7 +72,9 @@ def proposal(pattern: KeyPattern, path: str) -> str | None:
             parts.append(f"{{{fields.pop(0)}}}")
     if parts:
         candidates.append("/".join([*parts, f"{{{REST}}}"]))
-    return next((each for each in candidates if _fits(each, path)), None)
+    fitting = [each for each in candidates if _fits(each, path)]
+    # One with a field for each folder comes first: in the other {name} takes folders, and a lot may be what is a day.
+    return next((each for each in fitting if each.count("/") == path.count("/")), next(iter(fitting), None))
 
 
 def _fits(pattern: str, path: str) -> bool:

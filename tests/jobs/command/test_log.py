@@ -105,7 +105,7 @@ def test_a_log_ends_with_the_code_and_what_it_means(capsys):
     code, _, err = ended(works(PartialRunError("partial: 3 work unit(s) are still open")), capsys)
     assert code == 5 and unstamped(err)[2:] == [
         "error: partial: 3 work unit(s) are still open",
-        "exit 5: not finished, and what is done stays; repeat the same command",
+        f"exit 5: {MEANINGS[5]}",
     ]
 
 

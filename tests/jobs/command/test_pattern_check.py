@@ -154,6 +154,7 @@ def test_shards_that_were_not_opened_are_told(source):
         ("{lot}.d/{name}", "7/x.png", "{lot}/{name}"),
         ("{lot}/{name}", "x.png", None),
         ("line={line}/{name}", "score=3/x.png", None),  # the name of a table's column
+        ("{line}/{lot}/{name}.tif", "a/2026-06-02/L1/000.png", "{line}/{date}/{lot}/{name}"),
     ],
 )
 def test_a_proposal_fits(pattern, path, better):
