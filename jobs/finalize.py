@@ -101,17 +101,21 @@ def choose(output_uri: str, settings: FinalizeSettings) -> list[Ledger]:
         raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model or settings.output, listed)
     if settings.slice is not None and len(chosen) > 1:
         raise UsageError("--model", "given with --slice, as the output has several models", None, f"Models there: {names}.")
+    if settings.slice is not None and settings.slice not in (waiting := _waiting(chosen[0])):
+        fix = f"Waiting: {', '.join(map(str, waiting)) or 'none'}. `flowscore doctor --output` says more."
+        raise UsageError("--slice", f"one of model {chosen[0].model} that is not published", settings.slice, fix)
     return chosen
+
+
+def _waiting(ledger: Ledger) -> list[int]:
+    """The slices that are not published."""
+    return unclosed(ledger, settled(ledger.output_uri).closed(ledger.model))
 
 
 def publish(ledger: Ledger, settings: FinalizeSettings, left: Left) -> int:
     """Publish what can be published of a ledger; returns how many slices, and adds the others to `left`."""
-    waiting = unclosed(ledger, settled(ledger.output_uri).closed(ledger.model))
-    if settings.slice is not None and settings.slice not in waiting:
-        fix = f"Waiting: {', '.join(map(str, waiting)) or 'none'}. `flowscore doctor --output` says more."
-        raise UsageError("--slice", f"one of model {ledger.model} that is not published", settings.slice, fix)
     published = 0
-    for number in waiting if settings.slice is None else [settings.slice]:
+    for number in [number for number in _waiting(ledger) if settings.slice in (None, number)]:
         limits = HoldLimits(settings.max_error_share, settings.min_errors, settings.accept_errors)
         try:
             counts = publish_slice(ledger, number, limits)
