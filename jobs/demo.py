@@ -40,7 +40,7 @@ class DemoSettings(BaseModel):
 
     directory: Flag[Path] = Field(Path("demo-output"), description="where model, tables, report.html and worst.png go")
     images: Flag[int] = Field(300, ge=100, description="pictures in the archive, and about as many good ones")
-    seed: Flag[int] = Field(0, description="the same seed draws the same pictures")
+    seed: Flag[int] = Field(0, ge=0, description="the same seed draws the same pictures")
 
 
 def main(settings: DemoSettings) -> None:

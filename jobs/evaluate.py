@@ -56,7 +56,7 @@ class EvaluateSettings(BaseModel):
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     draws: int = Field(1000, ge=100, description="draws of the bootstrap")
     pixel_draws: int = Field(200, ge=100, description="draws of the pixel figures' bootstrap")
-    seed: int = Field(0, description="seed of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
 
 

@@ -20,6 +20,8 @@ FILES = {
     "limits.yaml": {"limits": {"max_error_share": 7}},
     "rates.yaml": {"rates": {"a": 1}},
     "draws.yaml": {"draws": 3},
+    "seed.yaml": {"seed": -1},
+    "gpus.yaml": {"resources": {"scorer_gpus": 0.33333}},
     "pad.yaml": {"hyperparameters": {"hiden": 8}, "weights": "none"},
 }
 
@@ -178,6 +180,9 @@ ROWS = (
     Wrong("score", SCORE + " --address cluster", "address must be"),
     Wrong("score", SCORE + " --key-pattern '{{line}}{{lot}}'", "key_pattern must have text between two fields"),
     Wrong("score", SCORE + " --config {yaml}/limits.yaml", "max_error_share must be less than or equal to 1; got 7"),
+    Wrong("evaluate", EVALUATE + " --config {yaml}/seed.yaml", "seed must be greater than or equal to 0; got -1"),
+    Wrong("score", SCORE + " --config {yaml}/gpus.yaml", "resources.scorer_gpus must be a part of one GPU"),
+    Wrong("query", "--output {out} '  '", "sql must be given with a value"),
     Wrong("query", "--output {out}", "sql must be given; got nothing"),
     Wrong("query", "'select 1'", "output must be given; got nothing. Add --output"),
     Wrong("query", "--output {out} select uri from scores", "Quote a value that has spaces"),
@@ -223,6 +228,7 @@ ROWS = (
     Wrong("bench", "--model {model} --case csflow-b5-768 --measure in-memory", "--model must be given without --case"),
     Wrong("doctor", "--modle {model}", "Did you mean --model?"),
     Wrong("doctor", "--input ''", "--input must be given with a value"),
+    Wrong("demo", "--seed -1", "seed must be greater than or equal to 0; got -1"),
     Wrong("demo", "--images 5", "images must be greater than or equal to 100; got 5"),
     Wrong("demo", "--directory {file}", "--directory must be in a folder that can be written"),
     Wrong("demo", "--directory {new}/d --seed x", "--seed must be a valid integer"),

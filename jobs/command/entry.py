@@ -88,9 +88,10 @@ def _with_flags(main: Callable[..., None]) -> Callable[..., None]:
 
     def parsed(**given: Any) -> None:
         for flag in flags:
-            if given[flag.path[-1]] == "":  # what a script passes for a variable that is not set
+            value = given[flag.path[-1]]
+            if isinstance(value, str) and not value.strip():  # what a script passes for a variable that is not set
                 fix = "Give it one, or leave it out."
-                raise UsageError(flag.name or flag.path[-1], "given with a value", "", fix)
+                raise UsageError(flag.name or flag.path[-1], "given with a value", value, fix)
         main(load(model, given.pop("config", None), **nested(flags, given)))
 
     parameters = []

@@ -48,7 +48,7 @@ class PatchSvddConfig(BaseModel):
     map: Literal["large", "product"] = "large"
     stride: Literal[2, 4, 8, 16] = 4
     whiten_floor: float | None = Field(0.3, gt=0)
-    bank_size: int | None = Field(None, ge=1)
+    bank_size: int | None = Field(None, ge=2)
     bank: Literal["coreset", "random"] = "random"
     exposure: Literal["removed", "kept"] = "removed"
     score: Literal["top", "max"] = "top"

@@ -61,7 +61,8 @@ class Resources(BaseModel):
     def _gpus_that_ray_can_give(cls, gpus: float | None) -> float | None:
         exact = _exact(gpus or 0)
         if exact % RAY_STEP or (exact > 1 and exact % 1):
-            raise ValueError(f"must be a part of one GPU in steps of {float(RAY_STEP):g}, or a whole number of GPUs")
+            rule = f"a part of one GPU in steps of {float(RAY_STEP):g}, or a whole number of GPUs"
+            raise ValueError(f"resources.scorer_gpus must be {rule}; got {gpus!r}. Correct it.")
         return gpus
 
     @property
