@@ -1,8 +1,10 @@
 """Train a model on good images only."""
 
 import platform
+import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +15,18 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
-from jobs.command.errors import UsageError
+from jobs.command.errors import ExitCode, UsageError
 from jobs.command.places import check_folder, local_place
-from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
+from jobs.training.phases import READING, SAVING, Phases
+from jobs.training.workspace import Workspace, opened
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.batch_size import default_batch_size
 from models.card import card
 from models.config import ArtifactConfig, InputConfig
-from models.detector import Detector, FitRun, Step
+from models.detector import Detector, FitRun
 from models.features.store import ImageFeatures
 from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups, group_images, split
@@ -37,7 +40,13 @@ RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep
 
 def main(settings: TrainSettings) -> None:
     """Train a model on good images only and write its artifact."""
-    train(settings)
+    try:
+        train(settings)
+    except KeyboardInterrupt:
+        if settings.workspace is not None:
+            raise
+        print("interrupted; without --workspace nothing is kept, so the same command begins anew", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def train(settings: TrainSettings) -> artifact.Artifact:
@@ -48,27 +57,59 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         check_folder("--model-out", place.parent)
         artifact.check_place(place)
     if settings.workspace is not None:
-        check_folder("workspace", settings.workspace)
+        check_folder("--workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
     detector = _build(detector_config).to(device)
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
-    with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
-        workspace = Path(folder)
-        with ImageFeatures(detector, workspace, "good", device) as images:
-            limit = settings.max_unreadable_share
-            most = settings.tiles_per_image
-            read = read_good_images(
-                settings.source_of_input(), images, exclusions, settings.group_key, limit, most, settings.seed
-            )
+    phases = Phases(settings.selection_share > 0)
+    with opened(settings, detector, run, device) as workspace, phases:
+        phases.begin(READING)
+        with ImageFeatures(detector, workspace.folder, "good", device, workspace.identity, print) as images:
+            read = _read(settings, images, exclusions)
             groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(groups, len(calibration), len(selection), len(fitting))
-            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
-    trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
+            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace, phases)
+        phases.begin(SAVING)
+        saved = _save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
+    print(
+        f"model {saved.config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s"
+    )
+    if settings.calibration_share == 0:
+        print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
+    return saved
+
+
+def _read(settings: TrainSettings, images: ImageFeatures, exclusions: Exclusions) -> GoodSet:
+    """Read the good images, unless an interrupted training has kept them with their features."""
+    if images.about is not None:
+        read = GoodSet.of_state(images.about)
+        print(f"going on with the {len(read.hashes):,} images that were read before; none is read again")
+        return read
+    limit, most = settings.max_unreadable_share, settings.tiles_per_image
+    source = settings.source_of_input()
+    read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)
+    images.complete(read.state())
+    return read
+
+
+def _save(
+    settings: TrainSettings,
+    detector: Detector,
+    run: FitRun,
+    read: GoodSet,
+    groups: Groups,
+    sets: tuple[np.ndarray, np.ndarray, np.ndarray],
+    fitted: Fitted,
+    place: Path | None,
+) -> artifact.Artifact:
+    """The artifact, at its place or in storage."""
+    selection = sets[1]
+    trained = _trained(run, read, groups, sets, fitted)
     # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
     keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
     pieces = [groups.names[i] if keyed else str(i) for i in selection]
@@ -82,9 +123,6 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         saved = artifact.save(target, config, detector, card(config))
         if place is None:
             upload_directory(target, settings.model_out)
-    print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
-    if settings.calibration_share == 0:
-        print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
 
 
@@ -181,18 +219,15 @@ def _fit(
     selection: np.ndarray,
     run: FitRun,
     patience: int,
-    workspace: Path,
+    workspace: Workspace,
+    phases: Phases,
 ) -> Fitted:
-    bars = {"selection": Progress("selecting", None, unit="steps"), "training": Progress("training", None, unit="steps")}
-
-    def on_step(phase: str, step: Step) -> None:
-        done = step.epoch * step.steps + step.step + 1
-        bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
-
     positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
     names = [groups.names[read.owners[i]] for i in positions[1]]
-    with bars["selection"], bars["training"]:
-        return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
+    phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
+    run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
+    told = phases.begin, phases.step, print
+    return fit(detector, images, *positions, names, run, patience, workspace.folder, *told, identity)
 
 
 def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:

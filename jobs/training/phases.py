@@ -1,0 +1,75 @@
+"""Says which phase of a training runs, what it does, and how long it and all the rest will take."""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self, TextIO
+
+from jobs.command.progress import Progress, duration
+from jobs.training.time_left import TimeLeft
+from models.detector import Step, Work
+
+READING, DEFECTS, SELECTION, TRAINING, SAVING = "reading", "defects", "selection", "training", "saving"
+TITLES = {
+    READING: "reading images and extracting features",
+    DEFECTS: "making synthetic defects of held-out images",
+    SELECTION: "selecting how many epochs to train",
+    TRAINING: "training",
+    SAVING: "saving the model",
+}
+AGAIN_S = 30.0  # between two lines on the time that is left in all
+
+
+class Phases:
+    """The phases of one training, in their order; as a context manager it ends the last one.
+
+    Args:
+        selects: whether there is a selection, which has two of the phases.
+
+    left: what it is told of steps; its `growth` is set once the images are split.
+    """
+
+    def __init__(
+        self,
+        selects: bool,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._names = [name for name in TITLES if selects or name not in (DEFECTS, SELECTION)]
+        self._stream, self._clock = stream or sys.stderr, clock
+        self.left = TimeLeft(clock)
+        self._said_at: float | None = None
+        self._open = ExitStack()
+        self.progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def begin(self, name: str) -> None:
+        """The phase before is over."""
+        self._open.close()
+        print(f"phase {self._names.index(name) + 1} of {len(self._names)}: {TITLES[name]}", file=self._stream, flush=True)
+        progress = Progress(name, None, "steps", stream=self._stream, clock=self._clock)
+        self.progress = self._open.enter_context(progress)
+
+    def step(self, name: str, step: Step) -> None:
+        """A step of the selection or the training."""
+        assert self.progress is not None
+        done = step.epoch * step.steps + step.step + 1
+        self.progress.update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
+        self.left.step(name, step)
+        seconds, now = self.left.seconds(), self._clock()
+        if name == SELECTION and seconds is not None and (self._said_at is None or now - self._said_at >= AGAIN_S):
+            self._said_at = now
+            line = f"about {duration(seconds)} to the end of the training, less if the selection stops early"
+            print(line, file=self._stream, flush=True)
+
+    def work(self, work: Work) -> None:
+        """What happens between steps."""
+        assert self.progress is not None
+        self.progress.note(*work)
