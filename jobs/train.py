@@ -17,10 +17,11 @@ from jobs.command.config import ConfigError
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode, UsageError
 from jobs.command.places import check_folder, local_place
+from jobs.command.progress import Progress
 from jobs.images.good import Exclusions, GoodSet, read_good_images
 from jobs.settings.training import TrainSettings
 from jobs.training.phases import READING, SAVING, Phases
-from jobs.training.workspace import Workspace, opened
+from jobs.training.workspace import IMAGES, Workspace, opened
 from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.batch_size import default_batch_size
@@ -67,9 +68,10 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     phases = Phases(settings.selection_share > 0)
     with opened(settings, detector, run, device) as workspace, phases:
         phases.begin(READING)
-        with ImageFeatures(detector, workspace.folder, "good", device, workspace.identity, print) as images:
+        with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
             read = _read(settings, images, exclusions)
-            groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
+            with Progress("grouping images", total=None):
+                groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(groups, len(calibration), len(selection), len(fitting))

@@ -93,8 +93,8 @@ def _packed(state: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(state, Tensor | np.ndarray):
         array = isinstance(state, np.ndarray)
         tensor = torch.from_numpy(np.array(state)) if array else state.detach()
-        # Weights in channels_last memory come back so: kernels choose by strides, and another one may round otherwise.
-        strides = tensor.stride() if tensor.is_contiguous(memory_format=torch.channels_last) else None
+        # Kernels choose by strides, and another kernel may round otherwise. `empty_like` keeps those of a dense tensor.
+        strides = torch.empty_like(tensor, device="meta").stride()
         name = str(len(tensors))
         tensors[name] = tensor.cpu().contiguous()
         return {"tensor": name, "array": array, "strides": strides}
@@ -108,9 +108,8 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         return {key: _unpacked(value, tensors) for key, value in packed["pairs"]}
     if isinstance(packed, dict):
         read = tensors[packed["tensor"]]
-        strides = packed["strides"]
         # A copy lies at an address that torch has chosen, as tensors of an uninterrupted process do.
-        own = torch.empty_like(read) if strides is None else torch.empty_strided(read.shape, strides, dtype=read.dtype)
+        own = torch.empty_strided(read.shape, packed["strides"], dtype=read.dtype)
         own.copy_(read)
         return own.numpy() if packed["array"] else own
     return packed

@@ -54,8 +54,9 @@ class Phases:
         """The phase before is over."""
         self._open.close()
         print(f"phase {self._names.index(name) + 1} of {len(self._names)}: {TITLES[name]}", file=self._stream, flush=True)
-        progress = Progress(name, None, "steps", stream=self._stream, clock=self._clock)
-        self.progress = self._open.enter_context(progress)
+        if name != READING:  # who reads has its own
+            progress = Progress(name, None, "steps", stream=self._stream, clock=self._clock)
+            self.progress = self._open.enter_context(progress)
 
     def step(self, name: str, step: Step) -> None:
         """A step of the selection or the training."""

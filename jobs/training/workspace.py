@@ -25,7 +25,8 @@ from pipeline.scoring.device import Device, hardware
 from schemas.version import VERSION
 
 PREFIX = "flowscore-train-"
-READ = "good.state"
+IMAGES = "good"
+READ = f"{IMAGES}.state"
 """What says, in the folder, that all images are read; before that there is nothing to go on from."""
 NOT_DECIDING = {"model_out", "workspace", "name", "device", "exclude", "overwrite"}
 """Settings that may differ in the repeated command; the device that is chosen and the lines of --exclude count."""
