@@ -61,10 +61,14 @@ class Phases:
     def step(self, name: str, step: Step) -> None:
         """A step of the selection or the training."""
         assert self.progress is not None
-        done = step.epoch * step.steps + step.step + 1
-        self.progress.update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
+        done, total = step.epoch * step.steps + step.step + 1, step.steps * step.epochs
         self.left.step(name, step)
-        seconds, now = self.left.seconds(), self._clock()
+        now, left = self._clock(), self.left.of_phase()
+        spent = now - self.progress.started
+        # The share of the time, not of the steps: exams between the epochs may take longer than the steps.
+        fraction = None if left is None or spent + left <= 0 else spent / (spent + left)
+        self.progress.update(done=done, total=total, fraction=fraction, epoch=step.epoch + 1, loss=step.loss)
+        seconds = self.left.seconds()
         if name == SELECTION and seconds is not None and (self._said_at is None or now - self._said_at >= AGAIN_S):
             self._said_at = now
             line = f"about {duration(seconds)} to the end of the training, less if the selection stops early"

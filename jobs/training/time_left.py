@@ -45,16 +45,23 @@ class TimeLeft:
                 self._exams.add(seconds - self._steps.mean_s)
         self._last = phase, step, now
 
-    def seconds(self) -> float | None:
-        """Seconds to the last step; None while that cannot be known."""
+    def of_phase(self) -> float | None:
+        """Seconds to the end of the phase, without exams while none was measured; None before two steps."""
         if self._last is None or not self._steps.count:
             return None
         phase, step, _ = self._last
-        steps = step.steps * (step.epochs - step.epoch) - step.step - 1
-        exams = step.epochs - step.epoch
-        if phase == "selection" and not self._exams.count:
+        epochs = step.epochs - step.epoch
+        exams = epochs if phase == "selection" else 0
+        return (step.steps * epochs - step.step - 1) * self._steps.mean_s + exams * self._exams.mean_s
+
+    def seconds(self) -> float | None:
+        """Seconds to the last step of the training; None while that cannot be known."""
+        left = self.of_phase()
+        if left is None or self._last is None:
             return None
-        left = steps * self._steps.mean_s
-        if phase == "selection":
-            left += exams * self._exams.mean_s + self.growth * step.epochs * step.steps * self._steps.mean_s
-        return left
+        phase, step, _ = self._last
+        if phase == "training":
+            return left
+        if not self._exams.count:
+            return None
+        return left + self.growth * step.epochs * step.steps * self._steps.mean_s

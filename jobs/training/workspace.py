@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from jobs.command.errors import UsageError, is_full_disk
+from jobs.command.progress import Progress
 from jobs.settings.training import TrainSettings
 from models.canonical_json import canonical_json
 from models.detector import Detector, FitRun
@@ -54,7 +55,8 @@ def opened(settings: TrainSettings, detector: Detector, run: FitRun, device: Dev
         with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch:
             yield Workspace(Path(scratch), None)
         return
-    identity = _identity(settings, detector, run, device)
+    with Progress("looking for what is kept of the same training", total=None):
+        identity = _identity(settings, detector, run, device)
     folder = settings.workspace / f"{PREFIX}{identity[:16]}"
     others = [path for path in settings.workspace.glob(f"{PREFIX}*") if path != folder]
     if others:

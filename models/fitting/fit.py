@@ -11,19 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.arithmetic import set_arithmetic
-from models.detector import Detector, Features, FitRun, Step
+from models.detector import Detector, FitRun, Step
 from models.features.store import ImageFeatures
 from models.features.variation import check_varied
-from models.features.whitening import LevelWhitening, moments_of
-from models.fitting import synthetic
 from models.fitting.checkpoint import Checkpoint
-from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
-from models.maps.grids import Maps
-
-SEVERITY_IMAGES = 48  # how many selection images set the severities
-GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
-GAUSSIAN_DIMS = 128
-BATCH = 16
+from models.fitting.exam import Exam
+from models.fitting.selection import Criterion, EarlyStop
 
 
 @dataclass
@@ -122,7 +115,7 @@ def fit(
     if first is None or not first.ended:
         told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
         with ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects:
-            exam = _Exam(detector, images, selection, defects, told)
+            exam = Exam(detector, images, selection, defects, told)
             if defects.about is None:
                 on_phase("defects")
                 gaussian = exam.make(fit_positions)
@@ -189,7 +182,7 @@ def _select(
     fit_positions: Tensor,
     selection: Tensor,
     run: FitRun,
-    exam: "_Exam",
+    exam: Exam,
     selected: _Selected,
     say: Callable[[str], None],
 ) -> None:
@@ -209,82 +202,6 @@ def _select(
         after_epoch(0)
         if run.checkpoint is not None:
             run.checkpoint.save(1, ended=True)
-
-
-class _Exam:
-    """Selection images and synthetic defects made of them; their features are stored once and scored after every epoch.
-
-    defects: family after family, in the order of the selection images; filled by `make`.
-    """
-
-    severities: dict[str, float]
-
-    def __init__(self, detector: Detector, images: ImageFeatures, selection: Tensor, defects: ImageFeatures, run: FitRun):
-        self.detector, self.images, self.selection, self.run = detector, images, selection, run
-        self.defects = defects
-
-    def make(self, fit_positions: Tensor) -> ExamScores:
-        """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of
-        training images, so that severities do not depend on the epoch."""
-        run = self.run
-        few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
-        moments = moments_of(self.images, few_goods, run)
-        whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
-        whitening.fit(moments)
-        whitening.to(run.device)
-
-        def gaussian(maps: Maps) -> Tensor:
-            """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
-            whitened = whitening(maps)
-            total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
-            return total / (2 * sum(x[0].numel() for x in whitened))
-
-        pixels = self.images.pixels.read(self.selection).numpy()
-        few = pixels[:: max(1, len(pixels) // SEVERITY_IMAGES)]
-        good = self._scores(self.images, self.selection, gaussian)
-        self.severities = {}
-        for family in synthetic.FAMILIES:
-
-            def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
-                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
-
-            self.severities[family] = choose_severity(family, of_severity, good)
-            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
-            for batch in run.batches(f"synthetic defects, {family}", torch.from_numpy(made), BATCH):
-                self.defects.append(batch)
-        return self.scores(gaussian)
-
-    def take(self) -> tuple[ExamScores, NDArray[np.float32]]:
-        """The scores of the detector as it is, and the largest map value of every selection image."""
-        maxima: list[Tensor] = []
-
-        def score(maps: Maps) -> Tensor:
-            scored = self.detector.score_features(maps)
-            maxima.append(self.detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu())
-            return scored.score
-
-        scores = self.scores(score)
-        return scores, torch.cat(maxima)[: len(self.selection)].numpy()
-
-    def scores(self, score: Callable[[Maps], Tensor]) -> ExamScores:
-        good = self._scores(self.images, self.selection, score)
-        count = len(self.selection)
-        defects = {
-            family: self._scores(self.defects, torch.arange(i * count, (i + 1) * count), score)
-            for i, family in enumerate(synthetic.FAMILIES)
-        }
-        return ExamScores(good, defects)
-
-    @torch.inference_mode()
-    def _scores(self, features: Features, positions: Tensor, score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
-        batches = self.run.batches("scoring synthetic defects", positions, BATCH)
-        device = self.run.device
-        return np.concatenate([score([x.to(device) for x in features.read(part)]).cpu().numpy() for part in batches])
-
-    @torch.inference_mode()
-    def _scores_of(self, pixels: NDArray[np.uint8], score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
-        batches, device = self.run.batches("severity of synthetic defects", torch.from_numpy(pixels), BATCH), self.run.device
-        return np.concatenate([score(self.detector.extract(part.to(device))).cpu().numpy() for part in batches])
 
 
 def _text(result: Criterion) -> str:

@@ -30,6 +30,7 @@ def test_the_whole_is_known_once_an_exam_was_measured(until, expected):
     assert left.seconds() is None
     taken(left, clock, "selection", 3, 10, 2.0, 7.0, until)
     assert left.seconds() == (None if expected is None else pytest.approx(expected))
+    assert until == (0, 0) or left.of_phase() == pytest.approx(40 if expected is None else expected - 60)
 
 
 def test_more_images_take_longer_steps_and_the_training_has_no_exams():
