@@ -43,10 +43,10 @@ def main(settings: TrainSettings) -> None:
     """Train a model on good images only and write its artifact."""
     try:
         train(settings)
-    except KeyboardInterrupt:
-        if settings.workspace is not None:
-            raise
-        print("interrupted; without --workspace nothing is kept, so the same command begins anew", file=sys.stderr)
+    except KeyboardInterrupt:  # typer would end the command without a word
+        kept = "the same command goes on where this one stopped"
+        lost = "without --workspace nothing is kept, so the same command begins anew"
+        print(f"interrupted; {lost if settings.workspace is None else kept}", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
 
 

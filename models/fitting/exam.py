@@ -1,4 +1,4 @@
-"""The exam of a fit: held-out good images and synthetic defects made of them, whose features are stored once and scored often."""
+"""The exam of a fit: held-out good images and synthetic defects made of them; their features are stored once, scored often."""
 
 from collections.abc import Callable, Iterator
 
