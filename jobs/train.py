@@ -228,8 +228,8 @@ def _fit(
     names = [groups.names[read.owners[i]] for i in positions[1]]
     phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
-    told = phases.begin, phases.step, print
-    return fit(detector, images, *positions, names, run, patience, workspace.folder, *told, identity)
+    place, begin, step = workspace.folder, phases.begin, phases.step
+    return fit(detector, images, *positions, names, run, patience, place, begin, step, print, identity)
 
 
 def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:

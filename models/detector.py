@@ -79,7 +79,8 @@ class FitRun:
     def batches(self, what: str, rows: Tensor, size: int) -> Iterator[Tensor]:
         """The rows, (N, ...), one an image, in parts of `size`; tells on_work how far they are.
 
-        >>> run = FitRun(BaseModel(), on_work=lambda work: print(*work))
+        >>> from models.detectors.padim import PadimTraining
+        >>> run = FitRun(PadimTraining(), on_work=lambda work: print(*work))
         >>> [len(part) for part in run.batches("whitening", torch.arange(3), size=2)]
         whitening 0 3 images
         whitening 2 3 images

@@ -92,7 +92,7 @@ def _packed(state: Any, tensors: dict[str, Tensor]) -> Any:
         return [_packed(value, tensors) for value in state]
     if isinstance(state, Tensor | np.ndarray):
         array = isinstance(state, np.ndarray)
-        tensor = torch.from_numpy(np.array(state)) if array else state.detach()
+        tensor = torch.from_numpy(np.array(state)) if isinstance(state, np.ndarray) else state.detach()
         # Kernels choose by strides, and another kernel may round otherwise. `empty_like` keeps those of a dense tensor.
         strides = torch.empty_like(tensor, device="meta").stride()
         name = str(len(tensors))

@@ -25,7 +25,7 @@ from models.maps.grids import Maps
 class RowsFile(NamedTuple):
     """What a later process must know of a complete file of rows. dtype: numpy's name.  sha256: of the file, hex."""
 
-    count: int
+    rows: int
     shape: list[int]
     dtype: str
     sha256: str
@@ -55,7 +55,7 @@ class StoredRows:
     ):
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        self.count = 0 if known is None else known.count
+        self.count = 0 if known is None else known.rows
         self._path, self._keep = path, keep
         self._hash = hashlib.sha256()
         self._file = open(path, "rb" if known else "wb" if keep else "xb")
