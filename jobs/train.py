@@ -62,7 +62,8 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         settings.workspace.mkdir(parents=True, exist_ok=True)
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
-    detector = _build(detector_config).to(device)
+    with Progress("building the network", total=None):
+        detector = _build(detector_config).to(device)
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
     phases = Phases(settings.selection_share > 0)

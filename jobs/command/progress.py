@@ -104,7 +104,11 @@ class Progress:
             if now - last < LONGEST_S:
                 return
             self.shown_at = now
-            doing = self.doing or Doing("still at work", self.marks[-1][0] if self.marks else self.started)
+            counted_at = self.marks[-1][0] if self.marks else self.started
+            if counted_at > last:  # what was counted meanwhile says more
+                self._show()
+                return
+            doing = self.doing or Doing("still at work", counted_at)
             counted, self.line = self.line, f"{self.label}: {doing.text(now, duration)}"
             self._show()
             self.line = counted

@@ -82,17 +82,20 @@ def test_no_silence_is_longer_than_ten_seconds():
         for _ in range(11):
             clock.now += 2
             progress.still()
+        progress.update(done=50)
+        clock.now += 1
         progress.update(done=100)
         progress.note("publishing")
-        for _ in range(5):
+        for _ in range(10):
             clock.now += 2
             progress.still()
         progress.update(done=100)
     assert out.getvalue().splitlines() == [
         "scoring: still at work, for 10 s",
         "scoring: still at work, for 20 s",
-        "scoring: publishing, for 8 s",
-        "scoring: 100/1,000 images, 10%, 0.0 images/s, 0 errors",
+        "scoring: 100/1,000 images, 10%, 50.0 images/s, 0 errors, 18 s left",
+        "scoring: publishing, for 18 s",
+        "scoring: 100/1,000 images, 10%, 2.4 images/s, 0 errors, 6 min 18 s left",
     ]
 
 
