@@ -13,6 +13,7 @@ from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input, check_store, local_place
+from jobs.command.progress import Progress
 from jobs.settings.calibration import CalibrateSettings
 from models import artifact
 from models.calibration import files
@@ -104,12 +105,18 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
         keys,
     )
     selection = _selection(selected, good, earlier, belongs)
-    made = calibrate(good, selection, belongs, settings.fractions())
+    with Progress("calibrating", total=None):
+        made = calibrate(good, selection, belongs, settings.fractions())
     again = others.repeats(made, seen)
     made = replace(made, challenge=others.challenge(made), repeats=again.repeats, map_scale=found.cells.scale())
-    lines = [*kept.lines, *again.lines, *_pieces(made, good), *(_alike(found, kept) if by_image else [])]
-    lines += _other_mode(earlier, found, made, scorer, decode, opened)
-    print("\n".join(lines + _report(made, settings)))
+    with Progress("comparing", total=None) as progress:
+        progress.note("images with each other")
+        lines = [*kept.lines, *again.lines, *_pieces(made, good), *(_alike(found, kept) if by_image else [])]
+        progress.note("with the calibration before")
+        lines += _other_mode(earlier, found, made, scorer, decode, opened)
+        progress.note("rates and lots")
+        lines += _report(made, settings)
+    print("\n".join(lines))
     saved = _put(settings.model, place, directory, made)
     print(f"calibration of {opened.config.name}: {settings.model}, digest {(saved.calibration_digest or '')[:16]}")
     return saved

@@ -94,7 +94,8 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     from pipeline.in_process import score_encoded
     from pipeline.scoring.scorer import open_scorer
 
-    truth = GroundTruth(labelled)
+    with Progress("reading masks", total=None):
+        truth = GroundTruth(labelled)
     scorer = open_scorer(opened.directory, settings.device)
     decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
@@ -102,6 +103,7 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     unreadable: Counter[str] = Counter()
     with Progress("evaluating", total=len(labelled.images)) as progress:
         for images, encoded in encoded_parts(labelled):
+            progress.note(f"the next {len(images):,} images")
             decoded, result = score_encoded(encoded, decode, scorer)
             finite = scorer.finite(result)
             rows = decoded.drop_columns(["captured_at"]).to_pylist()
@@ -140,9 +142,7 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
         "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
         "edges are from 128 on; AUPRO to a rate of 0.3",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
-        "figures": {
-            name: _figures(name, scored, evidence, settings, name in few) for name in [ALL, *labelled.types] if name != GOOD
-        },
+        "figures": _all_figures(labelled.types, scored, evidence, few, settings),
         "calibration_digest": opened.calibration_digest,
         "at_rates": [as_json(one) for one in at_rates],
         "at_rates_in_words": lines_of(at_rates),
@@ -189,6 +189,22 @@ def _at_mask(
         box = content_box((row["width"], row["height"]), decode)
         cells = resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
     return resized(cells, shape)[0].numpy()
+
+
+def _all_figures(
+    types: list[str],
+    scored: list[ImageScore],
+    evidence: dict[str, "PixelEvidence"],
+    few: dict[str, int],
+    settings: EvaluateSettings,
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The figures of all images and of each defect type. few: the types that are too few to rank."""
+    figures, names = {}, [ALL, *(name for name in types if name != GOOD)]
+    with Progress("figures and their intervals", total=None) as progress:
+        for done, name in enumerate(names):
+            progress.note(name, done, len(names), "defect types")
+            figures[name] = _figures(name, scored, evidence, settings, name in few)
+    return figures
 
 
 def _figures(

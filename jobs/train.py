@@ -1,9 +1,8 @@
 """Train a model on good images only."""
 
-import platform
-import tempfile
+import sys
 import time
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
-from jobs.command.errors import UsageError
+from jobs.command.errors import ExitCode, UsageError
 from jobs.command.model_place import check_model_place
 from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input
@@ -21,16 +20,15 @@ from jobs.settings.training import TrainSettings
 from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
-from models.card import card
 from models.config import ArtifactConfig, InputConfig
 from models.metrics.few import says_something
-from models.verdicts.map_threshold import map_threshold, pieces_needed
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
-from pipeline.storage.copies import replace_directory
 
 if TYPE_CHECKING:  # torch, timm and scipy take seconds to load, so a wrong setting is answered before
-    from jobs.images.good import GoodSet
-    from models.detector import Detector, FitRun, Step
+    from jobs.images.good import Exclusions, GoodSet
+    from jobs.training.phases import Phases
+    from jobs.training.workspace import Workspace
+    from models.detector import Detector, FitRun
     from models.features.store import ImageFeatures
     from models.fitting.fit import Fitted
     from models.fitting.groups import Groups
@@ -40,7 +38,13 @@ RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep
 
 def main(settings: TrainSettings) -> None:
     """Train a model on good images only and write its artifact."""
-    train(settings)
+    try:
+        train(settings)
+    except KeyboardInterrupt:  # typer would end the command without a word
+        kept = "the same command goes on where this one stopped"
+        lost = "without --workspace nothing is kept, so the same command begins anew"
+        print(f"interrupted; {lost if settings.workspace is None else kept}", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def train(settings: TrainSettings) -> artifact.Artifact:
@@ -51,52 +55,59 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     if settings.weights not in ("auto", "hub", "none") and not Path(settings.weights).is_file():
         raise UsageError("--weights", "auto, hub, none or a safetensors file", settings.weights, "Check the path.")
     if settings.workspace is not None:
-        check_folder("workspace", settings.workspace)
+        check_folder("--workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
-    detector = _build(detector_config).to(device)
+    with Progress("building the network", total=None):
+        detector = _build(detector_config).to(device)
 
     # After what only needs torch and timm: scipy and the decoders take a second more.
-    from jobs.images.good import Exclusions, read_good_images
+    from jobs.images.good import Exclusions
+    from jobs.training.phases import READING, SAVING, Phases
+    from jobs.training.saving import save
+    from jobs.training.workspace import IMAGES, opened
     from models.detector import FitRun
     from models.features.store import ImageFeatures
     from models.fitting.groups import group_images, split
 
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
-    with tempfile.TemporaryDirectory(prefix="flowscore-train-", dir=settings.workspace) as folder:
-        workspace = Path(folder)
-        with ImageFeatures(detector, workspace, "good", device) as images:
-            limit = settings.max_unreadable_share
-            most = settings.tiles_per_image
-            read = read_good_images(
-                settings.source_of_input(), images, exclusions, settings.group_key, limit, most, settings.seed
-            )
-            groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
+    phases = Phases(settings.selection_share > 0)
+    with opened(settings, detector, run, device) as workspace, phases:
+        phases.begin(READING)
+        with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
+            read = _read(settings, images, exclusions)
+            with Progress("grouping images", total=None):
+                groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(groups, len(calibration), len(selection), len(fitting), settings.region_share)
-            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace)
-    trained = _trained(run, read, groups, (calibration, selection, fitting), fitted)
-    # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
-    keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
-    pieces = [groups.names[i] if keyed else str(i) for i in selection]
-    maxima = read.maxima(fitted.held_out_maxima, selection)
-    threshold = _map_threshold(maxima, pieces, keyed or "image", settings.region_share)
-    update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
-    config = detector.config.model_copy(update=update)
-    detector.to("cpu")
-    with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
-        target = place or Path(folder) / "model"
-        saved = artifact.save(target, config, detector, card(config))
-        if place is None:
-            replace_directory(target, settings.model_out, artifact.DIGESTS, artifact.CALIBRATION_FILES)
-    print(f"model {config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s")
+            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace, phases)
+        phases.begin(SAVING)
+        saved = save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
+    print(
+        f"model {saved.config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s"
+    )
     if settings.calibration_share == 0:
         print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
+
+
+def _read(settings: TrainSettings, images: "ImageFeatures", exclusions: "Exclusions") -> "GoodSet":
+    """Read the good images, unless an interrupted training has kept them with their features."""
+    from jobs.images.good import GoodSet, read_good_images
+
+    if images.about is not None:
+        read = GoodSet.of_state(images.about)
+        print(f"going on with the {len(read.hashes):,} images that were read before; none is read again")
+        return read
+    limit, most = settings.max_unreadable_share, settings.tiles_per_image
+    source = settings.source_of_input()
+    read = read_good_images(source, images, exclusions, settings.group_key, limit, most, settings.seed)
+    images.complete(read.state())
+    return read
 
 
 def _build(config: ArtifactConfig) -> "Detector":
@@ -142,12 +153,6 @@ def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Devic
     slow = " (a CPU computes it in float32 and rounds)" if chosen == "fp16" and device == "cpu" else slow
     print(f"device {device}, convolutions in {chosen}{slow}, the rest in float32")
     return chosen
-
-
-def _name(settings: TrainSettings, detector: "Detector") -> str:
-    """The name that is given, else one made of the detector and its backbone, if it has one."""
-    backbone = detector.config.backbone
-    return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
 
 
 def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
@@ -199,74 +204,19 @@ def _fit(
     selection: np.ndarray,
     run: "FitRun",
     patience: int,
-    workspace: Path,
+    workspace: "Workspace",
+    phases: "Phases",
 ) -> "Fitted":
     import torch
 
     from models.fitting.fit import fit
 
-    bars = {
-        "selection": Progress("selecting", None, "steps", failed=None),
-        "training": Progress("training", None, "steps", failed=None),
-    }
-
-    def on_step(phase: str, step: "Step") -> None:
-        done = step.epoch * step.steps + step.step + 1
-        bars[phase].update(done=done, total=step.steps * step.epochs, epoch=step.epoch + 1, loss=step.loss)
-
     positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
     names = [groups.names[read.owners[i]] for i in positions[1]]
-    with bars["selection"], bars["training"]:
-        return fit(detector, images, *positions, names, run, patience, workspace, on_step, print)
-
-
-def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:
-    """The map's threshold, from maps of held-out good images; None where they are too few. Prints one line about it."""
-    if not len(maxima):
-        print("no regions: no good images were held out to set the threshold of the map (--selection-share 0)")
-        return None
-    count, threshold = len(set(pieces)), map_threshold(maxima, pieces, share)
-    if threshold is None:
-        print(
-            f"no regions: {count} held-out good pieces (by {unit}) cannot set a threshold of the map that a new one exceeds "
-            f"with at most {share:.3g}; {pieces_needed(share)} can. Give more images, --selection-share or region_share"
-        )
-        return None
-    print(f"map threshold {threshold:.4g}: a new good piece exceeds it with at most {share:.3g}, by {count} held out ({unit})")
-    return threshold
-
-
-def _trained(
-    run: "FitRun", read: "GoodSet", groups: "Groups", sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: "Fitted"
-) -> dict[str, Any]:
-    """The record of the training in the artifact. A repeated command writes the same one."""
-    calibration, selection, fitting = sets
-    hashes = np.array(read.hashes)
-    families = fitted.chosen.families if fitted.chosen and says_something(len(selection), len(selection)) else {}
-    return {
-        "images": len(read.hashes),
-        "fit": len(fitting),
-        "selection": len(selection),
-        "calibration": len(calibration),
-        "unreadable": dict(sorted(read.unreadable.items())),
-        "excluded": read.excluded,
-        "samples": len(read.owners),
-        "groups": groups.count(),
-        "groups_by": groups.basis,
-        "seed": run.seed,
-        "epochs": fitted.epochs,
-        "training": run.training.model_dump(mode="json"),
-        "criterion": fitted.history,
-        "synthetic_auroc": families,
-        "synthetic_severity": fitted.severities,
-        "device": run.device,
-        "versions": {name: version(name) for name in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
-        # 32 hex digits for each image, sorted and joined: calibrate refuses an image that it finds here.
-        "content_hashes": {
-            "fit": "".join(sorted(hashes[fitting].tolist())),
-            "selection": "".join(sorted(hashes[selection].tolist())),
-        },
-    }
+    phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
+    run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
+    place, begin, step = workspace.folder, phases.begin, phases.step
+    return fit(detector, images, *positions, names, run, patience, place, begin, step, print, identity)
 
 
 if __name__ == "__main__":

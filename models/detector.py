@@ -1,6 +1,6 @@
 """What every detector offers to training and scoring."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -12,6 +12,7 @@ from models.arithmetic import same_sums
 from models.config import ArtifactConfig
 from models.faults import ModelError
 from models.features.variation import check_varied
+from models.fitting.checkpoint import Checkpoint
 from models.maps.grids import Maps, resized
 
 
@@ -50,19 +51,48 @@ class Step:
     loss: float
 
 
+class Work(NamedTuple):
+    """Work between steps, such as whitening, and how much of it is done. unit: plural noun of what is counted."""
+
+    what: str
+    done: int
+    total: int
+    unit: str = "images"
+
+
 @dataclass(frozen=True)
 class FitRun:
     """How to fit, and which functions to call meanwhile.
 
     training: an instance of the detector's own Training. after_epoch: called with the epoch's number once the detector
-    can score; True ends the training.
+    can score; True ends the training. checkpoint: where the fit goes on, and what keeps its state after every epoch.
     """
 
     training: BaseModel
     seed: int = 0
     device: str = "cpu"
     on_step: Callable[[Step], None] = lambda step: None
+    on_work: Callable[[Work], None] = lambda work: None
     after_epoch: Callable[[int], bool] | None = None
+    checkpoint: Checkpoint | None = None
+
+    def batches(self, what: str, rows: Tensor, size: int) -> Iterator[Tensor]:
+        """The rows, (N, ...), one an image, in parts of `size`; tells on_work how far they are.
+
+        >>> from models.detectors.padim import PadimTraining
+        >>> run = FitRun(PadimTraining(), on_work=lambda work: print(*work))
+        >>> [len(part) for part in run.batches("whitening", torch.arange(3), size=2)]
+        whitening 0 3 images
+        whitening 2 3 images
+        whitening 3 3 images
+        [2, 1]
+        """
+        done = 0
+        self.on_work(Work(what, 0, len(rows)))
+        for part in rows.split(size):
+            yield part
+            done += len(part)
+            self.on_work(Work(what, done, len(rows)))
 
 
 class Detector(nn.Module):

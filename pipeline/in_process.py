@@ -17,21 +17,28 @@ class EncodedUnits:
     """Every image below the input, unit by unit, in key order, as rows of schemas/encoded.py; no unit is empty.
 
     ignored: objects and shard members seen so far that are not images or not asked for; final after the last unit.
+    bytes_read: fetched for the units so far, the last one included.
     """
 
     def __init__(self, source: SourceConfig) -> None:
         self._source = source
-        self.ignored = 0
+        self.ignored = self.bytes_read = 0
 
     def __iter__(self) -> Iterator[pa.Table]:
-        self.ignored = 0
+        self.ignored = self.bytes_read = 0
         store = open_input(self._source)
         listing = Listing(self._source, store)
         for part in listed_parts(listing, self._source, store):
             self.ignored += part.ignored
+            self.bytes_read += part.bytes_read
             if part.table.num_rows:  # a shard of sidecars only is one part without rows
                 yield part.table
         self.ignored += listing.ignored
+
+
+def listed_bytes(source: SourceConfig) -> int:
+    """What the objects of the input have together, by storage's word; they are listed, not read."""
+    return sum(entry.size for entry in Listing(source, open_input(source)))
 
 
 def encoded_units(source: SourceConfig) -> Iterator[pa.Table]:

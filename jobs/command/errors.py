@@ -16,6 +16,7 @@ ModelError                models
     NotFitted             a detector that was neither fitted nor given the state of a fitted one
     OutsideArithmetic     an environment that would change the results of models
     TrainingError         a training that cannot go on
+    UnusableState         a file of an interrupted training that is damaged or of another one; it is told and not used
     VerdictError          numbers from which no verdict, interval or chart can be made as asked
     ExplanationError      a method or a layer that this detector does not have
     NotGuided             a network for which guided backpropagation is not defined

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from jobs.command.log import stamped
+from jobs.command.silence import LONGEST_S, Doing, Ticker
 
 BAR_CELLS = 24
 RATE_WINDOW_S = 30.0
@@ -19,6 +21,9 @@ class Progress:
 
         with Progress("scoring", total=20_000) as progress:
             progress.update(done=128, errors=1)
+            progress.note("publishing")
+
+    No work stays without a line for more than about ten seconds: if nothing is counted, a thread says what `note` has told.
 
     Args:
         label: name of the work.
@@ -47,14 +52,19 @@ class Progress:
         self.shown_at: float | None = None
         self.marks: deque[tuple[float, int, float | None]] = deque()
         self.line = self.shown = ""
+        self.doing: Doing | None = None
+        self.lock = threading.Lock()  # the thread writes lines too
+        self.ticker = Ticker(self.still)
 
     def __enter__(self) -> Self:
+        self.ticker.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.line != self.shown:
+        self.ticker.stop()
+        if self.line and self.line != self.shown:
             self._show()
-        if self.bar and self.line:
+        if self.bar and self.shown:
             self.stream.write("\n")
             self.stream.flush()
 
@@ -81,10 +91,35 @@ class Progress:
         self.marks.append((now, done, fraction))
         while len(self.marks) > 2 and now - self.marks[0][0] > RATE_WINDOW_S:
             self.marks.popleft()
-        self.line = self._line(now, done, errors, fraction, values)
-        if self.shown_at is None or now - self.shown_at >= self.every_s:
+        with self.lock:
+            self.doing = None
+            self.line = self._line(now, done, errors, fraction, values)
+            if self.shown_at is None or now - self.shown_at >= self.every_s:
+                self.shown_at = now
+                self._show()
+
+    def note(self, what: str, done: int = 0, total: int = 0, unit: str = "images") -> None:
+        """What is being done until the next update, and how much of it; it is shown only if that takes long."""
+        with self.lock:
+            since = self.doing.since if self.doing and self.doing.what == what and done else self.clock()
+            self.doing = Doing(what, since, done, total, unit)
+
+    def still(self) -> None:
+        """Say what is being done if no line was shown for ten seconds. A thread calls this every few seconds."""
+        with self.lock:
+            now = self.clock()
+            last = self.started if self.shown_at is None else self.shown_at
+            if now - last < LONGEST_S:
+                return
             self.shown_at = now
+            counted_at = self.marks[-1][0] if self.marks else self.started
+            if counted_at > last:  # what was counted meanwhile says more
+                self._show()
+                return
+            doing = self.doing or Doing("still at work", counted_at)
+            counted, self.line = self.line, f"{self.label}: {doing.text(now, duration)}"
             self._show()
+            self.line = counted
 
     def _line(self, now: float, done: int, errors: int, fraction: float | None, values: dict[str, float]) -> str:
         then, done_then, fraction_then = self.marks[0]

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image_file import stores_16bit
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
-from pipeline.in_process import EncodedUnits
+from pipeline.in_process import EncodedUnits, listed_bytes
 from pipeline.input.archives import UNSUPPORTED
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
@@ -80,6 +80,14 @@ class GoodSet:
     excluded: int
     owners: np.ndarray
 
+    def state(self) -> dict[str, Any]:
+        """As models/state_file.py keeps it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Self:
+        return cls(**{**state, "unreadable": Counter(state["unreadable"])})
+
     def samples(self, images: np.ndarray) -> np.ndarray:
         """Positions of these images' samples, int64, ascending."""
         return np.flatnonzero(np.isin(self.owners, images))
@@ -93,13 +101,14 @@ class GoodSet:
 class Part(NamedTuple):
     """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of
     each sample, (S,).  whole: each row's image, (N, h, w, 3) uint8, perhaps thinned out.  deep: whether each row's file stores
-    16 bits a sample, (N,) bool."""
+    16 bits a sample, (N,) bool.  share: of what was read at once, up to the last of these images."""
 
     rows: list[dict]
     pixels: np.ndarray
     owners: np.ndarray
     whole: np.ndarray
     deep: np.ndarray
+    share: float
 
 
 def read_good_images(
@@ -127,7 +136,11 @@ def read_good_images(
     brightest: int | None = None  # level in the images of 16 bits
     units, strays = EncodedUnits(source), Strays()
     archives: list[str] = []
-    with Progress("reading and extracting features", total=None) as progress:
+    before, begun = 0, 0.0  # bytes of earlier reads, and the share of the current one
+    with Progress("reading", total=None) as progress:
+        progress.note("listing the input")
+        size = listed_bytes(source)
+        progress.note("waiting for the first images")
         for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
@@ -147,12 +160,19 @@ def read_good_images(
             owners.append(first + np.searchsorted(keep, part.owners[kept]))
             deep = part.pixels[kept[part.deep[part.owners[kept]]]]
             brightest = max(brightest or 0, int(deep.max())) if len(deep) else brightest
+            unreadable = sum(read.unreadable.values())
             for start in range(0, len(kept), EXTRACT_BATCH):
-                images.append(torch.from_numpy(part.pixels[kept[start : start + EXTRACT_BATCH]]))
+                chosen = kept[start : start + EXTRACT_BATCH]
+                images.append(torch.from_numpy(part.pixels[chosen]))
+                done = first + int(np.searchsorted(keep, part.owners[chosen[-1]])) + 1
+                share = begun + (part.share - begun) * (start + len(chosen)) / len(kept)
+                progress.update(done, unreadable, fraction=_fraction(before + share * (units.bytes_read - before), size))
             for start in range(0, len(keep), EXTRACT_BATCH):
                 whole = torch.from_numpy(part.whole[keep[start : start + EXTRACT_BATCH]])
                 thumbs.append(thumbnails(whole).astype(np.float16))
-            progress.update(done=len(read.hashes), errors=sum(read.unreadable.values()))
+            before, begun = (units.bytes_read, 0.0) if part.share == 1 else (before, part.share)
+            progress.note("waiting for further images")
+        progress.update(len(read.hashes), sum(read.unreadable.values()), total=len(read.hashes))
     exclusions.check_used()
     if archives:
         raise ErrorShareError(
@@ -186,6 +206,11 @@ def read_good_images(
     return read
 
 
+def _fraction(done: float, size: int) -> float:
+    """The share of the bytes that is read, below 1: the last part of an archive may hold no image."""
+    return min(done / max(1, size), 0.999)
+
+
 class Strays:
     """Counts files that are pictures neither by name nor by content, such as a manual, a table or a note."""
 
@@ -215,18 +240,20 @@ def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: 
         for table in tables:
             unit = decode_unit(table, decode)
             rows = unit.table.drop_columns(["captured_at"]).to_pylist()
-            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels, _deep(table, rows))
+            yield Part(rows, unit.pixels, np.arange(len(rows)), unit.pixels, _deep(table, rows), 1.0)
         return
     decoder = InProcess(decode)
     for table in tables:
-        for image in (table.slice(position, 1) for position in range(table.num_rows)):
+        for number in range(table.num_rows):
+            image = table.slice(number, 1)
             draw = partial(_draw, tiles_per_image, seed, image["content_hash"][0].as_py())
             unit_of_one = TiledUnit(image, decode, cut, EXTRACT_BATCH, [decoder], draw)
             tiles = [batch.pixels for batch in unit_of_one.batches()]
             rows = unit_of_one.rows().drop_columns(["captured_at"]).to_pylist()
             pixels = np.concatenate([np.zeros((0, decode.height, decode.width, 3), np.uint8), *tiles])
             whole = thinned(decoder.image) if tiles else np.zeros((1, 1, 3), np.uint8)
-            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None], _deep(image, rows))
+            share = (number + 1) / table.num_rows
+            yield Part(rows, pixels, np.zeros(len(pixels), np.int64), whole[None], _deep(image, rows), share)
 
 
 def _deep(table: pa.Table, rows: list[dict]) -> np.ndarray:

@@ -167,6 +167,7 @@ def score_images(
                     taken.append(at)
                     met |= {content} if once and content is not None else set()
             if taken:
+                progress.note(f"the next {len(taken):,} images")
                 _add(found, table.take(pa.array(taken)), scorer, decode, read_keys, with_thumbs, measured)
             progress.update(done=len(found.images), errors=sum(found.unreadable.values()))
     exclusions.check_used()

@@ -72,7 +72,11 @@ class TrainSettings(BaseModel):
     )
     exclude: Flag[Path | None] = Field(None, description="file of keys to leave out, one a line")
     max_unreadable_share: float = Field(0.05, ge=0, le=1, description="share of images that may be unreadable")
-    workspace: Path | None = Field(None, description="folder for scratch files; default: TMPDIR")
+    workspace: Flag[Path | None] = Field(
+        None,
+        description="folder that keeps features and, after every epoch, the state: the same command goes on where it was "
+        "interrupted; default: nothing is kept",
+    )
     training: dict[str, Any] = Field({}, description="settings of the detector's own fit")
     hyperparameters: dict[str, Any] = Field({}, description="settings of the detector itself")
 

@@ -131,7 +131,7 @@ class CFlow(Detector):
         training = run.training
         assert isinstance(training, CFlowTraining)
         if self.whitening is not None:
-            self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(features, positions, run), self.hyper.whiten_floor)
         self.flows = self._new_flows(run.seed).to(run.device)
         generator = torch.Generator().manual_seed(run.seed)
         cells: list[Tensor] = []  # of the current step: the training loop prepares a batch, then takes its loss
@@ -146,20 +146,20 @@ class CFlow(Detector):
             return torch.stack([sigmoid_loss(x) for x in self.flows(rows, cells)]).mean()
 
         def after_epoch(epoch: int) -> bool:
-            self._measure(features, positions, run.device)
+            self._measure(features, positions, run)
             return run.after_epoch is not None and run.after_epoch(epoch)
 
         told = run if run.after_epoch is None else replace(run, after_epoch=after_epoch)
-        train(self.flows, loss, prepare, features, positions, training, told)
-        self._measure(features, positions, run.device)
+        train(self.flows, loss, prepare, features, positions, training, told, draws=(generator,))
+        self._measure(features, positions, run)
 
     @torch.no_grad()
-    def _measure(self, features: Features, positions: Tensor, device: str) -> None:
+    def _measure(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Set the levels' constants from some training images, evenly spaced."""
         some = positions[:: -(-len(positions) // CALIBRATION_IMAGES)]
         batches = [
-            self.energies(self.whitened([x.to(device) for x in features.read(batch)]))
-            for batch in some.split(CALIBRATION_BATCH)
+            self.energies(self.whitened([x.to(run.device) for x in features.read(batch)]))
+            for batch in run.batches("measuring the levels", some, CALIBRATION_BATCH)
         ]
         for level, parts in enumerate(zip(*batches, strict=True)):
             energies = torch.cat(parts).double()

@@ -113,7 +113,7 @@ class CsFlow(Detector):
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flow by maximum likelihood."""
         assert isinstance(run.training, CsFlowTraining)
-        self.fit_whitening(moments_of(features, positions))
+        self.fit_whitening(moments_of(features, positions, run))
         self.flow = self._new_flow(run.seed).to(run.device)
         train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, features, positions, run.training, run)
 

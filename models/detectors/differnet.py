@@ -170,7 +170,7 @@ class DifferNet(Detector):
         """Whitening in closed form, then the flow by maximum likelihood, both over the copies of all images."""
         assert isinstance(run.training, DifferNetTraining)
         moments, upright = Moments(self.pooled_features), torch.zeros(len(self.cell_mean), dtype=torch.float64)
-        for part in positions.split(READ_IMAGES):
+        for part in run.batches("whitening", positions, READ_IMAGES):
             pooled = features.read(part)[0]
             moments.update(pooled)
             upright += pooled[:, : len(upright), 0, 0].double().sum(0).cpu()
@@ -180,7 +180,7 @@ class DifferNet(Detector):
         self.flow = self._new_flow(run.seed).to(run.device)
         with tempfile.TemporaryDirectory(prefix="flowscore-rows-") as folder:
             rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, len(self.turns), 1))
-            for part in positions.split(READ_IMAGES):
+            for part in run.batches("writing whitened features", positions, READ_IMAGES):
                 rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
             train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
 

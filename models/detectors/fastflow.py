@@ -117,7 +117,7 @@ class FastFlow(Detector):
         """
         assert isinstance(run.training, TrainingConfig)
         if self.whitening is not None:
-            self.whitening.fit(moments_of(features, positions), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(features, positions, run), self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
         train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, features, positions, run.training, run)
 

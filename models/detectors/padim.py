@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored, Step
+from models.detector import Detector, Features, FitRun, Scored, Step, Work
 from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import EMBEDDING_SIZE, embedding
 from models.features.extractor import FeatureExtractor
@@ -118,7 +118,11 @@ class Padim(Detector):
         for i, batch in enumerate(batches):
             moments.update(features.read(batch)[0].to(device))
             run.on_step(Step(epoch=0, epochs=1, step=i, steps=len(batches), loss=0.0))
-        self.gaussian.fit(moments, self.hyper.regularisation)
+
+        def told(done: int) -> None:
+            run.on_work(Work("factors of the covariances", done, count, "positions"))
+
+        self.gaussian.fit(moments, self.hyper.regularisation, told)
         del moments  # frees the largest tensors before more are made
         self.gaussian.freeze()  # scores are taken between fit and freeze too
 

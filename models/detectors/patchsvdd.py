@@ -171,7 +171,7 @@ class PatchSvdd(Prepared, Detector):
         assert isinstance(settings, PatchTraining)
         self.forget()
         self.to(run.device)
-        self._fit_pixels(features, positions)
+        self._fit_pixels(features, positions, run)
         self.encoder = self._new_encoder(run.seed).to(run.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
@@ -186,7 +186,7 @@ class PatchSvdd(Prepared, Detector):
             examined = positions[:: -(-len(positions) // settings.exam_images)]
 
             def with_bank(epoch: int) -> bool:
-                self._fit_banks(features, examined, run.seed)
+                self._fit_banks(features, examined, run)
                 return after_epoch(epoch)
 
             run = replace(run, after_epoch=with_bank)
@@ -198,15 +198,16 @@ class PatchSvdd(Prepared, Detector):
             positions.repeat(settings.pairs_per_image),
             TrainingConfig.model_validate(settings.model_dump(include=set(TrainingConfig.model_fields))),
             run,
+            draws=(draws,),
         )
-        self._fit_banks(features, positions, run.seed)
+        self._fit_banks(features, positions, run)
 
     @torch.no_grad()
-    def _fit_pixels(self, features: Features, positions: Tensor) -> None:
+    def _fit_pixels(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Mean image, and the standard deviation of what _centred leaves, in one pass in float64."""
         total = torch.zeros_like(self.mean_image, dtype=torch.float64)  # (3, H, W)
         squares, exposures = total.new_zeros(()), total.new_zeros(())
-        for batch in positions.split(READ_IMAGES):
+        for batch in run.batches("mean image", positions, READ_IMAGES):
             pixels = features.read(batch)[0].to(total.device, torch.float64)
             total += pixels.sum(0)
             squares += pixels.square().sum()
@@ -219,17 +220,17 @@ class PatchSvdd(Prepared, Detector):
         self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # at least one grey level, for images that are all alike
 
     @torch.no_grad()
-    def _fit_banks(self, features: Features, positions: Tensor, seed: int) -> None:
+    def _fit_banks(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Fit whitening and banks: draw equally many vectors of every image at random, then the bank's rows from all these.
         At most as many images are drawn as vectors are wanted, which bounds time and memory."""
         size = len(self.large_bank)
         wanted = size * (POOL if self.hyper.bank == "coreset" else 1)
         each = -(-wanted // len(positions))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(run.seed)
         if len(positions) > wanted:
             positions = positions[torch.randperm(len(positions), generator=generator)[:wanted]]
         pools: list[list[Tensor]] = [[] for _ in self._sizes]
-        for batch in positions.split(READ_IMAGES):
+        for batch in run.batches("making the bank", positions, READ_IMAGES):
             for pool, maps in zip(pools, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
                 for of_image in maps.flatten(2).transpose(1, 2):  # (patches, 64)
                     order = torch.randperm(len(of_image), generator=generator)[:each]
@@ -248,7 +249,7 @@ class PatchSvdd(Prepared, Detector):
             drawn = [x[0, :, :, 0].T.contiguous() for x in self.whitening(cells)]
         for bank, vectors in zip(self._banks, drawn, strict=True):
             if self.hyper.bank == "coreset":
-                vectors = vectors[spread(vectors[: POOL * size], size, seed)]
+                vectors = vectors[spread(vectors[: POOL * size], size, run.seed)]
             bank.copy_(filled(vectors, size))
 
     def score_features(self, maps: Maps) -> Scored:

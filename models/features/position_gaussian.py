@@ -7,6 +7,8 @@ d = 200), whatever the number of images, and then the triangles beside it. The a
 (83 and 329 MB). Scoring also holds the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -94,14 +96,18 @@ class PositionGaussian(Prepared):
         self.register_buffer("factor", torch.eye(channels)[_triangle(channels)].repeat(positions, 1))
         self.register_buffer("frozen", None, persistent=False)
 
-    def fit(self, moments: PositionMoments, regularisation: float) -> None:
+    def fit(
+        self, moments: PositionMoments, regularisation: float, told: Callable[[int], None] = lambda positions: None
+    ) -> None:
         """Set every position from its moments.
 
         Args:
             regularisation: added to every variance, in squared units of the features; positive.
+            told: called with the number of positions that are done.
         """
         triangle = _triangle(self.mean.shape[1]).to(moments.mean.device)
         for block in position_blocks(*self.mean.shape):
+            told(block.start)
             self.factor[block] = inverse_factors(moments.covariance(block), regularisation)[:, triangle].to(self.factor)
         self.mean.copy_(moments.mean)
         self.frozen = None

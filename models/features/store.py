@@ -1,19 +1,34 @@
 """Images as training keeps them on disk: rows of equal shape, written once and read back batch by batch.
 
+They are deleted at the end, or kept for a later process, which checks their SHA-256 when it opens them.
+
 Memory stays bounded by the batch, whatever the number of images: the operating system keeps the part of the mapped file
 that fits and drops the rest.
 """
 
+import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models import state_file
 from models.detector import Detector
 from models.maps.grids import Maps
+
+
+class RowsFile(NamedTuple):
+    """What a later process must know of a complete file of rows. dtype: numpy's name.  sha256: of the file, hex."""
+
+    rows: int
+    shape: list[int]
+    dtype: str
+    sha256: str
 
 
 class StoredRows:
@@ -23,6 +38,7 @@ class StoredRows:
         path: the file to create.
         shape: of one row.
         dtype: the stored type: uint8 for pixels, float16 for feature maps (it holds bf16 features below 65,504 exactly).
+        keep: the file stays when it is closed, and replaces one that is there.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -34,13 +50,34 @@ class StoredRows:
             [3., 4., 5.]])
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]):
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: type[np.generic], keep: bool = False, known: RowsFile | None = None
+    ):
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        self.count = 0
-        self._path = path
-        self._file = open(path, "xb")
+        self.count = 0 if known is None else known.rows
+        self._path, self._keep = path, keep
+        self._hash = hashlib.sha256()
+        self._file = open(path, "rb" if known else "wb" if keep else "xb")
         self._map: np.memmap | None = None
+
+    @classmethod
+    def opened(cls, path: Path, known: RowsFile) -> Self:
+        """A complete file that was kept, and stays. Raises UnusableState for one that is not as it is known."""
+        try:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            found = "no file"
+        if found != known.sha256:
+            raise state_file.UnusableState(f"{path.name} is damaged")
+        return cls(path, tuple(known.shape), np.dtype(known.dtype).type, True, known)
+
+    def complete(self) -> RowsFile:
+        """Bring what was written to the disk; no row may be added any more."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return RowsFile(self.count, list(self.shape), self.dtype.name, self._hash.hexdigest())
 
     def append(self, rows: Tensor) -> None:
         """Add rows, (B, *shape). Raises ValueError when a value does not survive the stored type."""
@@ -51,7 +88,10 @@ class StoredRows:
                 f"features must be finite and below 65,504; got {float(rows.abs().max())}. "
                 "Check the backbone's weights and taps, or use precision float32."
             )
-        self._file.write(np.ascontiguousarray(stored).data)
+        written = np.ascontiguousarray(stored).data
+        self._file.write(written)
+        if self._keep:
+            self._hash.update(written)
         self.count += len(stored)
         self._map = None
 
@@ -67,10 +107,11 @@ class StoredRows:
         return rows.float() if rows.is_floating_point() else rows
 
     def close(self) -> None:
-        """Close and delete the file."""
+        """Close and delete the file, unless it is kept."""
         self._map = None
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        if not self._keep:
+            self._path.unlink(missing_ok=True)
 
 
 class FeatureStore:
@@ -83,23 +124,22 @@ class FeatureStore:
     [(2, 16, 8, 8), (2, 32, 4, 4)]
     """
 
-    def __init__(self, directory: Path, name: str):
-        self.directory, self.name = directory, name
+    def __init__(self, directory: Path, name: str, keep: bool = False):
+        self.directory, self.name, self.keep = directory, name, keep
         self.scales: list[StoredRows] = []
 
     def append(self, maps: Maps) -> None:
         """Add a batch, per scale (B, C, H_i, W_i)."""
         if not self.scales:
             self.scales = [
-                StoredRows(
-                    self.directory / f"{self.name}-scale{s}.bin",
-                    tuple(x.shape[1:]),
-                    np.uint8 if x.dtype == torch.uint8 else np.float16,
-                )
+                StoredRows(self.path(s), tuple(x.shape[1:]), np.uint8 if x.dtype == torch.uint8 else np.float16, self.keep)
                 for s, x in enumerate(maps)
             ]
         for rows, x in zip(self.scales, maps, strict=True):
             rows.append(x)
+
+    def path(self, scale: int) -> Path:
+        return self.directory / f"{self.name}-scale{scale}.bin"
 
     def __len__(self) -> int:
         return len(self.scales[0]) if self.scales else 0
@@ -122,6 +162,13 @@ class ImageFeatures:
     If the detector reads an image often, its features are stored too; else they are computed at every read. As a context
     manager it deletes its files at the end.
 
+    Args:
+        identity: of all that decides the images and features; None deletes the files at the end. Else they stay, and those
+            that an earlier process with this identity has completed are there from the start.
+        say: called with a line about kept files that are not used.
+
+    about: what that process told of them, any state of models/state_file.py; None where images are to be added.
+
     >>> import tempfile
     >>> from models import registry
     >>> from models.config import ArtifactConfig, InputConfig
@@ -133,11 +180,44 @@ class ImageFeatures:
     (3, torch.Size([2, 3, 64, 64]))
     """
 
-    def __init__(self, detector: Detector, directory: Path, name: str, device: str = "cpu"):
+    def __init__(
+        self,
+        detector: Detector,
+        directory: Path,
+        name: str,
+        device: str = "cpu",
+        identity: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ):
         size = detector.config.input
-        self.detector, self.device = detector, device
-        self.pixels = StoredRows(directory / f"{name}-pixels.bin", (size.height, size.width, 3), np.uint8)
-        self.stored = FeatureStore(directory, name) if detector.reads_often else None
+        self.detector, self.device, self.identity = detector, device, identity
+        self.about: Any = None
+        self._path, self._state = directory / f"{name}-pixels.bin", directory / f"{name}.state"
+        keep = identity is not None
+        self.stored = FeatureStore(directory, name, keep) if detector.reads_often else None
+        if identity is not None and self._state.exists():
+            try:
+                self._open(identity)
+                return
+            except state_file.UnusableState as error:
+                say(f"not used: {error}; its images are read again")
+                self._state.unlink()
+        self.pixels = StoredRows(self._path, (size.height, size.width, 3), np.uint8, keep)
+
+    def _open(self, identity: str) -> None:
+        about, rows, scales = state_file.read(self._state, identity)
+        pixels = StoredRows.opened(self._path, RowsFile(*rows))
+        if self.stored is not None:
+            self.stored.scales = [
+                StoredRows.opened(self.stored.path(scale), RowsFile(*rows)) for scale, rows in enumerate(scales)
+            ]
+        self.pixels, self.about = pixels, about
+
+    def complete(self, about: Any) -> None:
+        """All images are added. Where files are kept, a later process with the same identity uses them and finds `about`."""
+        if self.identity is not None:
+            scales = [] if self.stored is None else [rows.complete() for rows in self.stored.scales]
+            state_file.write(self._state, self.identity, (about, self.pixels.complete(), scales))
 
     def append(self, images: Tensor) -> None:
         """Add images, (B, H, W, 3) uint8."""

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.detector import Features
+from models.detector import Features, FitRun
 from models.features.variation import NoVariation
 from models.maps.grids import Maps
 
+READ_IMAGES = 32
 LEAST_SHARE = 1e-6  # of the means, which float32 rounds by a tenth of it
 
 
@@ -57,8 +58,8 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Moments]:
-    """Moments of every level over the images at the positions (N,), int64.
+def moments_of(features: Features, positions: Tensor, run: FitRun | None = None) -> list[Moments]:
+    """Moments of every level over the images at the positions (N,), int64. run: is told how many are read.
 
     >>> from types import SimpleNamespace
     >>> features = SimpleNamespace(read=lambda positions: [torch.ones(len(positions), 3, 4, 4)])
@@ -68,7 +69,7 @@ def moments_of(features: Features, positions: Tensor, size: int = 32) -> list[Mo
     if not len(positions):
         raise ValueError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     moments: list[Moments] = []
-    for batch in positions.split(size):
+    for batch in positions.split(READ_IMAGES) if run is None else run.batches("whitening", positions, READ_IMAGES):
         maps = features.read(batch)
         moments = moments or [Moments(x.shape[1]) for x in maps]
         for moment, x in zip(moments, maps, strict=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,19 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.arithmetic import set_arithmetic
-from models.detector import Detector, Features, FitRun, Step
+from models.detector import Detector, FitRun, Step
 from models.features.store import ImageFeatures
 from models.features.variation import check_varied
-from models.features.whitening import LevelWhitening, moments_of
-from models.fitting import synthetic
-from models.fitting.selection import Criterion, EarlyStop, ExamScores, choose_severity
-from models.maps.grids import Maps
+from models.fitting.checkpoint import Checkpoint
+from models.fitting.exam import Exam
+from models.fitting.selection import Criterion, EarlyStop
 from models.metrics.few import says_something
-
-SEVERITY_IMAGES = 48  # how many selection images set the severities
-GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
-GAUSSIAN_DIMS = 128
-BATCH = 16
 
 
 @dataclass
@@ -45,6 +40,24 @@ class _Epoch:
     maxima: NDArray[np.float32]
 
 
+class _Selected:
+    """What the selection has found so far; a part of its checkpoint."""
+
+    def __init__(self, patience: int, groups: Sequence[str]):
+        self.stop = EarlyStop(patience, groups)
+        self.severities: dict[str, float] = {}
+        self.epochs: list[_Epoch] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        epochs = [(epoch.constants, epoch.maxima) for epoch in self.epochs]
+        return {"stop": self.stop.state_dict(), "severities": self.severities, "epochs": epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.stop.load_state_dict(state_dict["stop"])
+        self.severities = state_dict["severities"]
+        self.epochs = [_Epoch(constants, maxima) for constants, maxima in state_dict["epochs"]]
+
+
 def fit(
     detector: Detector,
     images: ImageFeatures,
@@ -54,8 +67,10 @@ def fit(
     run: FitRun,
     patience: int,
     workspace: Path,
+    on_phase: Callable[[str], None] = lambda phase: None,
     on_step: Callable[[str, Step], None] = lambda phase, step: None,
     say: Callable[[str], None] = lambda line: None,
+    identity: str | None = None,
 ) -> Fitted:
     """Fit the detector in place.
 
@@ -67,8 +82,11 @@ def fit(
         fit_positions, selection: int64 positions in `images`, disjoint.
         groups: the group of every selection image.
         run: settings, seed and device; its callbacks are replaced by on_step and the exam.
-        workspace: a directory for the features of the synthetic defects.
+        workspace: a directory for the features of the synthetic defects, and for the state.
+        on_phase: called with "defects", "selection" and "training" where these phases begin.
         on_step: called with "selection" or "training" and the step.
+        identity: of all that decides the result. The state is kept under it after every epoch, and a fit that was interrupted
+            goes on there, to the same bits. None keeps nothing.
 
     >>> import tempfile
     >>> from models import registry
@@ -87,122 +105,105 @@ def fit(
     check_varied(images.read, fit_positions)  # before defects are made
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
+    state = _State(workspace, identity, say)
     if not len(selection):
-        detector.fit(images, fit_positions, last)
+        on_phase("training")
+        detector.fit(images, fit_positions, replace(last, checkpoint=state.training(epochs)))
         return Fitted(epochs)
 
-    with ImageFeatures(detector, workspace, "synthetic", run.device) as defects:
-        exam = _Exam(detector, images, fit_positions, selection, defects, run)
-        told = says_something(len(selection), len(selection))
-        if told:
-            say(f"synthetic defects: a Gaussian on the same features gets {_text(exam.gaussian.criterion())}")
-        stop = EarlyStop(patience, groups)
-        kept: list[_Epoch] = []
-
-        def after_epoch(epoch: int) -> bool:
-            constants = detector.fit_constants(images, selection)
-            scores, maxima = exam.take()
-            ended = stop.update(scores)
-            kept.append(_Epoch(constants, maxima))
-            if told:
-                say(f"epoch {epoch + 1}: synthetic defects {_text(stop.history[-1])}")
-            return ended
-
-        first = replace(run, on_step=lambda step: on_step("selection", step), after_epoch=after_epoch)
-        detector.fit(images, fit_positions, first)
-        if not kept:  # a fit without epochs
-            after_epoch(0)
-        severities = exam.severities
+    selected = _Selected(patience, groups)
+    first = state.selection(epochs, selected)
+    say_figures = say if says_something(len(selection), len(selection)) else lambda line: None  # of so few they mean nothing
+    if first is None or not first.ended:
+        told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
+        with ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects:
+            exam = Exam(detector, images, selection, defects, told)
+            if defects.about is None:
+                on_phase("defects")
+                gaussian = exam.make(fit_positions)
+                defects.complete(exam.severities)
+                say_figures(f"synthetic defects: a Gaussian on the same features gets {_text(gaussian.criterion())}")
+            else:
+                exam.severities = defects.about
+            on_phase("selection")
+            _select(detector, images, fit_positions, selection, told, exam, selected, say_figures)
+    stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
         say(f"keeping {chosen} of {len(stop.history)} epochs; fitting again to fit and selection images")
         last = replace(last, training=run.training.model_copy(update={"epochs": chosen}))
         epochs = chosen
     everything = torch.cat([fit_positions, selection]).sort().values
-    detector.fit(images, everything, last)
-    state = detector.state_dict()
-    for name, value in kept[chosen - 1].constants.items():
-        state[name].copy_(value)
+    on_phase("training")
+    detector.fit(images, everything, replace(last, checkpoint=state.training(epochs)))
+    weights = detector.state_dict()
+    kept = selected.epochs[chosen - 1]
+    for name, value in kept.constants.items():
+        weights[name].copy_(value)
     history = [result.value for result in stop.history]
-    return Fitted(epochs, history, stop.history[chosen - 1], severities, kept[chosen - 1].maxima)
+    return Fitted(epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima)
 
 
-class _Exam:
-    """Selection images and synthetic defects made of them; their features are stored once and scored after every epoch.
+class _State:
+    """The checkpoints of both fits, and one line that says where an interrupted one goes on. identity: None keeps nothing."""
 
-    The severities come from a Gaussian on the features of training images, so that they do not depend on the epoch.
-    """
+    def __init__(self, workspace: Path, identity: str | None, say: Callable[[str], None]):
+        self._workspace, self._identity, self._say = workspace, identity, say
+        self._resumed = False
 
-    gaussian: ExamScores
+    def selection(self, epochs: int | None, selected: _Selected) -> Checkpoint | None:
+        found = self._checkpoint("selection")
+        if found is not None:
+            found.keep(selected=selected)
+            self._resumed = found.ended
+            if found.epochs and not found.ended:
+                self._say(f"going on at epoch {found.epochs + 1} of {epochs} of the selection")
+        return found
 
-    def __init__(
-        self,
-        detector: Detector,
-        images: ImageFeatures,
-        fit_positions: Tensor,
-        selection: Tensor,
-        defects: ImageFeatures,
-        run: FitRun,
-    ):
-        self.detector, self.images, self.selection, self.device = detector, images, selection, run.device
-        self.defects = defects  # family after family, in the order of the selection images
-        few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
-        moments = moments_of(images, few_goods)
-        whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
-        whitening.fit(moments)
-        whitening.to(run.device)
+    def training(self, epochs: int | None) -> Checkpoint | None:
+        found = self._checkpoint("training")
+        if found is not None and found.ended:
+            self._say("going on after the last epoch of the training")
+        elif found is not None and (found.epochs or self._resumed):
+            self._say(
+                "going on with the training"
+                if epochs is None
+                else f"going on at epoch {found.epochs + 1} of {epochs} of the training"
+            )
+        return found
 
-        def gaussian(maps: Maps) -> Tensor:
-            """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
-            whitened = whitening(maps)
-            total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
-            return total / (2 * sum(x[0].numel() for x in whitened))
+    def _checkpoint(self, phase: str) -> Checkpoint | None:
+        if self._identity is None:
+            return None
+        return Checkpoint(self._workspace / f"{phase}.state", f"{phase} {self._identity}", self._say)
 
-        pixels = images.pixels.read(selection).numpy()
-        few = pixels[:: max(1, len(pixels) // SEVERITY_IMAGES)]
-        good = self._scores(images, selection, gaussian)
-        self.severities = {}
-        for family in synthetic.FAMILIES:
 
-            def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
-                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
+def _select(
+    detector: Detector,
+    images: ImageFeatures,
+    fit_positions: Tensor,
+    selection: Tensor,
+    run: FitRun,
+    exam: Exam,
+    selected: _Selected,
+    say: Callable[[str], None],
+) -> None:
+    """Fit to the fit images, and put into `selected` what the exam says after every epoch."""
+    selected.severities = exam.severities
 
-            self.severities[family] = choose_severity(family, of_severity, good)
-            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
-            for batch in torch.from_numpy(made).split(BATCH):
-                self.defects.append(batch)
-        self.gaussian = self.scores(gaussian)
+    def after_epoch(epoch: int) -> bool:
+        constants = detector.fit_constants(images, selection)
+        scores, maxima = exam.take()
+        ended = selected.stop.update(scores)
+        selected.epochs.append(_Epoch(constants, maxima))
+        say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
+        return ended
 
-    def take(self) -> tuple[ExamScores, NDArray[np.float32]]:
-        """The scores of the detector as it is, and the largest map value of every selection image."""
-        maxima: list[Tensor] = []
-
-        def score(maps: Maps) -> Tensor:
-            scored = self.detector.score_features(maps)
-            maxima.append(self.detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu())
-            return scored.score
-
-        scores = self.scores(score)
-        return scores, torch.cat(maxima)[: len(self.selection)].numpy()
-
-    def scores(self, score: Callable[[Maps], Tensor]) -> ExamScores:
-        good = self._scores(self.images, self.selection, score)
-        count = len(self.selection)
-        defects = {
-            family: self._scores(self.defects, torch.arange(i * count, (i + 1) * count), score)
-            for i, family in enumerate(synthetic.FAMILIES)
-        }
-        return ExamScores(good, defects)
-
-    @torch.inference_mode()
-    def _scores(self, features: Features, positions: Tensor, score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
-        batches = positions.split(BATCH)
-        return np.concatenate([score([x.to(self.device) for x in features.read(part)]).cpu().numpy() for part in batches])
-
-    @torch.inference_mode()
-    def _scores_of(self, pixels: NDArray[np.uint8], score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
-        batches = torch.from_numpy(pixels).split(BATCH)
-        return np.concatenate([score(self.detector.extract(part.to(self.device))).cpu().numpy() for part in batches])
+    detector.fit(images, fit_positions, replace(run, after_epoch=after_epoch))
+    if not selected.epochs:  # a fit without epochs
+        after_epoch(0)
+        if run.checkpoint is not None:
+            run.checkpoint.save(1, ended=True)
 
 
 def _text(result: Criterion) -> str:

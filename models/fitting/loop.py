@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from models.detector import Features, FitRun, Step
 from models.faults import ModelError
+from models.fitting.checkpoint import Generators
 from models.maps.grids import Maps
 
 SHARD_IMAGES = 8
@@ -67,6 +69,15 @@ class AveragedWeights:
     def copy_to_module(self) -> None:
         for parameter, average in zip(self.parameters, self.average, strict=True):
             parameter.copy_(average)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "average": self.average}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.updates = state_dict["updates"]
+        for average, value in zip(self.average, state_dict["average"], strict=True):
+            average.copy_(value)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -141,6 +152,7 @@ def train(
     positions: Tensor,
     config: TrainingConfig,
     run: FitRun,
+    draws: tuple[Any, ...] = (),
 ) -> None:
     """Fit the module in place by minimising the loss; it ends with the averaged weights.
 
@@ -150,7 +162,8 @@ def train(
         prepare: features as read to the maps that the loss reads, without gradients.
         positions: int64, the images to train on, (N,).
         run: seed of the order of images and of the noise, device, and functions to call. after_epoch is called while the
-            module holds the averaged weights.
+            module holds the averaged weights. With a checkpoint the fit goes on where the one before was interrupted.
+        draws: the generators that `prepare` draws from; each has get_state and set_state.
     Raises:
         TrainingError: the loss or its gradient is not finite, or there are no images.
 
@@ -176,8 +189,13 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=max(total, 4))
     averaged = AveragedWeights(module, config.ema)
     gradients = Gradients(loss, parameters, run.device)
+    kept = run.checkpoint
+    if kept is not None:
+        random = Generators(generator, *draws)
+        kept.keep(weights=module, optimizer=optimizer, schedule=schedule, averaged=averaged, random=random)
     module.train()
-    for epoch in range(config.epochs):
+    done = 0 if kept is None else config.epochs if kept.ended else kept.epochs
+    for epoch in range(done, config.epochs):
         order = positions[torch.randperm(len(positions), generator=generator)]
         for step in range(steps):
             batch = order[step * size : (step + 1) * size]
@@ -198,9 +216,13 @@ def train(
             schedule.step()
             averaged.update()
             run.on_step(Step(epoch, config.epochs, step, steps, value))
+        ended = epoch + 1 == config.epochs
         if run.after_epoch is not None:
             with averaged.in_place():
-                if run.after_epoch(epoch):
-                    break
+                ended = run.after_epoch(epoch) or ended
+        if kept is not None:
+            kept.save(epoch + 1, ended)
+        if ended:
+            break
     averaged.copy_to_module()
     module.eval()

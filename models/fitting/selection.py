@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,20 @@ class EarlyStop:
         else:
             self.worse = 0
         return self.worse >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        best = self._best
+        return {
+            "history": [(criterion.value, criterion.families) for criterion in self.history],
+            "best_epoch": self.best_epoch,
+            "worse": self.worse,
+            "best": None if best is None else (best.good, dict(best.defects)),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.history = [Criterion(value, families) for value, families in state_dict["history"]]
+        self.best_epoch, self.worse = state_dict["best_epoch"], state_dict["worse"]
+        self._best = None if state_dict["best"] is None else ExamScores(*state_dict["best"])
 
     def epochs(self) -> int:
         """How many epochs to keep: all, unless the last was worse than the best by more than one standard error."""

@@ -8,7 +8,7 @@ than a short training lasts, and the embeddings collapse (docs/accuracy.md). So 
 from other images' patches by its distance.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -183,6 +183,16 @@ class Draws:
         self.pair_reach = pair_reach
         self.random = np.random.RandomState(seed % 2**32)
         self.generator = torch.Generator().manual_seed(seed)
+
+    def get_state(self) -> dict[str, Any]:
+        """Of both generators, as models/fitting/checkpoint.py keeps it."""
+        random = self.random.get_state(legacy=False)
+        random["state"]["key"] = random["state"]["key"].astype(np.int64)
+        return {"random": random, "generator": self.generator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.random.set_state(state["random"])
+        self.generator.set_state(state["generator"])
 
     def __call__(self, images: Tensor) -> Maps:
         """(B, 3, H, W), float32, H and W at least 64."""

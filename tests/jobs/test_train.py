@@ -1,6 +1,9 @@
 """`flowscore train` as a user calls it, on a few small images with a random backbone."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,9 @@ from PIL import Image
 from scipy import ndimage
 
 from jobs.command.entry import run
+from jobs.images import good
 from jobs.train import _precision, main
+from jobs.training.phases import Phases
 from models import artifact
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
@@ -153,7 +158,7 @@ def test_what_cannot_work_is_one_sentence(
         ({"backbone_kwargs": {"foo": 1}}, "backbone_kwargs must be arguments of 'mobilenetv1_100'; got {'foo': 1}"),
         ({"hyperparameters": {"foo": 1}}, "key of hyperparameters must be a setting of this detector; got 'foo'"),
         ({"detector": "padim", "hyperparameters": {}}, "key of training must be a setting of this detector; got 'epochs'"),
-        ({"workspace": "/dev/null/x"}, "workspace must be in a folder that can be written; got '/dev/null/x'"),
+        ({"workspace": "/dev/null/x"}, "--workspace must be in a folder that can be written; got '/dev/null/x'"),
     ],
 )
 def test_a_wrong_setting_of_the_file_is_one_sentence(goods: Path, tmp_path: Path, capsys, setting: dict, message: str) -> None:
@@ -307,3 +312,73 @@ def test_ten_images_promise_nothing_and_say_so_in_one_line(goods: Path, config: 
     made = artifact.read(tmp_path / "model").config
     assert made.map_threshold is None and made.trained["synthetic_auroc"] == {}
     assert "1 selection images are too few" in (tmp_path / "model" / "card.md").read_text()
+
+
+INTERRUPTIBLE = ("--selection-share", "0.2", "--epochs", "2")
+KILLED = """
+import os, signal, sys
+from jobs.command.entry import run
+from jobs.train import main
+from jobs.training.phases import Phases
+
+step = Phases.step
+
+def killed(self, name, taken):
+    if (name, taken.epoch) == ("selection", 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, name, taken)
+
+Phases.step = killed
+run(main, sys.argv[1:])
+"""
+
+
+def test_a_training_that_is_killed_goes_on_and_ends_with_the_same_model(
+    goods: Path, config: Path, tmp_path: Path, capsys
+) -> None:
+    """By a signal that no process can catch: no line of it runs afterwards."""
+    assert train(goods, tmp_path / "whole", config, *INTERRUPTIBLE) == 0
+    place, out = tmp_path / "kept", tmp_path / "model"
+    flags = ["--input", str(goods), "--model-out", str(out), "--config", str(config), *INTERRUPTIBLE, "--workspace", str(place)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *flags], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2]
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not out.exists()
+    capsys.readouterr()
+    assert train(goods, out, config, *INTERRUPTIBLE, "--workspace", str(place)) == 0
+    shown = capsys.readouterr()
+    assert "going on with the 20 images that were read before" in shown.out
+    assert "going on at epoch 2 of 2 of the selection" in shown.out
+    assert "reading: " not in shown.err and "phase 3 of 5: selecting" in shown.err and "phase 2 of 5" not in shown.err
+    assert artifact.read(out).model_digest == artifact.read(tmp_path / "whole").model_digest
+    assert not list(place.iterdir())
+
+
+def test_what_is_kept_is_not_used_for_other_settings_or_images(
+    goods: Path, config: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    place, out = tmp_path / "kept", tmp_path / "model"
+
+    def interrupted(self, name, taken):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Phases, "step", interrupted)
+        assert train(goods, out, config, *INTERRUPTIBLE, "--workspace", str(place)) == 130
+        assert "the same command goes on where this one stopped" in capsys.readouterr().err
+        assert train(goods, out, config, *INTERRUPTIBLE) == 130
+        assert "without --workspace nothing is kept" in capsys.readouterr().err
+    (kept,) = place.iterdir()
+    read_again: list[str] = []
+    read = good.read_good_images
+    monkeypatch.setattr(good, "read_good_images", lambda *arguments: (read_again.append("read"), read(*arguments))[1])
+    for flags, folder in ((("--seed", "1"), goods), ((), tmp_path / "more")):
+        if folder != goods:
+            goods.rename(folder)
+            Image.fromarray(surface(999)).save(folder / "lot0" / "new.png")
+        assert train(folder, out, config, *INTERRUPTIBLE, *flags, "--workspace", str(place)) == 0
+        assert f"not used: 1 of other images, settings, versions or machines in {place}, such as {kept.name}" in (
+            capsys.readouterr().out
+        )
+        assert list(place.iterdir()) == [kept] and read_again.pop() == "read"

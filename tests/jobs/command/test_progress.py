@@ -105,6 +105,30 @@ def test_nothing_is_printed_when_nothing_was_done():
     assert out.getvalue() == ""
 
 
+def test_no_silence_is_longer_than_ten_seconds():
+    """The thread calls `still` every two seconds; here the test does."""
+    clock, out = Clock(), io.StringIO()
+    with Progress("scoring", total=1000, stream=out, clock=clock) as progress:
+        for _ in range(11):
+            clock.now += 2
+            progress.still()
+        progress.update(done=50)
+        clock.now += 1
+        progress.update(done=100)
+        progress.note("publishing")
+        for _ in range(10):
+            clock.now += 2
+            progress.still()
+        progress.update(done=100)
+    assert out.getvalue().splitlines() == [
+        "scoring: still at work, for 10 s",
+        "scoring: still at work, for 20 s",
+        "scoring: 100/1,000 images, 10%, 50.0 images/s, 0 errors, 18 s left",
+        "scoring: publishing, for 18 s",
+        "scoring: 100/1,000 images, 10%, 2.4 images/s, 0 errors, 6 min 18 s left",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min"), (90000, "25 h 00 min")],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.features.store import FeatureStore, StoredRows
+from models.state_file import UnusableState
 
 
 def test_rows_come_back_in_any_order_while_the_file_grows(tmp_path: Path) -> None:
@@ -35,3 +36,23 @@ def test_bf16_features_lose_nothing_and_files_go_with_the_store(tmp_path: Path) 
 def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path, bad: float) -> None:
     with FeatureStore(tmp_path, "good") as store, pytest.raises(ValueError, match="features must be finite"):
         store.append([torch.full((1, 2, 3, 3), bad)])
+
+
+def test_kept_rows_are_opened_again_only_as_they_were_completed(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 255, (6, 4, 5, 3), dtype=torch.uint8)
+    (tmp_path / "pixels.bin").write_bytes(b"left by a killed process")
+    rows = StoredRows(tmp_path / "pixels.bin", (4, 5, 3), np.uint8, keep=True)
+    rows.append(pixels)
+    known = rows.complete()
+    rows.close()
+    again = StoredRows.opened(tmp_path / "pixels.bin", known)
+    assert len(again) == 6 and torch.equal(again.read(torch.tensor([5, 0])), pixels[[5, 0]])
+    again.close()
+    content = (tmp_path / "pixels.bin").read_bytes()
+    for damaged in (content[:-1], content + b"\0", b"\1" + content[1:]):
+        (tmp_path / "pixels.bin").write_bytes(damaged)
+        with pytest.raises(UnusableState, match=r"pixels\.bin is damaged"):
+            StoredRows.opened(tmp_path / "pixels.bin", known)
+    (tmp_path / "pixels.bin").unlink()
+    with pytest.raises(UnusableState, match="is damaged"):
+        StoredRows.opened(tmp_path / "pixels.bin", known)

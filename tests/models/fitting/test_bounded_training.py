@@ -86,7 +86,7 @@ def fit_patches(count: int) -> int:
 def make_banks(count: int) -> int:
     detector = build("patchsvdd", PATCH_SIZE, {"bank_size": BANK})
     images = Generated([(3, PATCH_SIZE, PATCH_SIZE)], 255)
-    detector._fit_banks(images, torch.arange(count), seed=0)
+    detector._fit_banks(images, torch.arange(count), FitRun(detector.Training()))
     images.look()
     return images.peak_kb
 

@@ -52,3 +52,15 @@ def test_noise_neither_stops_nor_shortens() -> None:
     stop = EarlyStop(2, GROUPS)
     assert not any(stop.update(exam(2.0, seed)) for seed in (0, 0, 0, 0))
     assert stop.epochs() == 4
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_an_early_stop_goes_on_from_its_state(epochs: int) -> None:
+    exams = [exam(shift, seed, count=40) for seed, shift in enumerate([1.5, 3.0, 0.2, 0.1])]
+    whole, first, second = (EarlyStop(2, GROUPS[:40]) for _ in range(3))
+    stopped = [whole.update(each) for each in exams]
+    for each in exams[:epochs]:
+        first.update(each)
+    second.load_state_dict(first.state_dict())
+    assert [second.update(each) for each in exams[epochs:]] == stopped[epochs:] and any(stopped)
+    assert second.history == whole.history and second.epochs() == whole.epochs() == 2

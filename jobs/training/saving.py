@@ -1,0 +1,104 @@
+"""Makes the artifact of a fitted detector: its threshold, the record of its training, its card."""
+
+import platform
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.images.good import GoodSet
+from jobs.settings.training import TrainSettings
+from models import artifact
+from models.card import card
+from models.detector import Detector, FitRun
+from models.fitting.fit import Fitted
+from models.fitting.groups import Groups
+from models.metrics.few import says_something
+from models.verdicts.map_threshold import map_threshold, pieces_needed
+from pipeline.storage.copies import replace_directory
+
+
+def save(
+    settings: TrainSettings,
+    detector: Detector,
+    run: FitRun,
+    read: GoodSet,
+    groups: Groups,
+    sets: tuple[np.ndarray, np.ndarray, np.ndarray],
+    fitted: Fitted,
+    place: Path | None,
+) -> artifact.Artifact:
+    """The artifact, at its place or in storage."""
+    selection = sets[1]
+    trained = _trained(run, read, groups, sets, fitted)
+    # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
+    keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
+    pieces = [groups.names[i] if keyed else str(i) for i in selection]
+    maxima = read.maxima(fitted.held_out_maxima, selection)
+    threshold = _map_threshold(maxima, pieces, keyed or "image", settings.region_share)
+    update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
+    config = detector.config.model_copy(update=update)
+    detector.to("cpu")
+    with tempfile.TemporaryDirectory(prefix="flowscore-model-") as folder:
+        target = place or Path(folder) / "model"
+        saved = artifact.save(target, config, detector, card(config))
+        if place is None:
+            replace_directory(target, settings.model_out, artifact.DIGESTS, artifact.CALIBRATION_FILES)
+    return saved
+
+
+def _map_threshold(maxima: np.ndarray, pieces: list[str], unit: str, share: float) -> float | None:
+    """The map's threshold, from maps of held-out good images; None where they are too few. Prints one line about it."""
+    if not len(maxima):
+        print("no regions: no good images were held out to set the threshold of the map (--selection-share 0)")
+        return None
+    count, threshold = len(set(pieces)), map_threshold(maxima, pieces, share)
+    if threshold is None:
+        print(
+            f"no regions: {count} held-out good pieces (by {unit}) cannot set a threshold of the map that a new one exceeds "
+            f"with at most {share:.3g}; {pieces_needed(share)} can. Give more images, --selection-share or region_share"
+        )
+        return None
+    print(f"map threshold {threshold:.4g}: a new good piece exceeds it with at most {share:.3g}, by {count} held out ({unit})")
+    return threshold
+
+
+def _trained(
+    run: FitRun, read: GoodSet, groups: Groups, sets: tuple[np.ndarray, np.ndarray, np.ndarray], fitted: Fitted
+) -> dict[str, Any]:
+    """The record of the training in the artifact. A repeated command writes the same one."""
+    calibration, selection, fitting = sets
+    hashes = np.array(read.hashes)
+    families = fitted.chosen.families if fitted.chosen and says_something(len(selection), len(selection)) else {}
+    return {
+        "images": len(read.hashes),
+        "fit": len(fitting),
+        "selection": len(selection),
+        "calibration": len(calibration),
+        "unreadable": dict(sorted(read.unreadable.items())),
+        "excluded": read.excluded,
+        "samples": len(read.owners),
+        "groups": groups.count(),
+        "groups_by": groups.basis,
+        "seed": run.seed,
+        "epochs": fitted.epochs,
+        "training": run.training.model_dump(mode="json"),
+        "criterion": fitted.history,
+        "synthetic_auroc": families,
+        "synthetic_severity": fitted.severities,
+        "device": run.device,
+        "versions": {name: version(name) for name in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
+        # 32 hex digits for each image, sorted and joined: calibrate refuses an image that it finds here.
+        "content_hashes": {
+            "fit": "".join(sorted(hashes[fitting].tolist())),
+            "selection": "".join(sorted(hashes[selection].tolist())),
+        },
+    }
+
+
+def _name(settings: TrainSettings, detector: Detector) -> str:
+    """The name that is given, else one made of the detector and its backbone, if it has one."""
+    backbone = detector.config.backbone
+    return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])

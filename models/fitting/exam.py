@@ -1,0 +1,124 @@
+"""The exam of a fit: held-out good images and synthetic defects made of them; their features are stored once, scored often."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.detector import Detector, Features, FitRun, Work
+from models.features.store import ImageFeatures
+from models.features.whitening import LevelWhitening, moments_of
+from models.fitting import synthetic
+from models.fitting.selection import ExamScores, choose_severity
+from models.maps.grids import Maps
+
+SEVERITY_IMAGES = 48  # how many selection images set the severities
+GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
+GAUSSIAN_DIMS = 128
+SEVERITIES_TRIED = 3  # of the ladder's seven, for every family
+BATCH = 16
+
+
+class Exam:
+    """Selection images and synthetic defects made of them; their features are stored once and scored after every epoch.
+
+    defects: family after family, in the order of the selection images; filled by `make`.
+    severities: of each family; set by `make`, or by whoever opens defects that were kept.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> few, size = {"bank_size": 8}, InputConfig(height=64, width=64)
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "good") as images:
+    ...     images.append(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
+    ...     with ImageFeatures(detector, Path(folder), "synthetic") as defects:
+    ...         exam = Exam(detector, images, torch.arange(2, 4), defects, FitRun(detector.Training()))
+    ...         made = exam.make(torch.arange(2))
+    ...         len(defects), len(made.defects), made.good.shape
+    (12, 6, (2,))
+    """
+
+    severities: dict[str, float]
+
+    def __init__(self, detector: Detector, images: ImageFeatures, selection: Tensor, defects: ImageFeatures, run: FitRun):
+        self.detector, self.images, self.selection, self.run = detector, images, selection, run
+        self.defects = defects
+
+    def make(self, fit_positions: Tensor) -> ExamScores:
+        """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of
+        training images, so that severities do not depend on the epoch."""
+        run = self.run
+        few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
+        moments = moments_of(self.images, few_goods, run)
+        whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
+        whitening.fit(moments)
+        whitening.to(run.device)
+
+        def gaussian(maps: Maps) -> Tensor:
+            """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
+            whitened = whitening(maps)
+            total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
+            return total / (2 * sum(x[0].numel() for x in whitened))
+
+        pixels = self.images.pixels.read(self.selection).numpy()
+        few = pixels[:: max(1, len(pixels) // SEVERITY_IMAGES)]
+        self._begin("scoring good images", len(self.selection))
+        good = self._scores(self.images, self.selection, gaussian)
+        self._begin("making synthetic defects", len(synthetic.FAMILIES) * (SEVERITIES_TRIED * len(few) + len(pixels)))
+        self.severities = {}
+        for family in synthetic.FAMILIES:
+
+            def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
+                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
+
+            self.severities[family] = choose_severity(family, of_severity, good)
+            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
+            for batch in self._batches(torch.from_numpy(made)):
+                self.defects.append(batch)
+        return self.scores(gaussian)
+
+    def _begin(self, what: str, images: int) -> None:
+        self._work = Work(what, 0, images)
+
+    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
+        """The rows, (N, ...), in batches; tells how far the work is that was begun."""
+        for part in rows.split(BATCH):
+            self.run.on_work(self._work)
+            yield part
+            self._work = self._work._replace(done=self._work.done + len(part))
+
+    def take(self) -> tuple[ExamScores, NDArray[np.float32]]:
+        """The scores of the detector as it is, and the largest map value of every selection image."""
+        maxima: list[Tensor] = []
+
+        def score(maps: Maps) -> Tensor:
+            scored = self.detector.score_features(maps)
+            maxima.append(self.detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu())
+            return scored.score
+
+        scores = self.scores(score)
+        return scores, torch.cat(maxima)[: len(self.selection)].numpy()
+
+    def scores(self, score: Callable[[Maps], Tensor]) -> ExamScores:
+        count = len(self.selection)
+        self._begin("scoring good images and synthetic defects", (1 + len(synthetic.FAMILIES)) * count)
+        good = self._scores(self.images, self.selection, score)
+        defects = {
+            family: self._scores(self.defects, torch.arange(i * count, (i + 1) * count), score)
+            for i, family in enumerate(synthetic.FAMILIES)
+        }
+        return ExamScores(good, defects)
+
+    @torch.inference_mode()
+    def _scores(self, features: Features, positions: Tensor, score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
+        batches, device = self._batches(positions), self.run.device
+        return np.concatenate([score([x.to(device) for x in features.read(part)]).cpu().numpy() for part in batches])
+
+    @torch.inference_mode()
+    def _scores_of(self, pixels: NDArray[np.uint8], score: Callable[[Maps], Tensor]) -> NDArray[np.float32]:
+        batches, device = self._batches(torch.from_numpy(pixels)), self.run.device
+        return np.concatenate([score(self.detector.extract(part.to(device))).cpu().numpy() for part in batches])

@@ -1,0 +1,62 @@
+import io
+
+from jobs.training.phases import DEFECTS, READING, SAVING, SELECTION, TRAINING, Phases
+from models.detector import Step, Work
+
+
+class Clock:
+    now = 50.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_phases_are_numbered_and_the_whole_is_told_once_it_is_known():
+    clock, out = Clock(), io.StringIO()
+    with Phases(selects=True, stream=out, clock=clock) as phases:
+        phases.begin(READING)
+        phases.begin(DEFECTS)
+        phases.begin(SELECTION)
+        for epoch in range(2):
+            for step in range(3):
+                clock.now += 4
+                phases.step(SELECTION, Step(epoch, 2, step, 3, 0.25))
+            clock.now += 20
+        phases.begin(TRAINING)
+        phases.begin(SAVING)
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("phase")] == [
+        "phase 1 of 5: reading images and extracting features",
+        "phase 2 of 5: making synthetic defects of held-out images",
+        "phase 3 of 5: selecting how many epochs to train",
+        "phase 4 of 5: training",
+        "phase 5 of 5: saving the model",
+    ]
+    steps = [line for line in lines if line.startswith("selection: ")]
+    assert steps[0].startswith("selection: 1/6 steps, 16%") and "epoch 1, loss 0.25" in steps[0]
+    assert steps[-1].startswith("selection: 6/6 steps, 68%")  # 44 s of 64: an exam is still to come
+    # After the first step of the second epoch: 2 steps and one exam of 20 s remain, and 6 steps of the training.
+    assert "about 52 s to the end of the training, less if the selection stops early" in lines
+    assert len([line for line in lines if line.startswith("about")]) == 1  # and again after 30 s
+
+
+def test_without_a_selection_there_are_three():
+    out = io.StringIO()
+    with Phases(selects=False, stream=out) as phases:
+        for name in (READING, TRAINING, SAVING):
+            phases.begin(name)
+    assert [line.partition(":")[0] for line in out.getvalue().splitlines()] == ["phase 1 of 3", "phase 2 of 3", "phase 3 of 3"]
+
+
+def test_a_silence_tells_what_happens_between_steps(monkeypatch):
+    clock, out = Clock(), io.StringIO()
+    with Phases(selects=True, stream=out, clock=clock) as phases:
+        phases.begin(SELECTION)
+        phases.step(SELECTION, Step(0, 2, 0, 1, 0.5))
+        phases.work(Work("scoring synthetic defects", 0, 80))
+        clock.now += 6
+        phases.work(Work("scoring synthetic defects", 40, 80))
+        phases.progress.still()  # six seconds are no silence
+        clock.now += 6
+        phases.progress.still()
+    assert out.getvalue().splitlines()[2] == "selection: scoring synthetic defects, 40/80 images, 12 s left"

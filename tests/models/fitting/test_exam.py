@@ -1,0 +1,28 @@
+"""The exam tells how far it is, so that minutes of it are no silence."""
+
+from pathlib import Path
+
+import torch
+
+from models import registry
+from models.config import ArtifactConfig, InputConfig
+from models.detector import FitRun, Work
+from models.features.store import ImageFeatures
+from models.fitting.exam import Exam
+
+
+def test_every_batch_is_told_and_the_total_is_what_will_be_done(tmp_path: Path) -> None:
+    config = {"name": "tiny", "detector": "patchsvdd", "input": InputConfig(height=64, width=64)}
+    detector = registry.build(ArtifactConfig(**config, hyperparameters={"bank_size": 8}))
+    told: list[Work] = []
+    with ImageFeatures(detector, tmp_path, "good") as images, ImageFeatures(detector, tmp_path, "synthetic") as defects:
+        images.append(torch.randint(0, 256, (24, 64, 64, 3), dtype=torch.uint8))
+        exam = Exam(detector, images, torch.arange(4, 24), defects, FitRun(detector.Training(), on_work=told.append))
+        exam.make(torch.arange(4))
+    making = [work for work in told if work.what == "making synthetic defects"]
+    # 20 images a batch of 16 and one of 4: three severities tried and the one that is made, of six families.
+    assert [work.done for work in making] == [20 * times + part for times in range(24) for part in (0, 16)]
+    assert {work.total for work in making} == {24 * 20}
+    scoring = [work for work in told if work.what == "scoring good images and synthetic defects"]
+    assert [work.done for work in scoring] == [20 * times + part for times in range(7) for part in (0, 16)]
+    assert {work.total for work in scoring} == {7 * 20}
