@@ -11,7 +11,7 @@ from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
 from pipeline.stages.faults import StagesError
 from pipeline.stages.joining.node_view import Lack, Places, lacks
-from pipeline.storage.objects import StorageError
+from pipeline.storage.objects import StorageError, Unreachable
 from pipeline.storage.store import open_store
 
 ANSWER_S = 120.0
@@ -54,18 +54,24 @@ class Nodes:
             later: the run is under way, and goes on without storage that does not answer for a while.
         Raises:
             NodeLacks: a node cannot do what the driver can.
-            StorageError: the driver itself cannot list the input or write to the output.
+            StorageError: the driver itself cannot list the input or write to the output; not Unreachable for `later`.
         """
         import ray
 
-        new = [node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)]
-        if new:
-            self._asked |= {node["NodeID"] for node in new}
+        new = {node["NodeID"]: node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)}
+        if not new:
+            return len(self._asked)
+        try:
             with _places(self._source, self._output_uri, self._folder) as places:
-                answers = list(_answers(new, places))
+                answers = list(_answers(list(new.values()), places))
                 if later:
                     answers = [each._replace(lacks=[lack for lack in each.lacks if not lack.away]) for each in answers]
                 judge(answers, lambda: lacks(places))
+        except Unreachable:
+            if not later:
+                raise
+            return len(self._asked)  # the run waits for storage, and they are asked the next time
+        self._asked |= new.keys()
         return len(self._asked)
 
 
