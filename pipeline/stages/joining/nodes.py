@@ -17,6 +17,9 @@ from pipeline.storage.store import open_store
 ANSWER_S = 120.0
 """Storage that swallows packets fails after a minute; a node's first worker may have to be unpacked before."""
 
+LATER_ANSWER_S = 20.0
+"""While a run is under way, its outcomes wait for the answer."""
+
 HELP = 'docs/operating.md, "What nodes need", shows both ways'
 
 log = logging.getLogger(__name__)
@@ -63,7 +66,7 @@ class Nodes:
             return len(self._asked)
         try:
             with _places(self._source, self._output_uri, self._folder) as places:
-                answers = list(_answers(list(new.values()), places))
+                answers = list(_answers(list(new.values()), places, LATER_ANSWER_S if later else ANSWER_S))
                 if later:
                     answers = [each._replace(lacks=[lack for lack in each.lacks if not lack.away]) for each in answers]
                 judge(answers, lambda: lacks(places))
@@ -128,7 +131,7 @@ def _places(source: SourceConfig, output_uri: str, folder: str) -> Iterator[Plac
                 store.delete(left.key)
 
 
-def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
+def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> Iterator[Answer]:
     """Of each node that answers in time. Of the others a line is logged: they may still be starting, and their work units stay
     open if they lack something."""
     import ray
@@ -140,10 +143,10 @@ def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
         # No CPU, so that a node answers that is busy with others' work.
         task = remote.options(num_cpus=0, max_retries=0, label_selector={"ray.io/node-id": node["NodeID"]})
         names[task.remote(packed)] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-    answered, late = ray.wait(list(names), num_returns=len(names), timeout=ANSWER_S)
+    answered, late = ray.wait(list(names), num_returns=len(names), timeout=answer_s)
     for begun in late:
         ray.cancel(begun, force=True)
-        log.warning("%s has not said within %.0f s what it can reach; going on without its answer", names[begun], ANSWER_S)
+        log.warning("%s has not said within %.0f s what it can reach; going on without its answer", names[begun], answer_s)
     for begun in answered:
         name = names[begun]
         try:
