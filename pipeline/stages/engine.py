@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SLOW_IMPORTS = ("pandas", "pipeline.stages.commit")
 """Slow imports of stages/dataset.py outside Ray; two threads should not import modules of Ray at once."""
+
+LOOK_EVERY_S = 10.0
+"""How often a run looks for new nodes. One that does not see a folder makes `gone` of its images, and leaves no unit open."""
 
 GIB = 1 << 30
 
@@ -85,18 +89,20 @@ class RayEngine:
         return self._unless_refused(score_alone(items, resources.given(config), resources, self._devices))
 
     def _unless_refused(self, outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
-        """The outcomes up to the first of a scorer that cannot go on, or to one that storage left open on a node that cannot
-        reach it: an autoscaler may have brought this node since the run began.
+        """The outcomes up to the first of a scorer that cannot go on, or to the first after a node has come that cannot reach
+        storage: an autoscaler brings nodes while a run is under way.
 
         Raises:
             ScorerRefuses: what would be scored meanwhile on the wrong device takes days, or gives other scores.  NodeLacks.
         """
+        looked = time.monotonic()
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 if outcome.refused is not None:
                     raise ScorerRefuses(outcome.refused)
-                if outcome.message is not None and self._nodes is not None:
+                if self._nodes is not None and (outcome.message is not None or time.monotonic() - looked >= LOOK_EVERY_S):
                     self._nodes.check(later=True)
+                    looked = time.monotonic()
                 yield outcome
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job], memory_bytes: int = 0) -> Iterator[Result]:

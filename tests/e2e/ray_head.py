@@ -56,8 +56,8 @@ def started(folder, environment, cpus=2):
         yield Head(gcs, dashboard, client)
     finally:
         family = [process, *psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()  # SIGINT would be ignored if the tests run in a shell's background
-        for left in psutil.wait_procs(family[1:], timeout=20)[1]:
+        process.terminate()  # it would drain for half a minute; SIGINT is ignored in the background of a shell
+        for left in psutil.wait_procs(family[1:], timeout=3)[1]:
             left.kill()
         process.wait(timeout=60)
         shutil.rmtree(session, ignore_errors=True)

@@ -11,11 +11,14 @@ from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
 from pipeline.stages.faults import StagesError
 from pipeline.stages.joining.node_view import Lack, Places, lacks
-from pipeline.storage.objects import StorageError
+from pipeline.storage.objects import StorageError, Unreachable
 from pipeline.storage.store import open_store
 
 ANSWER_S = 120.0
 """Storage that swallows packets fails after a minute; a node's first worker may have to be unpacked before."""
+
+LATER_ANSWER_S = 20.0
+"""While a run is under way, its outcomes wait for the answer."""
 
 HELP = 'docs/operating.md, "What nodes need", shows both ways'
 
@@ -54,18 +57,24 @@ class Nodes:
             later: the run is under way, and goes on without storage that does not answer for a while.
         Raises:
             NodeLacks: a node cannot do what the driver can.
-            StorageError: the driver itself cannot list the input or write to the output.
+            StorageError: the driver itself cannot list the input or write to the output; not Unreachable for `later`.
         """
         import ray
 
-        new = [node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)]
-        if new:
-            self._asked |= {node["NodeID"] for node in new}
+        new = {node["NodeID"]: node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)}
+        if not new:
+            return len(self._asked)
+        try:
             with _places(self._source, self._output_uri, self._folder) as places:
-                answers = list(_answers(new, places))
+                answers = list(_answers(list(new.values()), places, LATER_ANSWER_S if later else ANSWER_S))
                 if later:
                     answers = [each._replace(lacks=[lack for lack in each.lacks if not lack.away]) for each in answers]
                 judge(answers, lambda: lacks(places))
+        except Unreachable:
+            if not later:
+                raise
+            return len(self._asked)  # the run waits for storage, and they are asked the next time
+        self._asked |= new.keys()
         return len(self._asked)
 
 
@@ -122,7 +131,7 @@ def _places(source: SourceConfig, output_uri: str, folder: str) -> Iterator[Plac
                 store.delete(left.key)
 
 
-def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
+def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> Iterator[Answer]:
     """Of each node that answers in time. Of the others a line is logged: they may still be starting, and their work units stay
     open if they lack something."""
     import ray
@@ -134,10 +143,10 @@ def _answers(nodes: list[dict[str, Any]], places: Places) -> Iterator[Answer]:
         # No CPU, so that a node answers that is busy with others' work.
         task = remote.options(num_cpus=0, max_retries=0, label_selector={"ray.io/node-id": node["NodeID"]})
         names[task.remote(packed)] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-    answered, late = ray.wait(list(names), num_returns=len(names), timeout=ANSWER_S)
+    answered, late = ray.wait(list(names), num_returns=len(names), timeout=answer_s)
     for begun in late:
         ray.cancel(begun, force=True)
-        log.warning("%s has not said within %.0f s what it can reach; going on without its answer", names[begun], ANSWER_S)
+        log.warning("%s has not said within %.0f s what it can reach; going on without its answer", names[begun], answer_s)
     for begun in answered:
         name = names[begun]
         try:

@@ -197,6 +197,13 @@ def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(lacking):
         list(lacking._unless_refused(outcomes))
 
 
+def test_a_run_looks_for_new_nodes_now_and_then(lacking, monkeypatch):
+    assert list(lacking._unless_refused(outcome for outcome in [Outcome(1, 0, scored=3)])) == [Outcome(1, 0, scored=3)]
+    monkeypatch.setattr(engine, "LOOK_EVERY_S", 0.0)
+    with pytest.raises(NodeLacks, match="node n9"):
+        list(lacking._unless_refused(outcome for outcome in [Outcome(1, 0, errors=3)]))
+
+
 def test_nodes_are_asked_again_once_storage_refuses_a_task(started, lacking, monkeypatch):
     def refused(_):
         raise Denied("AccessDenied")

@@ -134,5 +134,9 @@ def test_what_the_driver_cannot_reach_is_its_own_error(ray_runs, run, monkeypatc
         raise Unreachable("no answer")
 
     monkeypatch.setattr(type(open_store(run[1])), "list", away)
+    cluster = Nodes(*run)
     with pytest.raises(Unreachable):
-        Nodes(*run).check()
+        cluster.check()
+    assert cluster.check(later=True) == 0  # a run that is under way waits for storage
+    monkeypatch.undo()
+    assert cluster.check(later=True) == 1
