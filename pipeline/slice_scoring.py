@@ -42,8 +42,8 @@ class Engine(Protocol):
 @dataclass
 class RunProgress:
     """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed. What earlier commands
-    did counts as done where it is known from the plan, so not of streams, and their bytes
-    as read; their errors are not known.
+    did counts as done where it is known from the plan, so not of streams, and their bytes count as read; their errors are not
+    known.
 
     slice: its name.  goes_on: an earlier command has worked on it.  scored_on: what this command's images were scored on.
     """
