@@ -252,6 +252,6 @@ class _Work:
 
 def _before(progress: RunProgress) -> str:
     """What earlier commands have done of a slice, in words."""
-    if progress.streams:
-        return "what was read of its archives before is not read again"
+    if progress.streams:  # how many images earlier commands have read of an archive is known at the end only
+        return f"{min(progress.bytes_read / max(progress.size, 1), 1.0):.0%} of its bytes are read"
     return f"{progress.done:,} of {progress.planned:,} images are done"

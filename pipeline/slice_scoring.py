@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pipeline.stages.config import StageConfig
 from pipeline.state import slices
@@ -42,7 +42,8 @@ class Engine(Protocol):
 @dataclass
 class RunProgress:
     """Counts so far of one slice: images planned (streams add theirs as they are read), done and failed. What earlier commands
-    did counts as done where it is known from the plan, so not of streams, and their errors are not known.
+    did counts as done where it is known from the plan, so not of streams, and their bytes count as read; their errors are not
+    known.
 
     slice: its name.  goes_on: an earlier command has worked on it.  scored_on: what this command's images were scored on.
     """
@@ -68,6 +69,13 @@ class RunProgress:
         self.bytes_read += outcome.bytes_read
         if outcome.scored_on is not None and outcome.scored:
             self.scored_on.add(outcome.scored_on)
+
+
+class Found(NamedTuple):
+    """What earlier commands have committed: images of units that are no streams, and bytes of all units."""
+
+    images: int
+    size: int
 
 
 OnProgress = Callable[[RunProgress], None]
@@ -109,15 +117,15 @@ def score_units(
     def wait_out() -> None:
         wait_for_storage(both_answer, patience.outage_s)
 
-    def open_items(found: deque[int]) -> Iterator[WorkItem]:
+    def open_items(found: deque[Found]) -> Iterator[WorkItem]:
         return _open_items(config, scoring, windows, lease, wait_out, found)
 
-    def score(items: Iterator[WorkItem], stream: Stream, found: deque[int]) -> list[WorkItem]:
+    def score(items: Iterator[WorkItem], stream: Stream, found: deque[Found]) -> list[WorkItem]:
         """Returns what is open after it."""
         _score_items(items, config, engine.start, stream, wait_out, progress, found, on_progress)
         return list(open_items(deque()))
 
-    found: deque[int] = deque()  # filled by the engine's thread
+    found: deque[Found] = deque()  # filled by the engine's thread
     left = score(open_items(found), engine.stream, found)
     if again := [item for item in left if item.number in progress.open]:
         left = score(iter(again), engine.stream, deque())
@@ -134,9 +142,9 @@ def _open_items(
     windows: list[tuple[int, int]],
     lease: Lease,
     wait_out: Callable[[], None],
-    found: deque[int],
+    found: deque[Found],
 ) -> Iterator[WorkItem]:
-    """What is open of one model's units, listed a window at a time; `found` gets the number of committed images of each.
+    """What is open of one model's units, listed a window at a time; `found` gets what is committed of each.
     Every window begins with a look at the lease.
 
     Raises:
@@ -148,8 +156,9 @@ def _open_items(
         lease.check()
         units = [unit for unit in slices.outlines(config.ledger, config.slice, first, end) if unit.scoring == scoring]
         items = list(pending(config.ledger, config.slice, units))
-        images = {unit.number: unit.images or 0 for unit in units}
-        found.append(sum(images.values()) - sum(images[item.number] for item in items))
+        read_to = {item.number: item.offset for item in items}  # within a stream; 0 for other units
+        images = sum(unit.images or 0 for unit in units if unit.number not in read_to)
+        found.append(Found(images, sum(min(unit.size, read_to.get(unit.number, unit.size)) for unit in units)))
         return items
 
     for first, end in windows:
@@ -167,14 +176,16 @@ def _score_items(
     stream: Stream,
     wait_out: Callable[[], None],
     progress: RunProgress,
-    found: deque[int],
+    found: deque[Found],
     on_progress: OnProgress,
 ) -> None:
     """One stream for all items; nothing starts when there are none."""
 
     def take_found() -> None:
         while found:
-            progress.done += found.popleft()
+            before = found.popleft()
+            progress.done += before.images
+            progress.bytes_read += before.size
 
     for item in items:
         start()

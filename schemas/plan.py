@@ -90,12 +90,13 @@ class Unit(UnitContent):
 
 
 class UnitOutline(NamedTuple):
-    """The columns of a unit that tell what is left of it and where its rows go. images: None for a stream."""
+    """The columns of a unit that tell what is left of it and where its rows go. images: None for a stream.  size: bytes."""
 
     number: int
     date: str
     scoring: int
     images: int | None
+    size: int = 0
 
 
 def unit_table(units: Iterable[Unit]) -> pa.Table:

@@ -142,7 +142,8 @@ def test_a_cluster_without_gpus_is_asked_for_them_and_waited_for(cluster, s3, ma
     said = run.log.read_text()
     assert said.count("asked for them") == 1
     assert run.driver.returncode == 2 and "Traceback" not in said, said
-    last = said.splitlines()[-1]
+    *_, last, code = said.splitlines()
+    assert " exit 2: " in code, said
     assert "must find the GPU that it was told to score on; Ray gave it GPU 0" in last and "--device cpu" in last, said
 
 

@@ -125,6 +125,20 @@ def test_all_windows_are_one_stream_and_each_begins_with_a_look_at_the_lease(mon
     assert seen == [30, 40, 50] and still_open == {}
 
 
+def test_what_was_read_of_streams_counts_in_bytes(monkeypatch):
+    """One of 100 bytes is read to its end and one to byte 30; of a compressed one the offset may lie beyond its size."""
+    listing, seen = Listing(monkeypatch, units=4, committed=[]), []
+    monkeypatch.setattr(module.slices, "outlines", lambda *_: [UnitOutline(unit, "none", 0, None, 100) for unit in range(4)])
+    left = [[WorkItem(1, 30, 1), WorkItem(2, 700, 5), WorkItem(3)], []]
+    monkeypatch.setattr(module, "pending", lambda *_: left.pop(0))
+    progress = RunProgress(streams=4, size=400)
+    score_units(
+        *(StageConfig(None, 0, None, "", ""), 4, 0, OneStream(listing), listing, listing, Patience(4, 0)),
+        *(progress, lambda now: seen.append((now.done, now.bytes_read))),
+    )
+    assert seen[0] == (0, 100 + 30 + 100)
+
+
 def test_units_of_another_model_are_left_alone(monkeypatch):
     listing = Listing(monkeypatch, units=5, committed=[], other=[1, 2])
     engine = OneStream(listing)

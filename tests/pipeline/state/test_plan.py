@@ -215,7 +215,7 @@ def test_slices_of_several_parts(archive, monkeypatch):
     for first, end in [(0, 99), (0, 6), (5, 7), (11, 13), (17, 23), (22, 23)]:
         units = list(slices.units(archive.ledger, number, first, end))
         assert [unit.number for unit in units] == list(range(first, min(end, entry.units)))
-        outlines = [(unit.number, unit.date, unit.scoring, unit.images) for unit in units]
+        outlines = [(unit.number, unit.date, unit.scoring, unit.images, unit.size) for unit in units]
         assert list(slices.outlines(archive.ledger, number, first, end)) == outlines
 
 

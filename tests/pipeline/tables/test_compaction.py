@@ -166,7 +166,8 @@ def test_an_error_of_storage_leaves_the_merge_to_a_later_command(tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "put_new_file", refuse)
         compact_if_due(Ledger(str(tmp_path), "tiles"), handles)
-    assert "a later command does it. no more room" in said[0]
+    assert said[0] == "model tiles: merging small files of the tables"
+    assert "a later command does it. no more room" in said[1]
     assert images_of(tmp_path, "scores")[0] == DUE_FILES + 1
     compact_if_due(Ledger(str(tmp_path), "tiles"), handles)
     assert images_of(tmp_path, "scores")[0] == 1

@@ -143,7 +143,7 @@ def test_what_has_changed_is_named(output, change, source, channel):
 def said(monkeypatch):
     """What is warned of, whatever others have done to logging."""
     lines = []
-    warned = SimpleNamespace(warning=lambda text, *values: lines.append(text % values))
+    warned = SimpleNamespace(info=lambda *_: None, warning=lambda text, *values: lines.append(text % values))
     monkeypatch.setattr(nights, "log", warned)
     monkeypatch.setattr(drift_chart, "log", warned)
     return lines
