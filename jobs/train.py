@@ -22,6 +22,7 @@ from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.config import ArtifactConfig, InputConfig
 from models.metrics.few import says_something
+from pipeline.input.listing import open_input
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
 if TYPE_CHECKING:  # torch, timm and scipy take seconds to load, so a wrong setting is answered before
@@ -57,6 +58,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     if settings.workspace is not None:
         check_folder("--workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
+    _check_not_empty(settings)
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
@@ -93,6 +95,17 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     if settings.calibration_share == 0:
         print("not calibrated: no good images were kept for it (--calibration-share 0), so scores come without verdicts")
     return saved
+
+
+def _check_not_empty(settings: TrainSettings) -> None:
+    """Raises UsageError for an input that holds no object, which is known before the network is built."""
+    store = open_input(settings.source_of_input())
+    if next(iter(store.list()), None) is None:
+        links = store.links_left_out()
+        fix = (
+            f"Add --follow-links: {links} links there are not followed." if links else "Correct the place: it holds no images."
+        )
+        raise UsageError("--input", "a place with good images", settings.input, fix)
 
 
 def _read(settings: TrainSettings, images: "ImageFeatures", exclusions: "Exclusions") -> "GoodSet":

@@ -56,7 +56,7 @@ class Phases:
         self._open.close()
         self._say(f"phase {self._names.index(name) + 1} of {len(self._names)}: {TITLES[name]}")
         if name != READING:  # who reads has its own
-            progress = Progress(name, None, "steps", stream=self._stream, clock=self._clock)
+            progress = Progress(name, None, "steps", failed=None, stream=self._stream, clock=self._clock)
             self.progress = self._open.enter_context(progress)
 
     def step(self, name: str, step: Step) -> None:

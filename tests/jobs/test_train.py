@@ -377,7 +377,7 @@ def test_what_is_kept_is_not_used_for_other_settings_or_images(
         if folder != goods:
             goods.rename(folder)
             Image.fromarray(surface(999)).save(folder / "lot0" / "new.png")
-        assert train(folder, out, config, *INTERRUPTIBLE, *flags, "--workspace", str(place)) == 0
+        assert train(folder, out, config, *INTERRUPTIBLE, *flags, "--overwrite", "--workspace", str(place)) == 0
         assert f"not used: 1 of other images, settings, versions or machines in {place}, such as {kept.name}" in (
             capsys.readouterr().out
         )

@@ -11,6 +11,11 @@ class Clock:
         return self.now
 
 
+def said(out):
+    """The lines without their times."""
+    return [line.partition(" ")[2] for line in out.getvalue().splitlines()]
+
+
 def test_phases_are_numbered_and_the_whole_is_told_once_it_is_known():
     clock, out = Clock(), io.StringIO()
     with Phases(selects=True, stream=out, clock=clock) as phases:
@@ -24,7 +29,7 @@ def test_phases_are_numbered_and_the_whole_is_told_once_it_is_known():
             clock.now += 20
         phases.begin(TRAINING)
         phases.begin(SAVING)
-    lines = out.getvalue().splitlines()
+    lines = said(out)
     assert [line for line in lines if line.startswith("phase")] == [
         "phase 1 of 5: reading images and extracting features",
         "phase 2 of 5: making synthetic defects of held-out images",
@@ -45,7 +50,7 @@ def test_without_a_selection_there_are_three():
     with Phases(selects=False, stream=out) as phases:
         for name in (READING, TRAINING, SAVING):
             phases.begin(name)
-    assert [line.partition(":")[0] for line in out.getvalue().splitlines()] == ["phase 1 of 3", "phase 2 of 3", "phase 3 of 3"]
+    assert [line.partition(":")[0] for line in said(out)] == ["phase 1 of 3", "phase 2 of 3", "phase 3 of 3"]
 
 
 def test_a_silence_tells_what_happens_between_steps(monkeypatch):
@@ -59,4 +64,4 @@ def test_a_silence_tells_what_happens_between_steps(monkeypatch):
         phases.progress.still()  # six seconds are no silence
         clock.now += 6
         phases.progress.still()
-    assert out.getvalue().splitlines()[2] == "selection: scoring synthetic defects, 40/80 images, 12 s left"
+    assert said(out)[2] == "selection: scoring synthetic defects, 40/80 images, 12 s left"
