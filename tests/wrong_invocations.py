@@ -106,7 +106,7 @@ ROWS = (
     Wrong(
         "train",
         "--input {empty} --model-out {new}/m --weights none",
-        "at least 8 readable good images; got 0. Correct the place",
+        "--input must be a place with good images",
         light=False,
     ),
     Wrong("train", "--input {good} --model-out ''", "--model-out must be given with a value"),

@@ -61,12 +61,18 @@ def drivers_keys():
 
 
 def one_line(done, *said):
-    """The one line on stderr of a command that ended with 2."""
-    assert done.returncode == 2, done.stdout + done.stderr
+    """The one line on stderr of a command that ended with 2 before its log began."""
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    one_error(done, *said)
+
+
+def one_error(done, *said):
+    """The one error of a log that ended with 2."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if "error: " in line]
     for text in said:
-        assert text in lines[0], lines[0]
+        assert text in error, error
 
 
 def nothing_was_begun(bucket):
@@ -95,7 +101,7 @@ def test_a_cluster_that_cannot_be_joined_is_one_line(mistake, head, tiny, bucket
 
 def test_nodes_without_credentials_are_named_before_anything_is_planned(head, tiny, bucket):
     done = score(tiny, bucket, "--address", head.address)
-    one_line(
+    one_error(
         done,
         "; got node ",
         f"cannot list the input {bucket}/in",
@@ -115,7 +121,7 @@ def test_nodes_with_wrong_keys_say_where_they_come_from(head, tiny, bucket, monk
         except Denied:
             pass
     done = score(tiny, bucket, "--address", head.address, **for_workers(**wrong))
-    one_line(done, "SignatureDoesNotMatch (403)", "It uses credentials from the environment (AWS_ACCESS_KEY_ID)")
+    one_error(done, "SignatureDoesNotMatch (403)", "It uses credentials from the environment (AWS_ACCESS_KEY_ID)")
     assert nothing_was_begun(bucket)
 
 
@@ -123,7 +129,7 @@ def test_storage_that_only_the_driver_reaches_is_the_node_s_fault(head, tiny, bu
     (closed,) = free_ports(1)
     keys = drivers_keys() | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed}", "AWS_MAX_ATTEMPTS": "1"}
     done = score(tiny, bucket, "--address", head.address, **for_workers(**keys))
-    one_line(done, "; got node ", "cannot list the input", f"endpoint http://127.0.0.1:{closed}")
+    one_error(done, "; got node ", "cannot list the input", f"endpoint http://127.0.0.1:{closed}")
     assert nothing_was_begun(bucket)
 
 
