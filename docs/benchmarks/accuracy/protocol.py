@@ -181,10 +181,12 @@ def kinds() -> str:
             if not reports:
                 continue
             found = [report["figures"] for report in reports]
-            means = [100 * np.mean([figures[kind]["image_auroc"]["value"] for figures in found]) for kind in KINDS]
+            told = [[figures[kind]["image_auroc"]["value"] for figures in found] for kind in KINDS]
+            known_of = [[value for value in values if value is not None] for values in told]  # too few images rank nothing
+            means = [f"{100 * np.mean(values):.1f}" if values else "-" for values in known_of]
             rest = f"{100 * np.mean([_without(known, report) for report in reports]):.1f}" if split == "published" else "-"
             named = "published" if split == "published" else "tile-disjoint"
-            rows.append(" | ".join([detector, named, f"{len(reports)}", *(f"{mean:.1f}" for mean in means), rest]))
+            rows.append(" | ".join([detector, named, f"{len(reports)}", *means, rest]))
     header = [f"detector | split | runs | {' | '.join(KINDS)} | without known tiles", "|".join(["---"] * (len(KINDS) + 4))]
     return "\n".join(f"| {line} |" for line in [*header, *rows])
 
