@@ -184,6 +184,7 @@ def test_a_signal_ends_the_command_in_order_and_in_one_line(number, code, tmp_pa
     script.write_text(
         "import os, signal, time\n"
         "from jobs.command.entry import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background has it ignored
         "def main() -> None:\n"
         "    try:\n"
         f"        os.kill(os.getpid(), signal.{number})\n"
