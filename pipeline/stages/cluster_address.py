@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -42,13 +43,13 @@ def cluster_address(address: str | None) -> str | None:
 
 
 def check_cluster(address: str | None) -> Joinable | None:
-    """The cluster to join, which has answered; None to start Ray on this machine.
+    """The cluster to join, which has answered; None to start Ray on this machine, or where this process has joined already.
 
     It takes less than 20 s, whatever is at the address, and joins nothing. Raises NoCluster.
     """
     _check_token_file()
     chosen = cluster_address(address)
-    if chosen is None:
+    if chosen is None or _has_joined():
         return None
     field = "address" if address else "RAY_ADDRESS"
     named = _found(field, chosen) if chosen == "auto" else chosen
@@ -64,6 +65,12 @@ def check_cluster(address: str | None) -> Joinable | None:
         got = repr(chosen) if chosen == named else f"{chosen!r}, which is {named}"
         raise NoCluster(f"{field} must be that of a Ray cluster that runs; got {got}, where {error}. {error.fix}") from error
     return Joinable(named.removesuffix("/"), facts)
+
+
+def _has_joined() -> bool:
+    """Without an import of Ray, which takes a while."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _check_token_file() -> None:
