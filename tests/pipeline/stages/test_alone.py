@@ -11,9 +11,11 @@ from pipeline.stages.faults import WorkersDie
 from pipeline.stages.lone_worker import Done, LeftOut, LoneWorker, Take
 from pipeline.state import slices
 from pipeline.state.commits import pending
+from pipeline.state.ledger import Ledger
 from schemas.envelope import WorkItem
 from schemas.tally import WORKER_DIED
 
+CONFIG = SimpleNamespace(ledger=Ledger("file:///nowhere", "tiny"), slice=3)  # what its lines name
 RESOURCES = Resources(scorer_cpus=0.5, scorer_gpus=0)
 FILES = ("deadly.png", "p1.png", "p2.png", "p3.png", "p4.png", "p5.png")
 
@@ -150,7 +152,7 @@ def tried(monkeypatch):
         actor = Tried(iter([*(ActorDiedError() for _ in range(deaths)), Done([], None)]))
         for name, stand_in in (("remote", lambda _: actor), ("get", get), ("kill", lambda _: None)):
             monkeypatch.setattr(alone.ray, name, stand_in)
-        return alone._Worker(None, RESOURCES, Blaming(faults)), actor
+        return alone._Worker(CONFIG, RESOURCES, Blaming(faults)), actor
 
     return make
 
