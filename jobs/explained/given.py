@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from jobs.command.errors import UsageError
-from jobs.command.places import local_place
+from jobs.command.places import local_place, object_address
 from jobs.explained.asked import Asked
 from jobs.images.folder_walk import as_key
 from pipeline.input.config import SourceConfig
@@ -41,9 +41,11 @@ def _place(flag: str, place: str) -> tuple[Store, Object | None]:
     """The store of a folder or prefix; for a single object the store around it, and the object."""
     local = local_place(place)
     if local is None:
-        around, _, key = place.rpartition("/")
-        found = listed(open_store(around), key) if key and around != "s3:/" else None
-        return (open_store(place), None) if found is None else (open_store(around), found)
+        if (address := object_address(place)) is not None:
+            around, name = open_store(address[0]), address[1]
+            if (found := listed(around, name)) is not None:
+                return around, found
+        return open_store(place), None
     if local.is_dir():
         return open_store(local, follow_links=True), None
     store = open_store(local.absolute().parent, follow_links=True)

@@ -1,7 +1,6 @@
 """Copies what a verb reads many times over from storage to this machine, for as long as the verb runs."""
 
 import os
-import posixpath
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobs.command.errors import CommandError, UsageError
-from jobs.command.places import local_place
+from jobs.command.places import local_place, object_address
 from pipeline.storage.copies import copy_object
 from pipeline.storage.objects import Object, listed
 from pipeline.storage.store import open_store
@@ -76,9 +75,10 @@ class Copied:
         local = local_place(place)
         if local is not None:
             return local
-        folder, name = posixpath.split(place)
-        if not name or folder == "s3:":
+        address = object_address(place)
+        if address is None:
             raise UsageError(flag, "a file", place, "Add a file's name.")
+        folder, name = address
         store, target = open_store(folder), self._target(folder)
         entry = listed(store, name)
         if entry is None:
