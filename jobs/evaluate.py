@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
+from jobs.command.model_folder import model_folder
 from jobs.command.progress import Progress
 from jobs.command.result_folder import check_result_file, put_result
 from jobs.images.copied import copied
@@ -29,7 +30,6 @@ from models.metrics.few import says_something
 from pipeline.decode.config import DecodeConfig
 from pipeline.scoring.device import DeviceSetting
 from pipeline.state.scoring_config import SCORING_VERSION
-from pipeline.storage.copies import local_copy
 
 if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
     from models.calibration.at_rates import AtRate
@@ -77,7 +77,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     What lies in storage is copied to this machine until the end: masks are read twice, and images with them.
     """
-    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    opened = artifact.read(model_folder(settings.model, settings.cache_dir))
     with copied() as copies:
         root = copies.folder("--input", settings.input, (TEST, GROUND_TRUTH))
         groups = None if settings.groups is None else copies.file("--groups", settings.groups)

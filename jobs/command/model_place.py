@@ -36,7 +36,7 @@ def check_model_place(uri: str, overwrite: bool) -> Path | None:
 
 
 def _check_stored(store: Store, uri: str, overwrite: bool) -> None:
-    """An upload puts the card first and the digests last; one that was interrupted leaves no model, and a place that is free."""
+    """An upload puts the card first and the digests last; an interrupted one leaves a place that is free."""
     objects = {entry.key: entry for entry in store.list() if not entry.key.startswith(PROBE)}
     is_model = artifact.DIGESTS in objects
     strangers = [key for key in objects if key not in FILES or artifact.CARD not in objects]

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from jobs.command.errors import UsageError
+from jobs.command.model_folder import model_folder
 from jobs.explained.asked import Asked
 from models import artifact
 from models.artifact import CALIBRATION_FILES, Artifact, ArtifactError
@@ -18,7 +19,6 @@ from pipeline.report.pictures import ColourScale
 from pipeline.report.published_images import PublishedImage, published_images
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.state.ledger import Ledger
-from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import Gone
 from pipeline.tables.query import open_tables
 
@@ -64,7 +64,7 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
 def _model(ledger: Ledger, digest: str, cache_dir: Path) -> Artifact:
     uri, rule = ledger.artifact_uri(digest), "complete and undamaged"
     try:
-        opened = artifact.read(local_copy(uri, cache_dir))
+        opened = artifact.read(model_folder(uri, cache_dir))
     except (ArtifactError, Gone) as error:
         raise UsageError("the output's copy of the model", rule, uri, f"{error} {RESTORE}") from error
     if opened.model_digest != digest:
