@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from jobs.command.errors import UsageError
 from jobs.command.places import local_place, object_address
+from jobs.command.progress import Progress
 from jobs.explained.asked import Asked
 from jobs.images.folder_walk import as_key
 from pipeline.input.config import SourceConfig
@@ -27,11 +28,13 @@ def given_images(flag: str, place: str, most: int) -> list[Asked]:
     source = SourceConfig(input_uri=store.uri, follow_links=True, unit_images=min(most, MOST_IN_A_UNIT))
     entries: Iterable[Object] = Listing(source, store) if only is None else [only]
     found: list[Asked] = []
-    for part in listed_parts(entries, source, store):
-        for row in part.table.select(["key", "encoded", "message"]).to_pylist():
-            found.append(Asked(row["key"], row["encoded"], row["message"] or ""))
-        if len(found) >= most:
-            break
+    with Progress(f"reading the images of {flag}", total=None) as progress:
+        for part in listed_parts(entries, source, store):
+            for row in part.table.select(["key", "encoded", "message"]).to_pylist():
+                found.append(Asked(row["key"], row["encoded"], row["message"] or ""))
+            progress.note(f"{len(found):,} are read")
+            if len(found) >= most:
+                break
     if not found:
         raise UsageError(flag, RULE, place, "It holds no images.")
     return found[:most]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from jobs.command.errors import UsageError
 from jobs.command.model_folder import model_folder
+from jobs.command.progress import Progress
 from jobs.explained.asked import Asked
 from models import artifact
 from models.artifact import CALIBRATION_FILES, Artifact, ArtifactError
@@ -42,7 +43,8 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
         UsageError: two versions of models scored them; the copy is damaged; or none is stored as it was scored.
         NoTables, NoSuchImage, StorageError.
     """
-    with TemporaryDirectory(prefix="flowscore-explain-") as scratch:
+    searching = Progress("looking for the images in the tables", total=None)
+    with TemporaryDirectory(prefix="flowscore-explain-") as scratch, searching:
         connection = open_tables(output, Path(scratch)).connection
         found = published_images(connection, output, list(dict.fromkeys(image_ids)), model)
     for image in found:
@@ -86,8 +88,9 @@ def _stored(found: Sequence[PublishedImage]) -> list[Asked]:
     for image in found:
         by_source[SourceConfig.model_validate(image.config["source"])].append(image)
     content: dict[str, bytes | str] = {}
-    for source, images in by_source.items():
-        content |= fetch([Wanted(one.image_id, one.uri, one.member, one.content_hash) for one in images], source)
+    with Progress("reading the images", total=None):
+        for source, images in by_source.items():
+            content |= fetch([Wanted(one.image_id, one.uri, one.member, one.content_hash) for one in images], source)
     asked = []
     for image in found:
         got, name = content[image.image_id], _name(image)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jobs.command.errors import UsageError
 from jobs.command.model_folder import model_folder
-from jobs.command.progress import duration
+from jobs.command.progress import Progress, duration
 from jobs.command.result_folder import result_folder
 from jobs.explained.asked import Asked
 from jobs.explained.given import RULE, given_images
@@ -53,13 +53,14 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
 
     from jobs.explained.work import ANOMALY_MAP, Work  # torch and captum take seconds to load: whatever is wrong is said before
 
-    work = Work(asked.model, settings.method, settings.layer, settings.deletion, device, [pixels for _, pixels in good])
+    with Progress("loading the model", total=None):
+        work = Work(asked.model, settings.method, settings.layer, settings.deletion, device, [pixels for _, pixels in good])
     print(work.cost, flush=True)
     with TemporaryDirectory(prefix="flowscore-explain-") as scratch:
         pictures = ExplanationPictures(Path(scratch), {} if asked.scale is None else {ANOMALY_MAP: asked.scale})
         explained = [work.image(each, pixels, pictures, settings.place) for each, pixels in images]
         spent = f"{duration(time.monotonic() - started)}, of which the deletion tests took {duration(work.tested_s)}"
-        with result_folder(settings.place) as folder:
+        with Progress("drawing and writing the pictures", total=None), result_folder(settings.place) as folder:
             scales = pictures.draw(folder)
             report = {
                 "model": asked.model.config.name,

@@ -1,6 +1,5 @@
 """Results go to a folder of this machine or to storage, and a place that takes none is said before the work."""
 
-
 import pytest
 
 from jobs.command.errors import UsageError
