@@ -134,9 +134,9 @@ class Work:
         in_words = f"score {score:.4g}" + ("" if asked.published is None else f" ({asked.published:.4g} in the tables)")
         maps: dict[str, Tensor] = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0]}  # (H, W) each
         with Progress(f"explaining {name}", total=None) as progress:
-            for method in self._methods:
-                progress.note(method)
-                maps[method] = self._explainer(image, method)[0]
+            for defined in self._methods:
+                progress.note(defined)
+                maps[defined] = self._explainer(image, defined)[0]
         for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
             print(f"{name}  {in_words}  {method} left out: the map is not finite everywhere")
             del maps[method]
