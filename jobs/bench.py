@@ -12,11 +12,11 @@ from jobs.benchmark.hardware import cores, hardware_name
 from jobs.benchmark.measure_names import DECODE_ONLY, END_TO_END, MEASURES
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
+from jobs.command.model_folder import model_folder
 from jobs.command.places import check_file
 from jobs.drawn.archive import SIZE_PX
 from jobs.settings.bench import BenchSettings
 from pipeline.scoring.device import resolve_device
-from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
 DECODED_SIZE = (1600, 1200)  # (width, height), the default for images that are only decoded
@@ -101,7 +101,7 @@ def _alone(name: str, subject: Subject, settings: BenchSettings, device: str, st
             raise UsageError("--model", f"one that does not score by tiles, for {DECODE_ONLY}", subject.name, fix)
         return decode_only(subject.name, stored, decode, settings.seconds)
     threads = settings.resources.threads or (1 if device == "cuda" else cores())
-    directory = local_copy(subject.make(), settings.cache_dir.expanduser())
+    directory = model_folder(subject.make(), settings.cache_dir)
     return in_memory(subject.name, directory, decode, device, threads, settings.seconds)
 
 

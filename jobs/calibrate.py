@@ -11,6 +11,7 @@ import numpy as np
 
 from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
+from jobs.command.model_folder import model_folder
 from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input, check_store, local_place
 from jobs.command.progress import Progress
@@ -25,7 +26,6 @@ from pipeline.decode.config import DecodeConfig
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import resolve_device
 from pipeline.state.scoring_config import SCORING_VERSION
-from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
 if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
@@ -52,7 +52,7 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     for flag, uri in (("--input", settings.input), ("--challenge", settings.challenge), ("--repeats", settings.repeats)):
         if uri is not None:
             check_input(flag, uri)
-    directory = local_copy(settings.model, settings.cache_dir.expanduser())
+    directory = model_folder(settings.model, settings.cache_dir)
     opened = artifact.read(directory, calibration=False)
     if place is not None:
         check_folder("--model", directory.resolve().parent)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import ExitCode, UsageError
 from jobs.command.flags import Flag
+from jobs.command.model_folder import model_folder
 from jobs.command.places import check_input
 from jobs.examined.finding import Finding
 from jobs.examined.state import state
@@ -26,7 +27,6 @@ from pipeline.stages.cluster import start_ray
 from pipeline.stages.cluster_address import NoCluster, check_cluster
 from pipeline.stages.joining.facts import ClusterFacts
 from pipeline.stages.joining.nodes import NodeLacks, Nodes
-from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import StorageError
 from pipeline.storage.store import check_conditional_put, open_store
 
@@ -215,7 +215,7 @@ def artifact(uri: str, cache_dir: Path) -> Iterator[Finding]:
     from models.calibration.promises import headline
 
     try:
-        opened = read(local_copy(uri, cache_dir))
+        opened = read(model_folder(uri, cache_dir))
         calibration = files.read(opened)
     except (ArtifactError, StorageError) as error:
         yield Finding("fail", "model", str(error), "Copy the model directory again, or train again.")

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import check_unreadable
 from jobs.command.flags import Flag, Named
+from jobs.command.model_folder import model_folder
 from jobs.command.progress import Progress
 from jobs.command.result_folder import check_result_file, put_result
 from jobs.images.copied import copied
-from jobs.images.labelled import ALL, GOOD, TEST, check_both_scored, encoded_parts, labelled_set
+from jobs.images.labelled import ALL, GOOD, TEST, check_both_scored, check_listed, encoded_parts, labelled_set
 from jobs.images.mask_files import GROUND_TRUTH
 from jobs.images.piece_groups import PieceGroups
 from models import artifact
@@ -27,9 +28,8 @@ from models.calibration.calibration import Mode
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.few import says_something
 from pipeline.decode.config import DecodeConfig
-from pipeline.scoring.device import DeviceSetting
+from pipeline.scoring.device import DeviceSetting, resolve_device
 from pipeline.state.scoring_config import SCORING_VERSION
-from pipeline.storage.copies import local_copy
 
 if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
     from models.calibration.at_rates import AtRate
@@ -75,18 +75,25 @@ class ImageScore:
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score every image below test/, compare with the folder names and with ground_truth/, and return the figures.
 
-    What lies in storage is copied to this machine until the end: masks are read twice, and images with them.
+    What lies in storage is copied to this machine until the end: masks are read twice, and images with them. Whatever is wrong
+    with the rest is said before.
     """
-    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+
+    def check(keys: list[str]) -> None:
+        check_listed(keys, settings.input)
+        resolve_device(settings.device)
+
     with copied() as copies:
-        root = copies.folder("--input", settings.input, (TEST, GROUND_TRUTH))
-        groups = None if settings.groups is None else copies.file("--groups", settings.groups)
-        return _evaluate(settings, opened, root, PieceGroups(groups))
+        groups = PieceGroups(None if settings.groups is None else copies.file("--groups", settings.groups))
+        opened = artifact.read(model_folder(settings.model, settings.cache_dir))
+        root = copies.folder("--input", settings.input, (TEST, GROUND_TRUTH), check)
+        return _evaluate(settings, opened, root, groups)
 
 
 def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path, groups: PieceGroups) -> dict[str, Any]:
     """root: the labelled set on this machine."""
     labelled = labelled_set(root)
+    device = resolve_device(settings.device)
     from jobs.images.few_images import of_evaluation
     from jobs.images.ground_truth import GroundTruth
     from jobs.images.labelled_at_rates import as_json, lines_of
@@ -96,7 +103,7 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
 
     with Progress("reading masks", total=None):
         truth = GroundTruth(labelled)
-    scorer = open_scorer(opened.directory, settings.device)
+    scorer = open_scorer(opened.directory, device)
     decode = DecodeConfig.of(opened.config.input)
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in labelled.types}

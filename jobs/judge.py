@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag, Flags
+from jobs.command.model_folder import model_folder
 from jobs.settings.verdicts import VerdictOptions
 from models import artifact
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.state.plan import read_state
-from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 from pipeline.tables.rejudge import judge_anew
 
@@ -35,7 +35,7 @@ def main(settings: JudgeSettings) -> None:
 
     `score` does the same at its start. Raw scores stay, and every decision is a row in the table decisions.
     """
-    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    opened = artifact.read(model_folder(settings.model, settings.cache_dir))
     output_uri = open_store(settings.output).uri
     ledger = Ledger(output_uri, opened.config.name)
     if ledger not in ledgers(output_uri):

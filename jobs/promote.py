@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.flags import Flag, Named
+from jobs.command.model_folder import model_folder
 from models import artifact
 from pipeline.state.entries import Head
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.state.plan import read_state
 from pipeline.state.promotion import Trained, next_day, promote
-from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 from schemas.days import is_day
 
@@ -35,7 +35,7 @@ def main(settings: PromoteSettings) -> None:
     """Let a retrained model score the images of days to come. Images of earlier days that come late keep their model."""
     if settings.from_day is not None and not is_day(settings.from_day):
         raise UsageError("--from", "a day such as 2026-01-31", settings.from_day, "Correct it.")
-    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    opened = artifact.read(model_folder(settings.model, settings.cache_dir))
     artifact.check(opened)
     output_uri = open_store(settings.output).uri
     ledger = Ledger(output_uri, opened.config.name)

@@ -11,6 +11,7 @@ from typing import Self
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.log import begin, begin_in_job
+from jobs.command.model_folder import model_folder
 from jobs.command.pattern_check import say_fit
 from jobs.command.places import check_input
 from jobs.command.progress import Progress
@@ -30,7 +31,6 @@ from pipeline.state.lease import LeaseHeld, LeaseLost
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.state.plan import has_slices
 from pipeline.state.promotion import Trained, check_ledger
-from pipeline.storage.copies import local_copy
 from pipeline.storage.store import check_conditional_put, open_store
 from pipeline.tables.address import check_output
 from pipeline.tables.delta import score_schema
@@ -85,7 +85,7 @@ def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> Scor
     check_cluster(settings.address)
     check_output(settings.output)
     check_input("--input", settings.input)
-    opened = artifact.read(local_copy(settings.model, settings.cache_dir.expanduser()))
+    opened = artifact.read(model_folder(settings.model, settings.cache_dir))
     artifact.check(opened)
     if settings.explain is not None:
         _check_explanation(opened, settings.explain)

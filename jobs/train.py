@@ -88,6 +88,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             _say_split(groups, len(calibration), len(selection), len(fitting), settings.region_share)
             fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace, phases)
         phases.begin(SAVING)
+        check_model_place(settings.model_out, settings.overwrite)  # another training may have ended first
         saved = save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
     print(
         f"model {saved.config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s"

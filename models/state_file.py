@@ -4,6 +4,7 @@ The first line is the SHA-256 of the rest. The second is JSON: whose state it is
 The tensors follow as safetensors.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -50,7 +51,8 @@ def write(path: Path, identity: str, state: Any) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
-        os.unlink(partial)
+        with contextlib.suppress(FileNotFoundError):  # a signal may come when it already has the file's name
+            os.unlink(partial)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from jobs.command.errors import UsageError
+from jobs.command.model_folder import model_folder
 from models import artifact, registry
 from models.backbones.config import STORED, BackboneConfig, check_known
 from models.config import LARGEST_SIDE_PX, LEAST_SIDE_PX, ArtifactConfig, InputConfig
-from pipeline.storage.copies import local_copy
 
 FILE = Path(__file__).parents[1] / "configs" / "bench_cases.yaml"
 DEFAULT = "csflow-mobilenetv1-256"
@@ -111,5 +111,5 @@ def of_case(name: str, case: Case, folder: Path) -> Subject:
 
 def of_model(uri: str, cache_dir: Path) -> Subject:
     """A trained model, under its own name."""
-    config = artifact.read(local_copy(uri, cache_dir)).config
+    config = artifact.read(model_folder(uri, cache_dir)).config
     return Subject(config.name, config, lambda: uri)

@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs.command.errors import UsageError
-from jobs.command.places import PROBE, check_folder, check_store, local_place
+from jobs.command.places import check_folder, check_store, local_place
 from models import artifact
-from pipeline.storage.objects import Object, StorageError
+from pipeline.storage.objects import PROBE, Object, StorageError
 from pipeline.storage.store import Store
 
 FLAG = "--model-out"
+FILES = {artifact.CONFIG, artifact.WEIGHTS, artifact.CARD, artifact.DIGESTS, *artifact.CALIBRATION_FILES}
 
 
 def check_model_place(uri: str, overwrite: bool) -> Path | None:
@@ -35,19 +36,22 @@ def check_model_place(uri: str, overwrite: bool) -> Path | None:
 
 
 def _check_stored(store: Store, uri: str, overwrite: bool) -> None:
-    objects = {entry.key: entry for entry in store.list() if entry.key != PROBE}
-    if artifact.DIGESTS not in objects:
-        if objects:
-            fix = "Choose another place: it is neither empty nor a model's."
-            raise UsageError(FLAG, "a place without other objects", f"{uri} with {next(iter(objects))}", fix)
-        return
-    if not overwrite:
+    """An upload puts the card first and the digests last; an interrupted one leaves a place that is free."""
+    objects = {entry.key: entry for entry in store.list() if not entry.key.startswith(PROBE)}
+    is_model = artifact.DIGESTS in objects
+    strangers = [key for key in objects if key not in FILES or artifact.CARD not in objects]
+    if strangers and not is_model:
+        fix = "Choose another place: it is neither empty nor a model's."
+        raise UsageError(FLAG, "a place without other objects", f"{uri} with {strangers[0]}", fix)
+    if is_model and not overwrite:
         written = objects.get(artifact.WEIGHTS, objects[artifact.DIGESTS])
         try:
             digests = store.get(artifact.DIGESTS)
         except StorageError:
             digests = b""
         raise _taken(uri, digests, _modified(written))
+    if any(name in objects for name in artifact.CALIBRATION_FILES):  # it belongs to no other model, so it will be deleted
+        check_store(FLAG, uri, deletes=True)
 
 
 def _modified(entry: Object) -> float:

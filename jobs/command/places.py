@@ -5,14 +5,14 @@ import difflib
 import os
 import re
 import tempfile
+import uuid
 from pathlib import Path
 
 from jobs.command.errors import UsageError
-from pipeline.storage.objects import BadUri, Denied
+from pipeline.storage.objects import PROBE, BadUri, Denied
 from pipeline.storage.store import Store, open_store
 
 REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # of a path too, which has lost the second slash
-PROBE = ".flowscore-probe"
 
 
 def local_place(uri: str) -> Path | None:
@@ -48,18 +48,36 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def check_store(flag: str, uri: str) -> Store:
+def object_address(uri: str) -> tuple[str, str] | None:
+    """The address around an object in storage, and its name there; None for a bucket or a folder.
+
+    >>> object_address("s3://plant/night/figures.json"), object_address("s3://plant"), object_address("s3://plant/night/")
+    (('s3://plant/night', 'figures.json'), None, None)
+    """
+    folder, _, name = uri.rpartition("/")
+    return (folder, name) if name and folder != "s3:/" else None
+
+
+def check_store(flag: str, uri: str, deletes: bool = False) -> Store:
     """The store, after a small object was put there and deleted again.
 
-    Raises UsageError where storage refuses that, Unreachable where it does not answer.
+    Args:
+        deletes: whether objects will have to be deleted there. Otherwise whoever may only put leaves the small object.
+    Raises:
+        UsageError: it is no address of a store, or storage refuses.  Unreachable: storage does not answer.
     """
-    store = _opened(flag, uri)
+    store, probe = _opened(flag, uri), f"{PROBE}-{uuid.uuid4().hex}"
     try:
-        store.put(PROBE, b"")
+        store.put(probe, b"")
     except Denied as error:
-        raise UsageError(flag, "a place that can be written", uri, f"Storage says: {error}.") from error
-    with contextlib.suppress(Denied):  # who may put needs no right to delete
-        store.delete(PROBE)
+        fix = f"Storage says: {error}. Choose another, or ask for the rights."
+        raise UsageError(flag, "a place that can be written", uri, fix) from error
+    try:
+        store.delete(probe)
+    except Denied as error:
+        if deletes:
+            fix = f"Storage says: {error}. Ask for the right to delete, or choose another place."
+            raise UsageError(flag, "a place in which objects can be deleted", uri, fix) from error
     return store
 
 

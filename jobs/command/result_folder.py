@@ -1,33 +1,22 @@
 """Folders and files of results, on this machine or in storage: asked for before the work, filled after it."""
 
-import posixpath
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobs.command.errors import UsageError
-from jobs.command.places import check_file, check_folder, local_place
+from jobs.command.places import check_file, check_folder, check_store, local_place, object_address
 from pipeline.storage.copies import upload_directory
-from pipeline.storage.objects import Denied
-from pipeline.storage.store import open_store
 
 
 def check_result_folder(flag: str, place: str) -> None:
-    """Raises UsageError where the folder or prefix cannot be written, BadUri for no address, Unreachable without an answer."""
+    """Raises UsageError where the folder or prefix cannot be written, Unreachable without an answer."""
     local = local_place(place)
     if local is not None:
         check_folder(flag, local)
-        return
-    store, probe = open_store(place), f".flowscore-probe-{uuid.uuid4().hex}"
-    try:
-        store.put(probe, b"")
-        store.delete(probe)
-    except Denied as error:
-        raise UsageError(
-            flag, "a place that can be written", place, f"{error}. Choose another, or ask for the rights."
-        ) from error
+    else:
+        check_store(flag, place)
 
 
 def check_result_file(flag: str, place: str) -> None:
@@ -36,10 +25,10 @@ def check_result_file(flag: str, place: str) -> None:
     if local is not None:
         check_file(flag, local)
         return
-    folder, _, name = place.rpartition("/")
-    if not name or folder == "s3:/":
+    address = object_address(place)
+    if address is None:
         raise UsageError(flag, "a file that can be written", place, "Add a file's name.")
-    check_result_folder(flag, folder)
+    check_store(flag, address[0])
 
 
 @contextmanager
@@ -58,6 +47,7 @@ def result_folder(place: str) -> Iterator[Path]:
 def put_result(place: str, text: str) -> None:
     """Write one file in UTF-8; it replaces one that is there."""
     local = local_place(place)
-    folder = posixpath.dirname(place) if local is None else str(local.parent)
-    with result_folder(folder) as there:
-        (there / (posixpath.basename(place) if local is None else local.name)).write_text(text, encoding="utf-8")
+    address = object_address(place) if local is None else (str(local.parent), local.name)
+    assert address is not None, "check_result_file has checked"
+    with result_folder(address[0]) as folder:
+        (folder / address[1]).write_text(text, encoding="utf-8")

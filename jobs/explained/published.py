@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from jobs.command.errors import UsageError
+from jobs.command.model_folder import model_folder
+from jobs.command.progress import Progress
 from jobs.explained.asked import Asked
 from models import artifact
 from models.artifact import CALIBRATION_FILES, Artifact, ArtifactError
@@ -18,7 +20,6 @@ from pipeline.report.pictures import ColourScale
 from pipeline.report.published_images import PublishedImage, published_images
 from pipeline.report.stored_images import Wanted, fetch
 from pipeline.state.ledger import Ledger
-from pipeline.storage.copies import local_copy
 from pipeline.storage.objects import Gone
 from pipeline.tables.query import open_tables
 
@@ -42,7 +43,8 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
         UsageError: two versions of models scored them; the copy is damaged; or none is stored as it was scored.
         NoTables, NoSuchImage, StorageError.
     """
-    with TemporaryDirectory(prefix="flowscore-explain-") as scratch:
+    searching = Progress("looking for the images in the tables", total=None)
+    with TemporaryDirectory(prefix="flowscore-explain-") as scratch, searching:
         connection = open_tables(output, Path(scratch)).connection
         found = published_images(connection, output, list(dict.fromkeys(image_ids)), model)
     for image in found:
@@ -64,7 +66,7 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
 def _model(ledger: Ledger, digest: str, cache_dir: Path) -> Artifact:
     uri, rule = ledger.artifact_uri(digest), "complete and undamaged"
     try:
-        opened = artifact.read(local_copy(uri, cache_dir))
+        opened = artifact.read(model_folder(uri, cache_dir))
     except (ArtifactError, Gone) as error:
         raise UsageError("the output's copy of the model", rule, uri, f"{error} {RESTORE}") from error
     if opened.model_digest != digest:
@@ -86,8 +88,9 @@ def _stored(found: Sequence[PublishedImage]) -> list[Asked]:
     for image in found:
         by_source[SourceConfig.model_validate(image.config["source"])].append(image)
     content: dict[str, bytes | str] = {}
-    for source, images in by_source.items():
-        content |= fetch([Wanted(one.image_id, one.uri, one.member, one.content_hash) for one in images], source)
+    with Progress("reading the images", total=None):
+        for source, images in by_source.items():
+            content |= fetch([Wanted(one.image_id, one.uri, one.member, one.content_hash) for one in images], source)
     asked = []
     for image in found:
         got, name = content[image.image_id], _name(image)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jobs.command.errors import UsageError
-from jobs.command.progress import duration
+from jobs.command.model_folder import model_folder
+from jobs.command.progress import Progress, duration
 from jobs.command.result_folder import result_folder
 from jobs.explained.asked import Asked
 from jobs.explained.given import RULE, given_images
@@ -27,7 +28,6 @@ from pipeline.decode.faults import Undecodable
 from pipeline.decode.image import decode_image
 from pipeline.report.calibrated_scale import calibrated_scale
 from pipeline.scoring.device import resolve_device
-from pipeline.storage.copies import local_copy
 
 JSON_NAME, PAGE_NAME = "explanations.json", "explanations.html"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
@@ -53,13 +53,14 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
 
     from jobs.explained.work import ANOMALY_MAP, Work  # torch and captum take seconds to load: whatever is wrong is said before
 
-    work = Work(asked.model, settings.method, settings.layer, settings.deletion, device, [pixels for _, pixels in good])
+    with Progress("loading the model", total=None):
+        work = Work(asked.model, settings.method, settings.layer, settings.deletion, device, [pixels for _, pixels in good])
     print(work.cost, flush=True)
     with TemporaryDirectory(prefix="flowscore-explain-") as scratch:
         pictures = ExplanationPictures(Path(scratch), {} if asked.scale is None else {ANOMALY_MAP: asked.scale})
         explained = [work.image(each, pixels, pictures, settings.place) for each, pixels in images]
         spent = f"{duration(time.monotonic() - started)}, of which the deletion tests took {duration(work.tested_s)}"
-        with result_folder(settings.place) as folder:
+        with Progress("drawing and writing the pictures", total=None), result_folder(settings.place) as folder:
             scales = pictures.draw(folder)
             report = {
                 "model": asked.model.config.name,
@@ -89,7 +90,7 @@ def _of_the_input(settings: ExplainSettings, cache_dir: Path) -> Published:
     images = given_images("--input", settings.input, settings.limit + 1)
     if len(images) > settings.limit:
         print(f"more than {settings.limit} images; the first {settings.limit} by name are explained (--limit)")
-    opened = artifact.read(local_copy(settings.model, cache_dir))
+    opened = artifact.read(model_folder(settings.model, cache_dir))
     scale = calibrated_scale(os.fspath(opened.directory), opened.model_digest)
     return Published(opened, DecodeConfig.of(opened.config.input), scale, images[: settings.limit])
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jobs.command.progress import Progress
 from jobs.explained.asked import Asked
 from jobs.explained.words import NOTICES, advice, figures
 from jobs.pages.explanation_page import ShownImage, ShownMap
@@ -132,12 +133,17 @@ class Work:
             return ExplainedImage(asked.name, tile, None, None, None, (), asked.image_id, asked.published)
         in_words = f"score {score:.4g}" + ("" if asked.published is None else f" ({asked.published:.4g} in the tables)")
         maps: dict[str, Tensor] = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0]}  # (H, W) each
-        maps |= {method: self._explainer(image, method)[0] for method in self._methods}
+        with Progress(f"explaining {name}", total=None) as progress:
+            for defined in self._methods:
+                progress.note(defined)
+                maps[defined] = self._explainer(image, defined)[0]
         for method in [method for method, found in maps.items() if not bool(torch.isfinite(found).all())]:
             print(f"{name}  {in_words}  {method} left out: the map is not finite everywhere")
             del maps[method]
         started = time.monotonic()
-        filled, tested, random = compare(self._score, inputs[0], maps, self._deletion, self._good)
+        with Progress(f"explaining {name}", total=None) as progress:
+            progress.note("deletion test")
+            filled, tested, random = compare(self._score, inputs[0], maps, self._deletion, self._good)
         self.tested_s += time.monotonic() - started
         number, explained, shown = len(self.shown), [], []
         for method in most_trusted_first(tested):

@@ -1,16 +1,16 @@
 """Copies what a verb reads many times over from storage to this machine, for as long as the verb runs."""
 
 import os
-import posixpath
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobs.command.errors import CommandError, UsageError
-from jobs.command.places import local_place
+from jobs.command.places import local_place, object_address
+from jobs.command.progress import Progress
 from pipeline.storage.copies import copy_object
 from pipeline.storage.objects import Object, listed
 from pipeline.storage.store import open_store
@@ -23,7 +23,7 @@ def copied() -> Iterator["Copied"]:
     """Copies that are deleted at the end of the block. Errors of commands that leave it name the places in storage.
 
     with copied() as copies:
-        root = copies.folder("--input", "s3://plant/labelled", ("test", "ground_truth"))
+        root = copies.folder("--input", "s3://plant/labelled", ("test", "ground_truth"), check)
     """
     with TemporaryDirectory(prefix="flowscore-copied-") as scratch:
         copies = Copied(Path(scratch))
@@ -41,9 +41,11 @@ class Copied:
         self._scratch = scratch
         self._places: dict[str, str] = {}
 
-    def folder(self, flag: str, place: str, below: tuple[str, ...]) -> Path:
+    def folder(self, flag: str, place: str, below: tuple[str, ...], check: Callable[[list[str]], None]) -> Path:
         """The folder with what lies in its sub-folders `below`.
 
+        Args:
+            check: gets the keys below the address before any of them is copied, and raises what is wrong with them.
         Raises:
             UsageError: storage has nothing there.  StorageError.
         """
@@ -57,6 +59,7 @@ class Copied:
         if not entries:
             rule = f"a folder with {' or '.join(f'{name}/' for name in below)}"
             raise UsageError(flag, rule, place, "There is nothing below it: check the address.")
+        check([entry.key for entry in entries])
         size, free = sum(entry.size for entry in entries), shutil.disk_usage(target).free
         if size > free:
             fix = f"Set TMPDIR to a disk with more than the {free / 1e6:,.0f} MB that are free in {self._scratch.parent}."
@@ -66,9 +69,10 @@ class Copied:
         def copy(entry: Object) -> None:
             copy_object(store, entry, target)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            for _ in pool.map(copy, entries):
-                pass
+        progress = Progress("copying", len(entries), unit="objects", failed=None)
+        with progress, ThreadPoolExecutor(THREADS) as pool:
+            for done, _ in enumerate(pool.map(copy, entries), start=1):
+                progress.update(done)
         return target
 
     def file(self, flag: str, place: str) -> Path:
@@ -76,9 +80,10 @@ class Copied:
         local = local_place(place)
         if local is not None:
             return local
-        folder, name = posixpath.split(place)
-        if not name or folder == "s3:":
+        address = object_address(place)
+        if address is None:
             raise UsageError(flag, "a file", place, "Add a file's name.")
+        folder, name = address
         store, target = open_store(folder), self._target(folder)
         entry = listed(store, name)
         if entry is None:

@@ -5,7 +5,7 @@ Folders and files may be links to any place, since people split data sets by lin
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -69,15 +69,8 @@ def labelled_set(root: Path) -> LabelledSet:
     """
     folders, loose = _entries(root)
     keys = {kind: _image_keys(root, kind) for kind in folders}
+    _check_types(keys, os.fspath(root))
     types = [kind for kind in folders if keys[kind]]
-    if GOOD not in types or len(types) < 2:
-        found = {kind: len(keys[kind]) for kind in folders}
-        raise UsageError(
-            "--input",
-            "a folder in the MVTec layout, with images in test/good and in at least one test/DEFECT",
-            f"{root}" + (f" with {', '.join(f'{n} in test/{kind}' for kind, n in found.items())}" if found else ""),
-            LAYOUT,
-        )
     masks = MaskFiles(root)
     images = [
         LabelledImage(key, kind, root / TEST / os.fsdecode(path), masks.of(key))
@@ -87,6 +80,19 @@ def labelled_set(root: Path) -> LabelledSet:
     masks.check([kind for kind in types if kind != GOOD])
     empty = [kind for kind in folders if not keys[kind]]
     return LabelledSet(root, types, sorted(images, key=lambda image: image.key), empty, loose, masks)
+
+
+def check_listed(keys: Iterable[str], place: str) -> None:
+    """What labelled_set refuses of a set in storage, by the keys below its address: it is said before they are copied."""
+    types: dict[str, list[str]] = {}
+    for key in keys:
+        top, _, path = key.partition("/")
+        kind, _, name = path.partition("/")
+        if top == TEST and kind and name and not ignored(f"{kind}/-"):
+            types.setdefault(kind, [])
+            if not ignored(path):
+                types[kind].append(path)
+    _check_types(types, place)
 
 
 def check_both_scored(images: dict[str, int], where: str) -> None:
@@ -121,13 +127,6 @@ def _entries(root: Path) -> tuple[list[str], list[str]]:
     entries = sorted(test.iterdir())
     folders = [entry.name for entry in entries if entry.is_dir() and not ignored(f"{entry.name}/-")]
     loose = [as_key(os.fsencode(entry.name)) for entry in entries if not entry.is_dir() and not ignored(entry.name)]
-    if ALL in folders:
-        raise UsageError(
-            "--input",
-            "a folder without a type `all`, which names the figures over all types",
-            f"test/{ALL}",
-            "Rename that folder.",
-        )
     places = Counter(os.path.realpath(test / kind) for kind in folders)
     twice = [kind for kind in folders if places[os.path.realpath(test / kind)] > 1]
     if twice:
@@ -140,16 +139,27 @@ def _entries(root: Path) -> tuple[list[str], list[str]]:
 def _image_keys(root: Path, kind: str) -> dict[str, bytes]:
     """Every image of a type: its path below test/, by key."""
     paths = [os.fsencode(kind) + b"/" + path for path in walked(root / TEST / kind)]
-    keys = {key: path for path in paths if not ignored(key := as_key(path))}
-    for key in keys:
-        if claiming(key) != LAST:
-            raise UsageError("--input", "a folder of loose images", f"test/{key}", "Unpack the archive into this folder.")
-    stems = {stem_of(key) for key in keys}
-    for key in keys:
-        if mask_of(stem_of(key)) in stems:
-            fix = f"Move masks to ground_truth/{kind}."
-            raise UsageError("--input", "a folder with masks only below ground_truth/", f"test/{key}", fix)
-    return keys
+    return {key: path for path in paths if not ignored(key := as_key(path))}
+
+
+def _check_types(types: Mapping[str, Collection[str]], where: str) -> None:
+    """types: the keys of each type's images below test/.  where: the set, for the message."""
+    if ALL in types:
+        rule = "a folder without a type `all`, which names the figures over all types"
+        raise UsageError("--input", rule, f"test/{ALL}", "Rename that folder.")
+    for kind, keys in types.items():
+        for key in keys:
+            if claiming(key) != LAST:
+                raise UsageError("--input", "a folder of loose images", f"test/{key}", "Unpack the archive into this folder.")
+        stems = {stem_of(key) for key in keys}
+        for key in keys:
+            if mask_of(stem_of(key)) in stems:
+                fix = f"Move masks to ground_truth/{kind}."
+                raise UsageError("--input", "a folder with masks only below ground_truth/", f"test/{key}", fix)
+    if not types.get(GOOD) or sum(bool(keys) for keys in types.values()) < 2:
+        counts = ", ".join(f"{len(keys)} in test/{kind}" for kind, keys in types.items())
+        rule = "a folder in the MVTec layout, with images in test/good and in at least one test/DEFECT"
+        raise UsageError("--input", rule, f"{where} with {counts}" if counts else where, LAYOUT)
 
 
 def _content(path: Path, max_bytes: int) -> bytes | Fault:

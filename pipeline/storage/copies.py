@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.storage.local import UNFINISHED_S, LocalStore
-from pipeline.storage.objects import Gone, Object, StorageError
+from pipeline.storage.objects import PROBE, Gone, Object, StorageError
 from pipeline.storage.store import Store, open_store
 
 UNFINISHED_COPY = f"{'[0-9a-f]' * 32}.{'[0-9a-f]' * 32}"
@@ -24,7 +24,7 @@ def local_copy(uri: str | os.PathLike[str], cache_dir: str | os.PathLike[str]) -
     store = open_store(uri)
     if isinstance(store, LocalStore):
         return Path(store.root)
-    objects = [entry for entry in store.list() if not entry.key.endswith("/")]
+    objects = [entry for entry in store.list() if not entry.key.endswith("/") and not entry.key.startswith(PROBE)]
     if not objects:
         raise Gone(f"{store.uri} holds no objects")
     name = hashlib.sha256(repr((store.uri, [entry[:3] for entry in objects])).encode()).hexdigest()[:32]
@@ -73,14 +73,16 @@ def replace_directory(path: str | os.PathLike[str], uri: str | os.PathLike[str],
     A reader in between finds an old `last`, which does not fit the other objects: `last` has the digests of all.
 
     Args:
-        stale: names that the directory replaced may have had; deleted unless `path` has them too.
+        stale: names that the directory replaced may have had; deleted unless `path` has them too. Nothing is asked to be
+            deleted that is not there: storage refuses that too to whoever may only put.
     """
     source, target = LocalStore(os.fspath(path)), open_store(uri)
     names = [entry.key for entry in source.list()]
     for name in names:
         if name != last:
             target.put(name, source.get(name))
+    there = {entry.key for entry in target.list()}
     for name in stale:
-        if name not in names:
+        if name in there and name not in names:
             target.delete(name)
     target.put(last, source.get(last))

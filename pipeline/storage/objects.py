@@ -12,6 +12,7 @@ FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 10.0
 REFUSAL_WAITS_S = (0.2, 1.0)  # before the second and the last try of an object that is refused
 RANGE_BYTES = 16 << 20  # one request of a streamed read
+PROBE = ".flowscore-probe"  # how the name begins of an object that only tries a place; it may stay there
 SKEWED = "RequestTimeTooSkewed"  # S3's code for a request signed 15 minutes off; it passes once something sets the clock
 WRONG_CLOCK = "the clock of this machine differs from storage's. Set it; NTP keeps it right"
 

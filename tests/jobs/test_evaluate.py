@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from scipy import ndimage
@@ -345,12 +346,23 @@ def test_a_set_in_storage_gives_the_figures_of_its_files(
     assert "copying" in capsys.readouterr().out
     open_store(f"{s3_bucket}/set").put("ground_truth/hole/000_mask.png", b"no mask")
     assert evaluate(*flags) == 2
-    shown = capsys.readouterr().err
+    shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith(f"error: {s3_bucket}/set/ground_truth/hole/000_mask.png must be a mask that can be read")
     assert evaluate(*flags, "--json", "s3://no-such-bucket-here/f.json") == 2
     assert "--json must be a place that can be written" in capsys.readouterr().err
     assert evaluate(*flags[:2], "--input", f"{s3_bucket}/none") == 2
     assert f"--input must be a folder with test/ or ground_truth/; got '{s3_bucket}/none'" in capsys.readouterr().err
+    open_store(f"{s3_bucket}/half").put("test/hole/0.png", b"x")
+    wrong = {
+        "--groups must be a file": (*flags, "--groups", f"{s3_bucket}/none.csv"),
+        f"MVTec layout, with images in test/good and in at least one test/DEFECT; got '{s3_bucket}/half with 1 in test/hole'": (
+            *(*flags[:2], "--input", f"{s3_bucket}/half"),
+        ),
+    } | ({} if torch.cuda.is_available() else {"device must be auto or cpu on this machine": (*flags, "--device", "cuda")})
+    for words, arguments in wrong.items():
+        assert evaluate(*arguments) == 2
+        shown = capsys.readouterr()
+        assert words in shown.err and "copying" not in shown.out, "it is said before the set is copied"
 
 
 def test_a_ranking_of_too_few_pieces_is_left_out_and_named(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:

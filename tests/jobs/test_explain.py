@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from jobs.command.entry import run
+from jobs.command.progress import Progress
 from jobs.explain import main
 from jobs.pages.explanation_picture import BAR_PX, GAP, HEAD_PX, NUMBERS_PX, REMARK, WARNING
 from jobs.train import main as train_main
@@ -119,6 +120,18 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
     pictures = {each["picture"] for image in report["images"] for each in image["maps"]}
     assert {path.name for path in (tmp_path / "out").iterdir()} == pictures | {"explanations.json", "explanations.html"}
     assert "000-a_0.png.grad_cam.png" in pictures
+
+
+def test_whatever_may_take_long_has_a_progress(place: Path, tmp_path: Path, monkeypatch) -> None:
+    """It says after ten seconds what is being done."""
+    done: list[str] = []
+    monkeypatch.setattr(Progress, "__enter__", lambda self: done.append(self.label) or self)
+    monkeypatch.setattr(Progress, "note", lambda self, what, *counts: done.append(what))
+    assert explain(place, "bad/a/1.png", tmp_path / "out", "--method", "gradient") == 0
+    assert done == [
+        *("reading the images of --input", "1 are read", "copying the model", "loading the model"),
+        *("explaining 1.png", "gradient", "explaining 1.png", "deletion test", "drawing and writing the pictures"),
+    ]
 
 
 def test_the_models_own_map_is_drawn_on_the_scale_of_its_calibration(place: Path, tmp_path: Path, capsys) -> None:

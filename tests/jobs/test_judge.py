@@ -22,7 +22,7 @@ def call(tmp_path, monkeypatch, capsys):
         opened = SimpleNamespace(
             config=SimpleNamespace(name=MODEL), model_digest=digest, calibration_digest=calibrated, directory=folder
         )
-        monkeypatch.setattr(judge, "local_copy", lambda uri, cache: uri)
+        monkeypatch.setattr(judge, "model_folder", lambda uri, cache: uri)
         monkeypatch.setattr(judge, "artifact", SimpleNamespace(read=lambda path: opened))
         with pytest.raises(SystemExit) as ended:
             run(judge.main, ["--model", "model", "--output", str(tmp_path / "out"), *arguments])

@@ -14,7 +14,7 @@ def call(tmp_path, monkeypatch, capsys):
     (tmp_path / "model").mkdir()
     config = SimpleNamespace(name="tiles", model_dump=lambda mode: {})
     opened = SimpleNamespace(config=config, model_digest="new", directory=tmp_path / "model")
-    monkeypatch.setattr(promote, "local_copy", lambda uri, cache: uri)
+    monkeypatch.setattr(promote, "model_folder", lambda uri, cache: uri)
     monkeypatch.setattr(promote, "artifact", SimpleNamespace(read=lambda path: opened, check=lambda opened: None))
 
     def called(*arguments):

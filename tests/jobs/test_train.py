@@ -18,6 +18,7 @@ from jobs.images import good
 from jobs.train import _precision, main
 from jobs.training.phases import Phases
 from models import artifact
+from models.fitting import groups
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
@@ -287,6 +288,26 @@ def test_a_model_is_replaced_only_with_overwrite(goods: Path, config: Path, tmp_
     assert shown.out == "" and "reading" not in shown.err and artifact.read(out).model_digest == first
     assert train(goods, out, config, *flags, "--seed", "1", "--overwrite") == 0
     assert artifact.read(out).model_digest != first
+
+
+def test_a_model_that_came_meanwhile_stays(goods: Path, config: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Two trainings to one place: the later one is refused, and with a workspace its work is kept."""
+    out, workspace = tmp_path / "model", tmp_path / "workspace"
+    flags = ("--selection-share", "0", "--epochs", "1", "--workspace", str(workspace))
+    group_images = groups.group_images
+
+    def meanwhile(*arguments):
+        out.mkdir()
+        (out / artifact.DIGESTS).write_text('{"model_digest": "0123456789abcdef"}')
+        return group_images(*arguments)
+
+    monkeypatch.setattr(groups, "group_images", meanwhile)
+    assert train(goods, out, config, *flags) == 2
+    assert "It holds the model with digest 0123456789ab" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [artifact.DIGESTS]
+    monkeypatch.undo()
+    assert train(goods, out, config, *flags, "--overwrite") == 0
+    assert "none is read again" in capsys.readouterr().out and artifact.read(out).config.name
 
 
 def test_a_calibrated_model_in_storage_is_replaced_whole(goods: Path, config: Path, tmp_path: Path, s3_bucket: str) -> None:

@@ -67,3 +67,16 @@ def test_a_writer_that_fails_leaves_the_old_state(tmp_path: Path, monkeypatch, c
         write(tmp_path / "a.state", "tile", 2)
     assert read(tmp_path / "a.state", "tile") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.state"]
+
+
+def test_a_signal_that_comes_when_the_file_is_there_stays_itself(tmp_path: Path, monkeypatch) -> None:
+    replace = state_file.os.replace
+
+    def interrupted(*arguments):
+        replace(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(state_file.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a.state", "tile", 2)
+    assert read(tmp_path / "a.state", "tile") == 2

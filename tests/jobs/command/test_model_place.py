@@ -9,7 +9,7 @@ import pytest
 from jobs.command.errors import UsageError
 from jobs.command.model_place import check_model_place
 from models import artifact
-from pipeline.storage.objects import BadUri
+from pipeline.storage.objects import PROBE, BadUri, Denied
 from pipeline.storage.store import open_store
 
 MODEL = {artifact.DIGESTS: json.dumps({"model_digest": "0123456789abcdef"}), artifact.WEIGHTS: "weights"}
@@ -47,6 +47,32 @@ def test_a_damaged_model_is_one_too(place: str) -> None:
     fill(place, {artifact.DIGESTS: "{"})
     with pytest.raises(UsageError, match="digest that cannot be read"):
         check_model_place(place, overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_an_interrupted_upload_left_is_no_model(s3_bucket: str, overwrite: bool) -> None:
+    whole = {artifact.CARD: "card", artifact.CONFIG: "{}", artifact.WEIGHTS: "weights"}
+    for count in (1, 2, 3):
+        place = fill(f"{s3_bucket}/{count}", dict(list(whole.items())[:count]) | {f"{PROBE}-0": ""})
+        assert check_model_place(place, overwrite) is None
+
+
+def test_a_model_of_another_program_is_not_taken_for_one(s3_bucket: str) -> None:
+    """Other programs too write config.json and model.safetensors, and no card.md."""
+    fill(s3_bucket, {artifact.CONFIG: "{}", artifact.WEIGHTS: "weights"})
+    with pytest.raises(UsageError, match=r"without other objects; got .*config\.json"):
+        check_model_place(s3_bucket, overwrite=True)
+
+
+def test_a_calibration_that_cannot_be_deleted_is_said_before_the_training(s3_bucket: str, monkeypatch) -> None:
+    def refuse(key: str) -> None:
+        raise Denied(f"{key}: AccessDenied (403)")
+
+    monkeypatch.setattr(open_store(s3_bucket), "delete", refuse)
+    check_model_place(fill(s3_bucket, MODEL), overwrite=True)
+    fill(s3_bucket, {artifact.CALIBRATION_FILES[0]: "{}"})
+    with pytest.raises(UsageError, match=r"--model-out must be a place in which objects can be deleted; .* \(403\)\. Ask"):
+        check_model_place(s3_bucket, overwrite=True)
 
 
 def test_other_files_are_never_replaced(place: str) -> None:

@@ -8,6 +8,8 @@ from jobs import bench, demo, evaluate, explain, query, report, train
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.places import check_file, check_folder, check_input, check_store
+from pipeline.storage.objects import PROBE, Denied
+from pipeline.storage.store import open_store
 
 MODEL = ("--model", "no-model")
 
@@ -104,3 +106,18 @@ def test_a_store_is_tried_and_left_as_it_was(s3_bucket: str) -> None:
     assert not list(check_store("--model-out", f"{s3_bucket}/model").list())
     with pytest.raises(UsageError, match="--model-out must be a place that can be written.*no bucket"):
         check_store("--model-out", f"{s3_bucket}-that-is-not-there/model")
+
+
+def test_the_right_to_delete_is_wanted_only_where_it_is_needed(s3_bucket: str, monkeypatch) -> None:
+    def refuse(key: str) -> None:
+        raise Denied(f"{key}: AccessDenied (403)")
+
+    store = open_store(s3_bucket)
+    monkeypatch.setattr(store, "delete", refuse)
+    check_store("--json", s3_bucket)
+    check_store("--json", s3_bucket)
+    assert len({entry.key for entry in store.list() if entry.key.startswith(PROBE)}) == 2, "two commands share no object"
+    with pytest.raises(
+        UsageError, match=r"--json must be a place in which objects can be deleted; .* \(403\)\. Ask for the right"
+    ):
+        check_store("--json", s3_bucket, deletes=True)

@@ -1,12 +1,10 @@
 """Results go to a folder of this machine or to storage, and a place that takes none is said before the work."""
 
-from pathlib import Path
-
 import pytest
 
 from jobs.command.errors import UsageError
 from jobs.command.result_folder import check_result_file, check_result_folder, put_result, result_folder
-from pipeline.storage.objects import BadUri
+from pipeline.storage.objects import Denied
 from pipeline.storage.store import open_store
 
 
@@ -53,6 +51,15 @@ def test_a_file_needs_a_name(place: str) -> None:
         check_result_file("--json", place)
 
 
-def test_an_address_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(BadUri):
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(UsageError, match="--output must be s3://bucket/prefix or a folder; got 'http://plant/pictures'"):
         check_result_folder("--output", "http://plant/pictures")
+
+
+def test_whoever_may_only_put_can_have_results_there(s3_bucket: str, monkeypatch) -> None:
+    def refuse(key: str) -> None:
+        raise Denied(f"{key}: AccessDenied (403)")
+
+    monkeypatch.setattr(open_store(s3_bucket), "delete", refuse)
+    check_result_folder("--output", s3_bucket)
+    check_result_file("--json", f"{s3_bucket}/figures.json")

@@ -7,7 +7,7 @@ import pytest
 from labelled_tree import touch, tree
 
 from jobs.command.errors import UsageError
-from jobs.images.labelled import encoded_parts, labelled_set
+from jobs.images.labelled import check_listed, encoded_parts, labelled_set
 
 
 def keys(root: Path) -> list[str]:
@@ -136,6 +136,25 @@ def test_what_cannot_be_compared_is_one_sentence(name: str, tmp_path: Path) -> N
     with pytest.raises(UsageError) as refused:
         labelled_set(tmp_path)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(WRONG) - {"good is a broken link", "one folder twice"}))  # storage has no links
+def test_a_listing_is_refused_for_the_same(name: str, tmp_path: Path) -> None:
+    change, _ = WRONG[name]
+    check_listed(listing(tree(tmp_path)), str(tmp_path))
+    change(tmp_path)
+    for folder in (tmp_path / "test").iterdir():
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    with pytest.raises(UsageError) as refused:
+        labelled_set(tmp_path)
+    with pytest.raises(UsageError) as listed:
+        check_listed(listing(tmp_path), str(tmp_path))
+    assert str(listed.value) == str(refused.value)
+
+
+def listing(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("place", ["test/good", "test", "nowhere"])
