@@ -178,11 +178,12 @@ class ScoringProgress:
             self._shown = Progress(f"{progress.slice}: scoring", None, unit, failed=f"{more}in errors").__enter__()
         if progress.finished:
             self._shown.update(progress.done, progress.errors, total=progress.done)
-            self.__exit__(None, None, None)
         elif progress.streams and progress.size:
             self._shown.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
         else:
             self._shown.update(progress.done, progress.errors, total=progress.planned)
+        if progress.ended:  # what follows is no scoring, and says so itself
+            self.__exit__(None, None, None)
 
 
 def report(result: RunResult) -> None:
