@@ -7,7 +7,6 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-
 SAME_S = 2.0
 """Signals within so many seconds are one: whoever stops a job may send it to the shell too, which passes it on."""
 

@@ -140,8 +140,11 @@ def test_links_that_are_not_followed_are_said_once(prepared, tmp_path, monkeypat
     assert len(said) == 1 and said[0].startswith("1 links below")
 
 
-def test_a_date_that_is_no_day_is_refused(prepared):
-    assert prepared([], date="yesterday").startswith("date must be a day such as 2024-06-03; got 'yesterday'.")
+def test_a_date_that_is_no_day_is_refused_until_nights_were_planned(prepared, tmp_path):
+    """A plant that has its weeks as dates goes on."""
+    assert prepared(["a.png"], date="W23").startswith("date must be a day such as 2024-06-03; got 'W23'.")
+    seal_slice(new_ledger(tmp_path / "output", None, tiny_config().name), f"file://{tmp_path}/in")
+    assert prepared([], date="W24").startswith("warning: date 'W24' is not a day such as 2024-06-03: it is kept as text")
 
 
 def test_runs_say_of_a_resumed_slice_when_it_began_and_what_all_drivers_spent(tmp_path):
