@@ -178,6 +178,7 @@ def stopped_beat(self: lease.Lease, *error: object) -> None:
 
 def stopped_notes(self: attempts.Attempt, *error: object) -> None:
     self._ended.set()
+    self._thread.join()
 
 
 def storage_away(plant: Plant) -> str:
