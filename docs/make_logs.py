@@ -1,7 +1,8 @@
 """Writes the logs of nights into docs/operating.md as they are printed: `make tables` does it, a test fails when one is old.
 
 Each night is a run of `python -m jobs.score` in this process, the stages one after another instead of Ray, and with a fault put
-in. What differs from run to run (times, rates, processes, digests) is written as that of one made-up night.
+in. What differs from run to run (times, rates, processes, digests) is written as that of one made-up night. Lines
+`still at work`, which only a slow machine prints, are left out.
 """
 
 import contextlib
@@ -51,6 +52,7 @@ BLOCK = re.compile(
     r"(^### (?P<title>[^\n]+)\n(?:(?!#|```)[^\n]*\n)*```text\n)(?P<log>(?:(?!```)[^\n]*\n)*)(```\n)", re.MULTILINE
 )
 PLACES = {"model": "model", "input": "archive", "output": "results"}
+STILL = ": still at work, for "
 OTHER_PATTERN = "--key-pattern={line}/{lot}/{name}.tif"
 DIGESTS = ("3f6c1a0b9d2e", "8d07b2e41fa6")
 # By what a line says: seconds between it and the one before.
@@ -178,6 +180,7 @@ def stopped_beat(self: lease.Lease, *error: object) -> None:
 
 def stopped_notes(self: attempts.Attempt, *error: object) -> None:
     self._ended.set()
+    self._thread.join()
 
 
 def storage_away(plant: Plant) -> str:
@@ -254,7 +257,7 @@ def as_of_one_night(printed: str, places: dict[str, str]) -> str:
     printed = re.sub(r"[\d.,]+ images/s", "0.8 images/s", printed)
     printed = re.sub(r"took \d+ s", "took 29 s", printed)
     printed = re.sub(r"\d+ s left", "20 s left", printed)
-    lines = [line.partition(" ")[2] for line in printed.splitlines()]
+    lines = [line.partition(" ")[2] for line in printed.splitlines() if STILL not in line]
     at, stamped = datetime(2026, 6, 3, 1, 30, 7), ""
     for line in lines:
         at += timedelta(seconds=next((seconds for said, seconds in LASTS.items() if said in line), 1))

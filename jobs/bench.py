@@ -10,6 +10,7 @@ from jobs.benchmark.estimate import measured_rates, table
 from jobs.benchmark.figures import Book, Measured, open_book
 from jobs.benchmark.hardware import cores, hardware_name
 from jobs.benchmark.measure_names import DECODE_ONLY, END_TO_END, MEASURES
+from jobs.command.date_check import check_date
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
 from jobs.command.model_folder import model_folder
@@ -31,6 +32,7 @@ def main(settings: BenchSettings) -> None:
     if settings.csv_file is not None:
         check_file("--csv", settings.csv_file)
     stored = _size(settings.size)
+    check_date(settings.source.date, must_be_day=lambda: True)
     asked = [] if settings.plan else _measures(settings)
     with TemporaryDirectory(prefix="flowscore-bench-") as folder:
         subjects = _subjects(settings, known, Path(folder))

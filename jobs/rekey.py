@@ -46,7 +46,7 @@ def main(settings: RekeySettings) -> None:
         raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model, fix)
     fit = tried(ledger, settings.key_pattern, _some_rows(ledger))
     if fit is not None:
-        say_fit(fit, "key_pattern", must_fit=lambda: True)
+        say_fit(fit, "key_pattern", must_fit=lambda: False)  # images to come may lie otherwise, and their pattern is wanted
     begun = begin(ledger, settings.key_pattern)
     done = rekey(ledger)
     if done.files:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from jobs.command.date_check import check_date
 from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.log import begin, begin_in_job
@@ -79,7 +80,7 @@ def joined(settings: ScoringOptions, prepared: ScoringRun) -> RayEngine:
 def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> ScoringRun:
     """Open the model, the input and the output; this finds every fault that a user can mend.
 
-    say: gets the lines about what the key pattern reads.
+    say: gets the lines about the date and about what the key pattern reads.
     """
     check_device(settings.resources, settings.device, settings.address)
     check_cluster(settings.address)
@@ -124,8 +125,14 @@ def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> Scor
     ledgers(output_uri)
     check_conditional_put(run.ledger.store, f"{run.ledger.prefix}/probe-{time.time_ns()}")
     check_ledger(run.ledger, run.created, opened.model_digest, settings.from_now_on)
-    if fit is not None:  # a pattern that earlier nights took is not refused for what now stands first in the input
-        say_fit(fit, "key_pattern", must_fit=lambda: not has_slices(run.ledger), say=say)
+
+    def begins() -> bool:
+        """What earlier nights took is not refused: the date that they had, a pattern for what now stands first in the input."""
+        return not has_slices(run.ledger)
+
+    check_date(source.date, must_be_day=begins, say=say)
+    if fit is not None:
+        say_fit(fit, "key_pattern", must_fit=begins, say=say)
     return run
 
 
@@ -178,11 +185,12 @@ class ScoringProgress:
             self._shown = Progress(f"{progress.slice}: scoring", None, unit, failed=f"{more}in errors").__enter__()
         if progress.finished:
             self._shown.update(progress.done, progress.errors, total=progress.done)
-            self.__exit__(None, None, None)
         elif progress.streams and progress.size:
             self._shown.update(progress.done, progress.errors, fraction=min(progress.bytes_read / progress.size, 0.999))
         else:
             self._shown.update(progress.done, progress.errors, total=progress.planned)
+        if progress.ended:  # what follows is no scoring, and says so itself
+            self.__exit__(None, None, None)
 
 
 def report(result: RunResult) -> None:

@@ -244,9 +244,8 @@ class _Work:
             still_open |= score_units(
                 config, entry.units, index, self.engine, self.lease, self.input_store, patience, progress, on_progress
             )
-        if not still_open:
-            progress.finished = True
-            on_progress(progress)
+        progress.ended, progress.finished = True, not still_open
+        on_progress(progress)
         return still_open
 
 

@@ -46,6 +46,7 @@ class RunProgress:
     known.
 
     slice: its name.  goes_on: an earlier command has worked on it.  scored_on: what this command's images were scored on.
+    ended: this command scores no more of it.  finished: nothing of it is open either.
     """
 
     slice: str = ""
@@ -56,6 +57,7 @@ class RunProgress:
     done: int = 0
     errors: int = 0
     bytes_read: int = 0
+    ended: bool = False
     finished: bool = False
     open: dict[int, str] = field(default_factory=dict)
     scored_on: set[str] = field(default_factory=set)

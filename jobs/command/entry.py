@@ -38,7 +38,7 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None, name:
                 code = _ended(main, arguments, name, log)
             except KeyboardInterrupt:
                 code = ExitCode.INTERRUPTED
-            if stopping.received:
+            if stopping.received and code == ExitCode.INTERRUPTED:  # else the signal came too late, or got lost
                 code = ExitCode.TERMINATED
         log.close(code)
     sys.exit(code)
@@ -56,12 +56,21 @@ def _ended(main: Callable[..., None], arguments: Sequence[str] | None, name: str
         code = exit_code(told)
         if code is not None:
             print(f"error: {sentence(told)}", file=sys.stderr)
-            return code
-        if not log.begun:
+        elif not log.begun:
             raise
-        traceback.print_exc()
-        return UNFORESEEN
+        else:
+            traceback.print_exc()
+        if _came_of_an_interrupt(error):
+            return ExitCode.INTERRUPTED
+        return UNFORESEEN if code is None else code
     return ended or ExitCode.OK  # typer gives 130 after Ctrl-C
+
+
+def _came_of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether something was closed in vain after a signal, such as files in storage that does not answer."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def application(main: Callable[..., None]) -> typer.Typer:

@@ -38,6 +38,8 @@ def lines_of(fit: PatternFit, setting: str = "key_pattern") -> list[str]:
     None of an input without objects, of which the run itself says it.
     """
     title = f"{setting.replace('_', ' ')} {fit.source.key_pattern}"
+    if not fit.read and fit.unopened:
+        return [f"{title}: not tried{_unopened(fit)}"]
     if not fit.read:
         return [f"{title}: not tried, as {_of(fit.listed, fit)} names are no images that can be read"] if fit.listed else []
     fitting = fit.fitting

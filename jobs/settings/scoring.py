@@ -14,7 +14,6 @@ from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.run import RunLimits
 from pipeline.scoring.device import DeviceSetting
 from pipeline.stages.cluster import Resources
-from schemas.days import is_day
 
 
 class ScoringOptions(BaseModel):
@@ -40,15 +39,6 @@ class ScoringOptions(BaseModel):
     limits: Annotated[RunLimits, Flags("max_error_share", "min_errors", "accept_errors")] = Field(
         RunLimits(), description="limits that scores do not depend on"
     )
-
-    @field_validator("source")
-    @classmethod
-    def _date_is_a_day(cls, source: SourceOptions) -> SourceOptions:
-        """Here and not in SourceOptions: ledgers may hold slices that were planned with any text."""
-        if source.date is not None and not is_day(source.date):
-            fix = "$(date -d yesterday +%F) is yesterday in a shell"
-            raise ValueError(f"date must be a day such as 2024-06-03; got {source.date!r}. Write it like that; {fix}.")
-        return source
 
     @field_validator("timezone")
     @classmethod

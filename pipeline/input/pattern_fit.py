@@ -12,12 +12,15 @@ from pipeline.input.listing import open_input, taken
 from pipeline.input.listing_file import ListingFile
 from pipeline.input.parquet_columns import NoSuchColumn
 from pipeline.storage.objects import Object
-from pipeline.storage.store import Store
+from pipeline.storage.store import ReadStore, Store
 
 LOOKED_AT = 1000  # objects: what one LIST answers
 FURTHER = 8  # LISTs where the pattern fits none of them, each beyond a larger folder
 LISTED = 100_000  # rows of a ready listing that are read until the pattern fits one
 SHARDS_OPENED = 3
+SHARD_BYTES = 16 << 20  # of a shard: a member that is far behind is not worth more
+PIECE_BYTES = 1 << 20  # of one request: mostly the first is enough
+CUT = ("truncated", "corrupt_shard")  # what a source says of a stream that ends early
 MEMBER = "member"  # stands for any name
 
 
@@ -36,8 +39,8 @@ class PathRead(NamedTuple):
 
 @dataclass(frozen=True)
 class PatternFit:
-    """read: in key order.  unopened: shards that only their members could tell of.  listed: objects that were looked at.
-    more: whether the input holds others."""
+    """read: in key order.  unopened: shards that only members could tell of, and that were not opened, or not far enough.
+    listed: objects that were looked at.  more: whether the input holds others."""
 
     source: SourceConfig
     read: list[PathRead]
@@ -53,8 +56,9 @@ class PatternFit:
 def pattern_fit(source: SourceConfig, listing: ListingFile | None = None) -> PatternFit:
     """Try the source's pattern on the images and shards among the first 1,000 objects: one LIST.
 
-    Of a shard that its own path does not decide, a member is read; of three such shards at most. If nothing fits, or no object
-    is an image, some objects further on are tried too: litter or a stray folder may stand first.
+    Of a shard that its own path does not decide, a member's name is read; of three such shards at most, and in a tar's first
+    16 MiB. If nothing fits, or no object is an image, some objects further on are tried too: litter or a stray folder may stand
+    first.
 
     Args:
         listing: a ready one instead of LISTs.
@@ -67,9 +71,14 @@ def pattern_fit(source: SourceConfig, listing: ListingFile | None = None) -> Pat
     for page in _rows(listing) if listing is not None else _pages(store):
         listed, more = listed + len(page), more or len(page) == LOOKED_AT
         found, undecided = _by_paths(source, page)
-        opened = [path for entry in _spread(undecided) if (path := _opened(source, store, entry)) is not None]
-        unopened += len(undecided) - min(len(undecided), SHARDS_OPENED)
-        read += sorted([*found, *opened], key=lambda path: path.path)
+        for entry in (chosen := _spread(undecided)):
+            beginning = _Beginning(store)
+            if (path := _opened(source, store, beginning, entry)) is not None:
+                found.append(path)
+            elif beginning.cut:
+                unopened += 1
+        unopened += len(undecided) - len(chosen)
+        read += sorted(found, key=lambda path: path.path)
         if any(path.keys is not None for path in read):
             break
     return PatternFit(source, read, unopened, listed, more)
@@ -122,15 +131,34 @@ def _by_paths(source: SourceConfig, page: list[Object]) -> tuple[list[PathRead],
     return found, undecided
 
 
-def _opened(source: SourceConfig, store: Store, entry: Object) -> PathRead | None:
+class _Beginning:
+    """A store whose streams end early, a piece at a time.  cut: whether one did."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self.uri, self.cut, self._store, self._left = store.uri, False, store, SHARD_BYTES
+        self.get, self.get_range, self.get_tail = store.get, store.get_range, store.get_tail
+
+    def open_stream(self, key: str, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
+        while self._left > 0:
+            asked = min(PIECE_BYTES, self._left)
+            piece = self._store.get_range(key, start, asked, etag)
+            if piece:
+                yield piece
+            if len(piece) < asked:
+                return
+            self._left, start = self._left - asked, start + asked
+        self.cut = True
+
+
+def _opened(source: SourceConfig, store: Store, beginning: _Beginning, entry: Object) -> PathRead | None:
     """What the path of a shard's first image tells; None for a shard without any that can be read."""
     kind = registry.claiming(entry.key) or ""
-    one = source.model_copy(update={"unit_images": 1})
+    one = source.model_copy(update={"unit_images": 1, "max_member_bytes": 1})  # only names are wanted
     try:
         for unit in registry.source(kind).plan(iter([one.dated(entry, kind)]), one, store):
-            for part in registry.source(kind).read(unit, store, one, Start()):
-                for member in part.table["member"].to_pylist():
-                    if member is not None:  # else it is a fault of the shard
+            for part in registry.source(kind).read(unit, beginning, one, Start()):
+                for member, error in zip(part.table["member"].to_pylist(), part.table["error"].to_pylist(), strict=True):
+                    if member is not None and not (beginning.cut and error in CUT):  # else it is a fault of the shard
                         return path_read(source, entry.key, member, unit.date)
     except NoSuchColumn:  # the run says it, if it is no single stray file
         return None

@@ -95,8 +95,9 @@ def _outcomes(
         .map_batches(commit, fn_kwargs={"config": config}, num_cpus=resources.commit_cpus, max_retries=RETRIES, **whole)
     )
     try:
-        with WithoutKnown(resources.scorers):
+        with WithoutKnown(resources.scorers) as known:
             for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                known.give_back()  # all scorers are created, of which Ray's core says its line
                 yield from Outcome.all_in(batch)
     finally:
         if devices is not None:

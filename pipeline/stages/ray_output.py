@@ -1,8 +1,8 @@
 """What Ray prints in the driver: lines of nodes without colours, and no alarm at a good start."""
 
-import contextlib
 import os
 import re
+import select
 import sys
 import threading
 from types import TracebackType
@@ -16,6 +16,10 @@ LAST_WORDS = "; this process ends$"
 """Scorers on different GPUs say this in lines that differ in their numbers only, and Ray would leave out all but one."""
 
 JOIN_S = 1.0
+HELD_BACK_S = 0.2
+"""So long text without a line's end waits for the rest of its line: Ray's core writes a line at once."""
+
+READ_BYTES = 1 << 16
 
 
 def set_output() -> None:
@@ -44,7 +48,9 @@ class WithoutKnown:
     """Leaves out one known line of what this process writes to its standard error, so many times; a context manager.
 
     Ray's core writes there itself, below Python, and has no setting for it: from a level on it prints all or nothing. A thread
-    passes every other line on at once. It ends when the known line has come `times` times, or with the block.
+    passes everything else on at once, also a bar, which has no line's end. Standard error is as before as soon as the known
+    line has come `times` times, `give_back` is called, the thread cannot write, or the block ends: a process that dies later
+    writes its last words straight to where they belong.
     """
 
     def __init__(self, times: int) -> None:
@@ -62,10 +68,11 @@ class WithoutKnown:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._give_back()
+        self.give_back()
         self._thread.join(JOIN_S)  # a process that was started meanwhile may hold the pipe open; the thread goes on then
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Standard error as it was before; what was written until now is still looked through. It may be called again."""
         with self._lock:
             if self._kept >= 0:
                 os.dup2(self._kept, 2)
@@ -73,13 +80,43 @@ class WithoutKnown:
                 self._kept = -1
 
     def _pass_on(self) -> None:
-        left = self._times
-        with contextlib.closing(os.fdopen(self._read, "rb")) as lines:
-            for line in lines:
-                if left and KNOWN in line:
-                    left -= 1
-                    if not left:
-                        self._give_back()
-                else:
-                    os.write(self._out, line)
-        os.close(self._out)
+        left, begun = self._times, b""
+        try:
+            while True:
+                if begun and not _ready(self._read, select.POLLIN, HELD_BACK_S):
+                    _write(self._out, begun)
+                    begun = b""
+                read = os.read(self._read, READ_BYTES)
+                *lines, begun = (begun + read).split(b"\n")
+                for line in lines:
+                    if left and KNOWN in line:
+                        left -= 1
+                        if not left:
+                            self.give_back()
+                    else:
+                        _write(self._out, line + b"\n")
+                if not read:
+                    _write(self._out, begun)
+                    return
+        except OSError:  # standard error is gone: whoever writes there next finds out itself
+            return
+        finally:
+            self.give_back()
+            os.close(self._read)
+            os.close(self._out)
+
+
+def _write(descriptor: int, text: bytes) -> None:
+    """All of it. Another program may have made the file non-blocking, such as a terminal that it shares."""
+    while text:
+        try:
+            text = text[os.write(descriptor, text) :]
+        except BlockingIOError:
+            _ready(descriptor, select.POLLOUT)
+
+
+def _ready(descriptor: int, event: int, wait_s: float | None = None) -> bool:
+    """Whether it can be read or written; waits so long for it. `select` takes no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(None if wait_s is None else 1000 * wait_s))

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Set
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import NamedTuple
 
 from pipeline.state.ledger import Ledger
 from pipeline.storage.objects import StorageError
 
 NOTED_EVERY_S = 10.0
+STOP_S = 1.0
+"""A command that is stopped waits no longer for its last note: it has three seconds to give its lease back."""
 
 
 class Attempts(NamedTuple):
@@ -26,7 +29,7 @@ class Attempts(NamedTuple):
 
 class Attempt:
     """One driver's work on a slice; a context manager. A thread notes its time, so that a killed driver loses at most the last
-    `NOTED_EVERY_S` seconds, however rarely anything is finished.
+    `NOTED_EVERY_S` seconds, however rarely anything is finished. The last note is the thread's too.
 
     goes_on: whether another driver has worked on the slice before; known inside.
     """
@@ -51,10 +54,9 @@ class Attempt:
         self._thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._thread.join()
-        self._write()
+        self._thread.join(None if kind is None else STOP_S)
 
     def note(self, scored_on: Set[str]) -> str | None:
         """Writes down at once what scores.
@@ -87,6 +89,7 @@ class Attempt:
     def _write_until_ended(self) -> None:
         while not self._ended.wait(NOTED_EVERY_S):
             self._write()
+        self._write()
 
     def _text(self) -> bytes:
         spent_s = self._clock() - self._began

@@ -63,6 +63,7 @@ def test_list_has_a_line_for_every_case(ask):
         (("--case", "tinny"), "got 'tinny'. Did you mean 'tiny'?"),
         (("--case", "tiny", "--measure", "memory"), "--measure must be one of in-memory, decode-only, end-to-end"),
         (("--case", "tiny", "--size", "64"), "--size must be WIDTHxHEIGHT"),
+        (("--case", "tiny", "--date", "yesterday"), "date must be a day such as 2024-06-03; got 'yesterday'"),
         (("--case", "tiny", "--measure", "end-to-end"), "--store must be given"),
         ((), "--store must be given"),
         (("--images", "0"), "images must be greater than or equal to 1"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from datetime import datetime
 
 import docs_script
@@ -139,8 +140,11 @@ def test_links_that_are_not_followed_are_said_once(prepared, tmp_path, monkeypat
     assert len(said) == 1 and said[0].startswith("1 links below")
 
 
-def test_a_date_that_is_no_day_is_refused(prepared):
-    assert prepared([], date="yesterday").startswith("date must be a day such as 2024-06-03; got 'yesterday'.")
+def test_a_date_that_is_no_day_is_refused_until_nights_were_planned(prepared, tmp_path):
+    """A plant that has its weeks as dates goes on."""
+    assert prepared(["a.png"], date="W23").startswith("date must be a day such as 2024-06-03; got 'W23'.")
+    seal_slice(new_ledger(tmp_path / "output", None, tiny_config().name), f"file://{tmp_path}/in")
+    assert prepared([], date="W24").startswith("warning: date 'W24' is not a day such as 2024-06-03: it is kept as text")
 
 
 def test_runs_say_of_a_resumed_slice_when_it_began_and_what_all_drivers_spent(tmp_path):
@@ -166,10 +170,26 @@ def test_progress_of_archives_that_go_on_counts_what_this_command_does(capsys):
             progress = RunProgress(f"tiles slice {number}", goes_on, streams=1, size=1000)
             shown(progress)
             progress.take(Outcome(0, 1, scored=19, errors=1, bytes_read=1000))
-            progress.finished = True
+            progress.ended = progress.finished = True
             shown(progress)
     first, ended, other, last = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert first == "tiles slice 3: scoring: 0 more images, 0%, 0 more in errors"
     assert ended.startswith("tiles slice 3: scoring: 20/20 more images, 100%") and "1 more in errors, took" in ended
     assert other == "tiles slice 4: scoring: 0 images, 0%, 0 in errors"
     assert last.startswith("tiles slice 4: scoring: 20/20 images, 100%") and "1 in errors, took" in last
+
+
+def test_a_slice_that_stays_open_is_no_longer_said_to_be_scored(capsys):
+    """A thread would say "scoring: still at work" while the next slice is planned and the tables are written."""
+    progress = RunProgress("tiles slice 3", planned=24)
+    with ScoringProgress() as shown:
+        shown(progress)
+        assert "flowscore-ticker" in [thread.name for thread in threading.enumerate()]
+        progress.take(Outcome(0, 0, scored=8))
+        progress.take(Outcome(1, 0, message="no answer"))
+        progress.ended = True
+        shown(progress)
+        assert "flowscore-ticker" not in [thread.name for thread in threading.enumerate()]
+    first, last = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert first == "tiles slice 3: scoring: 0/24 images, 0%, 0 in errors"
+    assert last.startswith("tiles slice 3: scoring: 8/24 images, 33%, ")

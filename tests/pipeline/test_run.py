@@ -130,3 +130,17 @@ def test_a_slice_that_goes_on_on_another_device_says_so_in_one_line(tmp_path, mo
     score_archive(scoring_run(tmp_path, ledger, OLD), NoEngine())
     (line,) = warned
     assert line.startswith(f"{ledger.slice_name(number)}: images are now scored on cuda-bf16: NVIDIA L4; earlier commits")
+
+
+def test_the_last_progress_of_a_slice_says_whether_anything_is_open(tmp_path, monkeypatch):
+    ledger = new_ledger(tmp_path / "out", OLD)
+    left = {seal_slice(ledger, f"file://{tmp_path}/in"): {0: "no answer"}, seal_slice(ledger, f"file://{tmp_path}/in"): {}}
+    said = []
+    monkeypatch.setattr(module, "score_units", lambda config, *_: left[config.slice])
+    monkeypatch.setattr(module, "publish_slice", lambda *_: Tally())
+    monkeypatch.setattr(module, "plan_slice", lambda ledger, wanted: None)
+    monkeypatch.setattr(module, "compact_if_due", lambda *_: None)
+    run = scoring_run(tmp_path, ledger, OLD)
+    score_archive(run, NoEngine(), lambda progress: said.append((progress.slice, progress.ended, progress.finished)))
+    (opened, whole) = left
+    assert said == [(ledger.slice_name(opened), True, False), (ledger.slice_name(whole), True, True)]

@@ -124,12 +124,6 @@ def test_the_source_may_name_the_input_too(tmp_path):
         load(ScoreSettings, write(tmp_path, text + "input: own\n"))
 
 
-@pytest.mark.parametrize("day", ["yesterday", "2024-13-45", "20240603", "June"])
-def test_a_date_that_is_no_day(tmp_path, day):
-    with pytest.raises(ConfigError, match=f"^date must be a day such as 2024-06-03; got '{day}'. Write it like that"):
-        load(ScoreSettings, model="m", output="o", input="i", source={"date": day})
-
-
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe", "''", "x" * 5000])
 def test_a_time_zone_that_there_is_not(tmp_path, zone):
     with pytest.raises(ConfigError, match="timezone must be a name such as Europe/Berlin"):

@@ -6,7 +6,7 @@ from jobs.command.errors import UsageError
 from jobs.command.pattern_check import check_pattern, lines_of, proposal
 from pipeline.input.config import SourceConfig
 from pipeline.input.keys import KeyPattern
-from pipeline.input.pattern_fit import pattern_fit
+from pipeline.input.pattern_fit import PatternFit, pattern_fit
 
 PATTERN = "{line}/{date}/{lot}/{name}"
 GOOD = [f"a/2024-06-0{day}/L{lot}/{name}.png" for day in (3, 4) for lot in (1, 2) for name in range(3)]
@@ -85,6 +85,12 @@ def test_litter_alone_is_no_reason_to_refuse(source, capsys):
     assert capsys.readouterr().out == f"key pattern {PATTERN}: not tried, as 2 names are no images that can be read\n"
     check_pattern(SourceConfig(input_uri="/none", key_pattern=PATTERN))
     assert capsys.readouterr().out == ""
+
+
+def test_shards_that_were_not_opened_far_enough_are_said():
+    source = SourceConfig(input_uri="/in", key_pattern=PATTERN)
+    said = f"key pattern {PATTERN}: not tried (3 shards of which only members could tell were not opened)"
+    assert lines_of(PatternFit(source, [], 3, 3, False)) == [said]
 
 
 @pytest.mark.parametrize(

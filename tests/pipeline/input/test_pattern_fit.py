@@ -1,16 +1,20 @@
 """What is found out about a key pattern before any work, and with how few requests."""
 
+import gzip
 import io
 import tarfile
 from datetime import UTC, datetime
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.input import pattern_fit as pattern_fit_module
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing_file import ListingFile
 from pipeline.input.pattern_fit import FURTHER, LOOKED_AT, SHARDS_OPENED, PathRead, pattern_fit
+from pipeline.storage.local import LocalStore
 from pipeline.storage.s3 import S3Store
 
 JPEG = b"\xff\xd8\xff\xe0"
@@ -19,12 +23,13 @@ FOLDERS = "abcdefghij"
 
 
 def tar(*names):
+    """Of names, or of pairs of a name and its content."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as out:
-        for name in names:
+        for name, content in (name if isinstance(name, tuple) else (name, JPEG) for name in names):
             member = tarfile.TarInfo(name)
-            member.size = len(JPEG)
-            out.addfile(member, io.BytesIO(JPEG))
+            member.size = len(content)
+            out.addfile(member, io.BytesIO(content))
     return sink.getvalue()
 
 
@@ -94,6 +99,41 @@ def test_few_shards_are_opened_and_damaged_ones_tell_nothing(fit):
     found = fit(shards, "{shard}/{lot}/{serial}.jpg")
     assert [path.path for path in found.read] == ["00.tar/7/1.jpg", "09.tar/7/1.jpg"]
     assert found.unopened == 20 - SHARDS_OPENED
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The bytes of each request for a part of an object, of which a shard may take 16,384 in all."""
+    sizes, whole = [], LocalStore.get_range
+    monkeypatch.setattr(pattern_fit_module, "SHARD_BYTES", 1 << 14)
+    monkeypatch.setattr(pattern_fit_module, "PIECE_BYTES", 1 << 12)
+
+    def get_range(self, key, start, length, etag=None):
+        sizes.append(length)
+        return whole(self, key, start, length, etag)
+
+    monkeypatch.setattr(LocalStore, "get_range", get_range)
+    return sizes
+
+
+MUCH = Random(1).randbytes(1 << 16)
+
+
+def test_a_large_archive_is_not_read_to_its_end(fit, asked):
+    """Its one picture stands behind what is left out, which is also where the stream is cut."""
+    shards = {f"{number}.tar.gz": gzip.compress(tar(("notes.bin", MUCH), "7/1.jpg")) for number in range(5)}
+    found = fit(shards, "{shard}/{lot}/{serial}.jpg")
+    assert (found.read, found.unopened, sum(asked)) == ([], 5, SHARDS_OPENED << 14)
+
+
+def test_the_only_picture_of_a_large_archive_is_found_if_it_stands_first(fit, asked):
+    (path,) = fit({"1.tar.gz": gzip.compress(tar("7/1.jpg", ("notes.bin", MUCH)))}, "{shard}/{lot}/{serial}.jpg").read
+    assert path.path == "1.tar.gz/7/1.jpg" and sum(asked) == 1 << 14
+
+
+def test_of_large_pictures_in_a_tar_only_the_names_are_read(fit, asked):
+    found = fit({"1.tar": tar(("7/1.jpg", JPEG + MUCH), ("7/2.jpg", JPEG + MUCH))}, "{shard}/{lot}/{serial}.jpg")
+    assert [path.path for path in found.read] == ["1.tar/7/1.jpg"] and sum(asked) == 2 << 12
 
 
 def test_a_null_of_hive_is_no_value_and_fits(fit):

@@ -1,8 +1,11 @@
+import contextlib
 import functools
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 from ray._private import ray_logging, worker
 
@@ -15,42 +18,94 @@ NOISE = (
 )
 
 
-def written(tmp_path, *lines, times):
-    """What reaches standard error of the lines that are written in the block."""
+@contextlib.contextmanager
+def standard_error(descriptor):
+    """Standard error is this one, below Python."""
     kept = os.dup(2)
-    with (tmp_path / "err").open("wb") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            with WithoutKnown(times):
-                for line in lines:
-                    os.write(2, line)
-            os.write(2, b"after\n")
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-    return (tmp_path / "err").read_bytes()
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def file_of_errors(folder):
+    """A file that is standard error. No fixture: pytest captures anew for the test itself."""
+    path = folder / "err"
+    with path.open("wb") as file, standard_error(file.fileno()):
+        yield path
 
 
 def test_the_known_line_is_left_out_and_every_other_passes(tmp_path):
     fault = b"[2026-06-03 01:30:07,480 E 26607 26607] core_worker.cc:2465: The node with id ab is dead\n"
-    assert written(tmp_path, b"before\n", NOISE, fault, NOISE, b"no end", times=3) == b"before\n" + fault + b"no endafter\n"
+    with file_of_errors(tmp_path) as err:
+        with WithoutKnown(3):
+            for line in (b"before\n", NOISE, fault, NOISE, b"no end"):
+                os.write(2, line)
+        os.write(2, b"after\n")
+    assert err.read_bytes() == b"before\n" + fault + b"no endafter\n"
 
 
 def test_after_the_last_one_it_is_out_of_the_way(tmp_path):
     """A process that dies later writes its last words straight to where they belong."""
-    kept, folder = os.dup(2), tmp_path / "err"
-    with folder.open("wb") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            with WithoutKnown(1) as known:
-                os.write(2, NOISE)
-                known._thread.join(30)
-                assert not known._thread.is_alive()
-                os.write(2, b"straight\n")
-                assert folder.read_bytes() == b"straight\n"
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    with file_of_errors(tmp_path) as err, WithoutKnown(1) as known:
+        os.write(2, NOISE)
+        known._thread.join(30)
+        assert not known._thread.is_alive()
+        os.write(2, b"straight\n")
+        assert err.read_bytes() == b"straight\n"
+
+
+def test_it_is_out_of_the_way_once_the_scorers_work_though_the_line_never_came(tmp_path):
+    with file_of_errors(tmp_path) as err, WithoutKnown(2) as known:
+        os.write(2, NOISE + b"said\n")
+        known.give_back()
+        known._thread.join(30)
+        os.write(2, b"straight\n")
+        assert err.read_bytes() == b"said\nstraight\n"
+
+
+def test_a_bar_is_seen_at_once(tmp_path):
+    """It begins with a carriage return and never ends its line."""
+    with file_of_errors(tmp_path) as err, WithoutKnown(1):
+        for bar in (b"\r[#...] 1/4", b"\r[##..] 2/4"):
+            os.write(2, bar)
+            until = time.monotonic() + 30
+            while not err.read_bytes().endswith(bar) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert err.read_bytes().endswith(bar)
+
+
+def test_all_of_it_reaches_a_terminal_that_takes_no_more_for_a_while():
+    """Another program has made it non-blocking, so that a write fails, or takes a part only."""
+    text, found = b"".join(b"%07d\n" % number for number in range(50_000)), []
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def take():
+        with os.fdopen(read, "rb") as lines:
+            found.append(lines.read())
+
+    with standard_error(write):
+        os.close(write)
+        with WithoutKnown(1):
+            before = os.write(2, text[:100_000])  # more than a pipe holds, and nobody reads it yet
+            reader = threading.Thread(target=take)
+            reader.start()
+            os.write(2, text[before:])
+    reader.join(30)
+    assert found == [text]
+
+
+def test_where_it_cannot_write_standard_error_is_given_back(tmp_path):
+    with file_of_errors(tmp_path) as err, err.open("rb") as nobody_writes, WithoutKnown(1) as known:
+        os.dup2(nobody_writes.fileno(), known._out)
+        os.write(2, b"lost\n")
+        known._thread.join(30)
+        os.write(2, b"straight\n")
+    assert err.read_bytes() == b"straight\n"
 
 
 def test_ray_keeps_the_last_words_of_every_scorer():

@@ -1,8 +1,12 @@
+import threading
 import time
+
+import pytest
 
 from pipeline.state import attempts
 from pipeline.state.attempts import Attempt, read_attempts
 from pipeline.state.ledger import Ledger
+from pipeline.storage.local import LocalStore
 
 
 def test_attempts_are_drivers_of_the_slice_and_their_time_adds_up(tmp_path):
@@ -37,7 +41,30 @@ def test_the_time_of_a_killed_driver_counts_even_if_nothing_was_finished(tmp_pat
         now[0] = 30.0
     found = read_attempts(ledger, 2)
     assert (found.drivers, found.spent_s, found.started_at) == (2, 30, started)
-    killed.__exit__()
+    killed.__exit__(None, None, None)
+
+
+def test_a_driver_that_is_stopped_does_not_wait_for_storage_to_take_its_time(tmp_path, monkeypatch):
+    """It has three seconds to give its lease back."""
+    monkeypatch.setattr(attempts, "NOTED_EVERY_S", 0.01)
+    monkeypatch.setattr(attempts, "STOP_S", 0.01)
+    writing, answers, put = threading.Event(), threading.Event(), LocalStore.put
+
+    def slow(self, key, body):
+        writing.set()
+        answers.wait(60)
+        put(self, key, body)
+
+    ledger, now = Ledger(str(tmp_path), "tiles"), [0.0]
+    monkeypatch.setattr(LocalStore, "put", slow)
+    with pytest.raises(KeyboardInterrupt), Attempt(ledger, 2, lambda: now[0]) as stopped:
+        assert writing.wait(60)
+        raise KeyboardInterrupt
+    assert stopped._thread.is_alive() and not answers.is_set()
+    now[0] = 25.0
+    answers.set()
+    stopped._thread.join(60)
+    assert read_attempts(ledger, 2).spent_s == 25, "the thread's last note still comes, if the process lives so long"
 
 
 def test_a_slice_that_goes_on_on_another_device_says_so_once(tmp_path):
