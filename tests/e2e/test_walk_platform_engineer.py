@@ -15,7 +15,7 @@ import pytest
 import yaml
 from docs_script import load
 from e2e_archives import ROOT, command, encoded, scores
-from ray_head import BIN, started
+from ray_head import BIN, NO_KEYS, TOKEN, one_error, one_line, started
 
 from pipeline.state.attempts import read_attempts
 from pipeline.state.lease import beat_key
@@ -24,8 +24,6 @@ from pipeline.storage.copies import upload_directory
 from pipeline.storage.store import open_store
 from pipeline.tables.query import open_tables
 
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-NO_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_CONFIG_FILE": "/none"}
 ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 PATTERN = "{line}/{date}/{lot}/{name}"
 FIRST, SECOND = "2026-06-02", "2026-06-03"
@@ -96,13 +94,6 @@ def plant(model, s3_bucket, tmp_path):
         yield Plant(head, s3_bucket, model, tmp_path)
 
 
-def one_line(done, *said):
-    """The error of a command that ended with 2."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if "error: " in line]
-    assert all(text in error for text in said), error
-
-
 def without_numbers(log):
     """What a log says, each line without its time and its numbers; lines of progress that follow each other count as one. What
     a key pattern reads is left out: it depends on the archive."""
@@ -127,7 +118,7 @@ def test_a_week(plant, tmp_path):
     places = ("--address", plant.head.address, "--input", plant.archive, "--output", plant.output)
     done = command("doctor", *places, check=False, env=TOKEN)
     assert done.returncode == 2 and "It uses no credentials" in done.stdout, done.stdout + done.stderr
-    one_line(
+    one_error(
         command("score", *plant.night, "--address", plant.head.address, check=False, env=TOKEN),
         f"cannot list the input {plant.archive}", "It uses no credentials",
     )  # fmt: skip

@@ -203,7 +203,9 @@ OPEN = Outcome(3, 0, message="AccessDenied")
 @pytest.mark.parametrize(
     ("every_s", "third", "looks"), [(1000.0, Outcome(3, 0), 1), (1000.0, OPEN, 2), (0.0, Outcome(3, 0), 3)]
 )
-def test_a_run_looks_for_new_nodes_now_and_then_and_once_storage_leaves_a_unit_open(lacking, monkeypatch, every_s, third, looks):
+def test_a_run_looks_for_new_nodes_now_and_then_and_once_storage_leaves_a_unit_open(
+    lacking, monkeypatch, every_s, third, looks
+):
     seen = []
 
     class Nodes:
