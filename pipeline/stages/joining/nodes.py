@@ -111,7 +111,8 @@ class Nodes:
         return answer._replace(lacks=[lack for lack in answer.lacks if not lack.away or lack.step in before])
 
     def _note(self, node: str, answer: Answer | None, answer_s: float, later: bool) -> None:
-        """A node that stays silent costs at most half of the driver's time."""
+        """Remember whether and when to ask the node again. A silent one is left alone for as long as it was waited for, so that
+        it takes at most half of the driver's time."""
         if answer is not None and answer.is_whole:
             self._asked.add(node)
             return
