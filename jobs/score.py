@@ -69,11 +69,14 @@ def score(settings: ScoreSettings, engine: Engine | None = None) -> RunResult:
 def joined(settings: ScoringOptions, prepared: ScoringRun) -> RayEngine:
     """The engine of a run, whose cluster is joined before a lease is taken or anything is planned.
 
+    A node that lacks something ends the command even where slices are scored already and only wait for publication: that runs
+    on the nodes as well.
+
     Raises:
         NoCluster: it cannot be joined.  NodeLacks: a node cannot reach what the driver reaches.
     """
     engine = RayEngine(settings.address, settings.resources, settings.device)
-    engine.join(prepared.source, prepared.ledger)
+    engine.join(prepared.source, prepared.ledger, prepared.listing)
     return engine
 
 

@@ -162,6 +162,9 @@ def check_device(resources: Resources, device: str, address: str | None) -> None
 def start_ray(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster of `address` or RAY_ADDRESS.
 
+    The cluster is asked again, although a command has asked it before it opened the model: that costs a fraction of a second,
+    and Ray would wait minutes for a cluster that is gone meanwhile.
+
     Raises:
         NoCluster: it cannot be joined.  NoSessionFolder: this machine has no place for Ray's sockets or objects.
     """

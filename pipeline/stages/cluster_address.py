@@ -2,17 +2,24 @@
 
 import logging
 import os
+import queue
 import re
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.stages.faults import StagesError
 from pipeline.stages.joining.facts import MEND, ClusterFacts, NotJoined, ask_head, check_may_join
 
-ANSWER_S = 5.0
+LIMIT_S = 18.0
+"""For all steps of a check together."""
+
+ANSWER_S = 8.0
+"""Of it for the first steps: the host's addresses, a connection, and the first bytes from there."""
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2's opening and empty settings
 SETTINGS = 4  # kind of the first frame of an HTTP/2 server, and so of gRPC
 FRAME_BYTES = 9
@@ -47,6 +54,7 @@ def check_cluster(address: str | None) -> Joinable | None:
 
     It takes less than 20 s, whatever is at the address, and joins nothing. Raises NoCluster.
     """
+    until = time.monotonic() + LIMIT_S
     _check_token_file()
     chosen = cluster_address(address)
     if chosen is None or _has_joined():
@@ -59,8 +67,8 @@ def check_cluster(address: str | None) -> Joinable | None:
         raise NoCluster(f"{field} must be {FORMS}; got {chosen!r}. {fix}.")
     host, port = form["v6"] or form["host"], int(form["port"])
     try:
-        _check_speaks(host, port)
-        facts = check_may_join(ask_head(host, port), host, port)
+        _check_speaks(host, port, min(until, time.monotonic() + ANSWER_S))
+        facts = check_may_join(ask_head(host, port, until), host, port, until)
     except NotJoined as error:
         got = repr(chosen) if chosen == named else f"{chosen!r}, which is {named}"
         raise NoCluster(f"{field} must be that of a Ray cluster that runs; got {got}, where {error}. {error.fix}") from error
@@ -111,20 +119,21 @@ def quieted() -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
-def _check_speaks(host: str, port: int) -> None:
-    """Raises NotJoined unless something that speaks HTTP/2, as gRPC does, answers within twice ANSWER_S."""
-    until = time.monotonic() + ANSWER_S
+def _check_speaks(host: str, port: int, until: float) -> None:
+    """Raises NotJoined unless something that speaks HTTP/2, as gRPC does, answers in time."""
     try:
         with _connected(host, port, until) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):  # only Ray has the certificates to talk further
                 return
-            connection.settimeout(ANSWER_S)
+            connection.settimeout(_left(until))
             connection.sendall(PREFACE)
             answer = b""
-            while len(answer) < FRAME_BYTES and (piece := connection.recv(FRAME_BYTES - len(answer))):
+            while len(answer) < FRAME_BYTES and (piece := _piece(connection, FRAME_BYTES - len(answer), until)):
                 answer += piece
     except socket.gaierror as error:
         raise NotJoined(f"the host's name is not known ({error.strerror})") from error
+    except UnicodeError as error:  # a part of the name that is too long, or is empty
+        raise NotJoined(f"the host's name is not known ({error})") from error
     except TimeoutError as error:
         raise NotJoined(f"nothing answers within {ANSWER_S:.0f} s") from error
     except OSError as error:
@@ -136,10 +145,12 @@ def _check_speaks(host: str, port: int) -> None:
 def _connected(host: str, port: int, until: float) -> socket.socket:
     """A connection to the first of the host's addresses that takes one, all of them together in time."""
     refused: OSError | None = None
-    for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    addresses = _addresses(host, port, until)
+    for number, (family, kind, protocol, _, where) in enumerate(addresses):
+        share_s = _left(until) / (len(addresses) - number)
         connection = socket.socket(family, kind, protocol)
         try:
-            connection.settimeout(max(0.1, until - time.monotonic()))
+            connection.settimeout(share_s)
             connection.connect(where)
             return connection
         except OSError as error:
@@ -147,3 +158,36 @@ def _connected(host: str, port: int, until: float) -> socket.socket:
             refused = error
     assert refused is not None  # getaddrinfo gives one address or raises
     raise refused
+
+
+def _addresses(host: str, port: int, until: float) -> list[Any]:
+    """What getaddrinfo gives or raises. It has no limit of time itself, so it runs in a thread that nothing waits for."""
+    found: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            found.put(error)
+
+    threading.Thread(target=look_up, name="flowscore-host-name", daemon=True).start()
+    try:
+        answer = found.get(timeout=_left(until))
+    except queue.Empty as error:
+        raise TimeoutError from error
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _piece(connection: socket.socket, most_bytes: int, until: float) -> bytes:
+    connection.settimeout(_left(until))
+    return connection.recv(most_bytes)
+
+
+def _left(until: float) -> float:
+    """Seconds that are left. Raises TimeoutError if there are none."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

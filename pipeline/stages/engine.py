@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from schemas.envelope import WorkItem
 from schemas.outcome import Outcome
 
 if TYPE_CHECKING:
+    from pipeline.input.listing_file import ListingFile
     from pipeline.stages.devices import Devices
     from pipeline.stages.joining.nodes import Nodes
 
@@ -35,7 +37,8 @@ Result = TypeVar("Result")
 
 
 class RayEngine:
-    """Starts Ray when it is needed: a run that finds nothing to score neither starts it nor waits for its imports."""
+    """Starts Ray on this machine when it is needed: a run that finds nothing to score neither starts it nor waits for its
+    imports. A cluster is joined by `join`, before anything is planned, since only its nodes can say what they reach."""
 
     def __init__(self, address: str | None, resources: Resources, device: str) -> None:
         self._address, self._wanted, self._device = address, resources, device
@@ -43,11 +46,13 @@ class RayEngine:
         self._devices: Devices | None = None
         self._nodes: Nodes | None = None
 
-    def join(self, source: SourceConfig, ledger: Ledger) -> None:
+    def join(self, source: SourceConfig, ledger: Ledger, listing: "ListingFile | None" = None) -> None:
         """Join the cluster, if there is one to join, and have its nodes try what they will need.
 
         Workers of a Ray on this machine are children of this process: they have its environment, user and disks.
 
+        Args:
+            listing: what the input holds, if a file says it; then nodes need no right to list it.
         Raises:
             NoCluster: it cannot be joined.  NodeLacks: a node cannot do what the driver can.
         """
@@ -56,7 +61,7 @@ class RayEngine:
         from pipeline.stages.joining.nodes import Nodes
 
         start_ray(self._address)
-        self._nodes = Nodes(source, ledger.output_uri, ledger.prefix)
+        self._nodes = Nodes(source, ledger.output_uri, ledger.prefix, listing)
         self._nodes.check()
 
     def start(self) -> Resources:
@@ -95,7 +100,7 @@ class RayEngine:
         Raises:
             ScorerRefuses: what would be scored meanwhile on the wrong device takes days, or gives other scores.  NodeLacks.
         """
-        looked = time.monotonic()
+        looked = -math.inf  # nodes may have come since the last stream
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 if outcome.refused is not None:

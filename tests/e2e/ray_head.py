@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import psutil
 
 BIN = Path(sys.executable).parent
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+NO_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_CONFIG_FILE": "/none"}
 
 
 class Head(NamedTuple):
@@ -77,3 +80,18 @@ def free_ports(count):
 def answers(port):
     with socket.socket() as each:
         return each.connect_ex(("127.0.0.1", port)) == 0
+
+
+def one_line(done, *said):
+    """The one line on stderr of a command that ended with 2 before its log began."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    one_error(done, *said)
+
+
+def one_error(done, *said):
+    """The one error of a log that ended with 2."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if "error: " in line]
+    for text in said:
+        assert text in error, error

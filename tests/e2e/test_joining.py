@@ -7,7 +7,7 @@ import secrets
 import pytest
 import ray
 from e2e_archives import command, encoded, scores
-from ray_head import free_ports, started
+from ray_head import NO_KEYS, TOKEN, free_ports, one_error, one_line, started
 from tiny_model import tiny_config, tiny_fitted
 
 from models import artifact
@@ -16,10 +16,8 @@ from pipeline.state.ledger import Ledger
 from pipeline.storage.objects import Denied
 from pipeline.storage.store import open_store
 
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 WRONG = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 NONE = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}
-NO_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_CONFIG_FILE": "/none"}
 
 pytestmark = pytest.mark.slow
 
@@ -58,21 +56,6 @@ def for_workers(**variables):
 
 def drivers_keys():
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
-def one_line(done, *said):
-    """The one line on stderr of a command that ended with 2 before its log began."""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    one_error(done, *said)
-
-
-def one_error(done, *said):
-    """The one error of a log that ended with 2."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if "error: " in line]
-    for text in said:
-        assert text in error, error
 
 
 def nothing_was_begun(bucket):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from docs_script import load
 from e2e_archives import ROOT, command, encoded, scores
-from ray_head import BIN, started
+from ray_head import BIN, NO_KEYS, TOKEN, one_error, one_line, started
 
 from pipeline.state.attempts import read_attempts
 from pipeline.state.lease import beat_key
@@ -24,8 +24,6 @@ from pipeline.storage.copies import upload_directory
 from pipeline.storage.store import open_store
 from pipeline.tables.query import open_tables
 
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-NO_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_CONFIG_FILE": "/none"}
 ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 PATTERN = "{line}/{date}/{lot}/{name}"
 FIRST, SECOND = "2026-06-02", "2026-06-03"
@@ -96,17 +94,10 @@ def plant(model, s3_bucket, tmp_path):
         yield Plant(head, s3_bucket, model, tmp_path)
 
 
-def one_line(done, *said):
-    """The error of a command that ended with 2."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if "error: " in line]
-    assert all(text in error for text in said), error
-
-
 def without_numbers(log):
     """What a log says, each line without its time and its numbers; lines of progress that follow each other count as one. What
-    a key pattern reads is left out: it depends on the archive. So are the lines of a machine that is slow."""
-    log = [line for line in log if ": still at work, for " not in line]
+    a key pattern reads is left out, which depends on the archive, and what a busy machine adds while it waits."""
+    log = [line for line in log if ": still at work, " not in line]
     log = [line for line in log if not line.partition(" ")[2].startswith(("key pattern ", "  "))]
     shown = [re.sub(r"process \d+ on \S+", "process N", line.partition(" ")[2]) for line in log]
     shown = [re.sub(r"[0-9a-f]*\d[0-9a-f.,:]*", "N", line) for line in shown]
@@ -128,7 +119,7 @@ def test_a_week(plant, tmp_path):
     places = ("--address", plant.head.address, "--input", plant.archive, "--output", plant.output)
     done = command("doctor", *places, check=False, env=TOKEN)
     assert done.returncode == 2 and "It uses no credentials" in done.stdout, done.stdout + done.stderr
-    one_line(
+    one_error(
         command("score", *plant.night, "--address", plant.head.address, check=False, env=TOKEN),
         f"cannot list the input {plant.archive}", "It uses no credentials",
     )  # fmt: skip

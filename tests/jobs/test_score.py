@@ -14,11 +14,12 @@ from tiny_model import tiny_config, tiny_fitted
 from jobs.command.config import ConfigError, load
 from jobs.command.entry import run
 from jobs.command.errors import UsageError
-from jobs.score import ScoringProgress, main, prepare
+from jobs.score import ScoringProgress, joined, main, prepare
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from models.config import InputConfig
 from pipeline.run import RunProgress
+from pipeline.stages.engine import RayEngine
 from pipeline.state.ledger import Ledger
 from pipeline.storage import local
 from pipeline.storage.store import open_store
@@ -51,6 +52,20 @@ def test_surroundings_are_checked_before_anything_is_opened(capsys, monkeypatch,
         run(main, ["--model", "/none", "--input", "/none", "--output", "/none/out", *flags])
     shown = capsys.readouterr().err
     assert ended.value.code == 2 and shown.startswith(said) and shown.count("\n") == 1
+
+
+def test_the_cluster_s_nodes_get_the_listing_of_the_run(tmp_path, monkeypatch):
+    config, given = tiny_config(), []
+    artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
+    listing = tmp_path / "listing.csv"
+    listing.write_text("key,size,etag\n")
+    settings = ScoreSettings(
+        model=str(tmp_path / "model"), input=str(tmp_path), output=str(tmp_path.parent / "out"), listing=listing
+    )
+    monkeypatch.setattr(RayEngine, "join", lambda self, *run: given.append(run))
+    run = prepare(settings)
+    joined(settings, run)
+    assert run.listing is not None and given == [(run.source, run.ledger, run.listing)]
 
 
 def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path, monkeypatch):

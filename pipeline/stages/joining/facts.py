@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from pipeline.stages.faults import StagesError
 
 REQUEST_S = 10.0
+LEAST_S = 0.1
+"""What a request gets once time is up."""
+
 REGISTERED_S = 5.0
 """A node's process may be younger than its entry in the cluster."""
 
@@ -46,8 +49,13 @@ class NotJoined(StagesError):
         self.fix = fix
 
 
-def ask_head(host: str, port: int) -> ClusterFacts:
-    """What the head at its own port (usually 6379) says of its cluster. Raises NotJoined."""
+def ask_head(host: str, port: int, until: float) -> ClusterFacts:
+    """What the head at its own port (usually 6379) says of its cluster.
+
+    Args:
+        until: in seconds of time.monotonic, when both requests must have been answered.
+    Raises NotJoined.
+    """
     from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
 
     requests: Any = gcs_service_pb2  # protobuf makes their classes when they are imported, so mypy knows none
@@ -56,10 +64,11 @@ def ask_head(host: str, port: int) -> ClusterFacts:
         metadata = _answer(
             gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel).InternalKVGet,
             requests.InternalKVGetRequest(key=METADATA, namespace=CLUSTER),
+            until,
             f"The head's own port is usually 6379. {MEND}",
         ).value
         found = _answer(
-            gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, requests.GetAllNodeInfoRequest()
+            gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo, requests.GetAllNodeInfoRequest(), until
         ).node_info_list
     versions = json.loads(metadata) if metadata else {}
     alive = [node for node in found if node.state == messages.GcsNodeInfo.ALIVE]
@@ -75,19 +84,24 @@ def ask_head(host: str, port: int) -> ClusterFacts:
     return ClusterFacts(versions.get("ray_version", ""), versions.get("python_version", ""), tuple(nodes))
 
 
-def check_may_join(facts: ClusterFacts, host: str, port: int) -> ClusterFacts:
-    """The facts, perhaps newer. Raises NotJoined: other versions than here, or no node of the cluster on this machine."""
+def check_may_join(facts: ClusterFacts, host: str, port: int, until: float) -> ClusterFacts:
+    """The facts, perhaps newer.
+
+    Args:
+        until: as `ask_head` has it.
+    Raises NotJoined: other versions than here, or no node of the cluster on this machine.
+    """
     if (versions := other_versions(facts)) is not None:
         raise NotJoined(versions, "Install the same versions on both sides")
-    until = time.monotonic() + REGISTERED_S
+    registered = min(until, time.monotonic() + REGISTERED_S)
     while not (here := nodes_here()) & {node.node_id for node in facts.nodes}:
-        if not here or time.monotonic() > until:
+        if not here or time.monotonic() > registered:
             raise NotJoined(
                 f"{len(facts.nodes)} node(s) are alive, and none of them is on this machine",
                 "Submit the command with `ray job submit`, or run it on a node of the cluster",
             )
         time.sleep(0.5)
-        facts = ask_head(host, port)
+        facts = ask_head(host, port, until)
     return facts
 
 
@@ -131,16 +145,18 @@ def _channel(host: str, port: int) -> Any:
 TOKEN = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of the head"
 
 
-def _answer(method: Any, request: Any, other: str = MEND) -> Any:
+def _answer(method: Any, request: Any, until: float, other: str = MEND) -> Any:
     """The answer to one request.
 
     Args:
+        until: as `ask_head` has it.
         other: what to try when a server answers that does not know the request.
     """
     import grpc
 
+    timeout_s = max(LEAST_S, min(REQUEST_S, until - time.monotonic()))
     try:
-        return method(request, timeout=REQUEST_S)
+        return method(request, timeout=timeout_s)
     except grpc.RpcError as error:
         code, details = error.code(), " ".join(str(error.details()).split())
         if code == grpc.StatusCode.UNAUTHENTICATED:
@@ -149,7 +165,7 @@ def _answer(method: Any, request: Any, other: str = MEND) -> Any:
         if code == grpc.StatusCode.UNIMPLEMENTED:
             raise NotJoined("a server answers that does not know this request of Ray", other) from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise NotJoined(f"nothing answers within {REQUEST_S:.0f} s") from error
+            raise NotJoined(f"nothing answers within {timeout_s:.0f} s") from error
         raise NotJoined(f"the request fails ({code.name}: {details:.200})") from error
 
 

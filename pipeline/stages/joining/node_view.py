@@ -17,6 +17,7 @@ class Places(NamedTuple):
     """What a node is to reach.
 
     first: the first object of the input, as the driver lists it; None of an empty input.
+    lists: whether the input is to be listed. It is not where a file says what it holds: storage may refuse to list then.
     probe: key of an object that the driver has put into the output; a node writes beside it.
     """
 
@@ -24,6 +25,7 @@ class Places(NamedTuple):
     first: Object | None
     output_uri: str
     probe: str
+    lists: bool = True
 
 
 class Lack(NamedTuple):
@@ -35,6 +37,10 @@ class Lack(NamedTuple):
     said: str
     way: str
     away: bool = False
+
+    @property
+    def on_s3(self) -> bool:
+        return on_s3(self.uri)
 
 
 def lacks(places: Places) -> list[Lack]:
@@ -55,7 +61,8 @@ def _input_steps(places: Places) -> Steps:
         if first is not None:
             open_input(source).get_range(first.key, 0, 1)
 
-    return [("list the input", source.input_uri, listed), ("read the input", source.input_uri, read)]
+    steps: Steps = [("list the input", source.input_uri, listed), ("read the input", source.input_uri, read)]
+    return steps if places.lists else steps[1:]
 
 
 def _output_steps(places: Places) -> Steps:
@@ -78,7 +85,10 @@ def _first_that_fails(steps: Steps) -> list[Lack]:
         try:
             attempt()
         except StorageError as error:
-            local = not uri.startswith("s3://")
             said = f"{error}; the driver sees it" if isinstance(error, Gone) else str(error)
-            return [Lack(step, uri, said, "its own disks" if local else way_to_s3(), isinstance(error, Unreachable))]
+            return [Lack(step, uri, said, way_to_s3() if on_s3(uri) else "its own disks", isinstance(error, Unreachable))]
     return []
+
+
+def on_s3(uri: str) -> bool:
+    return uri.startswith("s3://")

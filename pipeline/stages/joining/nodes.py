@@ -3,22 +3,27 @@
 import contextlib
 import logging
 import pickle
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing import open_input
+from pipeline.input.listing_file import ListingFile
 from pipeline.stages.faults import StagesError
-from pipeline.stages.joining.node_view import Lack, Places, lacks
-from pipeline.storage.objects import StorageError, Unreachable
+from pipeline.stages.joining.node_view import Lack, Places, Step, lacks
+from pipeline.storage.objects import Object, StorageError, Unreachable
 from pipeline.storage.store import open_store
 
 ANSWER_S = 120.0
 """Storage that swallows packets fails after a minute; a node's first worker may have to be unpacked before."""
 
 LATER_ANSWER_S = 20.0
-"""While a run is under way, its outcomes wait for the answer."""
+"""While a run is under way, its outcomes wait for the answer. A node that was too slow for it gets ANSWER_S the next time."""
+
+AWAY_AGAIN_S = 10.0
+"""When to ask a node again that storage did not answer."""
 
 HELP = 'docs/operating.md, "What nodes need", shows both ways'
 
@@ -36,46 +41,102 @@ class Answer(NamedTuple):
     lacks: list[Lack]
     fault: str | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether storage answered the node everywhere."""
+        return not any(lack.away for lack in self.lacks)
+
+
+class Missed(NamedTuple):
+    """A node that gave no whole answer. again_at: in seconds of time.monotonic, when to ask it again.  away: steps at which
+    storage did not answer it although it answers the driver."""
+
+    again_at: float
+    away: frozenset[Step]
+
 
 class Nodes:
     """The nodes of the cluster that this process has joined.
 
-    A node is asked once. Those without a CPU or GPU are not asked, since no work is done there.
+    A node is asked until it has answered and storage has answered it. Those without a CPU or GPU are not asked, since no work
+    is done there.
 
     Args:
         folder: key below which probes are put into the output, and deleted.
+        listing: what the input holds, if a file says it; then nobody lists the input. May raise BadListing.
     """
 
-    def __init__(self, source: SourceConfig, output_uri: str, folder: str) -> None:
+    def __init__(self, source: SourceConfig, output_uri: str, folder: str, listing: ListingFile | None = None) -> None:
         self._source, self._output_uri, self._folder = source, output_uri, folder
+        self._lists = listing is None
+        self._given = None if listing is None else next(listing.as_written(), None)
         self._asked: set[str] = set()
+        self._missed: dict[str, Missed] = {}
 
     def check(self, later: bool = False) -> int:
-        """Ask the nodes that were not asked yet, all at once; returns how many have been asked so far.
+        """Ask the nodes that have not answered yet, all at once; returns how many have answered so far.
 
         Args:
-            later: the run is under way, and goes on without storage that does not answer for a while.
+            later: the run is under way. Storage that does not answer a node is named at the second time only.
         Raises:
             NodeLacks: a node cannot do what the driver can.
             StorageError: the driver itself cannot list the input or write to the output; not Unreachable for `later`.
         """
         import ray
 
-        new = {node["NodeID"]: node for node in ray.nodes() if node["NodeID"] not in self._asked and _works(node)}
-        if not new:
+        due = [node for node in ray.nodes() if _works(node) and self._is_due(node["NodeID"])]
+        if not due:
             return len(self._asked)
+        first = later and not any(node["NodeID"] in self._missed for node in due)
+        answer_s = LATER_ANSWER_S if first else ANSWER_S
         try:
-            with _places(self._source, self._output_uri, self._folder) as places:
-                answers = list(_answers(list(new.values()), places, LATER_ANSWER_S if later else ANSWER_S))
-                if later:
-                    answers = [each._replace(lacks=[lack for lack in each.lacks if not lack.away]) for each in answers]
-                judge(answers, lambda: lacks(places))
+            with self._places() as places:
+                answers = dict(_answers(due, places, answer_s))
+                judge([self._sure(node, said) if later else said for node, said in answers.items()], lambda: lacks(places))
         except Unreachable:
             if not later:
                 raise
             return len(self._asked)  # the run waits for storage, and they are asked the next time
-        self._asked |= new.keys()
+        for node in due:
+            self._note(node["NodeID"], answers.get(node["NodeID"]), answer_s, later)
         return len(self._asked)
+
+    def _is_due(self, node: str) -> bool:
+        missed = self._missed.get(node)
+        return node not in self._asked and (missed is None or time.monotonic() >= missed.again_at)
+
+    def _sure(self, node: str, answer: Answer) -> Answer:
+        """The answer without storage that may only have been away for a moment."""
+        before = self._missed[node].away if node in self._missed else frozenset()
+        return answer._replace(lacks=[lack for lack in answer.lacks if not lack.away or lack.step in before])
+
+    def _note(self, node: str, answer: Answer | None, answer_s: float, later: bool) -> None:
+        """Remember whether and when to ask the node again. A silent one is left alone for as long as it was waited for, so that
+        it takes at most half of the driver's time."""
+        if answer is not None and answer.is_whole:
+            self._asked.add(node)
+            return
+        away = set(self._missed[node].away) if node in self._missed else set()
+        if answer is not None and later:  # at the start the driver did not reach it either
+            away |= {lack.step for lack in answer.lacks if lack.away}
+        pause_s = answer_s if answer is None else AWAY_AGAIN_S
+        self._missed[node] = Missed(time.monotonic() + pause_s, frozenset(away))
+
+    @contextlib.contextmanager
+    def _places(self) -> Iterator[Places]:
+        """What nodes are to reach, as the driver sees it; their probes are deleted at the end."""
+        first = self._first()
+        probe, store = f"{self._folder}/node-probe-{uuid.uuid4().hex}", open_store(self._output_uri)
+        store.put_new(probe, b"1")
+        try:
+            yield Places(self._source, first, self._output_uri, probe, self._lists)
+        finally:
+            with contextlib.suppress(StorageError):
+                for left in list(store.list(probe)):
+                    store.delete(left.key)
+
+    def _first(self) -> Object | None:
+        return next(iter(open_input(self._source).list()), None) if self._lists else self._given
 
 
 def judge(answers: list[Answer], on_driver: Callable[[], list[Lack]]) -> None:
@@ -99,7 +160,7 @@ def judge(answers: list[Answer], on_driver: Callable[[], list[Lack]]) -> None:
 def _sentence(node: str, lack: Lack) -> str:
     fix = (
         f"Give the nodes these rights themselves: {HELP}"
-        if lack.uri.startswith("s3://")
+        if lack.on_s3
         else "Mount the folder at this path on every node, or use a bucket"
     )
     return (
@@ -117,32 +178,18 @@ def _works(node: dict[str, Any]) -> bool:
     return bool(node["Alive"] and (has.get("CPU") or has.get("GPU")))
 
 
-@contextlib.contextmanager
-def _places(source: SourceConfig, output_uri: str, folder: str) -> Iterator[Places]:
-    """What nodes are to reach, as the driver sees it; their probes are deleted at the end."""
-    first = next(iter(open_input(source).list()), None)
-    probe, store = f"{folder}/node-probe-{uuid.uuid4().hex}", open_store(output_uri)
-    store.put_new(probe, b"1")
-    try:
-        yield Places(source, first, output_uri, probe)
-    finally:
-        with contextlib.suppress(StorageError):
-            for left in list(store.list(probe)):
-                store.delete(left.key)
-
-
-def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> Iterator[Answer]:
-    """Of each node that answers in time. Of the others a line is logged: they may still be starting, and their work units stay
-    open if they lack something."""
+def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> Iterator[tuple[str, Answer]]:
+    """Node id and answer of each node that answers in time. Of the others a line is logged: they may still be starting."""
     import ray
     from ray.exceptions import RayError, RuntimeEnvSetupError
 
     remote, packed = ray.remote(trial()), pickle.dumps(places)
-    names = {}
+    names, ids = {}, {}
     for node in nodes:
         # No CPU, so that a node answers that is busy with others' work.
         task = remote.options(num_cpus=0, max_retries=0, label_selector={"ray.io/node-id": node["NodeID"]})
-        names[task.remote(packed)] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+        begun = task.remote(packed)
+        names[begun], ids[begun] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})", node["NodeID"]
     answered, late = ray.wait(list(names), num_returns=len(names), timeout=answer_s)
     for begun in late:
         ray.cancel(begun, force=True)
@@ -151,9 +198,9 @@ def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> It
         name = names[begun]
         try:
             found = ray.get(begun)
-            yield Answer(name, [], found) if isinstance(found, str) else Answer(name, found)
+            yield ids[begun], Answer(name, [], found) if isinstance(found, str) else Answer(name, found)
         except RuntimeEnvSetupError as error:
-            yield Answer(name, [], _last_line(error))
+            yield ids[begun], Answer(name, [], _last_line(error))
         except RayError as error:  # the node or its worker is gone; others do the work
             log.warning("%s has not said what it can reach (%s); going on without its answer", name, type(error).__name__)
 

@@ -7,6 +7,7 @@ from deadly_units import committed, planned, stage
 
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
+from pipeline.input.listing_file import ListingFile
 from pipeline.slice_scoring import Patience, RunProgress, score_units
 from pipeline.stages import alone, dataset, engine
 from pipeline.stages.cluster import Resources
@@ -191,17 +192,31 @@ def lacking():
     return found
 
 
-def test_nodes_are_asked_again_once_storage_leaves_a_unit_open(lacking):
-    outcomes = (outcome for outcome in (Outcome(1, 0, scored=3), Outcome(2, 0, message="AccessDenied")))
-    with pytest.raises(NodeLacks, match="node n9"):
-        list(lacking._unless_refused(outcomes))
-
-
-def test_a_run_looks_for_new_nodes_now_and_then(lacking, monkeypatch):
-    assert list(lacking._unless_refused(outcome for outcome in [Outcome(1, 0, scored=3)])) == [Outcome(1, 0, scored=3)]
-    monkeypatch.setattr(engine, "LOOK_EVERY_S", 0.0)
+def test_the_first_outcome_of_a_stream_asks_nodes_that_have_come_since_the_last(lacking):
     with pytest.raises(NodeLacks, match="node n9"):
         list(lacking._unless_refused(outcome for outcome in [Outcome(1, 0, errors=3)]))
+
+
+OPEN = Outcome(3, 0, message="AccessDenied")
+
+
+@pytest.mark.parametrize(
+    ("every_s", "third", "looks"), [(1000.0, Outcome(3, 0), 1), (1000.0, OPEN, 2), (0.0, Outcome(3, 0), 3)]
+)
+def test_a_run_looks_for_new_nodes_now_and_then_and_once_storage_leaves_a_unit_open(
+    lacking, monkeypatch, every_s, third, looks
+):
+    seen = []
+
+    class Nodes:
+        def check(self, later):
+            seen.append(later)
+
+    monkeypatch.setattr(engine, "LOOK_EVERY_S", every_s)
+    monkeypatch.setattr(lacking, "_nodes", Nodes())
+    outcomes = [Outcome(1, 0, scored=3), Outcome(2, 0, errors=3), third]
+    assert list(lacking._unless_refused(outcome for outcome in outcomes)) == outcomes
+    assert seen == [True] * looks
 
 
 def test_nodes_are_asked_again_once_storage_refuses_a_task(started, lacking, monkeypatch):
@@ -214,6 +229,24 @@ def test_nodes_are_asked_again_once_storage_refuses_a_task(started, lacking, mon
     monkeypatch.setattr(lacking, "_nodes", None)
     with pytest.raises(Denied):
         list(lacking.map(refused, [1]))
+
+
+def test_a_cluster_is_joined_with_the_listing_where_the_input_may_not_be_listed(ray_runs, tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "in"))
+    store.put("a.png", b"x")
+    whole = type(store).list
+
+    def refuses(self, *rest):
+        if self.uri == store.uri:
+            raise Denied("AccessDenied")
+        return whole(self, *rest)
+
+    monkeypatch.setattr(type(store), "list", refuses)
+    (tmp_path / "listing.csv").write_text("key,size,etag\na.png,1,e\n")
+    run = SourceConfig(input_uri=store.uri), Ledger(str(tmp_path / "out"), "m")
+    with pytest.raises(Denied):
+        RayEngine("head:6379", Resources(), "cpu").join(*run)
+    RayEngine("head:6379", Resources(), "cpu").join(*run, ListingFile(tmp_path / "listing.csv"))
 
 
 def test_a_ray_of_this_machine_is_not_joined_before_there_is_work(monkeypatch):

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.stages.joining import facts
 from pipeline.stages.joining.facts import ClusterFacts, ClusterNode, NotJoined, ask_head, check_may_join
 
 ROOT = Path(__file__).parents[4]
+FOREVER = float("inf")
 
 
 @pytest.fixture
@@ -23,17 +25,18 @@ def head(ray_runs):
 
 
 def test_the_head_says_versions_and_nodes(head):
-    found = ask_head(*head)
+    found = ask_head(*head, FOREVER)
     assert (found.ray, found.python) == (ray.__version__, platform.python_version())
     (node,) = found.nodes
     assert node.node_id == ray.nodes()[0]["NodeID"] and node.cpus == ray.cluster_resources()["CPU"]
-    assert check_may_join(found, *head) == found
+    assert check_may_join(found, *head, FOREVER) == found
 
 
-def test_a_head_is_found_by_its_address(head):
+def test_a_head_is_found_by_its_address(head, monkeypatch):
     host, port = head
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # a process that has joined asks no address
     cluster = check_cluster(f"{host}:{port}")
-    assert cluster.address == f"{host}:{port}" and cluster.facts == ask_head(host, port)
+    assert cluster.address == f"{host}:{port}" and cluster.facts == ask_head(host, port, FOREVER)
 
 
 ASK = "import sys; from pipeline.stages.cluster_address import check_cluster; check_cluster(sys.argv[1])"
@@ -56,7 +59,7 @@ def node(number):
 @pytest.mark.parametrize("there", [("2.1.0", platform.python_version()), (ray.__version__, "3.8.1")])
 def test_other_versions_are_said_from_both_sides(there):
     with pytest.raises(NotJoined) as caught:
-        check_may_join(ClusterFacts(*there, (node(1),)), "head", 6379)
+        check_may_join(ClusterFacts(*there, (node(1),)), "head", 6379, FOREVER)
     here = f"here are Ray {ray.__version__} and Python {platform.python_version()}"
     assert str(caught.value) == f"Ray {there[0]} on Python {there[1]} runs; {here}"
     assert "same versions" in caught.value.fix
@@ -65,12 +68,26 @@ def test_other_versions_are_said_from_both_sides(there):
 def test_a_cluster_without_a_node_on_this_machine(monkeypatch):
     monkeypatch.setattr(facts, "nodes_here", set)
     with pytest.raises(NotJoined, match="2 node.s. are alive, and none of them is on this machine") as caught:
-        check_may_join(ClusterFacts("", "", (node(1), node(2))), "head", 6379)
+        check_may_join(ClusterFacts("", "", (node(1), node(2))), "head", 6379, FOREVER)
     assert "`ray job submit`" in caught.value.fix
 
 
 def test_a_node_that_is_just_starting_is_waited_for(monkeypatch):
     monkeypatch.setattr(facts, "nodes_here", lambda: {node(2).node_id})
     later = ClusterFacts("", "", (node(1), node(2)))
-    monkeypatch.setattr(facts, "ask_head", lambda host, port: later)
-    assert check_may_join(ClusterFacts("", "", (node(1),)), "head", 6379) == later
+    monkeypatch.setattr(facts, "ask_head", lambda host, port, until: later)
+    assert check_may_join(ClusterFacts("", "", (node(1),)), "head", 6379, FOREVER) == later
+
+
+def test_a_node_is_waited_for_no_longer_than_there_is_time(monkeypatch):
+    monkeypatch.setattr(facts, "nodes_here", lambda: {node(2).node_id})
+    monkeypatch.setattr(facts, "ask_head", lambda host, port, until: pytest.fail("asked again"))
+    with pytest.raises(NotJoined, match="none of them is on this machine"):
+        check_may_join(ClusterFacts("", "", (node(1),)), "head", 6379, time.monotonic())
+
+
+@pytest.mark.parametrize(("left_s", "least", "most"), [(-3.0, 0.1, 0.1), (4.0, 3.0, 4.0), (60.0, 10.0, 10.0)])
+def test_a_request_gets_the_time_that_is_left(left_s, least, most):
+    given = []
+    facts._answer(lambda request, timeout: given.append(timeout), None, time.monotonic() + left_s)
+    assert least <= given[0] <= most

@@ -28,6 +28,22 @@ def test_an_empty_input_is_only_listed(places):
     assert lacks(places._replace(first=None)) == []
 
 
+def test_a_store_that_refuses_to_list_is_not_asked_to_where_a_file_says_what_it_holds(place, places, monkeypatch):
+    store = type(open_store(place))
+    whole = store.list
+
+    def refuses(self, *rest):
+        if self.uri.endswith("/in"):
+            raise Denied("AccessDenied (403)")
+        return whole(self, *rest)
+
+    monkeypatch.setattr(store, "list", refuses)
+    assert [lack.step for lack in lacks(places)] == ["list the input"]
+    assert lacks(places._replace(lists=False)) == []
+    (found,) = lacks(places._replace(lists=False, first=Object("b.png", 1, "e")))
+    assert found.step == "read the input"
+
+
 def test_a_node_without_the_driver_s_files_lacks_both_places(places):
     first = Object("b.png", 1, "e")
     found = lacks(places._replace(first=first, probe="_flowscore/ledgers/m/node-probe-2"))

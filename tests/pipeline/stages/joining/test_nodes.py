@@ -1,14 +1,18 @@
 import os
+import pickle
 import time
+from unittest import mock
 
 import pytest
 import ray
 
 from pipeline.input.config import SourceConfig
+from pipeline.input.listing_file import ListingFile
 from pipeline.stages.joining import nodes
-from pipeline.stages.joining.node_view import Lack
+from pipeline.stages.joining.node_view import Lack, lacks
 from pipeline.stages.joining.nodes import Answer, NodeLacks, Nodes, judge
-from pipeline.storage.objects import Unreachable
+from pipeline.storage.local import LocalStore
+from pipeline.storage.objects import Denied, Unreachable
 from pipeline.storage.store import open_store
 
 READ = Lack("read the input", "s3://plant/in", "AccessDenied (403)", "credentials from the instance role, endpoint https://e")
@@ -69,6 +73,35 @@ def test_every_node_is_asked_once_and_nothing_is_left(ray_runs, run):
     assert cluster.check() == 1  # nobody is asked: what is new on the nodes would not be seen
 
 
+def refuses_to_list(self, *rest, whole=LocalStore.list):
+    """In place of LocalStore.list: the input may be read, and not listed."""
+    if self.uri.endswith("/in"):
+        raise Denied("AccessDenied (403)")
+    return whole(self, *rest)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_with_a_listing_nobody_needs_the_right_to_list(ray_runs, run, monkeypatch, tmp_path, later):
+    refuses, driver = refuses_to_list, os.getpid()
+
+    def tried(packed):
+        with mock.patch.object(LocalStore, "list", refuses):
+            return "it ran on the driver" if os.getpid() == driver else lacks(pickle.loads(packed))
+
+    def given(key):
+        (tmp_path / "listing.csv").write_text(f"key,size,etag\n{key},1,e\n")
+        return ListingFile(tmp_path / "listing.csv")
+
+    monkeypatch.setattr(nodes, "trial", lambda: tried)
+    with pytest.raises(NodeLacks, match="cannot list the input"):
+        Nodes(*run).check(later)
+    monkeypatch.setattr(LocalStore, "list", refuses)
+    with pytest.raises(Denied):
+        Nodes(*run).check(later)
+    assert Nodes(*run, given("a.png")).check(later) == 1
+    Nodes(*run, given("gone.png")).check(later)  # no node's fault: the driver does not find it either
+
+
 def test_a_node_that_lacks_something_is_named(ray_runs, run, monkeypatch):
     address, read = ray.nodes()[0]["NodeManagerAddress"], READ
 
@@ -83,7 +116,47 @@ def test_storage_that_does_not_answer_a_node_ends_no_run_that_is_under_way(ray_r
     monkeypatch.setattr(nodes, "trial", lambda: lambda packed: [read])
     with pytest.raises(NodeLacks):
         Nodes(*run).check()
-    Nodes(*run).check(later=True)
+    assert Nodes(*run).check(later=True) == 0
+
+
+def test_storage_that_does_not_answer_a_node_twice_while_it_answers_the_driver_is_named(ray_runs, run, monkeypatch):
+    read = READ._replace(away=True, said="Connect timeout")
+    cluster = Nodes(*run)
+    monkeypatch.setattr(nodes, "trial", lambda: lambda packed: [read])
+    assert cluster.check(later=True) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes, "trial", lambda: pytest.fail("asked again at once"))
+        assert cluster.check(later=True) == 0
+    monkeypatch.setattr(nodes, "AWAY_AGAIN_S", 0.0)
+    cluster = Nodes(*run)
+    assert cluster.check(later=True) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes, "lacks", lambda places: [read])
+        assert cluster.check(later=True) == 0  # the driver does not reach it now
+    with pytest.raises(NodeLacks, match="cannot read the input .*: Connect timeout"):
+        cluster.check(later=True)
+
+
+def test_a_node_whose_storage_answers_again_is_not_asked_further(ray_runs, run, monkeypatch):
+    read, written = READ._replace(away=True), WRITE._replace(away=True)
+    monkeypatch.setattr(nodes, "AWAY_AGAIN_S", 0.0)
+    cluster = Nodes(*run)
+    for found, answered in (([read], 0), ([written], 0), ([], 1)):  # each place for the first time
+        monkeypatch.setattr(nodes, "trial", lambda found=found: lambda packed: found)
+        assert cluster.check(later=True) == answered
+    monkeypatch.setattr(nodes, "trial", lambda: pytest.fail("asked again"))
+    assert cluster.check(later=True) == 1
+
+
+def test_a_node_that_was_too_slow_is_asked_again_with_more_time(ray_runs, run, monkeypatch):
+    folder = FOLDER
+    monkeypatch.setattr(nodes, "trial", lambda: lambda packed: time.sleep(60))
+    monkeypatch.setattr(nodes, "LATER_ANSWER_S", 0.0)
+    cluster = Nodes(*run)
+    assert cluster.check(later=True) == 0
+    monkeypatch.setattr(nodes, "trial", lambda: lambda packed: [folder])
+    with pytest.raises(NodeLacks, match="cannot read the input file:///data/in"):
+        cluster.check(later=True)
 
 
 def test_a_node_without_our_packages_is_said_in_one_line(ray_runs, run, monkeypatch):
@@ -114,10 +187,10 @@ def test_a_node_that_is_slow_or_dies_is_passed_over_with_a_line(ray_runs, run, m
         os._exit(3)
 
     monkeypatch.setattr(nodes, "trial", lambda: dies)
-    Nodes(*run).check()
+    assert Nodes(*run).check() == 0
     monkeypatch.setattr(nodes, "trial", lambda: slow)
     monkeypatch.setattr(nodes, "ANSWER_S", 0.1)
-    Nodes(*run).check()
+    assert Nodes(*run).check() == 0
     assert "has not said what it can reach (WorkerCrashedError); going on" in warned[0]
     assert "has not said within 0 s what it can reach" in warned[1] and len(warned) == 2
 
