@@ -37,19 +37,23 @@ def of_training(calibration: int, selection: int, region_share: float, told: boo
 
 
 def of_calibration(pieces: int, rates: Sequence[Fraction]) -> list[str]:
-    """A line if no rate that will be used can be promised: nothing is judged then.
+    """A line if no asked rate can be promised, or if the rate of a first `score` cannot, whose verdicts then flag nothing.
 
-    >>> of_calibration(9, [Fraction(1, 10)])
+    >>> of_calibration(19, [Fraction(1, 10)])
     []
     """
-    if any(pieces >= pieces_needed(rate).on_average for rate in rates):
-        return []
-    asked = ", ".join(map(per_cent, rates))
-    most = max(rates)
-    return [
-        f"few images: {pieces} good pieces promise none of the rates {asked}, so score flags no piece and holds no lot; "
-        f"{pieces_needed(most).on_average} pieces promise {per_cent(most)}"
-    ]
+    parts = []
+    if not any(pieces >= pieces_needed(rate).on_average for rate in rates):
+        most = max(rates)
+        asked = ", ".join(map(per_cent, rates))
+        parts.append(f"they promise none of the rates {asked} ({per_cent(most)} takes {pieces_needed(most).on_average} pieces)")
+    if pieces < pieces_needed(USUAL_RATE).on_average:
+        usual = per_cent(USUAL_RATE)
+        parts.append(
+            f"score flags no piece and holds no lot at {usual}, its rate unless --rate says otherwise "
+            f"({usual} takes {pieces_needed(USUAL_RATE).on_average} pieces)"
+        )
+    return [f"few images: {pieces} good pieces: {'; '.join(parts)}"] if parts else []
 
 
 def of_evaluation(good: int, bad: Mapping[str, int], unit: str) -> list[str]:
