@@ -31,6 +31,16 @@ def test_only_what_is_lacking_is_said(calibration: int, selection: int, says: st
     assert len(lines) == (says is not None) and (says is None or says in lines[0] and "figure" not in lines[0])
 
 
+def test_figures_that_are_left_out_are_named_though_regions_are_marked() -> None:
+    (line,) = of_training(calibration=0, selection=2, region_share=0.5, told=False)
+    assert "no such figure is kept" in line and "regions" not in line
+
+
+def test_pieces_of_a_key_are_named_by_it() -> None:
+    (line,) = of_training(calibration=1, selection=1, region_share=0.05, told=True, key="serial")
+    assert "1 by serial kept for calibration" in line and "1 by serial for selection" in line
+
+
 @pytest.mark.parametrize(
     ("pieces", "rates", "none_promised", "nothing_flagged"),
     [
