@@ -89,7 +89,7 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
     assert any(line.startswith("notes.png left out: the bytes are no JPEG") for line in shown)
     lines = [line for line in shown if "  score " in line]
     assert len(lines) == 3 * (1 + len(METHODS)) and lines[0].startswith("a/0.png  score ")
-    cost = "the deletion test scores each image 228 more times: 5 maps and 19 random orders, 10 steps each"
+    cost = "the deletion test scores each image 912 more times: 5 maps, each at its place and 19 random ones, in 10 steps"
     assert cost in shown and shown.index(cost) < shown.index(lines[0]), "said before it is spent"
     report = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert report["layer"] == "deepest tap" and list(report["not_defined"]) == ["cam"]
@@ -102,7 +102,7 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
         areas = [each["deletion_auc"] for each in image["maps"]]
         assert areas == sorted(areas), "the most trusted first"
         assert image["image_id"] is image["published_score"] is None
-        assert len({each["random_auc"] for each in image["maps"]}) == 1
+        assert len({each["random_auc"] for each in image["maps"]}) > 1, "each map has orders of its own"
         for each in image["maps"]:
             assert (each["deletion_auc"] is None) == (image["score"] <= image["score_deleted"])
             (line,) = [line for line in lines if line.endswith(f"/{each['picture']}")]
