@@ -140,7 +140,7 @@ class Work:
         filled, tested, orders = compare(self._score, inputs[0], maps, self._deletion, self._good)
         self.tested_s += time.monotonic() - started
         number, explained, shown = len(self.shown), [], []
-        for method in most_trusted_first(tested):
+        for method in most_trusted_first(tested, orders):
             area, random = tested[method], orders[method]
             standing = trust(area, random)
             layer = self.layer if method.endswith("grad_cam") else None

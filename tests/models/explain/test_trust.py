@@ -23,7 +23,7 @@ def test_the_true_map_is_better_and_the_inverted_one_worse() -> None:
     _, tested, random = compare(energy, inputs, maps, DeletionConfig())
     assert trust(tested["true"], random["true"]) == Trust("better", 19, 19)
     assert trust(tested["inverted"], random["inverted"]) == Trust("worse", 0, 19)
-    assert most_trusted_first(tested) == ["true", "inverted"]
+    assert most_trusted_first(tested, random) == ["true", "inverted"]
 
 
 @pytest.mark.parametrize("sigma_px", [0.1, 2.5, 5.0])
