@@ -216,8 +216,9 @@ def _say_split(
         "no group on two sides"
     )
     key = settings.group_key
-    pieces = [len(set(read.pieces(each, key))) for each in (calibration, selection)]
-    for line in of_training(*pieces, settings.region_share, figures_say_something(len(selection)), key):
+    to_calibrate, to_select = (len(set(read.pieces(each, key))) for each in (calibration, selection))
+    told = figures_say_something(len(selection))
+    for line in of_training(to_calibrate, to_select, settings.region_share, told, key):
         print(line)
 
 
