@@ -12,7 +12,7 @@ from pipeline.input.pattern_fit import LOOKED_AT
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.storage.store import open_store
 from pipeline.tables.query import NoTables, open_tables
-from pipeline.tables.rekey import begin, rekey, tried
+from pipeline.tables.rekey import begin, inputs, rekey, tried
 
 
 class RekeySettings(BaseModel):
@@ -58,13 +58,15 @@ def main(settings: RekeySettings) -> None:
 
 
 def _some_rows(ledger: Ledger) -> list[tuple[str, str | None, str]]:
-    """uri, member and date of some scored images; none before the first publication."""
+    """uri, member and date of some scored images of each input; none before the first publication."""
     try:
         connection = open_tables(ledger.output_uri).connection
     except NoTables:
         return []
-    query = f"select uri, member, date from scores where model = $1 limit {LOOKED_AT}"
-    return connection.execute(query, [ledger.model]).fetchall()
+    found = inputs(ledger)
+    each = max(1, LOOKED_AT // max(1, len(found)))
+    query = f"select uri, member, date from scores where model = $1 and starts_with(uri, $2) limit {each}"
+    return [row for uri in found for row in connection.execute(query, [ledger.model, f"{uri}/"]).fetchall()]
 
 
 if __name__ == "__main__":

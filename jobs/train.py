@@ -21,7 +21,6 @@ from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.config import ArtifactConfig, InputConfig
-from models.metrics.few import says_something
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
@@ -41,10 +40,11 @@ def main(settings: TrainSettings) -> None:
     """Train a model on good images only and write its artifact."""
     try:
         train(settings)
-    except KeyboardInterrupt:  # typer would end the command without a word
-        kept = "the same command goes on where this one stopped"
-        lost = "without --workspace nothing is kept, so the same command begins anew"
-        print(f"interrupted; {lost if settings.workspace is None else kept}", file=sys.stderr)
+    except KeyboardInterrupt as error:  # typer would end the command without a word
+        without = "without --workspace nothing is kept, so the same command begins anew"
+        early = "this command has kept nothing new, so the same one begins where it began"
+        lost = without if settings.workspace is None else early
+        print("\n".join(getattr(error, "__notes__", [lost])), file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
 
 
@@ -85,7 +85,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
                 groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
-            _say_split(groups, len(calibration), len(selection), len(fitting), settings.region_share)
+            _say_split(settings, read, groups, calibration, selection, fitting)
             fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace, phases)
         phases.begin(SAVING)
         check_model_place(settings.model_out, settings.overwrite)  # another training may have ended first
@@ -200,12 +200,26 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
     )
 
 
-def _say_split(groups: "Groups", calibration: int, selection: int, fitting: int, region_share: float) -> None:
+def _say_split(
+    settings: TrainSettings,
+    read: "GoodSet",
+    groups: "Groups",
+    calibration: np.ndarray,
+    selection: np.ndarray,
+    fitting: np.ndarray,
+) -> None:
     from jobs.images.few_images import of_training
+    from models.fitting.fit import figures_say_something
 
     print(f"{len(groups.names)} images in {groups.count()} groups, found by {groups.basis}")
-    print(f"{fitting} images to fit, {selection} for selection, {calibration} kept for calibration; no group on two sides")
-    for line in of_training(calibration, selection, region_share, says_something(selection, selection)):
+    print(
+        f"{len(fitting)} images to fit, {len(selection)} for selection, {len(calibration)} kept for calibration; "
+        "no group on two sides"
+    )
+    key = settings.group_key
+    to_calibrate, to_select = (len(set(read.pieces(each, key))) for each in (calibration, selection))
+    told = figures_say_something(len(selection))
+    for line in of_training(to_calibrate, to_select, settings.region_share, told, key):
         print(line)
 
 
@@ -229,8 +243,8 @@ def _fit(
     names = [groups.names[read.owners[i]] for i in positions[1]]
     phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
-    place, begin, step = workspace.folder, phases.begin, phases.step
-    return fit(detector, images, *positions, names, run, patience, place, begin, step, print, identity)
+    place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
+    return fit(detector, images, *positions, names, run, patience, place, begin, step, tell, identity)
 
 
 if __name__ == "__main__":

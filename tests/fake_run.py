@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.config import FULL_16_BIT
 from models.maps.quantise import quantise
 from models.maps.regions import find_regions
 from pipeline.decode.config import DecodeConfig
@@ -257,6 +258,7 @@ def score_without_model(
     model: str = MODEL,
     map_threshold: float | None = None,
     digest: str = DIGEST,
+    white_level: int = FULL_16_BIT,
     **source,
 ) -> int:
     """Cut, read and decode a real input as a scoring run does; the committed map and score are distances from mean grey.
@@ -266,9 +268,8 @@ def score_without_model(
     """
     store = open_store(str(input_uri))
     config = SourceConfig(input_uri=store.uri, **source)
-    scoring = ScoringConfig(
-        model=model, model_digest=digest, source=config, decode=DecodeConfig(height=48, width=64, resize="pad")
-    )
+    decode = DecodeConfig(height=48, width=64, resize="pad", white_level=white_level)
+    scoring = ScoringConfig(model=model, model_digest=digest, source=config, decode=decode)
     ledger = Ledger(str(output_uri), model)
     number = _next(ledger, config, digest)
     by_source: dict[str, list] = {}

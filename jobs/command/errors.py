@@ -115,10 +115,13 @@ MEANINGS: dict[int, str] = {
     ExitCode.USAGE: "a setting, an address, a right or the model is wrong; mend what the error line says, then repeat it",
     ExitCode.ERROR_SHARE: "too many images have errors; what is done stays. Look at them as said above, then mend or accept",
     ExitCode.PARTIAL: "not finished; what is done stays. Do what the error line says, then repeat the same command",
-    ExitCode.INTERRUPTED: "interrupted; what is done stays, and is published with the rest. Repeat the same command",
-    ExitCode.TERMINATED: "stopped by SIGTERM; what is done stays, and is published with the rest. Repeat the same command",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "stopped by SIGTERM",
 }
 """What the last line of a log says of its exit code."""
+
+STOPPED_ON_A_LEDGER = "what is done stays, and is published with the rest. Repeat the same command"
+"""What it adds where a verb that works on a ledger was stopped. What other verbs keep, they say themselves."""
 
 
 class Shown(reprlib.Repr):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TextIO
 
-from jobs.command.errors import MEANINGS, ExitCode
+from jobs.command.errors import MEANINGS, STOPPED_ON_A_LEDGER, ExitCode
 from jobs.command.node_lines import readable
 from pipeline.stages.ray_output import end_output
 
@@ -73,10 +73,14 @@ class Stamped(io.TextIOBase):
 
 
 class Log:
-    """Whether the output of a command is a log, and what was there before. `run` keeps one for each command."""
+    """Whether the output of a command is a log, and what was there before. `run` keeps one for each command.
+
+    on_ledger: whether the verb has begun to work on a ledger.
+    """
 
     def __init__(self) -> None:
         self.job = RAY_JOB in os.environ
+        self.on_ledger = False
         self._streams: dict[str, TextIO] = {}
         self._levels: dict[str, int] = {}
         self._handler = _ToStandardError()
@@ -102,9 +106,12 @@ class Log:
         """Print the last line, if this is a log; what stops a command is said in any case."""
         if self.begun:
             end_output()
-        if self.begun or code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        stopped = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+        if self.begun or stopped:
+            meaning = MEANINGS.get(code, "as the lines above say")
+            kept = f"; {STOPPED_ON_A_LEDGER}" if stopped and self.on_ledger else ""
             more = " (give the job a new submission id)" if self.job and code else ""
-            print(f"exit {int(code)}: {MEANINGS.get(code, 'as the lines above say')}{more}", file=sys.stderr, flush=True)
+            print(f"exit {int(code)}: {meaning}{kept}{more}", file=sys.stderr, flush=True)
 
     def restore(self) -> None:
         """Streams and loggers as they were before."""
@@ -151,8 +158,9 @@ def kept() -> Iterator[Log]:
 
 
 def begin() -> None:
-    """From here on the output of the command is a log."""
+    """From here on the command works on a ledger, and its output is a log."""
     if _kept:
+        _kept[-1].on_ledger = True
         _kept[-1].begin()
 
 

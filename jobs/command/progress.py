@@ -121,6 +121,14 @@ class Progress:
             self._show()
             self.line = counted
 
+    def end_bar(self) -> None:
+        """End the line of a bar that is shown, so that what others print has one of its own; the bar comes again below it."""
+        with self.lock:
+            if self.bar and self.shown:
+                self.stream.write("\n")
+                self.stream.flush()
+                self.shown = ""
+
     def _line(self, now: float, done: int, errors: int, fraction: float | None, values: dict[str, float]) -> str:
         then, done_then, fraction_then = self.marks[0]
         elapsed = now - then

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.command.errors import UsageError
 from jobs.command.model_folder import model_folder
@@ -40,7 +40,7 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
     """The images with their content, and the ledger's copy of the model.
 
     Raises:
-        UsageError: two versions of models scored them; the copy is damaged; or none is stored as it was scored.
+        UsageError: two versions of models scored them, or one that decoded or judged them in two ways; or the copy is damaged.
         NoTables, NoSuchImage, StorageError.
     """
     searching = Progress("looking for the images in the tables", total=None)
@@ -52,15 +52,32 @@ def published(output: str, image_ids: Sequence[str], model: str | None, cache_di
             print(f"{image.image_id} was also scored by {', '.join(image.others)}; {image.model} is explained (--model)")
     first = found[0]
     for image in found:
-        if image.model_digest != first.model_digest:
-            versions = [f"{one.image_id} by {one.model} {one.model_digest[:12]}" for one in (first, image)]
-            fix = "Explain them in two commands."
-            raise UsageError("--image-id", "images that one version of a model scored", versions, fix)
+        _check_alike(first, image)
     ledger = Ledger(output, first.model)
     opened = _model(ledger, first.model_digest, cache_dir)
-    run = DecodeConfig.model_validate(first.config["decode"])
-    decode = DecodeConfig.of(opened.config.input, **{name: getattr(run, name) for name in OF_THE_RUN})
+    decode = DecodeConfig.of(opened.config.input, **_of_the_run(first))
     return Published(opened, decode, _scale(ledger, first, opened), _stored(found))
+
+
+def _check_alike(first: PublishedImage, image: PublishedImage) -> None:
+    """One command explains one model, decodes in one way and has one scale of colours."""
+    pair = first, image
+    if image.model_digest != first.model_digest:
+        rule, ways = "images that one version of a model scored", [f"by {one.model} {one.model_digest[:12]}" for one in pair]
+    elif _of_the_run(image) != _of_the_run(first):
+        rule, ways = "images that were decoded by the same settings", [f"with {_of_the_run(one)}" for one in pair]
+    elif image.calibration_digest != first.calibration_digest:
+        rule, ways = "images that one calibration judged", [f"by {(one.calibration_digest or 'none')[:12]}" for one in pair]
+    else:
+        return
+    got = [f"{one.image_id} {way}" for one, way in zip(pair, ways, strict=True)]
+    raise UsageError("--image-id", rule, got, "Explain them in two commands.")
+
+
+def _of_the_run(image: PublishedImage) -> dict[str, Any]:
+    """The settings of decoding that a run chooses."""
+    run = DecodeConfig.model_validate(image.config["decode"])
+    return {name: getattr(run, name) for name in OF_THE_RUN}
 
 
 def _model(ledger: Ledger, digest: str, cache_dir: Path) -> Artifact:

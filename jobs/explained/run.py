@@ -31,7 +31,9 @@ from pipeline.scoring.device import resolve_device
 
 JSON_NAME, PAGE_NAME = "explanations.json", "explanations.html"
 DELETION_AUC = "area under the normalised score while the most relevant places go first; lower is more faithful"
-TRUST = "better: below every random order; unclear: below their mean; worse: not below their mean"
+TRUST = (
+    "random orders are the map at other places; better: below every one of them; unclear: below their mean; worse: not below it"
+)
 
 
 def explain(settings: ExplainSettings) -> dict[str, Any]:

@@ -32,8 +32,8 @@ ANOMALY_MAP = "anomaly_map"  # the detector's own map gets the same pictures and
 @dataclass(frozen=True)
 class Explained:
     """One map of one image, as explanations.json lists it. deletion_auc: lower is more faithful.  random_auc: the mean of the
-    same for random orders.  slower_orders: those of the `random_orders` in which the score falls more slowly.  trust: models/
-    explain/trust.py.  The figures are null if the test says nothing."""
+    same for random orders, which are the map at other places.  slower_orders: those of the `random_orders` in which the score
+    falls more slowly.  trust: models/explain/trust.py.  The figures are null if the test says nothing."""
 
     method: str
     layer: str | None
@@ -107,11 +107,11 @@ class Work:
     @property
     def cost(self) -> str:
         """What the deletion test takes, in words."""
-        maps, orders = len(self._methods) + 1, self._deletion.random_orders
+        maps = len(self._methods) + 1
         images = scored_images(maps, 0 if self._good is None else len(self._good), self._deletion)
         return (
-            f"the deletion test scores each image {images} more times: {maps} maps and {orders} random orders, "
-            f"{self._deletion.steps} steps each"
+            f"the deletion test scores each image {images} more times: {maps} maps, each at its place and "
+            f"{self._deletion.random_orders} random ones, in {self._deletion.steps} steps"
         )
 
     def image(self, asked: Asked, pixels: np.ndarray, pictures: ExplanationPictures, place: str) -> ExplainedImage:
@@ -143,11 +143,12 @@ class Work:
         started = time.monotonic()
         with Progress(f"explaining {name}", total=None) as progress:
             progress.note("deletion test")
-            filled, tested, random = compare(self._score, inputs[0], maps, self._deletion, self._good)
+            filled, tested, orders = compare(self._score, inputs[0], maps, self._deletion, self._good)
         self.tested_s += time.monotonic() - started
         number, explained, shown = len(self.shown), [], []
-        for method in most_trusted_first(tested):
-            area, standing = tested[method], trust(tested[method], random)
+        for method in most_trusted_first(tested, orders):
+            area, random = tested[method], orders[method]
+            standing = trust(area, random)
             layer = self.layer if method.endswith("grad_cam") else None
             picture = f"{number:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[-120:]}.{method}.png"
             said = figures(area, random, standing, self._good is not None)

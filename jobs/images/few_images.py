@@ -12,44 +12,49 @@ from pipeline.verdicts.rule import Rule
 USUAL_RATE = rate_of(Rule().rate)
 
 
-def of_training(calibration: int, selection: int, region_share: float, told: bool) -> list[str]:
-    """What the images that were kept from the fit are too few for; no line if they are enough, or none were asked for.
+def of_training(calibration: int, selection: int, region_share: float, told: bool, key: str | None = None) -> list[str]:
+    """What the pieces that were kept from the fit are too few for; no line if they are enough, or none were asked for.
 
-    told: whether defects drawn on the selection images are counted.
+    told: whether figures of defects drawn on the selection images are kept.  key: what names a piece; None: each image is one.
 
     >>> of_training(calibration=20, selection=19, region_share=0.05, told=True)
     []
     """
-    parts = []
+    parts, by = [], f" by {key}" if key else ""
     if 0 < calibration < pieces_needed(USUAL_RATE).on_average:
         best = per_cent(smallest_rate(calibration).on_average)
         parts.append(
-            f"{calibration} kept for calibration can promise no rate of false calls below {best} "
+            f"{calibration}{by} kept for calibration can promise no rate of false calls below {best} "
             f"({per_cent(USUAL_RATE)} takes {pieces_needed(USUAL_RATE).on_average} pieces)"
         )
     if 0 < selection < pieces_for_regions(region_share):
         parts.append(
-            f"{selection} for selection set no threshold of the map and mark no regions ({pieces_for_regions(region_share)} do)"
+            f"{selection}{by} for selection set no threshold of the map and mark no regions "
+            f"({pieces_for_regions(region_share)} do)"
         )
-        if not told:
-            parts.append("they do not show how well defects are told either, so no such figure is kept")
+    if selection and not told:
+        parts.append("those for selection do not show how well defects are told, so no such figure is kept")
     return [f"few images: {'; '.join(parts)}"] if parts else []
 
 
 def of_calibration(pieces: int, rates: Sequence[Fraction]) -> list[str]:
-    """A line if no rate that will be used can be promised: nothing is judged then.
+    """A line if no asked rate can be promised, or if the rate of a first `score` cannot, whose verdicts then flag nothing.
 
-    >>> of_calibration(9, [Fraction(1, 10)])
+    >>> of_calibration(19, [Fraction(1, 10)])
     []
     """
-    if any(pieces >= pieces_needed(rate).on_average for rate in rates):
-        return []
-    asked = ", ".join(map(per_cent, rates))
-    most = max(rates)
-    return [
-        f"few images: {pieces} good pieces promise none of the rates {asked}, so score flags no piece and holds no lot; "
-        f"{pieces_needed(most).on_average} pieces promise {per_cent(most)}"
-    ]
+    parts = []
+    if not any(pieces >= pieces_needed(rate).on_average for rate in rates):
+        most = max(rates)
+        asked = ", ".join(map(per_cent, rates))
+        parts.append(f"they promise none of the rates {asked} ({per_cent(most)} takes {pieces_needed(most).on_average} pieces)")
+    if pieces < pieces_needed(USUAL_RATE).on_average:
+        usual = per_cent(USUAL_RATE)
+        parts.append(
+            f"score flags no piece and holds no lot at {usual}, its rate unless --rate says otherwise "
+            f"({usual} takes {pieces_needed(USUAL_RATE).on_average} pieces)"
+        )
+    return [f"few images: {pieces} good pieces: {'; '.join(parts)}"] if parts else []
 
 
 def of_evaluation(good: int, bad: Mapping[str, int], unit: str) -> list[str]:

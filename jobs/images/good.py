@@ -92,6 +92,10 @@ class GoodSet:
         """Positions of these images' samples, int64, ascending."""
         return np.flatnonzero(np.isin(self.owners, images))
 
+    def pieces(self, images: np.ndarray, group_key: str | None) -> list[str]:
+        """The piece that each image shows: what --group-key names, else the image, since lots and near-duplicates join many."""
+        return [str(i) if group_key is None else str(self.group_keys[i]) for i in images]
+
     def maxima(self, values: np.ndarray, images: np.ndarray) -> np.ndarray:
         """The largest value of each image, (N,). values: one for each of `samples(images)`, or none at all."""
         owners = self.owners[self.samples(images)]

@@ -54,6 +54,7 @@ class Phases:
     def begin(self, name: str) -> None:
         """The phase before is over."""
         self._open.close()
+        self.progress = None
         self._say(f"phase {self._names.index(name) + 1} of {len(self._names)}: {TITLES[name]}")
         if name != READING:  # who reads has its own
             progress = Progress(name, None, "steps", failed=None, stream=self._stream, clock=self._clock)
@@ -79,6 +80,16 @@ class Phases:
         assert self.progress is not None
         self.progress.note(*work)
 
+    def tell(self, line: str) -> None:
+        """Print a result on standard output, which on a terminal is where the bar is too."""
+        self._end_bar()
+        print(line, flush=True)
+
+    def _end_bar(self) -> None:
+        if self.progress is not None:
+            self.progress.end_bar()
+
     def _say(self, line: str) -> None:
         """As lines of progress are: with the time, unless a person looks on."""
+        self._end_bar()
         print(line if self._stream.isatty() else stamped(line, self._stream), file=self._stream, flush=True)

@@ -15,7 +15,6 @@ from models.card import card
 from models.detector import Detector, FitRun
 from models.fitting.fit import Fitted
 from models.fitting.groups import Groups
-from models.metrics.few import says_something
 from models.verdicts.map_threshold import map_threshold, pieces_needed
 from pipeline.storage.copies import replace_directory
 
@@ -33,11 +32,9 @@ def save(
     """The artifact, at its place or in storage."""
     selection = sets[1]
     trained = _trained(run, read, groups, sets, fitted)
-    # Lots and near-duplicates are no pieces: both may join many. So a piece is what --group-key names, else an image.
-    keyed = settings.group_key if settings.group_key and None not in read.group_keys else None
-    pieces = [groups.names[i] if keyed else str(i) for i in selection]
+    pieces = read.pieces(selection, settings.group_key)
     maxima = read.maxima(fitted.held_out_maxima, selection)
-    threshold = _map_threshold(maxima, pieces, keyed or "image", settings.region_share)
+    threshold = _map_threshold(maxima, pieces, settings.group_key or "image", settings.region_share)
     update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
     config = detector.config.model_copy(update=update)
     detector.to("cpu")
@@ -71,7 +68,7 @@ def _trained(
     """The record of the training in the artifact. A repeated command writes the same one."""
     calibration, selection, fitting = sets
     hashes = np.array(read.hashes)
-    families = fitted.chosen.families if fitted.chosen and says_something(len(selection), len(selection)) else {}
+    families = fitted.chosen.families if fitted.chosen and fitted.figures_say_something else {}
     return {
         "images": len(read.hashes),
         "fit": len(fitting),

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,7 +50,7 @@ class Workspace(NamedTuple):
 def opened(settings: TrainSettings, detector: Detector, run: FitRun, device: Device) -> Iterator[Workspace]:
     """A folder for the training. Scratch is deleted in the end; a folder of --workspace only when the training has succeeded.
 
-    Raises UsageError if another process uses the folder, or it is full.
+    A KeyboardInterrupt gets a note if the folder stays. Raises UsageError if another process uses the folder, or it is full.
     """
     if settings.workspace is None:
         with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch:
@@ -78,6 +79,8 @@ def opened(settings: TrainSettings, detector: Detector, run: FitRun, device: Dev
         except BaseException as error:
             if not (folder / READ).exists():
                 shutil.rmtree(folder)
+            elif isinstance(error, KeyboardInterrupt):
+                error.add_note("the same command goes on where this one stopped")
             if isinstance(error, OSError) and is_full_disk(error):
                 fix = f"{error.strerror}. Make room there and at --model-out; the same command then goes on."
                 raise UsageError("--workspace", "a folder on a disk with room", str(settings.workspace), fix) from error
@@ -89,7 +92,7 @@ def _identity(settings: TrainSettings, detector: Detector, run: FitRun, device: 
     document = {
         "flowscore": VERSION,
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "machine": [hardware(device), torch.get_num_threads()],
+        "machine": [hardware(device), _processor(), torch.get_num_threads()],
         "settings": settings.model_dump(mode="json", exclude=NOT_DECIDING),
         "exclude": None if settings.exclude is None else hashlib.sha256(settings.exclude.read_bytes()).hexdigest(),
         "detector": detector.config.model_dump(mode="json", exclude={"name"}),
@@ -97,6 +100,12 @@ def _identity(settings: TrainSettings, detector: Detector, run: FitRun, device: 
         "training": run.training.model_dump(mode="json"),
     }
     return _digest(chain([canonical_json(document)], _listed(settings.source_of_input())))
+
+
+def _processor(told: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of the CPU: two with the same instructions may still add in another order."""
+    names = re.search(r"^model name\s*:\s*(.+)$", told.read_text(), re.MULTILINE) if told.exists() else None
+    return names[1] if names else platform.processor()
 
 
 def _weights(detector: Detector) -> str:

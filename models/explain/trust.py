@@ -1,12 +1,13 @@
-"""How far a map of one image can be trusted: its deletion test against the same deletions in random order."""
+"""How far a map of one image can be trusted: its deletion test against the same map at random other places."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:  # pages show standings without torch
     from models.explain.deletion import Deletion, RandomOrders
 
 Standing = Literal["better", "unclear", "worse", "untested"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
 
 class Trust(NamedTuple):
@@ -36,12 +37,14 @@ def trust(found: "Deletion | None", random: "RandomOrders | None") -> Trust:
     return Trust("better" if slower == len(random.areas) else "unclear", slower, len(random.areas))
 
 
-def most_trusted_first(tested: "Mapping[str, Deletion | None]") -> list[str]:
-    """The maps' names by their area, the lowest first; untested ones come last, in the order given.
+def most_trusted_first(tested: "Mapping[str, Deletion | None]", random: "Mapping[str, RandomOrders | None]") -> list[str]:
+    """The maps' names by their standing, and by their area within one; untested ones come last, in the order given.
 
-    >>> from models.explain.deletion import Deletion
-    >>> most_trusted_first({"a": Deletion(0.5, []), "b": None, "c": Deletion(0.2, [])})
+    >>> from models.explain.deletion import Deletion, RandomOrders
+    >>> tested, orders = {"a": Deletion(0.2, []), "b": None, "c": Deletion(0.3, [])}, RandomOrders(0.5, [], [0.4, 0.6])
+    >>> most_trusted_first(tested, {"a": RandomOrders(0.1, [], [0.1, 0.1]), "b": None, "c": orders})
     ['c', 'a', 'b']
     """
     areas = {name: found.auc if found else float("inf") for name, found in tested.items()}
-    return sorted(areas, key=lambda name: areas[name])
+    ranks = {name: STANDINGS.index(trust(found, random[name]).standing) for name, found in tested.items()}
+    return sorted(areas, key=lambda name: (ranks[name], areas[name]))

@@ -23,13 +23,24 @@ from models.metrics.few import says_something
 @dataclass
 class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
-    without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit."""
+    without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit.
+    figures_say_something: whether the selection had enough images for its AUROC to mean anything."""
 
     epochs: int | None
     history: list[float] = field(default_factory=list)
     chosen: Criterion | None = None
     severities: dict[str, float] = field(default_factory=dict)
     held_out_maxima: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    figures_say_something: bool = False
+
+
+def figures_say_something(selection: int) -> bool:
+    """Whether the AUROC of defects drawn on so many selection images means anything.
+
+    >>> figures_say_something(2), figures_say_something(3)
+    (False, True)
+    """
+    return says_something(selection, selection)
 
 
 @dataclass
@@ -113,7 +124,8 @@ def fit(
 
     selected = _Selected(patience, groups)
     first = state.selection(epochs, selected)
-    say_figures = say if says_something(len(selection), len(selection)) else lambda line: None  # of so few they mean nothing
+    telling = figures_say_something(len(selection))
+    say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
         told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
         with ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects:
@@ -141,7 +153,7 @@ def fit(
     for name, value in kept.constants.items():
         weights[name].copy_(value)
     history = [result.value for result in stop.history]
-    return Fitted(epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima)
+    return Fitted(epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling)
 
 
 class _State:

@@ -164,12 +164,20 @@ def _change(ledger: Ledger, head: Head, name: str, table: DeltaTable, map_fn: Ma
 
 
 def _sources(ledger: Ledger, head: Head) -> tuple[SourceConfig, ...]:
-    """Every input of the ledger with its present key pattern, the longest URI first; one request an entry."""
+    """Every input of the ledger with its present key pattern, the longest URI first."""
+    return tuple(SourceConfig(input_uri=uri, key_pattern=head.key_pattern) for uri in _inputs(ledger, head))
+
+
+def inputs(ledger: Ledger) -> list[str]:
+    """The URIs of all inputs that the ledger's slices were planned from, the longest first; one request an entry."""
+    return _inputs(ledger, read_state(ledger)[1])
+
+
+def _inputs(ledger: Ledger, head: Head) -> list[str]:
     with ThreadPoolExecutor(READ_THREADS) as pool:
         entries = pool.map(lambda number: read_entry(ledger, number), range(1, head.number + 1))
-        inputs = {scoring.source.input_uri for entry in entries if isinstance(entry, Slice) for scoring in entry.scorings}
-    found = (SourceConfig(input_uri=uri, key_pattern=head.key_pattern) for uri in inputs)
-    return tuple(sorted(found, key=lambda source: (-len(source.input_uri), source.input_uri)))
+        found = {scoring.source.input_uri for entry in entries if isinstance(entry, Slice) for scoring in entry.scorings}
+    return sorted(found, key=lambda uri: (-len(uri), uri))
 
 
 def _read(job: FileJob, names: list[str]) -> Iterator[pa.Table]:

@@ -518,6 +518,7 @@ def test_a_few_pieces_promise_no_rate_and_one_line_says_so(place: Path, model: P
     by_piece = ("--key-pattern", PATTERN, "--piece-key", "lot,serial")
     assert calibrate(model, tmp_path / "few", *by_piece) == 0
     said = capsys.readouterr().out
-    assert "few images: 4 good pieces promise none of the rates 10 %, 5 %, 1 %, so score flags no piece" in said
+    assert "few images: 4 good pieces: they promise none of the rates 10 %, 5 %, 1 % (10 % takes 9 pieces)" in said
+    assert "score flags no piece and holds no lot at 5 %" in said
     assert calibrate(model, place / "fresh", *by_piece) == 0
     assert "few images" not in capsys.readouterr().out

@@ -22,6 +22,7 @@ from jobs.train import main as train_main
 from models import artifact
 from models.calibration import in_folder
 from models.calibration.example import calibration
+from models.explain.trust import STANDINGS
 from models.maps.map_scale import MapScale
 from pipeline.state.ledger import Ledger
 from pipeline.storage.copies import upload_directory
@@ -83,14 +84,16 @@ def explain(place: Path, source: str, output: Path, *flags: str) -> int:
 
 def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
     (place / "bad" / "notes.png").write_text("no image")
-    assert explain(place, "bad", tmp_path / "out", "--good", str(place / "good")) == 0
+    (tmp_path / "explain.yaml").write_text(yaml.safe_dump({"deletion": {"random_orders": 4}}))
+    flags = ("--good", str(place / "good"), "--config", str(tmp_path / "explain.yaml"))
+    assert explain(place, "bad", tmp_path / "out", *flags) == 0
     shown = capsys.readouterr().out.splitlines()
     assert "the model scores in bf16; explanations and their scores are computed in float32" in shown
     assert any(line.startswith("cam left out: method must suit the detector") for line in shown)
     assert any(line.startswith("notes.png left out: the bytes are no JPEG") for line in shown)
     lines = [line for line in shown if "  score " in line]
     assert len(lines) == 3 * (1 + len(METHODS)) and lines[0].startswith("a/0.png  score ")
-    cost = "the deletion test scores each image 228 more times: 5 maps and 19 random orders, 10 steps each"
+    cost = "the deletion test scores each image 237 more times: 5 maps, each at its place and 4 random ones, in 10 steps"
     assert cost in shown and shown.index(cost) < shown.index(lines[0]), "said before it is spent"
     report = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert report["layer"] == "deepest tap" and list(report["not_defined"]) == ["cam"]
@@ -100,10 +103,10 @@ def test_a_folder_by_every_method(place: Path, tmp_path: Path, capsys) -> None:
         assert image["filling"].startswith("good image") and image["score_deleted"] < image["score"]
         assert image["maps"][0]["deletion_auc"] < image["maps"][0]["random_auc"]
         assert {each["method"] for each in image["maps"]} == {"anomaly_map", *METHODS}
-        areas = [each["deletion_auc"] for each in image["maps"]]
-        assert areas == sorted(areas), "the most trusted first"
+        order = [(STANDINGS.index(each["trust"]), each["deletion_auc"]) for each in image["maps"]]
+        assert order == sorted(order), "the most trusted first"
         assert image["image_id"] is image["published_score"] is None
-        assert len({each["random_auc"] for each in image["maps"]}) == 1
+        assert len({each["random_auc"] for each in image["maps"]}) > 1, "each map has orders of its own"
         for each in image["maps"]:
             assert (each["deletion_auc"] is None) == (image["score"] <= image["score_deleted"])
             (line,) = [line for line in lines if line.endswith(f"/{each['picture']}")]

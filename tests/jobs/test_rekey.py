@@ -91,3 +91,13 @@ def test_slices_that_wait_are_named(tmp_path, rekey):
     seal_slice(ledger, "s3://plant/in")
     shown = rekey(tmp_path, "--model", "tiles", "--key-pattern", NEW, code=2)
     assert "slices of model tiles must all be published before a rekey; 2 wait(s)" in shown and shown.count("\n") == 1
+
+
+def test_the_pattern_is_tried_on_rows_of_every_input(tmp_path, rekey, monkeypatch):
+    """One that fits the second input only: the rows of the first would be all that is looked at."""
+    ledger = new_ledger(tmp_path, OLD)
+    publish_rows(ledger, "s3://plant/old", [(f"north/{number}.png", None, 1.0) for number in range(4)])
+    publish_rows(ledger, "s3://plant/in", ROWS)
+    monkeypatch.setattr("jobs.rekey.LOOKED_AT", 4)
+    said = rekey(tmp_path, "--model", "tiles", "--key-pattern", NEW)
+    assert f"key pattern {NEW}: 2 of 4 paths match" in said and "model tiles: key columns of 2 images" in said

@@ -244,7 +244,9 @@ def test_a_map_threshold_needs_enough_held_out_pieces(goods: Path, config: Path,
     assert train(goods, tmp_path / "twenty", given, *keys, *plain) == 0
     assert "a new good piece exceeds it with at most 0.2, by 4 held out (image)" in capsys.readouterr().out
     assert train(goods, tmp_path / "lots", given, *keys, *plain, "--group-key", "lot") == 0
-    assert "no regions: 1 held-out good pieces (by lot)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no regions: 1 held-out good pieces (by lot)" in said
+    assert "few images: 1 by lot kept for calibration can promise" in said and "1 by lot for selection set no threshold" in said
     thresholds = [artifact.read(tmp_path / name).config.map_threshold for name in ("five", "twenty", "lots")]
     assert thresholds[0] is thresholds[2] is None and thresholds[1] is not None
 
@@ -381,24 +383,26 @@ def test_what_is_kept_is_not_used_for_other_settings_or_images(
 ) -> None:
     place, out = tmp_path / "kept", tmp_path / "model"
 
-    def interrupted(self, name, taken):
+    def interrupted(self, *arguments):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Phases, "step", interrupted)
-        assert train(goods, out, config, *INTERRUPTIBLE, "--workspace", str(place)) == 130
-        assert "the same command goes on where this one stopped" in capsys.readouterr().err
-        assert train(goods, out, config, *INTERRUPTIBLE) == 130
-        assert "without --workspace nothing is kept" in capsys.readouterr().err
+    kept_up_to = {"step": "the same command goes on where this one stopped", "begin": "this command has kept nothing new"}
+    for method, said in reversed(kept_up_to.items()):  # `begin` is that of the reading
+        with monkeypatch.context() as patched:
+            patched.setattr(Phases, method, interrupted)
+            assert train(goods, out, config, *INTERRUPTIBLE, "--workspace", str(place)) == 130
+            told = capsys.readouterr().err.splitlines()
+            assert told[-2].startswith(said) and told[-1] == "exit 130: interrupted"
+            assert train(goods, out, config, *INTERRUPTIBLE) == 130
+            assert capsys.readouterr().err.splitlines()[-2].startswith("without --workspace nothing is kept")
     (kept,) = place.iterdir()
     read_again: list[str] = []
     read = good.read_good_images
     monkeypatch.setattr(good, "read_good_images", lambda *arguments: (read_again.append("read"), read(*arguments))[1])
-    for flags, folder in ((("--seed", "1"), goods), ((), tmp_path / "more")):
-        if folder != goods:
-            goods.rename(folder)
-            Image.fromarray(surface(999)).save(folder / "lot0" / "new.png")
-        assert train(folder, out, config, *INTERRUPTIBLE, *flags, "--overwrite", "--workspace", str(place)) == 0
+    for flags in (("--seed", "1"), ()):
+        if not flags:
+            Image.fromarray(surface(999)).save(goods / "lot0" / "new.png")
+        assert train(goods, out, config, *INTERRUPTIBLE, *flags, "--overwrite", "--workspace", str(place)) == 0
         assert f"not used: 1 of other images, settings, versions or machines in {place}, such as {kept.name}" in (
             capsys.readouterr().out
         )

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.command import log as module
 from jobs.command.entry import run
-from jobs.command.errors import MEANINGS, ExitCode, PartialRunError, UsageError
+from jobs.command.errors import MEANINGS, STOPPED_ON_A_LEDGER, ExitCode, PartialRunError, UsageError
 from jobs.command.log import RAY_JOB, Stamped, begin, begin_in_job
 
 ROOT = Path(__file__).parents[3]
@@ -176,6 +176,21 @@ def test_ray_names_the_variable_so():
 def test_functions_of_a_verb_work_without_run():
     begin()
     assert not isinstance(sys.stderr, Stamped) and module._kept == []
+
+
+def test_only_what_works_on_a_ledger_is_published_with_the_rest(capsys, monkeypatch):
+    """`train` is stopped in a job of Ray, whose output is a log whatever the verb."""
+
+    def stopped() -> None:
+        """A verb that has no ledger, or has not come to it."""
+        begin_in_job()
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(RAY_JOB, "{}")
+    new_id = " (give the job a new submission id)"
+    assert unstamped(ended(stopped, capsys)[2]) == [f"exit 130: interrupted{new_id}"]
+    of_a_ledger = f"exit 130: interrupted; {STOPPED_ON_A_LEDGER}{new_id}"
+    assert unstamped(ended(works(KeyboardInterrupt()), capsys)[2])[-1] == of_a_ledger
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])

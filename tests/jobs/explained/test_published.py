@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from fake_run import ARTIFACT, MODEL, publish, score_without_model
 from PIL import Image
 
 from jobs.command.errors import UsageError
+from jobs.explained import published as module
 from jobs.explained.published import Published, published
 from models import artifact, registry
 from models.config import ArtifactConfig, InputConfig
-from pipeline.report.published_images import NoSuchImage
+from pipeline.report.published_images import NoSuchImage, PublishedImage
 from pipeline.state.entries import Promotion, add_entry, read_head
 from pipeline.state.ledger import Ledger
 from pipeline.storage.copies import upload_directory
@@ -152,3 +154,27 @@ def test_two_versions_of_a_model_and_two_models(scored: str, model: Path, tmp_pa
     assert f"{known['loose.png']} was also scored by other; {MODEL} is explained" in capsys.readouterr().out
     with pytest.raises(UsageError, match="the output's copy of the model"):  # of `other`, which scored it last
         asked(scored, known["loose.png"], cache=tmp_path)
+
+
+def test_two_runs_that_decoded_or_judged_otherwise(scored: str, model: Path, tmp_path: Path) -> None:
+    """Of one digest: another white level gives other pixels, another calibration other colours."""
+    store, digest = open_store(scored.replace("/out", "/later")), artifact.read(model).model_digest
+    store.put("new.png", png(7))
+    publish(scored, score_without_model(scored.replace("/out", "/later"), scored, digest=digest, white_level=4095))
+    known = ids(scored)
+    both = known["loose.png"], known["new.png"]
+    alike = "--image-id must be images that were decoded by the same settings; got .*65535.*4095.* Explain them in two commands"
+    with pytest.raises(UsageError, match=alike):
+        asked(scored, *both, cache=tmp_path)
+    assert [asked(scored, one, cache=tmp_path).decode.white_level for one in both] == [65535, 4095]
+
+
+def test_two_calibrations_of_one_version(scored: str, tmp_path: Path, monkeypatch) -> None:
+    known, read = ids(scored), module.published_images
+
+    def judged_by_two(*arguments) -> list[PublishedImage]:
+        return [replace(image, calibration_digest=letter * 64) for image, letter in zip(read(*arguments), "ab", strict=True)]
+
+    monkeypatch.setattr(module, "published_images", judged_by_two)
+    with pytest.raises(UsageError, match="--image-id must be images that one calibration judged; got .*by a{12}.*by b{12}"):
+        asked(scored, known["loose.png"], known["2.png"], cache=tmp_path)

@@ -31,11 +31,39 @@ def test_only_what_is_lacking_is_said(calibration: int, selection: int, says: st
     assert len(lines) == (says is not None) and (says is None or says in lines[0] and "figure" not in lines[0])
 
 
-def test_a_calibration_that_promises_no_asked_rate_says_so() -> None:
-    rates = [Fraction(1, 10), Fraction(1, 20)]
-    (line,) = of_calibration(8, rates)
-    assert "8 good pieces promise none of the rates 10 %, 5 %" in line and "9 pieces promise 10 %" in line
-    assert of_calibration(9, rates) == []
+def test_figures_that_are_left_out_are_named_though_regions_are_marked() -> None:
+    (line,) = of_training(calibration=0, selection=2, region_share=0.5, told=False)
+    assert "no such figure is kept" in line and "regions" not in line
+
+
+def test_pieces_of_a_key_are_named_by_it() -> None:
+    (line,) = of_training(calibration=1, selection=1, region_share=0.05, told=True, key="serial")
+    assert "1 by serial kept for calibration" in line and "1 by serial for selection" in line
+
+
+@pytest.mark.parametrize(
+    ("pieces", "rates", "none_promised", "nothing_flagged"),
+    [
+        (8, (10, 20), True, True),
+        (9, (10, 20), False, True),  # 10 % is promised, and score judges by 5 %
+        (18, (10,), False, True),
+        (19, (10,), False, False),
+        (50, (100,), True, False),  # 1 % is not promised, and score flags at 5 % all the same
+        (99, (100,), False, False),
+    ],
+)
+def test_a_calibration_is_held_against_the_asked_rates_and_what_score_does_against_its_own(
+    pieces: int, rates: tuple[int, ...], none_promised: bool, nothing_flagged: bool
+) -> None:
+    said = "".join(of_calibration(pieces, [Fraction(1, rate) for rate in rates]))
+    assert ("promise none of the rates" in said) is none_promised
+    assert ("score flags no piece and holds no lot at 5 %" in said) is nothing_flagged
+    assert said == "" or said.startswith(f"few images: {pieces} good pieces: ")
+
+
+def test_a_calibration_names_what_would_be_enough() -> None:
+    (line,) = of_calibration(8, [Fraction(1, 10), Fraction(1, 20)])
+    assert "none of the rates 10 %, 5 % (10 % takes 9 pieces)" in line and "(5 % takes 19 pieces)" in line
 
 
 def test_types_whose_ranking_says_nothing_are_named() -> None:

@@ -11,6 +11,11 @@ class Clock:
         return self.now
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def said(out):
     """The lines without their times."""
     return [line.partition(" ")[2] for line in out.getvalue().splitlines()]
@@ -51,6 +56,27 @@ def test_without_a_selection_there_are_three():
         for name in (READING, TRAINING, SAVING):
             phases.begin(name)
     assert [line.partition(":")[0] for line in said(out)] == ["phase 1 of 3", "phase 2 of 3", "phase 3 of 3"]
+
+
+def test_on_a_terminal_lines_stand_below_the_bar_not_behind_it(monkeypatch):
+    """Those on standard output too: a terminal shows both."""
+    clock, out = Clock(), Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    with Phases(selects=True, stream=out, clock=clock) as phases:
+        phases.begin(SELECTION)
+        phases.step(SELECTION, Step(0, 2, 0, 2, 0.5))
+        phases.tell("epoch 1: synthetic defects")
+        clock.now += 4
+        phases.step(SELECTION, Step(0, 2, 1, 2, 0.5))
+        clock.now += 20
+        phases.step(SELECTION, Step(1, 2, 0, 2, 0.5))  # the time of the whole is known
+        phases.begin(TRAINING)
+    lines = out.getvalue().splitlines()
+    bars = [line for line in lines if "[" in line]
+    assert all(line.startswith(("\r[", "[")) for line in bars) and len(bars) >= 3
+    others = [line for line in lines if line and line not in bars]
+    assert others[:2] == ["phase 3 of 5: selecting how many epochs to train", "epoch 1: synthetic defects"]
+    assert others[2].startswith("about ") and others[3] == "phase 4 of 5: training" and len(others) == 4
 
 
 def test_a_silence_tells_what_happens_between_steps(monkeypatch):

@@ -1,5 +1,6 @@
 """The folder of a training: found again by the same command only, used by one process, and gone in the end."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from jobs.command.errors import UsageError
 from jobs.settings.training import TrainSettings
+from jobs.training import workspace
 from jobs.training.workspace import PREFIX, READ, opened
 from models import registry
 from models.config import ArtifactConfig, InputConfig
@@ -30,14 +32,14 @@ def settings(goods: Path, place: Path | None, **fields) -> TrainSettings:
 def identity(given: TrainSettings, seed: int = 0, batch_size: int = 16) -> str:
     config = {"name": "tiny", "detector": "patchsvdd", "input": InputConfig(height=64, width=64), "batch_size": batch_size}
     detector = registry.build(ArtifactConfig(**config, hyperparameters={"bank_size": 8}))
-    with opened(given, detector, FitRun(detector.Training(), seed), "cpu") as workspace:
-        assert workspace.folder.is_dir()
+    with opened(given, detector, FitRun(detector.Training(), seed), "cpu") as place:
+        assert place.folder.is_dir()
         if given.workspace is None:
-            assert workspace.identity is workspace.identity_with(["a"]) is None
+            assert place.identity is place.identity_with(["a"]) is None
             return ""
-        assert workspace.folder.parent == given.workspace
-        assert workspace.identity and workspace.identity_with(["a"]) != workspace.identity_with(["b"])
-        return workspace.identity
+        assert place.folder.parent == given.workspace
+        assert place.identity and place.identity_with(["a"]) != place.identity_with(["b"])
+        return place.identity
 
 
 def test_the_same_command_finds_its_folder_and_no_other_one_does(goods: Path, tmp_path: Path) -> None:
@@ -61,6 +63,17 @@ def test_the_same_command_finds_its_folder_and_no_other_one_does(goods: Path, tm
     assert not list(place.iterdir())  # all succeeded
 
 
+def test_another_model_of_cpu_is_another_machine(goods: Path, tmp_path: Path, monkeypatch) -> None:
+    """Also where both have the same instructions."""
+    told, before = tmp_path / "cpuinfo", workspace._processor
+    told.write_text("processor\t: 0\nmodel name\t: Xeon(R) 8480\n\nprocessor\t: 1\nmodel name\t: Xeon(R) 8480\n")
+    assert before(told) == "Xeon(R) 8480"
+    assert before(tmp_path / "none") == platform.processor()
+    first = identity(settings(goods, tmp_path / "kept"))
+    monkeypatch.setattr(workspace, "_processor", lambda: before(told))
+    assert identity(settings(goods, tmp_path / "kept")) != first
+
+
 def test_scratch_is_deleted_whatever_happens(goods: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
@@ -72,10 +85,11 @@ def test_scratch_is_deleted_whatever_happens(goods: Path, tmp_path: Path, monkey
 def test_a_failed_training_leaves_what_can_be_gone_on_from(goods: Path, tmp_path: Path, read: bool) -> None:
     detector = registry.build(ArtifactConfig(name="tiny", detector="patchsvdd", hyperparameters={"bank_size": 8}))
     run, given = FitRun(detector.Training()), settings(goods, tmp_path / "kept")
-    with pytest.raises(KeyboardInterrupt), opened(given, detector, run, "cpu") as workspace:
+    with pytest.raises(KeyboardInterrupt) as stopped, opened(given, detector, run, "cpu") as place:
         if read:
-            (workspace.folder / READ).write_bytes(b"")
+            (place.folder / READ).write_bytes(b"")
         raise KeyboardInterrupt
+    assert getattr(stopped.value, "__notes__", []) == ["the same command goes on where this one stopped"] * read
     assert len(list((tmp_path / "kept").glob(f"{PREFIX}*"))) == read
     full = r"--workspace must be a folder on a disk with room; got '.*kept'\. No space left on device\. Make room"
     with pytest.raises(UsageError, match=full), opened(given, detector, run, "cpu"):
@@ -85,8 +99,8 @@ def test_a_failed_training_leaves_what_can_be_gone_on_from(goods: Path, tmp_path
 def test_one_process_uses_a_folder(goods: Path, tmp_path: Path) -> None:
     detector = registry.build(ArtifactConfig(name="tiny", detector="patchsvdd", hyperparameters={"bank_size": 8}))
     run, given = FitRun(detector.Training()), settings(goods, tmp_path / "kept")
-    with opened(given, detector, run, "cpu") as workspace:
+    with opened(given, detector, run, "cpu") as place:
         with pytest.raises(UsageError, match="--workspace must be used by one training at a time"):
             with opened(given, detector, run, "cpu"):
                 pytest.fail("two at once")
-        assert workspace.folder.is_dir()
+        assert place.folder.is_dir()

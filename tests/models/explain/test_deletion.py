@@ -34,10 +34,11 @@ def test_a_faithful_map_beats_random_order_which_beats_the_inverted_map() -> Non
     assert filled.score == pytest.approx(float(energy(inputs[None])), rel=1e-6)
     assert filled.filled < 0.2 * filled.score
     auc = {name: each.auc for name, each in found.items() if each}
-    assert random is not None
+    mean = {name: each.auc for name, each in random.items() if each}
     assert auc["true"] < 0.25 and auc["wrong"] > 0.75
-    assert auc["true"] + 0.2 < random.auc < auc["wrong"] - 0.2 and abs(auc["noise"] - random.auc) < 0.15
-    for each in (*found.values(), random):
+    assert auc["true"] + 0.2 < mean["true"] and mean["wrong"] < auc["wrong"] - 0.2
+    assert abs(mean["noise"] - 0.5) < 0.15
+    for each in (*found.values(), *random.values()):
         assert each is not None and len(each.curve) == CONFIG.steps + 1
         assert each.curve[0] == pytest.approx(1) and each.curve[-1] == pytest.approx(0)
 
@@ -46,7 +47,7 @@ def test_the_area_by_hand() -> None:
     """A score that counts bright halves: the first half deleted leaves a quarter of it, the second nothing."""
     inputs = torch.zeros(3, 2, 4)
     inputs[:, :, :2], inputs[:, :, 2:] = 3.0, 1.0
-    config = DeletionConfig(steps=2, cells=2, feather=0)
+    config = DeletionConfig(steps=2, cells=2, feather=0, random_orders=3)
     filled = substitute(lambda x: x.mean((1, 2, 3)).square() * 0 + x.var((1, 2, 3)), inputs)
     assert filled.name == "mean colour" and filled.filled == pytest.approx(0, abs=1e-9)
     filled = type(filled)(torch.zeros_like(inputs), "black", 2.0, 0.0)
@@ -59,31 +60,33 @@ def test_same_seed_same_figures_and_ties_do_not_follow_the_rows() -> None:
     inputs, spot = picture()
     first, again = (compare(energy, inputs, {"true": spot, "flat": torch.zeros(64, 64)}, CONFIG) for _ in range(2))
     assert first[1:] == again[1:]
-    flat, random = first[1]["flat"], first[2]
-    assert flat is not None and random is not None and abs(flat.auc - random.auc) < 0.15
-    other = random_deletion(energy, inputs, first[0], DeletionConfig(seed=1))
+    flat, of_flat, random = first[1]["flat"], first[2]["flat"], first[2]["true"]
+    assert flat is not None and of_flat is not None and set(of_flat.areas) == {flat.auc}, "at every place it is the same map"
+    assert random is not None and abs(flat.auc - random.auc) < 0.15
+    other = random_deletion(energy, inputs, spot, first[0], DeletionConfig(seed=1))
     assert other is not None and other.auc != random.auc
-    mean = sum(_one_order(inputs, first[0], i) for i in range(3)) / 3
-    three = random_deletion(energy, inputs, first[0], DeletionConfig(random_orders=3))
-    assert three is not None and three.auc == pytest.approx(mean)
 
 
-def _one_order(inputs: Tensor, filled, index: int) -> float:
-    """The index-th random order's area, by a map that says that order."""
-    generator = torch.Generator().manual_seed(0)
-    order = [torch.randperm(64, generator=generator) for _ in range(index + 1)][index]
-    rank = torch.empty(64)
-    rank[order] = torch.arange(64.0)
-    relevance = F.interpolate(-rank.view(1, 1, 8, 8), scale_factor=8)[0, 0]
-    found = deletion(energy, inputs, relevance, filled, CONFIG)
-    assert found is not None
-    return found.auc
+def test_random_orders_are_the_map_at_every_other_place() -> None:
+    """All 63 of them: none is missing, none is there twice, and none is the map's own."""
+    inputs, spot = picture()
+    filled, bumpy = substitute(energy, inputs), spot + torch.rand(64, 64, generator=torch.Generator().manual_seed(3))
+    shifts = [(8 * row, 8 * column) for row in range(8) for column in range(8)][1:]
+    wanted = [deletion(energy, inputs, bumpy.roll(shift, (0, 1)), filled, CONFIG) for shift in shifts]
+    found = random_deletion(energy, inputs, bumpy, filled, DeletionConfig(random_orders=63))
+    assert found is not None and sorted(found.areas) == pytest.approx(sorted(each.auc for each in wanted if each))
+    assert found.auc == pytest.approx(sum(found.areas) / 63)
+
+
+def test_more_orders_than_places_are_refused() -> None:
+    with pytest.raises(ValueError, match="random_orders must be below cells squared, the places that a map has; got 9 and 3"):
+        DeletionConfig(cells=3, random_orders=9)
 
 
 def test_an_image_of_another_shape_than_its_cells() -> None:
     inputs, spot = picture(70, 100)
     _, found, random = compare(energy, inputs, {"true": spot}, CONFIG)
-    assert found["true"] is not None and random is not None and found["true"].auc < random.auc - 0.2
+    assert found["true"] is not None and random["true"] is not None and found["true"].auc < random["true"].auc - 0.2
 
 
 def test_the_filling_is_the_least_anomalous() -> None:
@@ -98,7 +101,7 @@ def test_no_figure_where_nothing_scores_lower() -> None:
     inputs, spot = picture()
     for score in (lambda x: -energy(x), lambda x: energy(x) * math.nan):
         filled, found, random = compare(score, inputs, {"true": spot}, CONFIG)
-        assert found == {"true": None} and random is None
+        assert found == {"true": None} == random
 
 
 def test_a_good_image_fills_where_blur_is_an_anomaly_of_its_own() -> None:
@@ -114,9 +117,10 @@ def test_a_good_image_fills_where_blur_is_an_anomaly_of_its_own() -> None:
 
     assert compare(contrast, inputs, {"true": spot}, CONFIG)[1] == {"true": None}
     filled, found, random = compare(contrast, inputs, {"true": spot, "wrong": -spot}, CONFIG, good)
-    assert filled.name.startswith("good image") and random is not None
+    assert filled.name.startswith("good image")
     assert found["true"] is not None and found["wrong"] is not None
-    assert found["true"].auc < random.auc - 0.2 and found["wrong"].auc > random.auc
+    assert random["true"] is not None and random["wrong"] is not None
+    assert found["true"].auc < random["true"].auc - 0.2 and found["wrong"].auc > random["wrong"].auc
 
 
 @pytest.mark.parametrize("goods", [0, 3])
