@@ -1,5 +1,6 @@
 """What a node can do with the input and the output, tried on it by the code that works there, and compared with the driver."""
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -26,6 +27,17 @@ class Places(NamedTuple):
     output_uri: str
     probe: str
     lists: bool = True
+
+    def as_json(self) -> str:
+        """For `of_json` on a node."""
+        return json.dumps(self._replace(source=self.source.model_dump(mode="json"))._asdict())  # type: ignore[arg-type]
+
+    @classmethod
+    def of_json(cls, text: str) -> "Places":
+        """Raises what its parts raise for other text."""
+        given = json.loads(text)
+        first = None if given["first"] is None else Object(*given["first"])
+        return cls(**given | {"source": SourceConfig.model_validate(given["source"]), "first": first})
 
 
 class Lack(NamedTuple):

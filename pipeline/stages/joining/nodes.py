@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -183,7 +182,7 @@ def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> It
     import ray
     from ray.exceptions import RayError, RuntimeEnvSetupError
 
-    remote, packed = ray.remote(trial()), pickle.dumps(places)
+    remote, packed = ray.remote(trial()), places.as_json()
     names, ids = {}, {}
     for node in nodes:
         # No CPU, so that a node answers that is busy with others' work.
@@ -205,17 +204,15 @@ def _answers(nodes: list[dict[str, Any]], places: Places, answer_s: float) -> It
             log.warning("%s has not said what it can reach (%s); going on without its answer", name, type(error).__name__)
 
 
-def trial() -> Callable[[bytes], list[Lack] | str]:
-    """What a node does with pickled Places. It is a function within one, which Ray sends whole: a worker that is told to import
+def trial() -> Callable[[str], list[Lack] | str]:
+    """What a node does with Places as JSON. It is a function within one, which Ray sends whole: a worker that is told to import
     what it does not have prints a traceback."""
 
-    def tried(packed: bytes) -> list[Lack] | str:
-        import pickle
-
+    def tried(packed: str) -> list[Lack] | str:
         try:
-            from pipeline.stages.joining.node_view import lacks
+            from pipeline.stages.joining.node_view import Places, lacks
 
-            return lacks(pickle.loads(packed))
+            return lacks(Places.of_json(packed))
         except ImportError as error:
             return f"{type(error).__name__}: {error}"
 

@@ -1,5 +1,4 @@
 import os
-import pickle
 import time
 from unittest import mock
 
@@ -9,7 +8,7 @@ import ray
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing_file import ListingFile
 from pipeline.stages.joining import nodes
-from pipeline.stages.joining.node_view import Lack, lacks
+from pipeline.stages.joining.node_view import Lack, Places, lacks
 from pipeline.stages.joining.nodes import Answer, NodeLacks, Nodes, judge
 from pipeline.storage.local import LocalStore
 from pipeline.storage.objects import Denied, Unreachable
@@ -86,7 +85,7 @@ def test_with_a_listing_nobody_needs_the_right_to_list(ray_runs, run, monkeypatc
 
     def tried(packed):
         with mock.patch.object(LocalStore, "list", refuses):
-            return "it ran on the driver" if os.getpid() == driver else lacks(pickle.loads(packed))
+            return "it ran on the driver" if os.getpid() == driver else lacks(Places.of_json(packed))
 
     def given(key):
         (tmp_path / "listing.csv").write_text(f"key,size,etag\n{key},1,e\n")
@@ -163,11 +162,13 @@ def test_a_node_without_our_packages_is_said_in_one_line(ray_runs, run, monkeypa
     def tried(packed):
         import sys
 
-        sys.modules["pipeline"] = None  # as Python marks what cannot be imported
+        ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "pipeline"}
+        sys.modules.update(dict.fromkeys([*ours, "pipeline"]))  # None, as Python marks what cannot be imported
         try:
             return whole(packed)
         finally:
             del sys.modules["pipeline"]
+            sys.modules.update(ours)
 
     whole = nodes.trial()
     monkeypatch.setattr(nodes, "trial", lambda: tried)
