@@ -38,7 +38,7 @@ def test_an_outage_is_waited_out_within_the_command(command, laboratory):
     output = f"{laboratory.bucket}/outage"
     code, log = command(output, 4 * ATTEMPTS + 8, 60)
     assert code == DONE, log
-    assert "storage does not answer; waiting 60 s for it" in log
+    assert "storage does not answer; waiting up to 60 s for it" in log
     assert laboratory.wrong("first", output) == []
 
 
