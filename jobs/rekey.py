@@ -11,7 +11,6 @@ from pipeline.input.keys import key_pattern
 from pipeline.input.pattern_fit import LOOKED_AT
 from pipeline.state.ledger import Ledger, ledgers
 from pipeline.storage.store import open_store
-from pipeline.tables.query import NoTables, open_tables
 from pipeline.tables.rekey import begin, inputs, rekey, tried
 
 
@@ -59,6 +58,8 @@ def main(settings: RekeySettings) -> None:
 
 def _some_rows(ledger: Ledger) -> list[tuple[str, str | None, str]]:
     """uri, member and date of some scored images of each input; none before the first publication."""
+    from pipeline.tables.query import NoTables, open_tables  # DuckDB, which a wrong command does without
+
     try:
         connection = open_tables(ledger.output_uri).connection
     except NoTables:
