@@ -34,7 +34,9 @@ def load(model: type[Settings], config_file: Path | None = None, /, **flags: Any
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        raise _explain(model, error.errors()[0], config_file) from None
+        refused = _explain(model, error.errors()[0], config_file)
+    # Outside, or pydantic's error would stay with it in a circle that Python cannot free, and DuckDB speak of leaks at the end.
+    raise refused
 
 
 def _merge(settings: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

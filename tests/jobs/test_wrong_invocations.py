@@ -82,6 +82,8 @@ def test_what_needs_no_torch_and_no_ray_loads_none(places: Places) -> None:
         (("train", "--epoch", "3"), "option must be one of `flowscore train`; got '--epoch'. Did you mean --epochs?"),
         (("query", "--output", "x", "select", "1"), "command line must be options with their values"),
         (("finalize", "--output", "{new}"), "--output must be that of a scoring run"),
+        # DuckDB is loaded, and would speak of leaks if anything were left of the error at the end.
+        (("rekey", "--model", "tiles", "--output", "{out}", "--key-pattern", "{{line"), "must have its braces in pairs"),
     ],
 )
 def test_as_a_process(places: Places, arguments: tuple[str, ...], says: str) -> None:
