@@ -9,9 +9,10 @@ from jobs.command.entry import run
 from jobs.command.errors import ErrorShareError, PartialRunError, UsageError
 from jobs.command.flags import Flag
 from jobs.command.log import begin
+from jobs.command.scored_ledgers import scored_ledgers
 from pipeline.run import RunLimits
 from pipeline.state.committed import IncompleteSlice
-from pipeline.state.ledger import Ledger, ledgers
+from pipeline.state.ledger import Ledger
 from pipeline.state.plan import read_state
 from pipeline.state.unclosed import unclosed
 from pipeline.storage.store import open_store
@@ -63,7 +64,7 @@ def main(settings: FinalizeSettings) -> None:
         fix = "`flowscore doctor --output` lists the slices that are held, with their numbers."
         raise UsageError("--slice", "given with --accept-errors: one slice at a time", None, fix)
     output_uri = open_store(settings.output).uri
-    chosen = choose(output_uri, settings)
+    chosen = choose(settings)
     begin()
     log.info("publishing what is finished in %s, of model(s) %s", output_uri, ", ".join(ledger.model for ledger in chosen))
     left, published = Left(), 0
@@ -91,15 +92,11 @@ def main(settings: FinalizeSettings) -> None:
         raise ErrorShareError(f"held: {len(left.held)} slice(s) have too many errors; the lines above say what to do")
 
 
-def choose(output_uri: str, settings: FinalizeSettings) -> list[Ledger]:
+def choose(settings: FinalizeSettings) -> list[Ledger]:
     """The ledgers that the settings name. Raises UsageError."""
-    known = ledgers(output_uri)
-    chosen = [ledger for ledger in known if settings.model in (None, ledger.model)]
-    names = ", ".join(ledger.model for ledger in known)
-    if not chosen:
-        listed = f"Models there: {names}." if known else "Nothing was scored into it; `flowscore score` does."
-        raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model or settings.output, listed)
+    chosen = scored_ledgers(settings.output, settings.model)
     if settings.slice is not None and len(chosen) > 1:
+        names = ", ".join(ledger.model for ledger in chosen)
         raise UsageError("--model", "given with --slice, as the output has several models", None, f"Models there: {names}.")
     if settings.slice is not None and settings.slice not in (waiting := _waiting(chosen[0])):
         fix = f"Waiting: {', '.join(map(str, waiting)) or 'none'}. `flowscore doctor --output` says more."

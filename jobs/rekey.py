@@ -3,14 +3,14 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.command.entry import run
-from jobs.command.errors import UsageError
 from jobs.command.flags import Flag
 from jobs.command.pattern_check import say_fit
+from jobs.command.scored_ledgers import scored_ledgers
 from pipeline.input.config import SourceOptions
 from pipeline.input.keys import key_pattern
 from pipeline.input.pattern_fit import LOOKED_AT
-from pipeline.state.ledger import Ledger, ledgers
-from pipeline.storage.store import open_store
+from pipeline.state.ledger import Ledger
+from pipeline.tables.query import NoTables, open_tables
 from pipeline.tables.rekey import begin, inputs, rekey, tried
 
 
@@ -36,13 +36,7 @@ def main(settings: RekeySettings) -> None:
     From then on `flowscore score` takes this pattern and no other. Columns that only the earlier pattern has become null;
     `date` stays as it is. If the command is stopped, repeat it; the next `flowscore score` finishes it too.
     """
-    output_uri = open_store(settings.output).uri
-    ledger = Ledger(output_uri, settings.model)
-    known = ledgers(output_uri)
-    if ledger not in known:
-        names = ", ".join(each.model for each in known)
-        fix = f"Models there: {names}." if known else "Nothing was scored into it; `flowscore score` does."
-        raise UsageError("--model" if known else "--output", "that of a scoring run", settings.model, fix)
+    (ledger,) = scored_ledgers(settings.output, settings.model)
     fit = tried(ledger, settings.key_pattern, _some_rows(ledger))
     if fit is not None:
         say_fit(fit, "key_pattern", must_fit=lambda: False)  # images to come may lie otherwise, and their pattern is wanted
@@ -58,8 +52,6 @@ def main(settings: RekeySettings) -> None:
 
 def _some_rows(ledger: Ledger) -> list[tuple[str, str | None, str]]:
     """uri, member and date of some scored images of each input; none before the first publication."""
-    from pipeline.tables.query import NoTables, open_tables  # DuckDB, which a wrong command does without
-
     try:
         connection = open_tables(ledger.output_uri).connection
     except NoTables:
