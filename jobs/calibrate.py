@@ -13,7 +13,7 @@ from jobs.command.entry import run
 from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.model_folder import model_folder
 from jobs.command.pattern_check import check_pattern
-from jobs.command.places import check_folder, check_input, check_store, local_place
+from jobs.command.places import check_folder, check_input, check_store, fix_of_nothing, local_place
 from jobs.command.progress import Progress
 from jobs.settings.calibration import CalibrateSettings
 from models import artifact
@@ -89,8 +89,7 @@ def calibrated(settings: CalibrateSettings) -> artifact.Artifact:
     )
     _say_read(found)
     if not found.images and not found.left_out:
-        links = open_input(source).links_left_out()
-        fix = f"Add --follow-links: {links} links there are not followed." if links else "Correct the place."
+        fix = fix_of_nothing(open_input(source), "Correct the place.")
         raise UsageError("--input", "a place with good images", settings.input, fix)
     check_unreadable(found.unreadable, len(found.images), settings.max_unreadable_share, settings.input)
     kept = kept_images(found, seen, opened.config.trained, settings.input)

@@ -14,7 +14,7 @@ from jobs.command.entry import run
 from jobs.command.errors import ExitCode, UsageError
 from jobs.command.model_place import check_model_place
 from jobs.command.pattern_check import check_pattern
-from jobs.command.places import check_folder, check_input
+from jobs.command.places import check_folder, check_input, fix_of_nothing
 from jobs.command.progress import Progress
 from jobs.settings.training import TrainSettings
 from models import artifact, registry
@@ -102,10 +102,7 @@ def _check_not_empty(settings: TrainSettings) -> None:
     """Raises UsageError for an input that holds no object, which is known before the network is built."""
     store = open_input(settings.source_of_input())
     if next(iter(store.list()), None) is None:
-        links = store.links_left_out()
-        fix = (
-            f"Add --follow-links: {links} links there are not followed." if links else "Correct the place: it holds no images."
-        )
+        fix = fix_of_nothing(store, "Correct the place: it holds no images.")
         raise UsageError("--input", "a place with good images", settings.input, fix)
 
 

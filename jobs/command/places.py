@@ -41,6 +41,12 @@ def check_input(flag: str, uri: str) -> None:
         raise UsageError(flag, "a folder that is there, or s3://bucket/prefix", uri, fix)
 
 
+def fix_of_nothing(store: Store, otherwise: str) -> str:
+    """What to do where an input has no images: follow the links that are left out there, if there are any."""
+    links = store.links_left_out()
+    return f"Add --follow-links: {links} links there are not followed." if links else otherwise
+
+
 def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from jobs.command.errors import ErrorShareError, UsageError, check_unreadable
+from jobs.command.places import fix_of_nothing
 from jobs.command.progress import Progress
 from jobs.command.text_files import read_lines
 from jobs.images.names import meant, plain, spellings
@@ -185,9 +186,8 @@ def read_good_images(
         )
     check_unreadable(read.unreadable, total, max_unreadable_share, source.input_uri)
     if len(read.hashes) < MIN_IMAGES:
-        links = open_input(source).links_left_out()
-        fix = "Add good images." if total else "Correct the place: it holds no images."
-        fix = f"Add --follow-links: {links} links there are not followed." if links else fix
+        otherwise = "Add good images." if total else "Correct the place: it holds no images."
+        fix = fix_of_nothing(open_input(source), otherwise)
         raise UsageError("--input", f"a place with at least {MIN_IMAGES} readable good images", len(read.hashes), fix)
     if group_key and None in read.group_keys:
         raise UsageError(
