@@ -8,6 +8,7 @@ import re
 
 import pytest
 from e2e_archives import command, encoded
+from ray_head import one_line
 
 from pipeline.storage.store import open_store
 
@@ -26,9 +27,8 @@ def put(bucket, prefix, seeds, lots=6, date="2026-05-02"):
 def wrong(*arguments):
     """The one line of a wrong command."""
     done = command(*arguments, check=False)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), done.stdout + done.stderr
-    return lines[0]
+    one_line(done)
+    return done.stderr
 
 
 def test_from_good_images_to_a_look_at_the_worst(s3_bucket, tmp_path):
