@@ -8,9 +8,9 @@ from e2e_archives import command, encoded, write_files
 from pipeline.stages import cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here(s3):
-    """One local Ray for the tests that run a job in this process; its workers know the S3 server."""
+    """A local Ray for the tests of one file that run a job in this process; its workers know the S3 server."""
     cluster.start_ray(None)
     yield
     ray.shutdown()
