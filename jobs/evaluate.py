@@ -40,6 +40,7 @@ OF_IMAGES = ("image_auroc", "average_precision", "f1_max")
 COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F1-max"} | {
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO",
+    "aupro_strict": "AUPRO 0.05",
 }
 
 
@@ -147,7 +148,7 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
         "notes": [*labelled.lines(), *truth.counts.lines(), *notes],
         "interval": "95 %, bootstrap by " + (f"group of {posixpath.basename(settings.groups)}" if settings.groups else "image"),
         "pixels": "maps enlarged bilinearly to the masks' own size; everything but a mask's background is defect, and grey "
-        "edges are from 128 on; AUPRO to a rate of 0.3",
+        "edges are from 128 on; AUPRO to a false positive rate of 0.3, AUPRO 0.05 to one of 0.05",
         "f1_max": "the best threshold in hindsight: an oracle's figure, not an operating point",
         "figures": _all_figures(labelled.types, scored, evidence, few, settings),
         "calibration_digest": opened.calibration_digest,

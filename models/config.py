@@ -2,12 +2,16 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from models.backbones.config import BackboneConfig
+from models.backbones.config import STORED, BackboneConfig
 
 FULL_16_BIT = 65535
 LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 8192
+
+BEFORE: dict[str, dict[str, Any]] = {"csflow": {"map": "energy", "head": None}, "fastflow": {"head": None}}
+"""By detector, hyper-parameters that came after artifacts had been stored without them, with what those artifacts did. A
+stored config holds every other one, so that a new default changes no stored model."""
 
 
 class InputConfig(BaseModel):
@@ -59,6 +63,15 @@ class ArtifactConfig(BaseModel):
     map_threshold: float | None = Field(None, allow_inf_nan=False)
     hyperparameters: dict[str, Any] = {}
     trained: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _of_an_earlier_time(self, info: ValidationInfo) -> Self:
+        """What a stored artifact does not say is what it did then, whatever the default is today."""
+        if info.context == STORED:
+            self.hyperparameters.update(
+                {key: value for key, value in BEFORE.get(self.detector, {}).items() if key not in self.hyperparameters}
+            )
+        return self
 
     def filled_in(self, hyperparameters: BaseModel, backbone: BackboneConfig | None, grid: tuple[int, int]) -> Self:
         """This config with a detector's defaults filled in, as an artifact keeps it.

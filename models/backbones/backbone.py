@@ -170,6 +170,27 @@ def _default_taps(name: str, kwargs: dict[str, Any], wanted: Sequence[int]) -> t
     return tuple(sorted(set(deepest)))
 
 
+def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str | int, ...]:
+    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name.
+
+    None is deeper than the taps, so that the network runs no further; where all are, the taps themselves are read.
+
+    >>> config = resolve(BackboneConfig(name="test_resnet", weights="none"), default_reductions=(16,))
+    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config, reductions=(32,))
+    ((1, 2), (3,))
+    """
+    if not reductions:
+        return ()
+    indices = _default_taps(config.name, config.kwargs, reductions)
+    if isinstance(config.taps[0], int):
+        return tuple(index for index in indices if index <= max(config.taps)) or config.taps  # type: ignore[operator]
+    model: Any = _network(config.name, config.kwargs)
+    depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
+    names = [str(model.feature_info[index]["module"]) for index in indices]
+    return tuple(name for name in names if depth[name] <= deepest) or config.taps
+
+
 def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> Backbone:
     """Build a resolved config: layers that the taps do not need are dropped, batch norms are folded into convolutions.
 

@@ -12,10 +12,11 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
+from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
 from models.features.whitening import Moments, Whitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.cross_scale import CrossScaleFlow
-from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_means
+from models.flows.likelihood import energy_cells, mean_score, nll_cells, nll_loss, scale_means
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.precision import layer_dtype
@@ -25,9 +26,12 @@ class CsFlowConfig(BaseModel):
     """Hyper-parameters.
 
     whiten_dims: components kept, at most the channels of the taps. kernels: one coupling block each.
-    score: mean of z^2 / 2 over all elements, the original's; top, the mean of the map's largest cells, top_share of them;
-    mean_top, the geometric mean of these two; max of the map; or scales: the mean over scales of (log m_s - a_s) / b_s with
-    m_s the scale's mean and a_s, b_s from held-out good images.
+    map: nll, the negative log-likelihood per channel of the finest scale's cells; or energy, their channel mean of z^2, the
+    original's, which the couplings shrink where they meet what they have not seen. head: what makes the map finer, beside
+    the flow; None, as in the original, leaves the map to the flow.
+    score: mean of z^2 / 2 over all elements, the original's; top, the mean of the largest energies of cells, top_share of
+    them; mean_top, the geometric mean of these two; max, the largest; or scales: the mean over scales of
+    (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +43,8 @@ class CsFlowConfig(BaseModel):
     hidden: int = Field(128, ge=1)
     kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 3, 3, 3), min_length=1)
     clamp: float = 3.0
+    map: Literal["nll", "energy"] = "nll"
+    head: PositionHeadConfig | None = PositionHeadConfig()
     score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean"
     top_share: float = Field(0.04, gt=0, le=1)
 
@@ -71,17 +77,20 @@ class CsFlow(Detector):
         super().__init__()
         hyper = CsFlowConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        self.backbone = FeatureExtractor(config, scales=hyper.scales)
+        beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
+        self.backbone = FeatureExtractor(config, scales=hyper.scales, beside=beside[0], beside_reductions=beside[1])
         channels = sum(self.backbone.channels)
-        self.hyper = hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, channels)})
         self.grids = [min(grids) for grids in self.backbone.scale_grids]  # as `_stacked` joins them
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0]) if hyper.head else None
+        dims = min(hyper.whiten_dims, channels)
+        self.hyper = hyper = hyper.model_copy(update={"whiten_dims": dims, "head": head and head.config})
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
             if lower != (-(-rows // 2), -(-columns // 2)):
                 raise ValueError(
                     f"image size must give feature maps that halve from scale to scale; {height} x {width} gives "
                     f"{self.grids}. Use a multiple of the backbone's reduction times {2 ** (hyper.scales - 1)}."
                 )
-        self.config = config.filled_in(hyper, self.backbone.config, self.grids[0])
+        self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else self.grids[0])
         self.whitening = Whitening(hyper.scales, channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
         self.register_buffer("scale_log_mean", torch.zeros(hyper.scales))  # a_s
@@ -102,20 +111,29 @@ class CsFlow(Detector):
 
     def features(self, inputs: Tensor) -> Maps:
         """Backbone features before whitening, per scale (B, C, h_i, w_i). Several taps are averaged to the cells of the
-        coarsest and stacked."""
-        levels = pyramid(inputs, self.hyper.scales, self.hyper.downscale)
-        return [_stacked(self.backbone(level)) for level in levels]
+        coarsest and stacked. Those of the head come last."""
+        own = len(self.backbone.channels)
+        levels = [self.backbone(level) for level in pyramid(inputs, self.hyper.scales, self.hyper.downscale)]
+        of_flow = [_stacked(maps[:own]) for maps in levels]
+        return of_flow if self.head is None else [*of_flow, self.head.features(levels[0][own:])]
 
     def fit_whitening(self, moments: list[Moments]) -> None:
         """Set the whitening from the moments of extract's maps over the training images, one per scale."""
         self.whitening.fit(moments, self.hyper.whiten_floor)
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Whitening in closed form, then the flow by maximum likelihood."""
+        """Whitening and head in closed form, then the flow by maximum likelihood."""
         assert isinstance(run.training, CsFlowTraining)
-        self.fit_whitening(moments_of(features, positions, run))
+        of_flow = FlowLevels(features, self.hyper.scales)
+        self.fit_whitening(moments_of(of_flow, positions, run))
         self.flow = self._new_flow(run.seed).to(run.device)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, features, positions, run.training, run)
+        told = run
+        if self.head is not None:
+            self.head.fit(features, positions, run)
+            told = self.head.measuring(self._flow_cells, features, positions, run)
+        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, of_flow, positions, run.training, told)
+        if self.head is not None:
+            self.head.measure(self._flow_cells, features, positions, run)
 
     @torch.no_grad()
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
@@ -125,7 +143,7 @@ class CsFlow(Detector):
         device = self.whitening.weight.device
         parts = []
         for batch in held_out.split(16):
-            maps = self.whitening([x.to(device) for x in features.read(batch)])
+            maps = self.whitening([x.to(device) for x in features.read(batch)[: self.hyper.scales]])
             parts.append(scale_means(self.flow.latents(maps)).cpu())
         self.fit_scales(torch.cat(parts))
         return {name: getattr(self, name).clone() for name in ("scale_log_mean", "scale_log_std")}
@@ -137,24 +155,40 @@ class CsFlow(Detector):
         self.scale_log_std.copy_(logs.std(0))
 
     def score_features(self, maps: Maps) -> Scored:
-        whitened = self.whitening(maps)
+        whitened = self.whitening(maps[: self.hyper.scales])
+        latents, cells = self._latents_and_cells(whitened)
+        if self.head is not None:
+            cells = self.head.joined(cells, maps[-1])
+        return Scored(self._score(latents), cells, embedding(whitened[0]))
+
+    def _latents_and_cells(self, whitened: Maps) -> tuple[Maps, Tensor]:
+        """Latents of all scales, and the flow's own map, (B, h_0, w_0)."""
+        if self.hyper.map == "nll":
+            latents, log_det_jac = self.flow.with_cell_log_det(whitened)
+            return latents, nll_cells(latents[0], log_det_jac)
         latents = self.flow.latents(whitened)
-        cells = anomaly_map(latents)
+        return latents, energy_cells(latents)
+
+    def _flow_cells(self, maps: Maps) -> Tensor:
+        return self._latents_and_cells(self.whitening(maps))[1]
+
+    def _score(self, latents: Maps) -> Tensor:
+        """(B,), from the latents alone: the log-determinant makes image scores worse (docs/accuracy.md)."""
         if self.hyper.score == "mean":
-            score = mean_score(latents)
-        elif self.hyper.score == "top":
-            score = top_mean(cells, self.hyper.top_share)
-        elif self.hyper.score == "mean_top":
-            score = (mean_score(latents) * top_mean(cells, self.hyper.top_share)).sqrt()
-        elif self.hyper.score == "max":
-            score = cells.amax(dim=(1, 2))
-        else:
-            score = ((scale_means(latents).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
-        return Scored(score, cells, embedding(whitened[0]))
+            return mean_score(latents)
+        if self.hyper.score == "scales":
+            return ((scale_means(latents).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
+        cells = energy_cells(latents)
+        if self.hyper.score == "max":
+            return cells.amax(dim=(1, 2))
+        top = top_mean(cells, self.hyper.top_share)
+        return top if self.hyper.score == "top" else (mean_score(latents) * top).sqrt()
 
     def freeze(self) -> "CsFlow":
         super().freeze()
         self.flow.freeze()
+        if self.head is not None:
+            self.head.gaussian.freeze()
         return self
 
 

@@ -1,7 +1,8 @@
 """FastFlow on the levels of a convolutional backbone or on blocks of a vision transformer (Yu et al. 2021, arXiv:2111.07677).
 
 The exact semantics are those of the best-known unofficial code, tests/golden/README.md section 4. The defaults here differ:
-levels are whitened, without a LayerNorm; score and map use z^2, which does not saturate; the loss is per latent element.
+levels are whitened, without a LayerNorm; the score is the mean of z^2 and the map the negative log-likelihood, which do not
+saturate; the loss is per latent element.
 """
 
 from typing import Literal
@@ -14,9 +15,10 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
+from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
-from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
+from models.flows.level_flows import LevelFlows, energy_map, likelihood_map, nll_map
 from models.flows.likelihood import nll_loss, scale_means
 from models.maps.grids import Maps
 from models.precision import layer_dtype
@@ -29,9 +31,11 @@ class FastFlowConfig(BaseModel):
     whiten_dims: components kept of every level, at most its channels; None puts a trainable LayerNorm over (C, h, w) in
     the whitening's place [None]. steps: coupling blocks per level [8; 20 on transformers]. kernels: of the blocks in turn
     [3 on ResNet-18; 3, 1 on larger networks]. hidden_ratio: channels inside a subnet over those it reads [1; 0.16 on
-    transformers]. map: energy, the mean over the levels of the channel mean of z^2, or likelihood, one minus the mean
-    over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean, over the levels, of the mean of z^2 / 2 over a level's
-    elements, so that every level has the same weight whatever its size; or max, the largest cell of the map [max].
+    transformers]. map: nll, the mean over the levels of the negative log-likelihood per channel; energy, of the channel mean
+    of z^2; or likelihood, one minus the mean over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean, over the levels,
+    of the mean of z^2 / 2 over a level's elements, so that every level has the same weight whatever its size; or max, the
+    largest cell of the flow's map [max]. head: what makes the map finer, beside the flow; None leaves the map to the flow
+    [None].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,8 +46,9 @@ class FastFlowConfig(BaseModel):
     kernels: tuple[Literal[1, 3, 5, 7], ...] = Field((3, 1), min_length=1)
     hidden_ratio: float = Field(1.0, gt=0)
     clamp: float = Field(2.0, gt=0)
-    map: Literal["energy", "likelihood"] = "energy"
+    map: Literal["nll", "energy", "likelihood"] = "nll"
     score: Literal["mean", "max"] = "mean"
+    head: PositionHeadConfig | None = PositionHeadConfig()
 
 
 class FastFlowTraining(TrainingConfig):
@@ -70,11 +75,15 @@ class FastFlow(Detector):
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
-        self.hyper = hyper = FastFlowConfig.model_validate(config.hyperparameters)
-        self.backbone = FeatureExtractor(config, default_reductions=(8, 16))
+        hyper = FastFlowConfig.model_validate(config.hyperparameters)
+        beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
+        self.backbone = FeatureExtractor(config, (8, 16), beside=beside[0], beside_reductions=beside[1])
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
-        self.config = config.filled_in(hyper, self.backbone.config, self.grids[self.finest])
+        grid = self.grids[self.finest]
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid) if hyper.head else None
+        self.hyper = hyper = hyper.model_copy(update={"head": head and head.config})
+        self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else grid)
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(self.backbone.channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
 
@@ -102,33 +111,57 @@ class FastFlow(Detector):
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """The taps as they are, one level each."""
-        return self.backbone(inputs)
+        """The taps as they are, one level each; what the head reads comes last."""
+        maps = self.backbone(inputs)
+        own = len(self.grids)
+        return maps if self.head is None else [*maps[:own], self.head.features(maps[own:])]
 
     def whitened(self, maps: Maps) -> Maps:
         """The flow's input: the features themselves if the flow has a LayerNorm."""
         return maps if self.whitening is None else self.whitening(maps)
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Whitening in closed form, then the flows by maximum likelihood.
+        """Whitening and head in closed form, then the flows by maximum likelihood.
 
         The loss is the reference's, a sum over all elements of all levels, divided by their number: a learning rate and a
         limit of the gradient then mean the same at every image size and number of channels.
         """
         assert isinstance(run.training, TrainingConfig)
+        of_flow = FlowLevels(features, len(self.grids))
         if self.whitening is not None:
-            self.whitening.fit(moments_of(features, positions, run), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(of_flow, positions, run), self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, features, positions, run.training, run)
+        told = run
+        if self.head is not None:
+            self.head.fit(features, positions, run)
+            told = self.head.measuring(self._flow_cells, features, positions, run)
+        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, of_flow, positions, run.training, told)
+        if self.head is not None:
+            self.head.measure(self._flow_cells, features, positions, run)
 
     def score_features(self, maps: Maps) -> Scored:
-        read = self.flow.normed(self.whitened(maps))
-        latents = self.flow.latents_of_normed(read)
-        cells = (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, self.grids[self.finest])
+        read = self.flow.normed(self.whitened(maps[: len(self.grids)]))
+        latents, cells = self._latents_and_cells(read)
         score = scale_means(latents).mean(1) if self.hyper.score == "mean" else cells.amax(dim=(1, 2))
+        if self.head is not None:
+            cells = self.head.joined(cells, maps[-1])
         return Scored(score, cells, embedding(read[self.finest]))
+
+    def _latents_and_cells(self, read: Maps) -> tuple[Maps, Tensor]:
+        """Latents of all levels, and the flow's own map, (B, h, w) on the finest."""
+        size = self.grids[self.finest]
+        if self.hyper.map == "nll":
+            latents, log_dets = self.flow.cells_of_normed(read)
+            return latents, nll_map(latents, log_dets, size)
+        latents = self.flow.latents_of_normed(read)
+        return latents, (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, size)
+
+    def _flow_cells(self, maps: Maps) -> Tensor:
+        return self._latents_and_cells(self.flow.normed(self.whitened(maps)))[1]
 
     def freeze(self) -> "FastFlow":
         super().freeze()
         self.flow.freeze()
+        if self.head is not None:
+            self.head.gaussian.freeze()
         return self

@@ -21,7 +21,8 @@ class FeatureExtractor(nn.Module):
     """A frozen backbone with its input normalisation.
 
     config: the resolved BackboneConfig, with the network's structure. channels, grids: of every tap, for images of the
-    artifact's input size. scale_grids: the same grids for every level of the pyramid.
+    artifact's input size. scale_grids: the same grids for every level of the pyramid. beside, beside_channels, beside_grids:
+    the layers that are read beside the config's taps, and the same of them.
 
     >>> from models.config import InputConfig
     >>> network = BackboneConfig(name="test_resnet", weights="none")
@@ -32,12 +33,21 @@ class FeatureExtractor(nn.Module):
 
     config: BackboneConfig
 
-    def __init__(self, config: ArtifactConfig, default_reductions: Sequence[int] = (16,), scales: int = 1):
+    def __init__(
+        self,
+        config: ArtifactConfig,
+        default_reductions: Sequence[int] = (16,),
+        scales: int = 1,
+        beside: Sequence[str | int] = (),
+        beside_reductions: Sequence[int] = (),
+    ):
         """Args:
         config: backbone, input size and precision are read.
         default_reductions: the strides whose deepest features are tapped when the config names no taps and
             `models.backbones.taps` has none for this detector and backbone.
         scales: how many levels of a pyramid the detector feeds.
+        beside: further layers to read, given in the way of the taps (by name or by index).
+        beside_reductions: strides whose deepest features are read beside the taps when beside is empty.
         """
         super().__init__()
         if config.backbone is None:
@@ -49,7 +59,11 @@ class FeatureExtractor(nn.Module):
         self.mean, self.std = self.config.mean, self.config.std
         self.normalise = Normalise(self.mean, self.std)
         self.precision = config.precision
-        self.network = backbones.create(self.config, height, width, scales)
+        own = self.config.taps
+        self.beside = tuple(beside) or backbones.taps_beside(self.config, beside_reductions)
+        taps = (*own, *(tap for tap in self.beside if tap not in own))
+        self._places = [taps.index(tap) for tap in (*own, *self.beside)]
+        self.network = backbones.create(self.config.model_copy(update={"taps": taps}), height, width, scales)
         found = self.network.structure
         assert found is not None
         self.config = self.config.model_copy(update={"structure": found})
@@ -57,22 +71,26 @@ class FeatureExtractor(nn.Module):
             keep_float32(self.network.model, found.float32)
         elif self.precision == "fp16":
             compute_in_half(self.network)
-        self.channels = list(found.channels)
-        self.scale_grids = [list(grids) for grids in found.grids]
+        self.channels = list(found.channels[: len(own)])
+        self.scale_grids = [list(grids[: len(own)]) for grids in found.grids]
         self.grids = self.scale_grids[0]
+        places = self._places[len(own) :]
+        self.beside_channels = [found.channels[place] for place in places]
+        self.beside_grids = [found.grids[0][place] for place in places]
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""
         return self.normalise(images)
 
     def forward(self, inputs: Tensor) -> Maps:
-        """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in the order of the taps."""
+        """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in their order, those beside last."""
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp16":
             inputs = inputs.half()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [self.network(part) for part in self._passes(inputs)]
-        return [torch.cat([x.float() for x in taps]) if len(taps) > 1 else taps[0].float() for taps in zip(*parts, strict=True)]
+        maps = [torch.cat([x.float() for x in taps]) if len(taps) > 1 else taps[0].float() for taps in zip(*parts, strict=True)]
+        return [maps[place] for place in self._places]
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
         """The images in parts whose activations stay in a processor's cache; a GPU gets all at once. The parts have one size,

@@ -39,6 +39,7 @@ class PositionMoments:
 
     def __init__(self, positions: int, channels: int, device: torch.device | str = "cpu"):
         self.count = 0
+        self.prior = 0.0  # images that the mean covariance of all positions counts for
         self.mean = torch.zeros(positions, channels, dtype=torch.float64, device=device)
         self.scatter = torch.zeros(positions, channels, channels, dtype=torch.float64, device=device)
 
@@ -64,11 +65,26 @@ class PositionMoments:
         self.scatter[block] += torch.bmm(deviations.mT, deviations)
         self.mean[block] += shift[:, 0] * (new / total)
 
+    def shrink(self, images: float) -> None:
+        """Let the mean covariance of all positions count for so many images at each of them, after the last update.
+
+        It is the mean of an inverse Wishart posterior. Source: Haff 1980, Empirical Bayes estimation of the multivariate
+        normal covariance matrix, Annals of Statistics 8, 586-597.
+
+        >>> moments = PositionMoments(positions=2, channels=1)
+        >>> moments.update(torch.tensor([0.0, 0.0, 2.0, 0.0]).view(2, 1, 1, 2))  # variances 2 and 0
+        >>> moments.shrink(images=1)
+        >>> moments.covariance().flatten()
+        tensor([1.5000, 0.5000], dtype=torch.float64)
+        """
+        self.scatter += images * self.covariance().mean(0)
+        self.prior += images
+
     def covariance(self, block: slice = slice(None)) -> Tensor:
-        """(p, d, d), float64, unbiased, of the positions in the block."""
+        """(p, d, d), float64, of the positions in the block; unbiased unless shrunk."""
         if self.count < 2:
             raise ValueError(f"training images must be at least 2; got {self.count}. Add good images.")
-        return self.scatter[block] / (self.count - 1)
+        return self.scatter[block] / (self.count - 1 + self.prior)
 
 
 class PositionGaussian(Prepared):

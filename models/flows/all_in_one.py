@@ -198,6 +198,11 @@ class AllInOneBlock(nn.Module):
         """z without the log-determinant."""
         return self._couple(x, condition)[0]
 
+    def with_cell_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z, and what every row or cell adds to log|det dz/dx|, (N,) or (B, H, W), nats."""
+        z, log_scale = self._couple(x, condition)
+        return z, log_scale.sum(1) + self.gain().log().sum()
+
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """x from z."""
         if self.soft:
@@ -260,10 +265,18 @@ class AllInOneFlow(nn.Module):
         return x, log_det_jac
 
     def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """z without the log-determinant, which no score reads."""
+        """z without the log-determinant."""
         for block in self.blocks:
             x = block.latents(x, condition)
         return x
+
+    def with_cell_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z, and what every row or cell adds to log|det dz/dx|, (N,) or (B, H, W), nats."""
+        log_det_jac = torch.zeros_like(x[:, 0])
+        for block in self.blocks:
+            x, part = block.with_cell_log_det(x, condition)
+            log_det_jac = log_det_jac + part
+        return x, log_det_jac
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """x from z."""

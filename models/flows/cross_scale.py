@@ -203,8 +203,18 @@ class CrossScaleFlow(nn.Module):
                 log_det_jac = log_det_jac + torch.stack([part.sum(dim=(1, 2, 3)) for part in half], 1)
         return maps, log_det_jac
 
+    def with_cell_log_det(self, features: Maps) -> tuple[Maps, Tensor]:
+        """Latents, and what every cell of scale 0 adds to log|det dz/dx|, (B, H_0, W_0), nats: its log-scales of all steps."""
+        maps = features
+        log_det_jac = torch.zeros_like(maps[0][:, 0])
+        for block in self.blocks:
+            maps, log_scales = block.couple(block.permute(maps))
+            for half in log_scales:
+                log_det_jac = log_det_jac + half[0].sum(1)
+        return maps, log_det_jac
+
     def latents(self, features: Maps) -> Maps:
-        """Latents without the log-determinant, which no score reads."""
+        """Latents without the log-determinant."""
         maps = features
         for block in self.blocks:
             maps, _ = block.couple(block.permute(maps))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.flows.all_in_one import AllInOneFlow, map_flow
+from models.flows.likelihood import nll_cells
 from models.maps.grids import Maps, resized
 
 CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels take two thirds of the time one by one, not by 16
@@ -75,7 +76,7 @@ class LevelFlows(nn.Module):
         return [z for z, _ in results], torch.stack([log_det_jac for _, log_det_jac in results], 1)  # (B, levels)
 
     def latents(self, maps: Maps) -> Maps:
-        """Latents without the log-determinant, which no score reads."""
+        """Latents without the log-determinant."""
         return self.latents_of_normed(self.normed(maps))
 
     def latents_of_normed(self, maps: Maps) -> Maps:
@@ -84,6 +85,15 @@ class LevelFlows(nn.Module):
             torch.cat([flow.latents(part) for part in _passes(x)])  # (B, C, h, w)
             for flow, x in zip(self.flows, maps, strict=True)
         ]
+
+    def cells_of_normed(self, maps: Maps) -> tuple[Maps, Maps]:
+        """From the result of `normed`: latents, and what every cell adds to log|det dz/dx|, (B, h_l, w_l) per level, nats."""
+        latents, log_dets = [], []
+        for flow, x in zip(self.flows, maps, strict=True):
+            parts = [flow.with_cell_log_det(part) for part in _passes(x)]
+            latents.append(torch.cat([z for z, _ in parts]))  # (B, C, h, w)
+            log_dets.append(torch.cat([log_det_jac for _, log_det_jac in parts]))  # (B, h, w)
+        return latents, log_dets
 
 
 def _passes(x: Tensor) -> Sequence[Tensor]:
@@ -106,6 +116,19 @@ def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
     tensor([2., 2., 2., 2.])
     """
     return _level_mean([z.square().mean(1) for z in latents], size)
+
+
+def nll_map(latents: Maps, log_dets: Maps, size: tuple[int, int]) -> Tensor:
+    """Mean over the levels of the negative log-likelihood per channel, (B, *size), nats; it may be negative.
+
+    Args:
+        latents, log_dets: as `LevelFlows.cells_of_normed` returns them.
+        size: rows and columns; levels of other sizes are interpolated.
+
+    >>> nll_map([torch.full((1, 8, 1, 2), 2.0)], [torch.tensor([[[0.0, 8.0]]])], size=(1, 2))
+    tensor([[[2., 1.]]])
+    """
+    return _level_mean([nll_cells(z, log_det_jac) for z, log_det_jac in zip(latents, log_dets, strict=True)], size)
 
 
 def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:

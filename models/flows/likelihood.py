@@ -63,10 +63,28 @@ def scale_means(latents: Maps) -> Tensor:
     return torch.stack(means, 1)  # (B, scales)
 
 
-def anomaly_map(latents: Maps) -> Tensor:
+def nll_cells(latents: Tensor, log_det_jac: Tensor) -> Tensor:
+    """Negative log-likelihood of every cell under a standard normal base, per channel and up to its constant.
+
+    Affine couplings shrink what they have not seen, so that z^2 alone misses it; the log-determinant says that they did.
+
+    Args:
+        latents: z, (B, C, ...).
+        log_det_jac: what the cell adds to log|det dz/dx|, (B, ...), nats.
+    Returns:
+        (B, ...), nats per channel, negative where a cell is likely; higher is more anomalous.
+    Source: Dinh et al. 2016, Real NVP, eq. 3, arXiv:1605.08803, with the determinant's factors cell by cell.
+
+    >>> nll_cells(torch.full((1, 3, 1, 2), 2.0), log_det_jac=torch.tensor([[[0.0, 6.0]]]))
+    tensor([[[2., 0.]]])
+    """
+    return 0.5 * latents.square().mean(1) - log_det_jac / latents.shape[1]
+
+
+def energy_cells(latents: Maps) -> Tensor:
     """Channel mean of z^2 at scale 0, (B, H_0, W_0).
 
-    >>> anomaly_map([torch.full((1, 3, 2, 2), 2.0), torch.zeros(1, 3, 1, 1)])
+    >>> energy_cells([torch.full((1, 3, 2, 2), 2.0), torch.zeros(1, 3, 1, 1)])
     tensor([[[4., 4.],
              [4., 4.]]])
     """

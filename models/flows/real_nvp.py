@@ -135,7 +135,7 @@ class RealNvp(nn.Module):
         return x, log_det_jac
 
     def latents(self, features: Tensor) -> Tensor:
-        """Latents without the log-determinant, which no score reads."""
+        """Latents without the log-determinant."""
         x = features
         for block in self.blocks:
             x, _ = block.couple(block.permute(x))

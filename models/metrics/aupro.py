@@ -1,11 +1,12 @@
-"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3.
+"""AUPRO: area under the per-region overlap curve up to a false positive rate of 0.3, and of 0.05.
 
 Definition (Bergmann et al. 2021, The MVTec Anomaly Detection Dataset, IJCV 129, section 5.2): a region is one
 8-connected component of a ground-truth mask. At a threshold, the overlap of a region is the share of its pixels at or
 above it. PRO is the mean overlap over all regions of all images; small ones have the same weight as large ones. The false
 positive rate is the share of all pixels outside every region (good images included) at or above it. The area is the
 integral of PRO over that rate from 0 to the limit, divided by the limit: 1 is perfect, and chance is limit / 2. The
-integral uses the trapezoid rule and cuts the curve at the limit by linear interpolation.
+integral uses the trapezoid rule and cuts the curve at the limit by linear interpolation. 0.3 is the custom; at 0.05 a map must
+find the defect with few false cells.
 Grey masks are made binary (>= 128) before any resizing. An image with an empty mask adds its pixels only to the false
 positive rate.
 """
@@ -17,7 +18,7 @@ from scipy import ndimage
 from models.metrics.ranking import PixelCurve, add_counts, score_classes
 
 MASK_THRESHOLD = 128
-FPR_LIMIT = 0.3
+FPR_LIMIT, STRICT_FPR_LIMIT = 0.3, 0.05
 EIGHT_CONNECTED = np.ones((3, 3), bool)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics.aupro import AuproCurve, area_of_counts, region_shares
+from models.metrics.aupro import STRICT_FPR_LIMIT, AuproCurve, area_of_counts, region_shares
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.ranking import PixelCurve, figures_of_counts, score_classes
 
@@ -68,7 +68,8 @@ class PixelEvidence:
 
 
 def pixel_intervals(parts: Sequence[PixelEvidence], draws: int, seed: int) -> dict[str, Interval]:
-    """pixel_auroc, pixel_average_precision, pixel_f1_max and aupro over all images of the parts, with intervals.
+    """pixel_auroc, pixel_average_precision, pixel_f1_max, aupro and aupro_strict (up to rates of 0.3 and 0.05) over all images
+    of the parts, with intervals.
 
     >>> evidence = PixelEvidence()
     >>> for piece in ("1", "2", "3"):
@@ -84,6 +85,7 @@ def pixel_intervals(parts: Sequence[PixelEvidence], draws: int, seed: int) -> di
         "pixel_average_precision": exact.average_precision,
         "pixel_f1_max": exact.f1_max,
         "aupro": overlaps.area(),
+        "aupro_strict": overlaps.area(STRICT_FPR_LIMIT),
     }
     images = [image for part in parts for image in part.images]
     groups = [group for part in parts for group in part.groups]
@@ -97,8 +99,9 @@ def pixel_intervals(parts: Sequence[PixelEvidence], draws: int, seed: int) -> di
     def counted(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         times = np.bincount(drawn, minlength=len(images)).astype(np.float32)
         pixels = figures_of_counts(times @ outside, times @ inside)
-        area = area_of_counts(times @ overlap, times @ outside, float(times @ regions))
-        return np.array([pixels.auroc, pixels.average_precision, pixels.f1_max, area])
+        counts = times @ overlap, times @ outside, float(times @ regions)
+        areas = area_of_counts(*counts), area_of_counts(*counts, STRICT_FPR_LIMIT)
+        return np.array([pixels.auroc, pixels.average_precision, pixels.f1_max, *areas])
 
     found = interval(counted, groups, draws, seed)
     return {

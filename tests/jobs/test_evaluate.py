@@ -107,12 +107,12 @@ def test_figures_counts_and_table(tree: Path, model: Path, tmp_path: Path, capsy
     assert found["image_auroc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
     assert set(found) == {
         *("image_auroc", "average_precision", "f1_max"),
-        *("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro"),
+        *("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro", "aupro_strict"),
     }
     for figure in found.values():
         assert 0 <= figure["low"] <= figure["high"] <= 1
     shown = capsys.readouterr().out
-    assert "image AUROC" in shown and "hole" in shown and "AUPRO" in shown
+    assert "image AUROC" in shown and "hole" in shown and "AUPRO  " in shown and "AUPRO 0.05" in shown
     assert "defect images without a mask: 1 of 10 (" in shown and "masks that mark no pixel: 1 (" in shown
     assert report["notes"] and all(note in shown for note in report["notes"])
 

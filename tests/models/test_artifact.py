@@ -49,6 +49,19 @@ def test_config_is_stored_resolved_and_read_back(saved, detector):
     assert saved.config.backbone.mean is not None and saved.config.map_height == 8
 
 
+def test_an_artifact_of_an_earlier_time_keeps_its_map(saved):
+    """It was stored before the map could be chosen, and must not follow a default that came later."""
+    path = saved.directory / artifact.CONFIG
+    config = json.loads(path.read_text())
+    assert config["hyperparameters"].pop("map") == "nll"
+    path.write_text(artifact.file_text(config))
+    artifact.write_digests(saved.directory)
+    found = artifact.read(saved.directory)
+    assert found.config.hyperparameters == {**config["hyperparameters"], "map": "energy"}
+    assert artifact.load(found).hyper.map == "energy"
+    assert "map" not in ArtifactConfig(name="new").hyperparameters
+
+
 def test_saving_twice_gives_the_same_digest(saved, detector, tmp_path):
     again = artifact.save(tmp_path / "again", CONFIG, detector, "another card")
     assert again.model_digest == saved.model_digest

@@ -90,17 +90,17 @@ def test_a_family(name, tmp_path, monkeypatch):
     config, network = detector.config.backbone, detector.backbone.network
 
     images = detector.prepare(photographs(2, side))
-    unpruned = Backbone(copy.deepcopy(whole), config.taps).to(memory_format=torch.channels_last)
+    unpruned = Backbone(copy.deepcopy(whole), network.taps).to(memory_format=torch.channels_last)
     maps, unchanged = network(images), unpruned(images)
     structure = config.structure
     assert [tuple(x.shape[1:]) for x in maps] == [
         (c, *grid) for c, grid in zip(structure.channels, structure.grids[0], strict=True)
     ]
-    assert side // maps[-1].shape[2] == stride
+    assert side // maps[0].shape[2] == stride  # the flow's; the others are the position head's
     for found, expected in zip(maps, unchanged, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert len(network.state_dict()) < len(whole.state_dict())
-    pruned = create(config.model_copy(update={"fold_batch_norms": False}), side, side)
+    pruned = create(config.model_copy(update={"fold_batch_norms": False, "taps": network.taps}), side, side)
     assert all(torch.equal(a, b) for a, b in zip(pruned(images), unchanged, strict=True))
 
     saved = artifact.save(tmp_path / "model", detector.config, detector, "")

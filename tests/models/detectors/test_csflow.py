@@ -9,18 +9,18 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detectors.csflow import CsFlow, CsFlowConfig
 from models.features.whitening import Moments
-from models.flows.likelihood import anomaly_map, scale_means
+from models.flows.likelihood import energy_cells, scale_means
 
 BACKBONE = BackboneConfig(name="test_resnet", taps=("layer2",), weights="none")
 
 
 def make(images: torch.Tensor, backbone: BackboneConfig = BACKBONE, **hyperparameters) -> CsFlow:
-    """A detector whose whitening is fitted to the images and whose flow is random."""
+    """A detector without a head whose whitening is fitted to the images and whose flow is random."""
     config = ArtifactConfig(
         name="tiny",
         backbone=backbone,
         input=InputConfig(height=images.shape[1], width=images.shape[2]),
-        hyperparameters={"whiten_dims": 9, "hidden": 8, "kernels": [3, 3]} | hyperparameters,
+        hyperparameters={"whiten_dims": 9, "hidden": 8, "kernels": [3, 3], "head": None} | hyperparameters,
     )
     detector = registry.build(config)
     assert isinstance(detector, CsFlow)
@@ -56,11 +56,17 @@ def test_score_modes(images):
     latents = detector.flow.latents(detector.whitening(detector.extract(images)))
     mean = torch.cat([z.flatten(1) for z in latents], 1).square().mean(1) / 2
     torch.testing.assert_close(detector.score(images).score, mean)
-    largest = make(images, score="max").score(images)
-    torch.testing.assert_close(largest.score, anomaly_map(latents).amax((1, 2)))
-    torch.testing.assert_close(largest.anomaly_map, anomaly_map(latents))
+    largest = make(images, score="max", map="energy").score(images)
+    torch.testing.assert_close(largest.score, energy_cells(latents).amax((1, 2)))
+    torch.testing.assert_close(largest.anomaly_map, energy_cells(latents))
+    other = make(images, score="max").score(images)
+    assert torch.equal(other.score, largest.score), "the kind of map changes no score"
+    with torch.no_grad():
+        z, log_det_jac = detector.flow(detector.whitening(detector.extract(images)))
+    of_all_cells = (z[0].square().sum((1, 2, 3)) / 2 - log_det_jac[:, 0]) / 9
+    torch.testing.assert_close(other.anomaly_map.sum((1, 2)), of_all_cells, msg="the map is scale 0's part of the loss")
     top = make(images, score="top", top_share=0.05).score(images)  # 4 of 80 cells
-    highest = anomaly_map(latents).flatten(1).sort(1).values[:, -4:]
+    highest = energy_cells(latents).flatten(1).sort(1).values[:, -4:]
     torch.testing.assert_close(top.score, highest.mean(1))
     both = make(images, score="mean_top", top_share=0.05).score(images)
     torch.testing.assert_close(both.score, (mean * highest.mean(1)).sqrt())

@@ -10,7 +10,7 @@ from golden_arrays import DTYPES, close, group, load, sampled
 
 from models.flows.coupling import CLAMP_CONSTANT, legacy_permutations
 from models.flows.cross_scale import LEAKY_SLOPE, CrossScaleFlow
-from models.flows.likelihood import anomaly_map, mean_score, nll_loss
+from models.flows.likelihood import energy_cells, mean_score, nll_loss
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +120,14 @@ def test_gradients(golden, precision):
 def test_map_and_its_display(golden):
     flow = make_flow(golden, torch.float32)
     latents = flow.latents(inputs(golden, "in", torch.float32))
-    cells = anomaly_map(latents)
+    cells = energy_cells(latents)
     close(cells, golden["eval/map"], "score", "map")
     close(mean_score(latents), golden["eval/score"], "score", "score of the evaluation script")
     size = golden["eval/map_up"].shape[-2:]
     shown = F.interpolate(cells[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]  # (B, H, W)
     close(shown, golden["eval/map_up"], "score", "map at image size")
     for i in range(len(latents)):
-        close(anomaly_map(latents[i:]), golden[f"all_scale_map/s{i}"], "score", f"map of scale {i}")
+        close(energy_cells(latents[i:]), golden[f"all_scale_map/s{i}"], "score", f"map of scale {i}")
 
 
 def test_permutations(golden):

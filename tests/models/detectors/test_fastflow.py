@@ -11,7 +11,7 @@ from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
 from models.detectors.fastflow import FastFlow, FastFlowConfig, FastFlowTraining
 from models.flows import level_flows
-from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
+from models.flows.level_flows import LevelFlows, energy_map, likelihood_map, nll_map
 from models.flows.likelihood import elements, nll_loss
 
 BACKBONE = BackboneConfig(name="test_resnet", weights="none")
@@ -40,7 +40,7 @@ def build(backbone: BackboneConfig = BACKBONE, **hyperparameters) -> FastFlow:
         backbone=backbone,
         input=InputConfig(height=64, width=80),
         batch_size=4,
-        hyperparameters={"whiten_dims": 12, "steps": 2} | hyperparameters,
+        hyperparameters={"whiten_dims": 12, "steps": 2, "head": None} | hyperparameters,
     )
     detector = registry.build(config)
     assert isinstance(detector, FastFlow)
@@ -95,18 +95,23 @@ def test_likelihood_map_is_bounded_and_saturates(latents):
     assert (energy_map(far, size) < energy_map(farther, size)).all()
 
 
-@pytest.mark.parametrize("kind", ["energy", "likelihood"])
+@pytest.mark.parametrize("kind", ["nll", "energy", "likelihood"])
 def test_scores(images, kind):
     detector = build(map=kind)
     fit(detector, images)
     largest = build(map=kind, score="max")
     largest.load_state_dict(detector.state_dict())
     with torch.no_grad():
-        latents = detector.flow.latents(detector.whitened(detector.extract(images)))
+        read = detector.flow.normed(detector.whitened(detector.extract(images)))
+        latents, log_dets = detector.flow.cells_of_normed(read)
     mean, maximum = detector.score(images), largest.score(images)
     per_level = torch.stack([z.flatten(1).square().mean(1) / 2 for z in latents], 1)  # (B, levels)
     torch.testing.assert_close(mean.score, per_level.mean(1))
-    expected = {"energy": energy_map, "likelihood": likelihood_map}[kind](latents, GRIDS[0])
+    expected = {
+        "nll": lambda latents, size: nll_map(latents, log_dets, size),
+        "energy": energy_map,
+        "likelihood": likelihood_map,
+    }[kind](latents, GRIDS[0])
     for scored in (mean, maximum):
         torch.testing.assert_close(scored.anomaly_map, expected)
     torch.testing.assert_close(maximum.score, expected.amax((1, 2)))

@@ -114,7 +114,7 @@ def test_memory_is_bounded_for_100_000_images():
     assert moments.count == images
     assert [(x.data_ptr(), x.shape) for x in (moments.mean, moments.scatter)] == held  # torch's memory is not traced
     tensors = [value for value in vars(moments).values() if isinstance(value, Tensor)]
-    assert len(tensors) == 2 and all(isinstance(value, Tensor | int) for value in vars(moments).values())
+    assert len(tensors) == 2 and all(isinstance(value, Tensor | int | float) for value in vars(moments).values())
     assert live[1] - live[0] < 100_000 and peak < 1_000_000
     assert resident[1] - resident[0] < 25e6 < images * pool[0][0].nbytes / 2
     # The same images again and again: their covariance, but for N instead of N - 1.

@@ -67,6 +67,9 @@ def test_rows_log_det_is_autograds(shape):
     for i in range(len(x)):
         expected = log_det_of_jacobian(flow, x[i : i + 1], None if condition is None else condition[i : i + 1])
         torch.testing.assert_close(log_det_jac[i], expected, rtol=1e-9, atol=1e-9)
+    z, of_rows = flow.with_cell_log_det(x, condition)
+    assert torch.equal(z, flow.latents(x, condition))
+    torch.testing.assert_close(of_rows, log_det_jac)
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,6 +80,18 @@ def test_maps_log_det_is_autograds(shape):
     assert log_det_jac.shape == (len(x),)
     for i in range(len(x)):
         torch.testing.assert_close(log_det_jac[i], log_det_of_jacobian(flow, x[i : i + 1], None), rtol=1e-9, atol=1e-9)
+    z, of_cells = flow.with_cell_log_det(x)
+    assert of_cells.shape == (len(x), *x.shape[2:]) and torch.equal(z, flow.latents(x))
+    torch.testing.assert_close(of_cells.sum((1, 2)), log_det_jac)
+
+
+@settings(max_examples=10, deadline=None)
+@given(MAPS)
+def test_log_det_of_a_cell_is_autograds(shape):
+    """With kernels of one no cell reads another, so each has a Jacobian of its own."""
+    flow, x = make_maps(**shape | {"kernels": (1, 1)})
+    cells = flow.with_cell_log_det(x)[1]
+    torch.testing.assert_close(cells[0, -1, 0], log_det_of_jacobian(flow, x[:1, :, -1:, :1], None), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=50, deadline=None)

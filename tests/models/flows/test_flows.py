@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.flows.coupling import legacy_permutations, soft_clamp
 from models.flows.cross_scale import CrossConvolution, CrossScaleFlow
-from models.flows.likelihood import anomaly_map, elements, mean_score, nll_loss, scale_means
+from models.flows.likelihood import elements, energy_cells, mean_score, nll_loss, scale_means
 
 SHAPES = st.fixed_dictionaries(
     {
@@ -38,6 +38,30 @@ def make_flow(channels, scales, kernels, clamp, seed, dtype=torch.float64, **_) 
 def make_maps(channels, rows, columns, scales, batch=2, dtype=torch.float64, **_) -> list[torch.Tensor]:
     sizes = [(math.ceil(rows / 2**i), math.ceil(columns / 2**i)) for i in range(scales)]
     return [torch.randn(batch, channels, *size, dtype=dtype) for size in sizes]
+
+
+def test_log_det_of_a_cell_is_autograds():
+    """With kernels of one and one scale no cell reads another, so each has a Jacobian of its own."""
+    flow = make_flow(channels=5, scales=1, kernels=(1, 1, 1), clamp=3.0, seed=4)
+    maps = [torch.randn(2, 5, 3, 4, dtype=torch.float64)]
+    latents, log_det_jac = flow.with_cell_log_det(maps)
+    assert torch.equal(latents[0], flow.latents(maps)[0])
+
+    def of_cell(vector: torch.Tensor) -> torch.Tensor:
+        return flow.latents([vector.view(1, 5, 1, 1)])[0].flatten()
+
+    for image, row, column in [(0, 0, 0), (1, 2, 3)]:
+        jacobian = torch.autograd.functional.jacobian(of_cell, maps[0][image, :, row, column])
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], log_det_jac[image, row, column])
+
+
+@settings(max_examples=25, deadline=None)
+@given(SHAPES)
+def test_log_dets_of_cells_sum_to_scale_0s(shape):
+    flow, maps = make_flow(**shape), make_maps(**shape)
+    cells = flow.with_cell_log_det(maps)[1]
+    assert cells.shape == (2, shape["rows"], shape["columns"])
+    torch.testing.assert_close(cells.sum((1, 2)), flow(maps)[1][:, 0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -141,7 +165,7 @@ def test_what_is_read_off_the_latents():
     assert elements(latents) == every.shape[1] == 78
     torch.testing.assert_close(mean_score(latents), (every**2 / 2).mean(1))
     torch.testing.assert_close(scale_means(latents)[:, 1], (latents[1] ** 2 / 2).mean((1, 2, 3)))
-    torch.testing.assert_close(anomaly_map(latents), (latents[0] ** 2).mean(1))
+    torch.testing.assert_close(energy_cells(latents), (latents[0] ** 2).mean(1))
     log_prob = torch.distributions.Normal(0, 1).log_prob(every).sum(1) + log_det_jac.sum(1)
     expected = -log_prob.mean() / 78 - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(nll_loss(latents, log_det_jac), expected)

@@ -140,7 +140,7 @@ def build(size, state=None):
         name="tiny",
         backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
         input=InputConfig(height=size[0], width=size[1], resize="tile"),
-        hyperparameters={"scales": 2, "whiten_dims": 4, "hidden": 8, "kernels": [3, 3]},
+        hyperparameters={"scales": 2, "whiten_dims": 4, "hidden": 8, "kernels": [3, 3], "head": None},
     )
     detector = registry.build(config)
     assert isinstance(detector, CsFlow)

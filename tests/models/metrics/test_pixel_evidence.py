@@ -25,6 +25,7 @@ def test_figures_are_exact_and_within_their_intervals() -> None:
     assert found["pixel_auroc"].value == exact.auroc and found["pixel_f1_max"].value == exact.f1_max
     assert found["pixel_average_precision"].value == exact.average_precision
     assert found["aupro"].value == pytest.approx(overlaps.area())
+    assert found["aupro_strict"].value == pytest.approx(overlaps.area(limit=0.05))
     for figure in found.values():
         assert figure.low < figure.value < figure.high and figure.high - figure.low < 0.3
     assert found == pixel_intervals([good, defects], draws=200, seed=0)

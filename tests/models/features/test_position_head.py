@@ -1,0 +1,145 @@
+"""The head beside a flow: what it reads, how its covariance is shrunk, and the map that both make."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import artifact, registry
+from models.backbones.backbone import BackboneConfig
+from models.config import ArtifactConfig, InputConfig
+from models.detector import Detector, FitRun
+from models.features.position_gaussian import PositionMoments
+from models.features.position_head import PositionHead, PositionHeadConfig
+
+FLOWS = {"csflow": {"whiten_dims": 6, "hidden": 4, "kernels": [3]}, "fastflow": {"whiten_dims": 6, "steps": 2}}
+HEAD = {"dims": 10, "reductions": [4, 8]}
+
+
+class InMemory:
+    def __init__(self, maps: list[Tensor]):
+        self.maps = maps
+
+    def read(self, positions: Tensor) -> list[Tensor]:
+        return [x[positions] for x in self.maps]
+
+
+def build(detector: str, head: dict | None, **fields) -> Detector:
+    return registry.build(
+        ArtifactConfig(
+            name="tiny",
+            detector=detector,
+            backbone=BackboneConfig(name="test_resnet", weights="none", taps=fields.pop("taps", ())),
+            input=InputConfig(height=64, width=80),
+            hyperparameters=FLOWS[detector] | {"head": head},
+            **fields,
+        )
+    )
+
+
+def fit(detector: Detector, images: Tensor, after_epoch: Callable[[int], bool] | None = None) -> None:
+    run = FitRun(detector.Training(epochs=2), after_epoch=after_epoch)
+    detector.fit(InMemory(detector.extract(images)), torch.arange(len(images)), run)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randint(0, 256, (24, 64, 80, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("detector", FLOWS)
+def test_the_head_changes_the_map_alone(detector, images):
+    alone, headed = build(detector, None), build(detector, HEAD)
+    for each in (alone, headed):
+        fit(each, images)
+    without, found = alone.score(images[:5]), headed.score(images[:5])
+    assert torch.equal(found.score, without.score) and torch.equal(found.embedding, without.embedding)
+    assert without.anomaly_map.shape[1:] in [(4, 5), (8, 10)] and found.anomaly_map.shape[1:] == (16, 20), "stride 4"
+
+
+@pytest.mark.parametrize("detector", FLOWS)
+def test_both_maps_have_the_scale_of_good_images(detector, images):
+    """So that the share means what it says, and a map of good images is about 0 with a deviation below 1."""
+    found = build(detector, HEAD)
+    fit(found, images)
+    maps = found.extract(images)
+    own = (found.head.cells(maps[-1]) - found.head.own_mean) / found.head.own_std
+    flow = (found._flow_cells(maps[:-1]) - found.head.flow_mean) / found.head.flow_std
+    for cells in (own, flow):
+        assert abs(cells.mean().item()) < 1e-3 and cells.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_spot_is_found_by_the_cell_that_shows_it(images):
+    found = build("csflow", HEAD | {"share": 1.0})
+    calm = (images.float() * 0.1 + 100).to(torch.uint8)
+    fit(found, calm)
+    spotted = calm[:1].clone()
+    spotted[0, 20:28, 40:48] = 255
+    change = (found.score(spotted).anomaly_map - found.score(calm[:1]).anomaly_map)[0]  # 16 x 20 cells of 4 pixels
+    row, column = divmod(int(change.argmax()), 20)
+    assert 4 <= row <= 7 and 9 <= column <= 12 and change[row, column] > 1
+    assert change[-1, 0] < 0.2
+
+
+def test_an_epochs_scores_have_the_maps_of_its_own_flow(images):
+    found = build("csflow", HEAD)
+    maps: list[Tensor] = []
+
+    def after_epoch(epoch: int) -> bool:
+        maps.append(found.score(images[:3]).anomaly_map)
+        return False
+
+    fit(found, images, after_epoch)
+    assert torch.equal(maps[-1], found.score(images[:3]).anomaly_map)
+    other = build("csflow", HEAD)
+    fit(other, images)
+    assert torch.equal(maps[-1], other.score(images[:3]).anomaly_map), "looking changes nothing"
+
+
+@pytest.mark.parametrize(("taps", "beside"), [((), [1, 2]), (("layer3",), ["layer1", "layer2"])])
+def test_its_layers_are_named_as_the_flows_are(taps, beside, images, tmp_path):
+    found = build("csflow", HEAD, taps=taps)
+    assert found.config.hyperparameters["head"]["taps"] == beside
+    assert found.config.backbone.taps == (taps or (3,)), "the flow's stay its own"
+    assert len(found.config.backbone.structure.channels) == 3
+    fit(found, images)
+    saved = artifact.save(tmp_path / "model", found.config, found, "# card\n")
+    again = artifact.load(saved)
+    assert torch.equal(again.score(images[:5]).anomaly_map, found.freeze().score(images[:5]).anomaly_map)
+
+
+def test_a_layer_that_both_read_is_computed_once(images):
+    found = build("fastflow", {"dims": 10, "reductions": [8, 16]})
+    assert found.config.backbone.taps == (2, 3) and len(found.config.backbone.structure.channels) == 2
+    levels = found.extract(images[:2])
+    assert [tuple(x.shape[1:]) for x in levels] == [(48, 8, 10), (192, 4, 5), (10, 8, 10)]
+
+
+@pytest.mark.parametrize("taps", [(1,), ("layer1",)])
+def test_the_network_runs_no_deeper_for_it(taps):
+    found = build("csflow", {"dims": 10, "reductions": [4, 16]}, taps=taps)
+    assert found.config.hyperparameters["head"]["taps"] == list(taps)
+    only_deeper = build("csflow", {"dims": 10, "reductions": [32]}, taps=taps)
+    assert only_deeper.config.hyperparameters["head"]["taps"] == list(taps), "the flow's own"
+
+
+def test_shrinking_is_as_if_images_of_the_mean_covariance_had_been_seen():
+    moments = PositionMoments(positions=3, channels=2)
+    maps = torch.randn(9, 2, 1, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 3.0])
+    moments.update(maps)
+    plain = moments.covariance()
+    moments.shrink(images=8)  # as many as there are degrees of freedom
+    torch.testing.assert_close(moments.covariance(), (plain + plain.mean(0)) / 2)
+
+
+def test_fewer_images_than_dimensions_do_not_blow_up_a_position():
+    """Without shrinkage the directions that two images leave open have the regularisation alone for a variance."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(40, 12, 4, 4, generator=generator)
+    far = []
+    for shrinkage in (0.0, 1.0):
+        head = PositionHead(PositionHeadConfig(taps=(1,), dims=12, shrinkage=shrinkage), [12], [(4, 4)], (4, 4))
+        head.fit(InMemory([maps[:4]]), torch.arange(4), FitRun(PositionHeadConfig()))
+        far.append(float(head.cells(maps[4:]).mean()))
+    assert far[0] > 2 and abs(far[1]) < 0.5, "new images of the same kind have a mean squared distance of about 1"
