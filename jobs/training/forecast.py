@@ -60,7 +60,7 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     A selection that stops early makes it shorter, as do epochs that an interrupted training has kept.
 
     Args:
-        place: the folder of the features.
+        place: the folder of the features, which may lie in scratch.
     Raises:
         UsageError: the disk has less room than they need. Nothing is written yet.
     """
@@ -70,8 +70,9 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
         first = _first(settings, images)
         if first is None:
             return None
-        if detector.fit_bytes() > room_bytes():
-            _say_memory(detector.fit_bytes())
+        held = detector.fit_bytes()
+        if lacking := held > room_bytes():  # before it is tried: the system may end a process that takes too much
+            _say_memory(held)
         sample = Sample(detector, run.device)
         sizes = _sizes(settings, first.samples, sample)
         if images.about is None:
@@ -82,9 +83,9 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     extracted = sizes.samples if detector.reads_often and images.about is None else 0
     seconds = first.images * first.read_s + extracted * sample.extract_s + sum(found)
     said = Taken(seconds, sizes.on_disk(), memory, _gpu_bytes(run.device))
-    print(_line(said, found, place, resumed=images.about is not None))
+    print(_line(said, found, settings.workspace or Path(tempfile.gettempdir()), resumed=images.about is not None))
     needed = memory - sizes.mapped(detector.reads_often)
-    if needed > room_bytes():
+    if needed > room_bytes() and not lacking:
         _say_memory(needed)
     return said
 
@@ -130,9 +131,9 @@ def _check_disk(settings: TrainSettings, sizes: Sizes, own_files: int, place: Pa
     needed, free = sizes.on_disk() + (own_files if shared else 0), shutil.disk_usage(place).free
     if needed > free:
         field, where = ("--workspace", settings.workspace) if settings.workspace else ("TMPDIR", scratch)
-        rule = f"on a disk with room for {sized(needed)} of features"
-        fix = "Make room there, name another folder, or train with fewer images or a smaller --image-size."
-        raise UsageError(field, rule, f"{where} with {sized(free)} free", fix)
+        rule = f"a folder on a disk with room for {sized(needed)} of features"
+        fix = f"{sized(free)} are free there: make room, name another folder, or lower --image-size."
+        raise UsageError(field, rule, str(where), fix)
 
 
 def _memory(first: FirstImages, sizes: Sizes, at_reading: int, at_fit: int, reads_often: bool) -> int:

@@ -72,10 +72,12 @@ class Pace:
         """The first epoch."""
         for number in numbers[:1]:
             begun = self.now()
-            yield number
-            ended = self.now()
-            self.examined_s += (ended - self._stepped_at) * len(numbers)
-            self._left_out_s += (ended - begun) * (len(numbers) - 1)
+            try:
+                yield number
+            finally:  # the fit leaves its last epoch by a break
+                ended = self.now()
+                self.examined_s += (ended - self._stepped_at) * len(numbers)
+                self._left_out_s += (ended - begun) * (len(numbers) - 1)
 
 
 @dataclass(frozen=True)
