@@ -15,7 +15,6 @@ from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.maps.grids import Maps, resized
 
-
 P = TypeVar("P")
 
 

@@ -40,7 +40,10 @@ def _promise(pieces: int) -> str:
     """The best that so many can promise, and what the next better rate takes."""
     best = smallest_rate(pieces)
     better = next((rate for rate in SHOWN_RATES if rate <= USUAL_RATE and rate < best.on_average), None)
-    takes = "" if better is None else f" ({per_cent(better)} takes {' and '.join(f'{n:,}' for n in pieces_needed(better))} pieces)"
+    takes = ""
+    if better is not None:
+        needed = pieces_needed(better)
+        takes = f" ({per_cent(better)} takes {needed.on_average:,} and {needed.at_95:,} pieces)"
     return (
         f"kept for calibration can promise no rate of false calls below {per_cent(best.on_average)} on average, "
         f"{per_cent(best.at_95)} at 95 % confidence{takes}"

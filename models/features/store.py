@@ -160,10 +160,7 @@ class FeatureStore:
     def append(self, maps: Maps) -> None:
         """Add a batch, per scale (B, C, H_i, W_i)."""
         if not self.scales:
-            self.scales = [
-                StoredRows(self.path(s), tuple(x.shape[1:]), stored_type(x), self.keep)
-                for s, x in enumerate(maps)
-            ]
+            self.scales = [StoredRows(self.path(s), tuple(x.shape[1:]), stored_type(x), self.keep) for s, x in enumerate(maps)]
         for rows, x in zip(self.scales, maps, strict=True):
             rows.append(x)
 

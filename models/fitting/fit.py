@@ -23,8 +23,9 @@ from models.metrics.few import says_something
 @dataclass
 class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
-    without one). stored_bytes: what pixels and features took on disk. held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit.
-    figures_say_something: whether the selection had enough images for its AUROC to mean anything."""
+    without one). stored_bytes: what pixels and features took on disk. held_out_maxima: the largest map value of every
+    selection image, (S,), float32, before the refit. figures_say_something: whether the selection had enough images for its
+    AUROC to mean anything."""
 
     epochs: int | None
     stored_bytes: int

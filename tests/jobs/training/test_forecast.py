@@ -62,7 +62,9 @@ def test_features_are_said_to_the_byte_and_memory_within_a_factor(detector: str,
     first = f"takes about {{}} on this device, less if the selection stops early; {sized(said.features)} of features in /"
     assert re.search(re.escape(first).replace(r"\{\}", r"\d+ s"), shown)
     assert f"{sized(said.memory)} of memory\n" in shown
-    assert re.search(rf"^said .*{sized(said.features)} of features, .* of memory; took .*, {sized(took.features)}, ", shown, re.M)
+    assert re.search(
+        rf"^said .*{sized(said.features)} of features, .* of memory; took .*, {sized(took.features)}, ", shown, re.M
+    )
 
 
 @pytest.mark.parametrize("workspace", [False, True])
@@ -73,7 +75,9 @@ def test_a_disk_without_room_is_one_line_before_anything_is_written(goods: Path,
     monkeypatch.setattr(StoredRows, "append", lambda *arguments: pytest.fail("written"))
     assert train(goods, "csflow", *(("--workspace", str(kept)) if workspace else ())) == 2
     shown = capsys.readouterr().err
-    field = f"--workspace must be a folder on a disk with room for .* of features; got '{kept}'" if workspace else "TMPDIR must be"
+    field = (
+        f"--workspace must be a folder on a disk with room for .* of features; got '{kept}'" if workspace else "TMPDIR must be"
+    )
     assert re.search(field, shown) and "0 MB are free there: make room" in shown and "Traceback" not in shown
     assert not (goods.parent / "model").exists() and "reading" not in shown
     assert not workspace or not list(kept.iterdir())

@@ -43,7 +43,9 @@ def test_what_is_left_out_counts_as_long_as_what_was_gone_through(epochs: int, e
     config = TrainingConfig(epochs=epochs, batch_size=4)
     run = Rehearsal(config, on_step=steps.append, after_epoch=after_epoch if exam_s else None, pace=pace)
     begun = pace.now()
-    train(layer, lambda maps: layer(maps[0]).mean(), lambda maps: maps, SimpleNamespace(read=read), torch.arange(40), config, run)
+    train(
+        layer, lambda maps: layer(maps[0]).mean(), lambda maps: maps, SimpleNamespace(read=read), torch.arange(40), config, run
+    )
     assert len(steps) == 3
     assert pace.now() - begun == pytest.approx(epochs * (9 + 9 * 2 + exam_s))
     assert pace.examined_s == pytest.approx(epochs * exam_s)
