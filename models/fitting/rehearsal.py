@@ -50,11 +50,11 @@ class Pace:
         """Seconds, as if nothing was left out."""
         return self._clock() + self._left_out_s
 
-    def first(self, parts: Sequence[P], least: int = LEAST_PARTS, enough_s: float = ENOUGH_S) -> Iterator[P]:
+    def first(self, parts: Sequence[P]) -> Iterator[P]:
         """The first of the parts: at least so many, and until they have taken enough time."""
         took: list[float] = []
         for part in parts:
-            if len(took) >= least and sum(took) >= enough_s:
+            if len(took) >= LEAST_PARTS and sum(took) >= ENOUGH_S:
                 break
             begun = self.now()
             yield part
