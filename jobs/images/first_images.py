@@ -42,7 +42,7 @@ def first_images(source: SourceConfig, config: ArtifactConfig, tiles_per_image: 
     if not read:
         return None
     encoded = sum(len(each.as_py() or b"") for each in table["encoded"])
-    images = _count(source, encoded / table.num_rows)
+    images = max(table.num_rows, _count(source, encoded / table.num_rows))
     samples = sum(len(part.pixels) for part in parts) / read
     pixels = sum(part.pixels.nbytes + part.whole.nbytes for part in parts) / read
     at_once = table.num_rows if config.input.resize != "tile" else 1

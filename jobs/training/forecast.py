@@ -14,6 +14,7 @@ import torch
 from jobs.command.errors import UsageError
 from jobs.command.progress import Progress, duration
 from jobs.images.first_images import FirstImages, first_images
+from jobs.images.good import MIN_IMAGES
 from jobs.settings.training import TrainSettings
 from jobs.training.memory import forget_peak, peak_bytes, room_bytes
 from models.detector import FitRun
@@ -55,7 +56,7 @@ class Sizes(NamedTuple):
 
 
 def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place: Path) -> Taken | None:
-    """What the training will take, printed in one line; None if no image of the first ones can be read.
+    """What the training will take, printed in one line; None if it cannot begin.
 
     A selection that stops early makes it shorter, as do epochs that an interrupted training has kept.
 
@@ -68,7 +69,7 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     detector = images.detector
     with Progress("measuring how long the training takes", total=None):
         first = _first(settings, images)
-        if first is None:
+        if first is None or first.samples < MIN_IMAGES:  # who reads them says what is wrong
             return None
         held = detector.fit_bytes()
         if lacking := held > room_bytes():  # before it is tried: the system may end a process that takes too much

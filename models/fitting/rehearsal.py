@@ -18,7 +18,6 @@ from models.arithmetic import set_arithmetic
 from models.detector import Detector, FitRun, P
 from models.features.whitening import moments_of
 from models.fitting import exam, synthetic
-from models.fitting.exam import defects_drawn, gaussian_images
 from models.maps.grids import Maps
 from models.prepared import Prepared
 
@@ -149,8 +148,7 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun) -> Rehearsed
     """
     detector, pace = sample.detector, Pace()
     positions = torch.arange(fit)
-    asked = {each.name: getattr(run, each.name) for each in FitRun.__dataclass_fields__.values()}
-    rehearsal = Rehearsal(**{**asked, "checkpoint": None}, pace=pace)
+    rehearsal = Rehearsal(run.training, run.seed, run.device, pace=pace)
 
     def examined(epoch: int = 0) -> bool:
         count = selection + exam.defects_stored(selection)
@@ -165,8 +163,8 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun) -> Rehearsed
     if selection:
         rehearsal = replace(rehearsal, after_epoch=examined)
         begun = pace.now()
-        moments_of(sample, gaussian_images(positions), rehearsal)
-        defects_s = pace.now() - begun + defects_drawn(selection) * (_drawn_s(sample) + sample.extract_s)
+        moments_of(sample, exam.gaussian_images(positions), rehearsal)
+        defects_s = pace.now() - begun + exam.defects_drawn(selection) * (_drawn_s(sample) + sample.extract_s)
     begun = pace.now()
     detector.fit(sample, positions, rehearsal)
     fit_s = pace.now() - begun
