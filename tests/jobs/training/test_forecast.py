@@ -59,12 +59,12 @@ def test_features_are_said_to_the_byte_and_memory_within_a_factor(detector: str,
     assert said.features == took.features == sum(files.values()) and "synthetic-pixels.bin" in files
     assert took.memory / MEMORY_FACTOR - ARENAS < said.memory < took.memory * MEMORY_FACTOR + ARENAS
     shown = capsys.readouterr().out
-    first = f"takes about {{}} on this device, less if the selection stops early; {sized(said.features)} of features in /"
-    assert re.search(re.escape(first).replace(r"\{\}", r"\d+ s"), shown)
-    assert f"{sized(said.memory)} of memory\n" in shown
+    features = re.escape(sized(said.features))
     assert re.search(
-        rf"^said .*{sized(said.features)} of features, .* of memory; took .*, {sized(took.features)}, ", shown, re.M
+        rf"^takes about .* on this device, less if the selection stops early; {features} of features in /", shown, re.M
     )
+    assert f"{sized(said.memory)} of memory\n" in shown
+    assert re.search(rf"^said .*, {features} of features, .* of memory; took .*, {features}, ", shown, re.M)
 
 
 @pytest.mark.parametrize("workspace", [False, True])
@@ -98,7 +98,7 @@ def test_a_repeated_command_says_what_is_left_at_most(goods: Path, capsys, monke
         assert train(goods, "fastflow", *flags) == 130
     assert "takes about" in capsys.readouterr().out
     assert train(goods, "fastflow", *flags) == 0
-    assert re.search(r"takes at most about \d+ s on this device; ", capsys.readouterr().out)
+    assert re.search(r"takes at most about .* on this device; ", capsys.readouterr().out)
 
 
 def test_pages_of_files_are_memory_that_the_system_may_drop() -> None:
