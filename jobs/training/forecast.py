@@ -66,6 +66,8 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
         UsageError: the disk has less room than they need. Nothing is written yet.
     """
     forget_peak()
+    if run.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     detector = images.detector
     with Progress("measuring how long the training takes", total=None):
         first = _first(settings, images)
