@@ -67,6 +67,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
 
     # After what only needs torch and timm: scipy and the decoders take a second more.
     from jobs.images.good import Exclusions
+    from jobs.training.forecast import compared, forecast, took
     from jobs.training.phases import READING, SAVING, Phases
     from jobs.training.saving import save
     from jobs.training.workspace import IMAGES, opened
@@ -78,8 +79,10 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     exclusions = Exclusions(settings.exclude)
     phases = Phases(settings.selection_share > 0)
     with opened(settings, detector, run, device) as workspace, phases:
-        phases.begin(READING)
         with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
+            said = forecast(settings, images, run, workspace.folder)
+            begun = time.monotonic()
+            phases.begin(READING)
             read = _read(settings, images, exclusions)
             with Progress("grouping images", total=None):
                 groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
@@ -90,6 +93,8 @@ def train(settings: TrainSettings) -> artifact.Artifact:
         phases.begin(SAVING)
         check_model_place(settings.model_out, settings.overwrite)  # another training may have ended first
         saved = save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
+    if said is not None:
+        print(compared(said, took(time.monotonic() - begun, fitted.stored_bytes, device)))
     print(
         f"model {saved.config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s"
     )

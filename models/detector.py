@@ -1,8 +1,8 @@
 """What every detector offers to training and scoring."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -14,6 +14,8 @@ from models.faults import ModelError
 from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.maps.grids import Maps, resized
+
+P = TypeVar("P")
 
 
 class NotFitted(ModelError):
@@ -76,8 +78,8 @@ class FitRun:
     after_epoch: Callable[[int], bool] | None = None
     checkpoint: Checkpoint | None = None
 
-    def batches(self, what: str, rows: Tensor, size: int) -> Iterator[Tensor]:
-        """The rows, (N, ...), one an image, in parts of `size`; tells on_work how far they are.
+    def batches(self, what: str, rows: Tensor, size: int, unit: str = "images") -> Iterator[Tensor]:
+        """The rows, (N, ...), one of each unit, in parts of `size`; tells on_work how far they are.
 
         >>> from models.detectors.padim import PadimTraining
         >>> run = FitRun(PadimTraining(), on_work=lambda work: print(*work))
@@ -88,11 +90,23 @@ class FitRun:
         [2, 1]
         """
         done = 0
-        self.on_work(Work(what, 0, len(rows)))
-        for part in rows.split(size):
+        self.on_work(Work(what, 0, len(rows), unit))
+        for part in self._gone_through(rows.split(size)):
             yield part
             done += len(part)
-            self.on_work(Work(what, done, len(rows)))
+            self.on_work(Work(what, done, len(rows), unit))
+
+    def epochs(self, numbers: Sequence[int]) -> Iterator[int]:
+        """The epochs of the fit."""
+        yield from numbers
+
+    def steps(self, count: int) -> Iterator[int]:
+        """The numbers of an epoch's steps."""
+        yield from self._gone_through(range(count))
+
+    def _gone_through(self, parts: Sequence[P]) -> Iterator[P]:
+        """All parts; a rehearsal (models/fitting/rehearsal.py) goes through the first of them only."""
+        yield from parts
 
 
 class Detector(nn.Module):
@@ -153,6 +167,14 @@ class Detector(nn.Module):
         loaded = super().load_state_dict(*arguments, **options)
         self.fitted = True
         return loaded
+
+    def fit_bytes(self) -> int:
+        """The memory of what fit holds whatever the images and the batch, such as covariances; 0 if a batch takes more."""
+        return 0
+
+    def fit_file_bytes(self, images: int) -> int:
+        """What fit writes to temporary files of its own."""
+        return 0
 
     def score_features(self, maps: Maps) -> Scored:
         """Results of B images, differentiable; the map has the detector's own grid."""

@@ -146,7 +146,7 @@ def read_good_images(
         progress.note("listing the input")
         size = listed_bytes(source)
         progress.note("waiting for the first images")
-        for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
+        for part in parts_of(strays.left_out(units), images.detector.config, tiles_per_image, seed):
             keep, first = [], len(read.hashes)
             for position, row in enumerate(part.rows):
                 total += 1
@@ -236,7 +236,7 @@ class Strays:
             yield table
 
 
-def _parts(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
+def parts_of(tables: Iterable[pa.Table], config: ArtifactConfig, tiles_per_image: int, seed: int) -> Iterator[Part]:
     """The images unit by unit, or one by one if they are cut into tiles."""
     decode = DecodeConfig.of(config.input)
     cut = tiling(config)

@@ -90,7 +90,7 @@ class _Rows:
         self.rows = StoredRows(Path(folder) / "rows.bin", shape, np.float32)
 
     def read(self, positions: Tensor) -> Maps:
-        return [self.rows.read(positions)]
+        return [self.rows.read(positions % len(self.rows))]  # a rehearsal writes the first rows only
 
 
 class DifferNet(Detector):
@@ -183,6 +183,10 @@ class DifferNet(Detector):
             for part in run.batches("writing whitened features", positions, READ_IMAGES):
                 rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
             train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
+
+    def fit_file_bytes(self, images: int) -> int:
+        """The whitened copies, float32."""
+        return 4 * images * (self.hyper.whiten_dims or self.pooled_features) * len(self.turns)
 
     def _loss(self, maps: Maps) -> Tensor:
         latents, log_det_jac = self.flow(_rows(maps[0]))

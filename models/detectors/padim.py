@@ -12,15 +12,22 @@ default; see models/features/position_gaussian.py for the memory of fitting and 
 import math
 from typing import Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored, Step, Work
+from models.detector import Detector, Features, FitRun, Scored, Step
 from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import EMBEDDING_SIZE, embedding
 from models.features.extractor import FeatureExtractor
-from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
+from models.features.position_gaussian import (
+    ROWS_PER_PRODUCT,
+    PositionGaussian,
+    PositionMoments,
+    mahalanobis,
+    positions_at_once,
+)
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.maps.smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
@@ -115,16 +122,20 @@ class Padim(Detector):
         count, dims = self.gaussian.mean.shape
         moments = PositionMoments(count, dims, device)
         batches = positions.split(ROWS_PER_PRODUCT)
-        for i, batch in enumerate(batches):
-            moments.update(features.read(batch)[0].to(device))
+        for i in run.steps(len(batches)):
+            moments.update(features.read(batches[i])[0].to(device))
             run.on_step(Step(epoch=0, epochs=1, step=i, steps=len(batches), loss=0.0))
 
-        def told(done: int) -> None:
-            run.on_work(Work("factors of the covariances", done, count, "positions"))
-
-        self.gaussian.fit(moments, self.hyper.regularisation, told)
+        at_once = positions_at_once(dims)
+        for rows in run.batches("factors of the covariances", torch.arange(count), at_once, "positions"):
+            self.gaussian.fit(moments, self.hyper.regularisation, slice(int(rows[0]), int(rows[-1]) + 1))
         del moments  # frees the largest tensors before more are made
         self.gaussian.freeze()  # scores are taken between fit and freeze too
+
+    def fit_bytes(self) -> int:
+        """The sums of the covariances, float64."""
+        positions, dims = self.gaussian.mean.shape
+        return 8 * positions * dims**2
 
     def score_features(self, maps: Maps) -> Scored:
         """The map holds distances, enlarged to the image's size and smoothed, (B, H, W). The score is taken from it before

@@ -207,15 +207,17 @@ class PatchSvdd(Prepared, Detector):
         """Mean image, and the standard deviation of what _centred leaves, in one pass in float64."""
         total = torch.zeros_like(self.mean_image, dtype=torch.float64)  # (3, H, W)
         squares, exposures = total.new_zeros(()), total.new_zeros(())
+        count = 0
         for batch in run.batches("mean image", positions, READ_IMAGES):
             pixels = features.read(batch)[0].to(total.device, torch.float64)
+            count += len(pixels)
             total += pixels.sum(0)
             squares += pixels.square().sum()
             exposures += pixels.mean((1, 2, 3)).square().sum()
-        mean = total / len(positions)
-        variance = squares / (len(positions) * mean.numel()) - mean.square().mean()
+        mean = total / count
+        variance = squares / (count * mean.numel()) - mean.square().mean()
         if self.hyper.exposure == "removed":  # the exposure is the mean of the image minus the mean image
-            variance -= exposures / len(positions) - mean.mean().square()
+            variance -= exposures / count - mean.mean().square()
         self.mean_image.copy_(mean)
         self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # at least one grey level, for images that are all alike
 
@@ -237,7 +239,7 @@ class PatchSvdd(Prepared, Detector):
                     pool.append(of_image[order.to(of_image.device)])
         drawn = []
         for pool in pools:
-            vectors = torch.cat(pool)  # (N, 64)
+            vectors = filled(torch.cat(pool), len(positions) * len(pool[0]))  # (N, 64); a rehearsal reads the first images only
             drawn.append(vectors[torch.randperm(len(vectors), generator=generator).to(vectors.device)])
         if self.whitening is not None:
             cells = [vectors.T[None, :, :, None] for vectors in drawn]  # (1, 64, N, 1) each

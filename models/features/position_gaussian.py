@@ -7,8 +7,6 @@ d = 200), whatever the number of images, and then the triangles beside it. The a
 (83 and 329 MB). Scoring also holds the full matrices, P x d x d float32 (177 and 655 MB; d is rounded up to a multiple of 8).
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -112,20 +110,19 @@ class PositionGaussian(Prepared):
         self.register_buffer("factor", torch.eye(channels)[_triangle(channels)].repeat(positions, 1))
         self.register_buffer("frozen", None, persistent=False)
 
-    def fit(
-        self, moments: PositionMoments, regularisation: float, told: Callable[[int], None] = lambda positions: None
-    ) -> None:
-        """Set every position from its moments.
+    def fit(self, moments: PositionMoments, regularisation: float, some: slice = slice(None)) -> None:
+        """Set positions from their moments.
 
         Args:
             regularisation: added to every variance, in squared units of the features; positive.
-            told: called with the number of positions that are done.
+            some: the positions that are set; all by default.
         """
         triangle = _triangle(self.mean.shape[1]).to(moments.mean.device)
-        for block in position_blocks(*self.mean.shape):
-            told(block.start)
+        first, last, _ = some.indices(len(self.mean))
+        for block in position_blocks(last - first, self.mean.shape[1]):
+            block = slice(first + block.start, first + block.stop)
             self.factor[block] = inverse_factors(moments.covariance(block), regularisation)[:, triangle].to(self.factor)
-        self.mean.copy_(moments.mean)
+        self.mean[some] = moments.mean[some].to(self.mean)
         self.frozen = None
 
     def freeze(self) -> None:
@@ -191,8 +188,17 @@ def position_blocks(positions: int, channels: int) -> list[slice]:
     >>> position_blocks(positions=5, channels=700)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    step = max(1, PRODUCT_ELEMENTS // channels**2)
+    step = positions_at_once(channels)
     return [slice(start, min(start + step, positions)) for start in range(0, positions, step)]
+
+
+def positions_at_once(channels: int) -> int:
+    """How many positions a block has.
+
+    >>> positions_at_once(channels=700)
+    2
+    """
+    return max(1, PRODUCT_ELEMENTS // channels**2)
 
 
 def _triangle(channels: int) -> Tensor:

@@ -7,6 +7,7 @@ that fits and drops the rest.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,11 @@ class StoredRows:
         os.fsync(self._file.fileno())
         return RowsFile(self.count, list(self.shape), self.dtype.name, self._hash.hexdigest())
 
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        return self.count * math.prod(self.shape) * self.dtype.itemsize
+
     def append(self, rows: Tensor) -> None:
         """Add rows, (B, *shape). Raises ValueError when a value does not survive the stored type."""
         assert tuple(rows.shape[1:]) == self.shape, (rows.shape, self.shape)
@@ -114,6 +120,29 @@ class StoredRows:
             self._path.unlink(missing_ok=True)
 
 
+def stored_type(maps: Tensor) -> type[np.generic]:
+    """The type in which feature maps are kept."""
+    return np.uint8 if maps.dtype == torch.uint8 else np.float16
+
+
+def image_bytes(detector: Detector, maps: Maps) -> int:
+    """What ImageFeatures keeps of one image.
+
+    Args:
+        maps: the detector's features of some images, per level (B, C_l, h_l, w_l).
+
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> image_bytes(detector, maps=[torch.zeros(1, 3, 64, 64)])  # its features are the pixels and not kept a second time
+    12288
+    """
+    size = detector.config.input
+    kept = sum(x[0].numel() * np.dtype(stored_type(x)).itemsize for x in maps) if detector.reads_often else 0
+    return size.height * size.width * 3 + kept
+
+
 class FeatureStore:
     """The feature pyramid of many images, one StoredRows per scale. As a context manager it deletes its files at the end.
 
@@ -131,10 +160,7 @@ class FeatureStore:
     def append(self, maps: Maps) -> None:
         """Add a batch, per scale (B, C, H_i, W_i)."""
         if not self.scales:
-            self.scales = [
-                StoredRows(self.path(s), tuple(x.shape[1:]), np.uint8 if x.dtype == torch.uint8 else np.float16, self.keep)
-                for s, x in enumerate(maps)
-            ]
+            self.scales = [StoredRows(self.path(s), tuple(x.shape[1:]), stored_type(x), self.keep) for s, x in enumerate(maps)]
         for rows, x in zip(self.scales, maps, strict=True):
             rows.append(x)
 
@@ -227,6 +253,11 @@ class ImageFeatures:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the files."""
+        return sum(rows.bytes for rows in (self.pixels, *(self.stored.scales if self.stored else [])))
 
     def read(self, positions: Tensor) -> Maps:
         """The result of Detector.features for the images at these positions (B,), per level (B, C_l, h_l, w_l)."""

@@ -21,6 +21,34 @@ SEVERITIES_TRIED = 3  # of the ladder's seven, for every family
 BATCH = 16
 
 
+def defects_stored(selection: int) -> int:
+    """How many synthetic defects are kept for so many selection images."""
+    return len(synthetic.FAMILIES) * selection
+
+
+def defects_drawn(selection: int) -> int:
+    """How many are drawn, with those that only set severities.
+
+    >>> defects_stored(100), defects_drawn(100)
+    (600, 1500)
+    """
+    tried = len(range(selection)[_severity_images(selection)])
+    return len(synthetic.FAMILIES) * SEVERITIES_TRIED * tried + defects_stored(selection)
+
+
+def gaussian_images(fit_positions: Tensor) -> Tensor:
+    """The training images that the Gaussian is fitted to, (K,) of (N,), evenly spaced.
+
+    >>> gaussian_images(torch.arange(1000))[:3]
+    tensor([0, 4, 8])
+    """
+    return fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
+
+
+def _severity_images(selection: int) -> slice:
+    return slice(None, None, max(1, selection // SEVERITY_IMAGES))
+
+
 class Exam:
     """Selection images and synthetic defects made of them; their features are stored once and scored after every epoch.
 
@@ -52,7 +80,7 @@ class Exam:
         """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of
         training images, so that severities do not depend on the epoch."""
         run = self.run
-        few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
+        few_goods = gaussian_images(fit_positions)
         moments = moments_of(self.images, few_goods, run)
         whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
         whitening.fit(moments)
@@ -65,10 +93,10 @@ class Exam:
             return total / (2 * sum(x[0].numel() for x in whitened))
 
         pixels = self.images.pixels.read(self.selection).numpy()
-        few = pixels[:: max(1, len(pixels) // SEVERITY_IMAGES)]
+        few = pixels[_severity_images(len(pixels))]
         self._begin("scoring good images", len(self.selection))
         good = self._scores(self.images, self.selection, gaussian)
-        self._begin("making synthetic defects", len(synthetic.FAMILIES) * (SEVERITIES_TRIED * len(few) + len(pixels)))
+        self._begin("making synthetic defects", defects_drawn(len(pixels)))
         self.severities = {}
         for family in synthetic.FAMILIES:
 

@@ -23,10 +23,12 @@ from models.metrics.few import says_something
 @dataclass
 class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
-    without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit.
-    figures_say_something: whether the selection had enough images for its AUROC to mean anything."""
+    without one). stored_bytes: what pixels and features took on disk. held_out_maxima: the largest map value of every
+    selection image, (S,), float32, before the refit. figures_say_something: whether the selection had enough images for its
+    AUROC to mean anything."""
 
     epochs: int | None
+    stored_bytes: int
     history: list[float] = field(default_factory=list)
     chosen: Criterion | None = None
     severities: dict[str, float] = field(default_factory=dict)
@@ -120,10 +122,11 @@ def fit(
     if not len(selection):
         on_phase("training")
         detector.fit(images, fit_positions, replace(last, checkpoint=state.training(epochs)))
-        return Fitted(epochs)
+        return Fitted(epochs, images.stored_bytes)
 
     selected = _Selected(patience, groups)
     first = state.selection(epochs, selected)
+    stored_bytes = images.stored_bytes
     telling = figures_say_something(len(selection))
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
@@ -137,6 +140,7 @@ def fit(
                 say_figures(f"synthetic defects: a Gaussian on the same features gets {_text(gaussian.criterion())}")
             else:
                 exam.severities = defects.about
+            stored_bytes += defects.stored_bytes
             on_phase("selection")
             _select(detector, images, fit_positions, selection, told, exam, selected, say_figures)
     stop = selected.stop
@@ -153,7 +157,7 @@ def fit(
     for name, value in kept.constants.items():
         weights[name].copy_(value)
     history = [result.value for result in stop.history]
-    return Fitted(epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling)
+    return Fitted(epochs, stored_bytes, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling)
 
 
 class _State:

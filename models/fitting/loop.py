@@ -195,9 +195,9 @@ def train(
         kept.keep(weights=module, optimizer=optimizer, schedule=schedule, averaged=averaged, random=random)
     module.train()
     done = 0 if kept is None else config.epochs if kept.ended else kept.epochs
-    for epoch in range(done, config.epochs):
+    for epoch in run.epochs(range(done, config.epochs)):
         order = positions[torch.randperm(len(positions), generator=generator)]
-        for step in range(steps):
+        for step in run.steps(steps):
             batch = order[step * size : (step + 1) * size]
             with torch.no_grad():
                 maps = prepare([x.to(run.device) for x in features.read(batch)])

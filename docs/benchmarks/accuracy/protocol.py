@@ -89,9 +89,21 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
     if target.is_file():
         return
     features = folder / "features" if remember and detector in REMEMBERED else None
-    folder = folder / "models"
-    tree, model = tree_of(source, split, folder.parent), folder / f"{detector}-{split}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
+    tree, model = tree_of(source, split, folder), folder / "models" / f"{detector}-{split}-{seed}"
+    keep(target, measured(tree, tree / "train" / "good", model, detector, split, seed, features))
+
+
+def keep(target: Path, found: dict[str, Any]) -> None:
+    """Write the figures of a run."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def measured(
+    tree: Path, goods: Path, model: Path, detector: str, split: str, seed: int, features: Path | None = None
+) -> dict[str, Any]:
+    """The figures of a model that is trained on the good images, and deleted afterwards."""
+    model.parent.mkdir(parents=True, exist_ok=True)
     # Files of this run's own: several runs may share the folder.
     settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
     baseline = detector == "gaussian"
@@ -103,7 +115,7 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
         "--detector",
         "csflow" if baseline else detector,
         "--input",
-        f"{tree}/train/good",
+        f"{goods}",
         "--model-out",
         f"{model}",
         "--overwrite",  # what a run that was stopped has left
@@ -118,9 +130,8 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
     found |= {"input": split, "trained_s": trained_s, "images_per_s": round(_speed(model), 2)}
     found["threads"] = torch.get_num_threads()
     found["scores"] = [[image["path"], image["score"], image["group"]] for image in found["scores"]]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
     shutil.rmtree(model)
+    return found
 
 
 def _command(*arguments: str, features: Path | None) -> None:

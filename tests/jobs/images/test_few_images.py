@@ -1,4 +1,4 @@
-"""What few images can and cannot give is one line, and enough images give none."""
+"""What few images can and cannot give is one line; what calibration can promise is always said."""
 
 from fractions import Fraction
 
@@ -10,7 +10,8 @@ from jobs.images.few_images import of_calibration, of_evaluation, of_training
 def test_ten_images_promise_nothing() -> None:
     (line,) = of_training(calibration=2, selection=1, region_share=0.05, told=False)
     assert line.startswith(
-        "few images: 2 kept for calibration can promise no rate of false calls below 33.3 % (5 % takes 19 pieces)"
+        "few images: 2 kept for calibration can promise no rate of false calls below 33.3 % on average, 77.6 % at 95 % "
+        "confidence (5 % takes 19 and 59 pieces); "
     )
     assert "1 for selection set no threshold of the map and mark no regions (19 do)" in line
     assert "no such figure is kept" in line
@@ -19,16 +20,31 @@ def test_ten_images_promise_nothing() -> None:
 @pytest.mark.parametrize(
     ("calibration", "selection", "says"),
     [
-        (19, 19, None),
+        (0, 19, None),
         (0, 0, None),
         (18, 19, "18 kept for calibration"),
-        (40, 18, "18 for selection"),
+        (0, 18, "18 for selection"),
         (0, 3, "3 for selection"),
     ],
 )
 def test_only_what_is_lacking_is_said(calibration: int, selection: int, says: str | None) -> None:
     lines = of_training(calibration, selection, region_share=0.05, told=True)
     assert len(lines) == (says is not None) and (says is None or says in lines[0] and "figure" not in lines[0])
+
+
+@pytest.mark.parametrize(
+    ("calibration", "promised"),
+    [
+        (19, "below 5 % on average, 14.6 % at 95 % confidence (1 % takes 99 and 299 pieces)"),
+        (24, "below 4 % on average, 11.7 % at 95 % confidence (1 % takes 99 and 299 pieces)"),
+        (99, "below 1 % on average, 2.98 % at 95 % confidence (0.1 % takes 999 and 2,995 pieces)"),
+        (999, "below 0.1 % on average, 0.299 % at 95 % confidence"),
+    ],
+)
+def test_what_calibration_can_promise_is_said_of_any_number(calibration: int, promised: str) -> None:
+    calm, *few = of_training(calibration, selection=3, region_share=0.05, told=True)
+    assert calm == f"{calibration} kept for calibration can promise no rate of false calls {promised}"
+    assert len(few) == 1 and few[0].startswith("few images: 3 for selection")
 
 
 def test_figures_that_are_left_out_are_named_though_regions_are_marked() -> None:
