@@ -63,6 +63,13 @@ class TrainSettings(BaseModel):
     group_key: Flag[str | None] = Field(None, description="key column whose images stay on one side; default: the lot")
     calibration_share: Flag[float] = Field(0.2, ge=0, lt=0.9, description="share of good images kept for calibrate, by group")
     selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that shows when to stop; 0: fixed epochs")
+    light: Flag[float] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="train also on copies of the images in other light (gain, gradient, offset), 0.4: by up to 40 %",
+    )
+    light_copies: int = Field(1, ge=1, le=16, description="copies of every image for --light")
     patience: int = Field(4, ge=1, description="clearly worse epochs in a row that stop the training")
     region_share: float = Field(
         0.05,

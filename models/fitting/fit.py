@@ -16,6 +16,7 @@ from models.features.store import ImageFeatures
 from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.fitting.exam import Exam
+from models.fitting.light import Learned
 from models.fitting.selection import Criterion, EarlyStop
 from models.metrics.few import says_something
 
@@ -82,6 +83,7 @@ def fit(
     on_step: Callable[[str, Step], None] = lambda phase, step: None,
     say: Callable[[str], None] = lambda line: None,
     identity: str | None = None,
+    learned: Learned | None = None,
 ) -> Fitted:
     """Fit the detector in place.
 
@@ -98,6 +100,8 @@ def fit(
         on_step: called with "selection" or "training" and the step.
         identity: of all that decides the result. The state is kept under it after every epoch, and a fit that was interrupted
             goes on there, to the same bits. None keeps nothing.
+        learned: what the detector is fitted to, made of `images`, which the selection is taken from; None: the images
+            themselves.
 
     >>> import tempfile
     >>> from models import registry
@@ -114,12 +118,13 @@ def fit(
     """
     set_arithmetic()
     check_varied(images.read, fit_positions)  # before defects are made
+    learned = learned or Learned(images)
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     state = _State(workspace, identity, say)
     if not len(selection):
         on_phase("training")
-        detector.fit(images, fit_positions, replace(last, checkpoint=state.training(epochs)))
+        detector.fit(learned.features, learned.of(fit_positions), replace(last, checkpoint=state.training(epochs)))
         return Fitted(epochs)
 
     selected = _Selected(patience, groups)
@@ -138,7 +143,7 @@ def fit(
             else:
                 exam.severities = defects.about
             on_phase("selection")
-            _select(detector, images, fit_positions, selection, told, exam, selected, say_figures)
+            _select(detector, learned, fit_positions, told, exam, selected, say_figures)
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -147,7 +152,7 @@ def fit(
         epochs = chosen
     everything = torch.cat([fit_positions, selection]).sort().values
     on_phase("training")
-    detector.fit(images, everything, replace(last, checkpoint=state.training(epochs)))
+    detector.fit(learned.features, learned.of(everything), replace(last, checkpoint=state.training(epochs)))
     weights = detector.state_dict()
     kept = selected.epochs[chosen - 1]
     for name, value in kept.constants.items():
@@ -192,9 +197,8 @@ class _State:
 
 def _select(
     detector: Detector,
-    images: ImageFeatures,
+    learned: Learned,
     fit_positions: Tensor,
-    selection: Tensor,
     run: FitRun,
     exam: Exam,
     selected: _Selected,
@@ -204,14 +208,14 @@ def _select(
     selected.severities = exam.severities
 
     def after_epoch(epoch: int) -> bool:
-        constants = detector.fit_constants(images, selection)
+        constants = detector.fit_constants(exam.images, exam.selection)
         scores, maxima = exam.take()
         ended = selected.stop.update(scores)
         selected.epochs.append(_Epoch(constants, maxima))
         say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
         return ended
 
-    detector.fit(images, fit_positions, replace(run, after_epoch=after_epoch))
+    detector.fit(learned.features, learned.of(fit_positions), replace(run, after_epoch=after_epoch))
     if not selected.epochs:  # a fit without epochs
         after_epoch(0)
         if run.checkpoint is not None:
