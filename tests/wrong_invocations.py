@@ -150,6 +150,7 @@ ROWS = (
     Wrong("evaluate", "--model {model} --input {new}", "a folder in the MVTec layout"),
     Wrong("evaluate", "--model {model} --input {good}", "a folder in the MVTec layout"),
     Wrong("evaluate", "--model {new} --input {labelled}", "model must be an artifact's directory"),
+    Wrong("evaluate", EVALUATE + " --stress=yes", "--stress must be given without a value"),
     Wrong("evaluate", EVALUATE + " --json {good}", "--json must be a file that can be written"),
     Wrong("evaluate", EVALUATE + " --groups {new}.csv", "--groups must be"),
     Wrong("evaluate", EVALUATE + " --device tpu", "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
