@@ -244,6 +244,7 @@ def _fit(
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
     place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
     fitted = partial(fit, detector, images, *positions, names, run, settings.patience, place, begin, step, tell, identity)
+    fitted = partial(fitted, criterion_light=settings.criterion_light)
     if not settings.light:
         return fitted()
     light, every = Light(settings.light, settings.light_copies), torch.cat(positions).sort().values

@@ -70,6 +70,12 @@ class TrainSettings(BaseModel):
         description="train also on copies of the images in other light (gain, gradient, offset), 0.4: by up to 40 %",
     )
     light_copies: int = Field(1, ge=1, le=16, description="copies of every image for --light")
+    criterion_light: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="also the criterion with held-out good images under gradients of light of this strength",
+    )
     patience: int = Field(4, ge=1, description="clearly worse epochs in a row that stop the training")
     region_share: float = Field(
         0.05,

@@ -17,6 +17,7 @@ from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.fitting.exam import Exam
 from models.fitting.light import Learned
+from models.fitting.light_exam import LightExam, light_exam
 from models.fitting.selection import Criterion, EarlyStop
 from models.metrics.few import says_something
 
@@ -25,7 +26,8 @@ from models.metrics.few import says_something
 class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
     without one). held_out_maxima: the largest map value of every selection image, (S,), float32, before the refit.
-    figures_say_something: whether the selection had enough images for its AUROC to mean anything."""
+    figures_say_something: whether the selection had enough images for its AUROC to mean anything.
+    under_light: the criterion with good images in other light too, if it was asked for."""
 
     epochs: int | None
     history: list[float] = field(default_factory=list)
@@ -33,6 +35,7 @@ class Fitted:
     severities: dict[str, float] = field(default_factory=dict)
     held_out_maxima: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     figures_say_something: bool = False
+    under_light: Criterion | None = None
 
 
 def figures_say_something(selection: int) -> bool:
@@ -46,10 +49,12 @@ def figures_say_something(selection: int) -> bool:
 
 @dataclass
 class _Epoch:
-    """What is kept of the fit after one epoch: the result of fit_constants, and the selection images' map maxima."""
+    """What is kept of the fit after one epoch: the result of fit_constants, the selection images' map maxima, and the criterion
+    under light."""
 
     constants: dict[str, Tensor]
     maxima: NDArray[np.float32]
+    under_light: Criterion | None = None
 
 
 class _Selected:
@@ -61,13 +66,19 @@ class _Selected:
         self.epochs: list[_Epoch] = []
 
     def state_dict(self) -> dict[str, Any]:
-        epochs = [(epoch.constants, epoch.maxima) for epoch in self.epochs]
+        epochs = [
+            (epoch.constants, epoch.maxima, epoch.under_light and (epoch.under_light.value, epoch.under_light.families))
+            for epoch in self.epochs
+        ]
         return {"stop": self.stop.state_dict(), "severities": self.severities, "epochs": epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         self.stop.load_state_dict(state_dict["stop"])
         self.severities = state_dict["severities"]
-        self.epochs = [_Epoch(constants, maxima) for constants, maxima in state_dict["epochs"]]
+        self.epochs = [
+            _Epoch(constants, maxima, under_light and Criterion(*under_light))
+            for constants, maxima, under_light in state_dict["epochs"]
+        ]
 
 
 def fit(
@@ -84,6 +95,7 @@ def fit(
     say: Callable[[str], None] = lambda line: None,
     identity: str | None = None,
     learned: Learned | None = None,
+    criterion_light: float = 0.0,
 ) -> Fitted:
     """Fit the detector in place.
 
@@ -102,6 +114,8 @@ def fit(
             goes on there, to the same bits. None keeps nothing.
         learned: what the detector is fitted to, made of `images`, which the selection is taken from; None: the images
             themselves.
+        criterion_light: strength of the gradients under which good images stand for the criterion under light
+            (models/fitting/light_exam.py); 0 takes none. It changes no weight.
 
     >>> import tempfile
     >>> from models import registry
@@ -133,7 +147,10 @@ def fit(
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
         told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
-        with ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects:
+        with (
+            ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects,
+            light_exam(detector, images, selection, criterion_light, told, workspace, identity) as lit,
+        ):
             exam = Exam(detector, images, selection, defects, told)
             if defects.about is None:
                 on_phase("defects")
@@ -143,7 +160,7 @@ def fit(
             else:
                 exam.severities = defects.about
             on_phase("selection")
-            _select(detector, learned, fit_positions, told, exam, selected, say_figures)
+            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures)
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -158,7 +175,11 @@ def fit(
     for name, value in kept.constants.items():
         weights[name].copy_(value)
     history = [result.value for result in stop.history]
-    return Fitted(epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling)
+    if kept.under_light is not None:
+        say_figures(f"under light: {_text(kept.under_light)}")
+    return Fitted(
+        epochs, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling, under_light=kept.under_light
+    )
 
 
 class _State:
@@ -201,6 +222,7 @@ def _select(
     fit_positions: Tensor,
     run: FitRun,
     exam: Exam,
+    lit: LightExam | None,
     selected: _Selected,
     say: Callable[[str], None],
 ) -> None:
@@ -211,7 +233,8 @@ def _select(
         constants = detector.fit_constants(exam.images, exam.selection)
         scores, maxima = exam.take()
         ended = selected.stop.update(scores)
-        selected.epochs.append(_Epoch(constants, maxima))
+        under_light = None if lit is None else lit.take(scores).criterion()
+        selected.epochs.append(_Epoch(constants, maxima, under_light))
         say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
         return ended
 
