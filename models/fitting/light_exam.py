@@ -1,8 +1,8 @@
 """The criterion under light: held-out good images under gradients of light stand on the good side too, and must not alarm.
 
 The selection itself looks at images as they are. This second figure tells of two fits, one of which may know other light
-(models/fitting/light.py), which one stands it, without a label: take the one that is better here by more than one standard error
-(`selection.standard_error` of two LitScores) and no worse in the criterion by more than one.
+(models/fitting/light.py), which one stands it, without a label: take the one that is better here by more than one standard
+error (`selection.standard_error` of two LitScores) and no worse in the criterion by more than one.
 """
 
 from collections.abc import Iterator
