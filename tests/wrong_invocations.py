@@ -22,6 +22,7 @@ FILES = {
     "draws.yaml": {"draws": 3},
     "seed.yaml": {"seed": -1},
     "gpus.yaml": {"resources": {"scorer_gpus": 0.33333}},
+    "light.yaml": {"criterion_light": 0.4},
     "pad.yaml": {"hyperparameters": {"hiden": 8}, "weights": "none"},
 }
 
@@ -121,6 +122,7 @@ ROWS = (
     Wrong("train", TRAIN + " --light 1", "light must be less than 1; got 1"),
     Wrong("train", TRAIN + " --light -0.1", "light must be greater than or equal to 0"),
     Wrong("train", TRAIN + " --light 40%", "--light must be a valid"),
+    Wrong("train", TRAIN + " --selection-share 0 --config {yaml}/light.yaml", "criterion_light must be 0 without a selection"),
     Wrong("train", TRAIN + " --device gpu", "device must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
     Wrong("train", TRAIN + " --aspect stretch", "aspect must be 'squash', 'keep' or 'tile'"),
     Wrong("train", TRAIN + " --seed -1", "seed must be greater than or equal to 0"),

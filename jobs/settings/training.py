@@ -124,6 +124,13 @@ class TrainSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _a_criterion_has_a_selection(self) -> Self:
+        if self.criterion_light and not self.selection_share:
+            rule = "0 without a selection, whose held-out images it takes"
+            raise ValueError(f"criterion_light must be {rule}; got {self.criterion_light:g}. Give --selection-share.")
+        return self
+
+    @model_validator(mode="after")
     def _source_can_be_read(self) -> Self:
         try:
             self.source_of_input()
