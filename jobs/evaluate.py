@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.command.aligned import aligned
 from jobs.command.entry import run
-from jobs.command.errors import check_unreadable
+from jobs.command.errors import UsageError, check_unreadable
 from jobs.command.flags import Flag, Named
 from jobs.command.model_folder import model_folder
 from jobs.command.progress import Progress
@@ -32,9 +33,7 @@ from pipeline.scoring.device import DeviceSetting, resolve_device
 from pipeline.state.scoring_config import SCORING_VERSION
 
 if TYPE_CHECKING:  # torch and scipy take seconds to load, so a wrong setting is answered before
-    from models.calibration.at_rates import AtRate
     from models.metrics.pixel_evidence import PixelEvidence
-    from pipeline.scoring.scorer import Scorer
 
 OF_IMAGES = ("image_auroc", "average_precision", "f1_max")
 COLUMNS = {"image_auroc": "image AUROC", "average_precision": "AP", "f1_max": "F1-max"} | {
@@ -53,6 +52,9 @@ class EvaluateSettings(BaseModel):
     input: Flag[str] = Field(description="folder or s3://bucket/prefix with test/good, test/<defect type>, ground_truth")
     json_file: Annotated[str | None, Named("--json")] = Field(None, description="where all figures and scores go")
     groups: Flag[str | None] = Field(None, description="CSV path,group: intervals by piece, not by image")
+    stress: Flag[bool] = Field(
+        False, description="also AUROC and false calls of the images in other light, less sharp and moved"
+    )
     device: Flag[DeviceSetting] = Field("auto", description="where images are scored")
     cache_dir: Path = Field(Path("~/.cache/flowscore"), description="folder that a remote model is copied to")
     draws: int = Field(1000, ge=100, description="draws of the bootstrap")
@@ -87,6 +89,9 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     with copied() as copies:
         groups = PieceGroups(None if settings.groups is None else copies.file("--groups", settings.groups))
         opened = artifact.read(model_folder(settings.model, settings.cache_dir))
+        if settings.stress and opened.config.input.resize == "tile":
+            rule = "for a model that sees whole images, since the tiles of one have a light and a place in common"
+            raise UsageError("--stress", rule, f"{opened.config.name}, which sees tiles", "Leave it out.")
         root = copies.folder("--input", settings.input, (TEST, GROUND_TRUTH), check)
         return _evaluate(settings, opened, root, groups)
 
@@ -97,7 +102,10 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     device = resolve_device(settings.device)
     from jobs.images.few_images import of_evaluation
     from jobs.images.ground_truth import GroundTruth
-    from jobs.images.labelled_at_rates import as_json, lines_of
+    from jobs.images.kept import seen_by
+    from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
+    from jobs.images.stressed import Stress
+    from models.calibration.at_rates import AtRate
     from models.metrics.pixel_evidence import PixelEvidence
     from pipeline.in_process import score_encoded
     from pipeline.scoring.scorer import open_scorer
@@ -109,16 +117,19 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     scored: list[ImageScore] = []
     evidence = {name: PixelEvidence() for name in labelled.types}
     unreadable: Counter[str] = Counter()
+    stress = Stress(scorer, decode, settings.seed) if settings.stress else None
     with Progress("evaluating", total=len(labelled.images)) as progress:
         for images, encoded in encoded_parts(labelled):
             progress.note(f"the next {len(images):,} images")
             decoded, result = score_encoded(encoded, decode, scorer)
             finite = scorer.finite(result)
             rows = decoded.drop_columns(["captured_at"]).to_pylist()
+            hashes: dict[int, str] = {}  # of the scored images of this part
             for i, (image, row) in enumerate(zip(images, rows, strict=True)):
                 if row["error"] is not None or not finite[i]:
                     unreadable[row["error"] or "score_not_finite"] += 1
                     continue
+                hashes[i] = row["content_hash"]
                 path = f"test/{image.key}"
                 group = groups.of(path)
                 scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group, row["content_hash"]))
@@ -126,6 +137,8 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
                 if mask is not None:
                     shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
                     evidence[image.defect_type].add(shown, mask, group)
+            if stress is not None:
+                stress.add(encoded, hashes, progress.note)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
     if groups.lacking:
         print(f"--groups: {groups.lacking:,} images have no row in {settings.groups}; each is a group of its own")
@@ -134,10 +147,16 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     check_unreadable(unreadable, len(scored) + sum(unreadable.values()), settings.max_unreadable_share, settings.input)
     counts = Counter(image.defect_type for image in scored)
     check_both_scored(dict(counts), settings.input)
-    at_rates, notes = _at_rates(opened, scorer, scored, settings)
+    calibration, seen = files.read(opened), seen_by(opened.config.trained)
+    scores = [LabelledScore(i.path, i.group, i.score, i.defect_type != GOOD, i.content_hash) for i in scored]
+    at_rates: list[AtRate] = []
+    notes: list[str] = []
+    if calibration is not None:
+        mode = Mode(scorer.label, scorer.batch_size, SCORING_VERSION)
+        at_rates, notes = of_labelled(calibration, scores, mode, seen, settings.groups is not None)
     good, few = _too_few(scored)
     notes += of_evaluation(good, few, "groups" if settings.groups else "images")
-    return {
+    report = {
         "model": opened.config.name,
         "model_digest": opened.model_digest,
         "input": settings.input,
@@ -156,21 +175,11 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
         "at_rates_in_words": lines_of(at_rates),
         "scores": [asdict(image) for image in scored],
     }
-
-
-def _at_rates(
-    opened: artifact.Artifact, scorer: "Scorer", scored: list[ImageScore], settings: EvaluateSettings
-) -> tuple[list["AtRate"], list[str]]:
-    """False calls and escapes at calibrated rates; none of a model without a calibration."""
-    from jobs.images.kept import seen_by
-    from jobs.images.labelled_at_rates import LabelledScore, of_labelled
-
-    calibration = files.read(opened)
-    if calibration is None:
-        return [], []
-    scores = [LabelledScore(i.path, i.group, i.score, i.defect_type != GOOD, i.content_hash) for i in scored]
-    mode = Mode(scorer.label, scorer.batch_size, SCORING_VERSION)
-    return of_labelled(calibration, scores, mode, seen_by(opened.config.trained), settings.groups is not None)
+    if stress is not None:
+        with Progress("figures of altered images", total=None):
+            told = stress.report(scores, calibration, seen, settings.groups is not None, ALL in few, settings.draws)
+        report["stress"] = told
+    return report
 
 
 def _too_few(scored: list[ImageScore]) -> tuple[int, dict[str, int]]:
@@ -262,10 +271,8 @@ def table(report: dict[str, Any]) -> str:
     for name, figures in report["figures"].items():
         count = sum(counts.values()) if name == ALL else counts.get(name, 0)
         lines.append([name, str(count), *(cell(figures[key]) if key in figures else "-" for key in COLUMNS)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(
-        [*rows, "", f"Percent; {report['interval']}. F1-max is {report['f1_max']}.", f"Pixels: {report['pixels']}."]
+        [*aligned(lines), "", f"Percent; {report['interval']}. F1-max is {report['f1_max']}.", f"Pixels: {report['pixels']}."]
     )
 
 
@@ -279,6 +286,10 @@ def main(settings: EvaluateSettings) -> None:
     print(table(report))
     for line in report["at_rates_in_words"]:
         print(line)
+    if "stress" in report:
+        from jobs.images.stressed import lines_of
+
+        print("", *lines_of(report["stress"]), "", sep="\n")
     for note in report["notes"]:
         print(note)
     if report["unreadable"]:

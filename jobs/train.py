@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,7 +78,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
 
     run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
-    phases = Phases(settings.selection_share > 0)
+    phases = Phases(settings.selection_share > 0, settings.light > 0)
     with opened(settings, detector, run, device) as workspace, phases:
         with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
             said = forecast(settings, images, run, workspace.folder)
@@ -89,7 +90,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(settings, read, groups, calibration, selection, fitting)
-            fitted = _fit(detector, images, read, groups, fitting, selection, run, settings.patience, workspace, phases)
+            fitted = _fit(settings, detector, images, read, groups, fitting, selection, run, workspace, phases)
         phases.begin(SAVING)
         check_model_place(settings.model_out, settings.overwrite)  # another training may have ended first
         saved = save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
@@ -226,6 +227,7 @@ def _say_split(
 
 
 def _fit(
+    settings: TrainSettings,
     detector: "Detector",
     images: "ImageFeatures",
     read: "GoodSet",
@@ -233,20 +235,26 @@ def _fit(
     fitting: np.ndarray,
     selection: np.ndarray,
     run: "FitRun",
-    patience: int,
     workspace: "Workspace",
     phases: "Phases",
 ) -> "Fitted":
     import torch
 
     from models.fitting.fit import fit
+    from models.fitting.light import Light, with_copies
 
     positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
     names = [groups.names[read.owners[i]] for i in positions[1]]
     phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
     place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
-    return fit(detector, images, *positions, names, run, patience, place, begin, step, tell, identity)
+    fitted = partial(fit, detector, images, *positions, names, run, settings.patience, place, begin, step, tell, identity)
+    fitted = partial(fitted, criterion_light=settings.criterion_light)
+    if not settings.light:
+        return fitted()
+    light, every = Light(settings.light, settings.light_copies), torch.cat(positions).sort().values
+    with with_copies(detector, images, every, light, run, place, begin, tell, identity) as learned:
+        return fitted(learned=learned)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The card of a trained model: what a person should know before relying on it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from models.config import ArtifactConfig
 
@@ -34,6 +35,7 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
         f"- unreadable and left out: {unreadable}; left out by a person: {made['excluded']}",
         f"- {made['groups']} groups, found by {made['groups_by']}; no group is on two sides",
         f"- seed {made['seed']}, {made['epochs'] or 1} epochs, on {made['device']}, convolutions in {config.precision}",
+        *_light(made),
         f"- settings: {made['training']}; {config.hyperparameters or 'default hyper-parameters'}",
         f"- versions: {made['versions']}",
         "",
@@ -67,3 +69,11 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
         "- Defects smaller than a cell of the map, or that the backbone does not see at this image size, are missed.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _light(made: dict[str, Any]) -> list[str]:
+    """A line about copies in other light, if there were any."""
+    if "light" not in made:
+        return []
+    strength, copies = made["light"]["strength"], made["light"]["copies"]
+    return [f"- fitted also to copies of the images in light that differs by up to {100 * strength:.3g} %, {copies} of each"]

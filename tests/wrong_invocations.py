@@ -22,6 +22,7 @@ FILES = {
     "draws.yaml": {"draws": 3},
     "seed.yaml": {"seed": -1},
     "gpus.yaml": {"resources": {"scorer_gpus": 0.33333}},
+    "light.yaml": {"criterion_light": 0.4},
     "pad.yaml": {"hyperparameters": {"hiden": 8}, "weights": "none"},
 }
 
@@ -118,6 +119,10 @@ ROWS = (
     Wrong("train", TRAIN + " --calibration-share 0.6 --selection-share 0.6", "less than 1 together with selection_share"),
     Wrong("train", TRAIN + " --calibration-share nan", "calibration_share must be"),
     Wrong("train", TRAIN + " --selection-share inf", "selection_share must be less than 0.9"),
+    Wrong("train", TRAIN + " --light 1", "light must be less than 1; got 1"),
+    Wrong("train", TRAIN + " --light -0.1", "light must be greater than or equal to 0"),
+    Wrong("train", TRAIN + " --light 40%", "--light must be a valid"),
+    Wrong("train", TRAIN + " --selection-share 0 --config {yaml}/light.yaml", "criterion_light must be 0 without a selection"),
     Wrong("train", TRAIN + " --device gpu", "device must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
     Wrong("train", TRAIN + " --aspect stretch", "aspect must be 'squash', 'keep' or 'tile'"),
     Wrong("train", TRAIN + " --seed -1", "seed must be greater than or equal to 0"),
@@ -147,6 +152,7 @@ ROWS = (
     Wrong("evaluate", "--model {model} --input {new}", "a folder in the MVTec layout"),
     Wrong("evaluate", "--model {model} --input {good}", "a folder in the MVTec layout"),
     Wrong("evaluate", "--model {new} --input {labelled}", "model must be an artifact's directory"),
+    Wrong("evaluate", EVALUATE + " --stress=yes", "--stress must be given without a value"),
     Wrong("evaluate", EVALUATE + " --json {good}", "--json must be a file that can be written"),
     Wrong("evaluate", EVALUATE + " --groups {new}.csv", "--groups must be"),
     Wrong("evaluate", EVALUATE + " --device tpu", "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),

@@ -30,16 +30,10 @@ def of_labelled(
 
     seen: what the model was fitted and selected on; such images, and those of the calibration, say nothing of new pieces.
     """
-    if calibration.mode != mode:
-        return [], [
-            f"no figures at calibrated rates: the calibration holds for {calibration.mode.label}, and this is {mode.label}"
-            + ("" if calibration.mode.label != mode.label else ", of another batch size or scoring version")
-        ]
-    if len(calibration.selection.scales.views) > 1:
-        return [], ["no figures at calibrated rates: the calibration has several views, which a labelled set does not name"]
+    why = why_none(calibration, mode, with_groups)
+    if why is not None:
+        return [], [f"no figures at calibrated rates: {why}"]
     by_group = bool(calibration.keys.piece)
-    if by_group and not with_groups:
-        return [], ["no figures at calibrated rates: the calibration is by piece; --groups says what piece each image shows"]
     known = seen.fit | seen.selection | set(calibration.hashes)
     fresh = [score for score in scores if score.content_hash not in known]
     lines = []
@@ -61,6 +55,19 @@ def of_labelled(
     if with_groups and not by_group:  # an image is a piece there, and here images of a group are alike
         found = [one._replace(pieces=None) for one in found]
     return found, lines
+
+
+def why_none(calibration: Calibration, mode: Mode, with_groups: bool) -> str | None:
+    """Why the calibration says nothing of a labelled set that is scored in this mode; None if it does."""
+    if calibration.mode != mode:
+        return f"the calibration holds for {calibration.mode.label}, and this is {mode.label}" + (
+            "" if calibration.mode.label != mode.label else ", of another batch size or scoring version"
+        )
+    if len(calibration.selection.scales.views) > 1:
+        return "the calibration has several views, which a labelled set does not name"
+    if calibration.keys.piece and not with_groups:
+        return "the calibration is by piece; --groups says what piece each image shows"
+    return None
 
 
 def as_json(found: AtRate) -> dict[str, Any]:

@@ -63,6 +63,19 @@ class TrainSettings(BaseModel):
     group_key: Flag[str | None] = Field(None, description="key column whose images stay on one side; default: the lot")
     calibration_share: Flag[float] = Field(0.2, ge=0, lt=0.9, description="share of good images kept for calibrate, by group")
     selection_share: Flag[float] = Field(0.1, ge=0, lt=0.9, description="share that shows when to stop; 0: fixed epochs")
+    light: Flag[float] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="train also on copies of the images in other light (gain, gradient, offset), 0.4: by up to 40 %",
+    )
+    light_copies: int = Field(1, ge=1, le=16, description="copies of every image for --light")
+    criterion_light: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="also the criterion with held-out good images under gradients of light of this strength",
+    )
     patience: int = Field(4, ge=1, description="clearly worse epochs in a row that stop the training")
     region_share: float = Field(
         0.05,
@@ -108,6 +121,13 @@ class TrainSettings(BaseModel):
         if kept >= 1:
             rule = "less than 1 together with selection_share, so that images are left to fit"
             raise ValueError(f"calibration_share must be {rule}; got {kept:g}. Lower one of them.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_criterion_has_a_selection(self) -> Self:
+        if self.criterion_light and not self.selection_share:
+            rule = "0 without a selection, whose held-out images it takes"
+            raise ValueError(f"criterion_light must be {rule}; got {self.criterion_light:g}. Give --selection-share.")
         return self
 
     @model_validator(mode="after")

@@ -12,9 +12,10 @@ from jobs.command.progress import Progress, duration
 from jobs.training.time_left import TimeLeft
 from models.detector import Step, Work
 
-READING, DEFECTS, SELECTION, TRAINING, SAVING = "reading", "defects", "selection", "training", "saving"
+READING, LIGHT, DEFECTS, SELECTION, TRAINING, SAVING = "reading", "light", "defects", "selection", "training", "saving"
 TITLES = {
     READING: "reading images and extracting features",
+    LIGHT: "making copies of the images in other light",
     DEFECTS: "making synthetic defects of held-out images",
     SELECTION: "selecting how many epochs to train",
     TRAINING: "training",
@@ -28,6 +29,7 @@ class Phases:
 
     Args:
         selects: whether there is a selection, which has two of the phases.
+        lights: whether copies of the images in other light are made.
 
     left: what it is told of steps; its `growth` is set once the images are split.
     """
@@ -35,10 +37,12 @@ class Phases:
     def __init__(
         self,
         selects: bool,
+        lights: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._names = [name for name in TITLES if selects or name not in (DEFECTS, SELECTION)]
+        absent = (() if lights else (LIGHT,)) + (() if selects else (DEFECTS, SELECTION))
+        self._names = [name for name in TITLES if name not in absent]
         self._stream, self._clock = stream or sys.stderr, clock
         self.left = TimeLeft(clock)
         self._said_at: float | None = None

@@ -32,6 +32,11 @@ def save(
     """The artifact, at its place or in storage."""
     selection = sets[1]
     trained = _trained(run, read, groups, sets, fitted)
+    if settings.light:  # a model without it keeps the digest that it had
+        trained["light"] = {"strength": settings.light, "copies": settings.light_copies}
+    if fitted.under_light is not None and fitted.figures_say_something:
+        figures = {"value": fitted.under_light.value, "synthetic_auroc": fitted.under_light.families}
+        trained["criterion_under_light"] = {"strength": settings.criterion_light} | figures
     pieces = read.pieces(selection, settings.group_key)
     maxima = read.maxima(fitted.held_out_maxima, selection)
     threshold = _map_threshold(maxima, pieces, settings.group_key or "image", settings.region_share)

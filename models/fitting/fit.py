@@ -16,6 +16,8 @@ from models.features.store import ImageFeatures
 from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.fitting.exam import Exam
+from models.fitting.light import Learned
+from models.fitting.light_exam import LightExam, light_exam
 from models.fitting.selection import Criterion, EarlyStop
 from models.metrics.few import says_something
 
@@ -25,7 +27,7 @@ class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
     without one). stored_bytes: what pixels and features took on disk. held_out_maxima: the largest map value of every
     selection image, (S,), float32, before the refit. figures_say_something: whether the selection had enough images for its
-    AUROC to mean anything."""
+    AUROC to mean anything. under_light: the criterion with good images in other light too, if it was asked for."""
 
     epochs: int | None
     stored_bytes: int
@@ -34,6 +36,7 @@ class Fitted:
     severities: dict[str, float] = field(default_factory=dict)
     held_out_maxima: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     figures_say_something: bool = False
+    under_light: Criterion | None = None
 
 
 def figures_say_something(selection: int) -> bool:
@@ -47,10 +50,12 @@ def figures_say_something(selection: int) -> bool:
 
 @dataclass
 class _Epoch:
-    """What is kept of the fit after one epoch: the result of fit_constants, and the selection images' map maxima."""
+    """What is kept of the fit after one epoch: the result of fit_constants, the selection images' map maxima, and the criterion
+    under light."""
 
     constants: dict[str, Tensor]
     maxima: NDArray[np.float32]
+    under_light: Criterion | None = None
 
 
 class _Selected:
@@ -62,13 +67,19 @@ class _Selected:
         self.epochs: list[_Epoch] = []
 
     def state_dict(self) -> dict[str, Any]:
-        epochs = [(epoch.constants, epoch.maxima) for epoch in self.epochs]
+        epochs = [
+            (epoch.constants, epoch.maxima, epoch.under_light and (epoch.under_light.value, epoch.under_light.families))
+            for epoch in self.epochs
+        ]
         return {"stop": self.stop.state_dict(), "severities": self.severities, "epochs": epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         self.stop.load_state_dict(state_dict["stop"])
         self.severities = state_dict["severities"]
-        self.epochs = [_Epoch(constants, maxima) for constants, maxima in state_dict["epochs"]]
+        self.epochs = [
+            _Epoch(constants, maxima, under_light and Criterion(*under_light))
+            for constants, maxima, under_light in state_dict["epochs"]
+        ]
 
 
 def fit(
@@ -84,6 +95,8 @@ def fit(
     on_step: Callable[[str, Step], None] = lambda phase, step: None,
     say: Callable[[str], None] = lambda line: None,
     identity: str | None = None,
+    learned: Learned | None = None,
+    criterion_light: float = 0.0,
 ) -> Fitted:
     """Fit the detector in place.
 
@@ -100,6 +113,10 @@ def fit(
         on_step: called with "selection" or "training" and the step.
         identity: of all that decides the result. The state is kept under it after every epoch, and a fit that was interrupted
             goes on there, to the same bits. None keeps nothing.
+        learned: what the detector is fitted to, made of `images`, which the selection is taken from; None: the images
+            themselves.
+        criterion_light: strength of the gradients under which good images stand for the criterion under light
+            (models/fitting/light_exam.py); 0 takes none. It changes no weight.
 
     >>> import tempfile
     >>> from models import registry
@@ -116,12 +133,13 @@ def fit(
     """
     set_arithmetic()
     check_varied(images.read, fit_positions)  # before defects are made
+    learned = learned or Learned(images)
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     state = _State(workspace, identity, say)
     if not len(selection):
         on_phase("training")
-        detector.fit(images, fit_positions, replace(last, checkpoint=state.training(epochs)))
+        detector.fit(learned.features, learned.of(fit_positions), replace(last, checkpoint=state.training(epochs)))
         return Fitted(epochs, images.stored_bytes)
 
     selected = _Selected(patience, groups)
@@ -131,7 +149,10 @@ def fit(
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
         told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
-        with ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects:
+        with (
+            ImageFeatures(detector, workspace, "synthetic", run.device, identity, say) as defects,
+            light_exam(detector, images, selection, criterion_light, told, workspace, identity) as lit,
+        ):
             exam = Exam(detector, images, selection, defects, told)
             if defects.about is None:
                 on_phase("defects")
@@ -142,7 +163,7 @@ def fit(
                 exam.severities = defects.about
             stored_bytes += defects.stored_bytes
             on_phase("selection")
-            _select(detector, images, fit_positions, selection, told, exam, selected, say_figures)
+            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures)
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -151,13 +172,24 @@ def fit(
         epochs = chosen
     everything = torch.cat([fit_positions, selection]).sort().values
     on_phase("training")
-    detector.fit(images, everything, replace(last, checkpoint=state.training(epochs)))
+    detector.fit(learned.features, learned.of(everything), replace(last, checkpoint=state.training(epochs)))
     weights = detector.state_dict()
     kept = selected.epochs[chosen - 1]
     for name, value in kept.constants.items():
         weights[name].copy_(value)
     history = [result.value for result in stop.history]
-    return Fitted(epochs, stored_bytes, history, stop.history[chosen - 1], selected.severities, kept.maxima, telling)
+    if kept.under_light is not None:
+        say_figures(f"under light: {_text(kept.under_light)}")
+    return Fitted(
+        epochs,
+        stored_bytes,
+        history,
+        stop.history[chosen - 1],
+        selected.severities,
+        kept.maxima,
+        telling,
+        under_light=kept.under_light,
+    )
 
 
 class _State:
@@ -196,11 +228,11 @@ class _State:
 
 def _select(
     detector: Detector,
-    images: ImageFeatures,
+    learned: Learned,
     fit_positions: Tensor,
-    selection: Tensor,
     run: FitRun,
     exam: Exam,
+    lit: LightExam | None,
     selected: _Selected,
     say: Callable[[str], None],
 ) -> None:
@@ -208,14 +240,15 @@ def _select(
     selected.severities = exam.severities
 
     def after_epoch(epoch: int) -> bool:
-        constants = detector.fit_constants(images, selection)
+        constants = detector.fit_constants(exam.images, exam.selection)
         scores, maxima = exam.take()
         ended = selected.stop.update(scores)
-        selected.epochs.append(_Epoch(constants, maxima))
+        under_light = None if lit is None else lit.take(scores).criterion()
+        selected.epochs.append(_Epoch(constants, maxima, under_light))
         say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
         return ended
 
-    detector.fit(images, fit_positions, replace(run, after_epoch=after_epoch))
+    detector.fit(learned.features, learned.of(fit_positions), replace(run, after_epoch=after_epoch))
     if not selected.epochs:  # a fit without epochs
         after_epoch(0)
         if run.checkpoint is not None:

@@ -48,8 +48,17 @@ class ExamScores:
     def criterion(self, drawn: NDArray[np.int64] | None = None) -> Criterion:
         """The criterion over all images, or over the images at the drawn positions."""
         chosen = np.arange(len(self.good)) if drawn is None else drawn
-        aurocs = {name: _auroc(self.good[chosen], scores[chosen]) for name, scores in self.defects.items()}
-        return Criterion(float(np.mean([logit(value) for value in aurocs.values()])), aurocs)
+        return criterion(self.good[chosen], {name: scores[chosen] for name, scores in self.defects.items()})
+
+
+def criterion(good: NDArray[np.floating], defects: Mapping[str, NDArray[np.floating]]) -> Criterion:
+    """Of the scores of good images, (G,), and of each family's defects, (N,).
+
+    >>> criterion(np.array([1.0, 2.0]), {"spot": np.array([3.0])}).families
+    {'spot': 1.0}
+    """
+    aurocs = {name: _auroc(good, scores) for name, scores in defects.items()}
+    return Criterion(float(np.mean([logit(value) for value in aurocs.values()])), aurocs)
 
 
 def standard_error(first: ExamScores, second: ExamScores, groups: Sequence[str], draws: int = 200) -> float:

@@ -18,9 +18,14 @@ from sklearn.metrics import roc_auc_score
 from jobs.calibrate import main as calibrate_main
 from jobs.command.entry import run
 from jobs.evaluate import main
+from jobs.images.labelled import encoded_parts, labelled_set
 from jobs.train import main as train_main
 from models import artifact
+from models.alterations.stress import STRESS
 from models.calibration import files
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.unit import decode_unit
+from pipeline.scoring.scorer import open_scorer
 from pipeline.storage.copies import upload_directory
 from pipeline.storage.store import open_store
 
@@ -382,3 +387,44 @@ def test_a_ranking_of_too_few_pieces_is_left_out_and_named(tree: Path, squashing
         )
     few = "few images: no AUROC, AP and F1-max of all (3 images against 2 good), hole (3 images against 2 good): "
     assert few in capsys.readouterr().out and len(found["scores"]) == 5
+
+
+def test_stress_scores_altered_images_and_changes_nothing_else(tree: Path, squashing: Path, tmp_path: Path, capsys) -> None:
+    model = calibrated(squashing, tree, tmp_path)
+    (tmp_path / "few.yaml").write_text("{draws: 100, pixel_draws: 100}")
+    flags = ("--input", str(tree), "--groups", str(tree / "pieces.csv"), "--config", str(tmp_path / "few.yaml"))
+    found = {}
+    for name, given, more in (("plain", model, ()), ("stress", model, ("--stress",)), ("alone", squashing, ("--stress",))):
+        out = tmp_path / f"{name}.json"
+        assert evaluate("--model", str(given), "--device", "cpu", *flags, "--json", str(out), *more) == 0
+        found[name] = json.loads(out.read_text()), capsys.readouterr().out
+    (plain, _), (stressed, said), (alone, _) = found.values()
+    stress = stressed.pop("stress")
+    assert stressed == plain
+    assert [row["altered"] for row in stress["rows"]] == ["unaltered", *(alteration.name for alteration in STRESS)]
+    assert stress["rows"][0]["image_auroc"]["value"] == plain["figures"]["all"]["image_auroc"]["value"]
+    assert stress["threshold_by"] == "calibration" and alone["stress"]["threshold_by"] == "unaltered"
+    five = plain["at_rates"][2]["image_false_calls"]
+    assert stress["rows"][0]["false_calls"]["value"] == pytest.approx(five["counted"] / five["total"])
+    # The pixels of every image, altered by hand.
+    scorer = open_scorer(model, "cpu")
+    at = next(i for i, alteration in enumerate(STRESS) if alteration.name == "gain -40 %")
+    decode = DecodeConfig.of(artifact.read(model).config.input)
+    parts = [decode_unit(encoded, decode).pixels for _, encoded in encoded_parts(labelled_set(tree))]
+    dark = np.clip(np.rint(np.concatenate(parts) * np.float32(0.6)), 0, 255).astype(np.uint8)
+    scores = scorer(dark).score
+    bad = [image["defect_type"] != "good" for image in plain["scores"]]
+    assert stress["rows"][1 + at]["image_auroc"]["value"] == pytest.approx(roc_auc_score(bad, scores), abs=1e-6)
+    limit = np.sort(files.read(artifact.read(model)).images.score)[-2]  # floor(5 % x 41)
+    calls = np.mean([score > limit for score, b in zip(scores, bad, strict=True) if not b])
+    assert stress["rows"][1 + at]["false_calls"]["value"] == pytest.approx(calls)
+    assert "gain -40 %" in said and "above the calibrated threshold at 5 %" in said
+
+
+def test_stress_is_for_models_of_whole_images(tree: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "m").mkdir()
+    model = trained(tree, tmp_path / "m", "tile")
+    capsys.readouterr()
+    assert evaluate("--model", str(model), "--input", str(tree), "--stress") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: --stress must be for a model that sees whole images") and told.count("\n") == 1

@@ -407,3 +407,17 @@ def test_what_is_kept_is_not_used_for_other_settings_or_images(
             capsys.readouterr().out
         )
         assert list(place.iterdir()) == [kept] and read_again.pop() == "read"
+
+
+def test_light_is_recorded_in_the_model_and_off_leaves_no_trace(goods: Path, config: Path, tmp_path: Path, capsys) -> None:
+    flags = ("--selection-share", "0.2", "--epochs", "1")
+    found = {}
+    for name, more in (("plain", ()), ("lit", ("--light", "0.4"))):
+        assert train(goods, tmp_path / name, config, *flags, *more) == 0
+        found[name] = artifact.read(tmp_path / name)
+        said = capsys.readouterr().err
+        assert ("making copies of the images in other light" in said) == bool(more)
+    assert "light" not in found["plain"].config.trained
+    assert found["lit"].config.trained["light"] == {"strength": 0.4, "copies": 1}
+    assert found["lit"].model_digest != found["plain"].model_digest
+    assert "light that differs by up to 40 %, 1 of each" in (tmp_path / "lit" / "card.md").read_text()

@@ -20,7 +20,7 @@ FLAGS = {  # written by hand: scripts rely on these
     "repeat-key exclude members follow-links device config",
     "demo": "directory images seed",
     "doctor": "input output model address cache-dir",
-    "evaluate": "model input json groups device config",
+    "evaluate": "model input json groups stress device config",
     "explain": "model input image-id output pictures method layer limit good device config",
     "finalize": "output model slice max-error-share min-errors accept-errors compact clean",
     "judge": "model output cache-dir rate review-budget decided-by config",
@@ -31,7 +31,7 @@ FLAGS = {  # written by hand: scripts rely on these
     "score": "model input output rate review-budget decided-by from-now-on retry-errors listing white-level key-pattern date "
     "image-id input-name members follow-links device address explain max-error-share min-errors accept-errors config",
     "train": "input model-out overwrite detector name backbone weights image-size aspect white-level epochs seed device "
-    "key-pattern members follow-links group-key calibration-share selection-share exclude workspace config",
+    "key-pattern members follow-links group-key calibration-share selection-share light exclude workspace config",
 }
 SWITCHES = {
     "list",
@@ -47,6 +47,7 @@ SWITCHES = {
     "unpublished",
     "follow-links",
     "overwrite",
+    "stress",
 }  # take no value, where they are bool
 
 

@@ -1,0 +1,132 @@
+"""What `train --light` does for a model in other light: magnetic tiles, trained without and with it, then `evaluate --stress`.
+
+    python docs/benchmarks/accuracy/light.py FOLDER [--detector NAME] [--split NAME ...] [--light X ...] [--seed N ...]
+    python docs/benchmarks/accuracy/light.py --table
+
+A split is a fold of protocol.py's, tile-disjoint, or `published`. A fifth of its good training images calibrates, so that false
+calls are those at a promised 5 % of images of new tiles; the rest is fitted with the detector's default settings, without a
+selection. A run that has its file in docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and
+for each strength of --light the image AUROC and the false calls, in percent, means over splits and seeds; below it, the
+paired difference of the unaltered AUROC to the model without light, with the 95 % interval by bootstrap over tiles.
+Needs FLOWSCORE_ASSETS.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import protocol  # beside this file
+import yaml
+
+from jobs.command.aligned import aligned
+from models.metrics.bootstrap import interval
+from models.metrics.ranking import auroc
+
+RUNS = Path(__file__).resolve().parent / "light"
+
+
+def run(source: Path, folder: Path, detector: str, split: str, light: float, copies: int, seed: int) -> None:
+    """Train, calibrate, evaluate with --stress, and keep the figures."""
+    name = f"{split}-light-{light:g}" + (f"x{copies}" if copies > 1 else "") + f"-seed-{seed}"
+    target = RUNS / detector / f"{name}.json"
+    if target.is_file():
+        return
+    tree, model = protocol.tree_of(source, split, folder), folder / "models" / f"{detector}-{name}"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
+    settings.write_text(yaml.safe_dump({"light_copies": copies}), encoding="utf-8")
+    good = f"{tree}/train/good"
+    shares = ["--calibration-share", "0.2", "--selection-share", "0"]
+    lights = ["--light", f"{light}", "--seed", f"{seed}", "--config", f"{settings}"]
+    _command("train", "--detector", detector, "--input", good, "--model-out", f"{model}", "--overwrite", *shares, *lights)
+    _command("calibrate", "--model", f"{model}", "--input", good)
+    groups = ["--groups", f"{tree}/tiles.csv"]
+    _command("evaluate", "--model", f"{model}", "--input", f"{tree}", *groups, "--stress", "--json", f"{report}")
+    found = json.loads(report.read_text(encoding="utf-8"))
+    found |= {"input": split, "light": light, "copies": copies, "seed": seed}
+    found["scores"] = [[image["path"], image["score"], image["group"]] for image in found["scores"]]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    shutil.rmtree(model)
+
+
+def _command(*arguments: str) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{protocol.ROOT}"}
+    subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], cwd=protocol.ROOT, env=environment, check=True)
+
+
+def table(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """The lines of one detector's table, and below it a line for every strength but 0."""
+    strengths = sorted({(report["light"], report["copies"]) for report in reports})
+    of = {strength: [r for r in reports if (r["light"], r["copies"]) == strength] for strength in strengths}
+    names = [f"light {light:g}" + (f" x {copies}" if copies > 1 else "") for light, copies in strengths]
+    lines = [["altered", *(f"{name}: {figure}" for name in names for figure in ("AUROC", "false calls"))]]
+    for at, row in enumerate(reports[0]["stress"]["rows"]):
+        cells = [
+            f"{100 * np.mean([report['stress']['rows'][at][figure]['value'] for report in of[strength]]):.1f}"
+            for strength in strengths
+            for figure in ("image_auroc", "false_calls")
+        ]
+        lines.append([row["altered"], *cells])
+    below = [f"runs: {', '.join(f'{name}: {len(of[strength])}' for name, strength in zip(names, strengths, strict=True))}"]
+    plain = {(report["input"], report["seed"]): report for report in reports if report["light"] == 0}
+    for name, strength in zip(names, strengths, strict=True):
+        pairs = [(plain[key], r) for r in of[strength] if (key := (r["input"], r["seed"])) in plain and r["light"]]
+        if pairs:
+            value, low, high = difference(pairs)
+            below.append(f"{name}: unaltered AUROC {value:+.1f} ({low:+.1f} to {high:+.1f}) points against light 0, paired")
+    return [*aligned(lines), "", *below]
+
+
+def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float, float]:
+    """Points of unaltered image AUROC of the second over the first of every pair, mean over pairs, and its 95 % interval."""
+    images = [
+        (number, path, score, other, group)
+        for number, (first, second) in enumerate(pairs)
+        for (path, score, group), (same, other, _) in zip(first["scores"], second["scores"], strict=True)
+        if path == same
+    ]
+    number = np.array([image[0] for image in images])
+    bad = np.array([not image[1].startswith("test/good") for image in images])
+    both = np.array([image[2:4] for image in images])
+
+    def mean(drawn: np.ndarray) -> np.ndarray:
+        parts = [drawn[number[drawn] == pair] for pair in range(len(pairs))]
+        return np.array([np.mean([auroc(both[part, 1], bad[part]) - auroc(both[part, 0], bad[part]) for part in parts])])
+
+    found = interval(mean, [image[4] for image in images])
+    return 100 * float(found.value[0]), 100 * float(found.low[0]), 100 * float(found.high[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--detector", default="csflow", choices=protocol.DETECTORS[:-1])
+    parser.add_argument("--split", nargs="+", choices=protocol.SPLITS, default=["fold-0"])
+    parser.add_argument("--light", nargs="+", type=float, default=[0.0, 0.4])
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument("--table", action="store_true", help="print the tables of the runs that are there, and train nothing")
+    asked = parser.parse_args()
+    if not asked.table:
+        if asked.folder is None:
+            parser.error("a folder for trees and models must be given")
+        source = Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd"
+        for seed in asked.seed:
+            for split in asked.split:
+                for light in asked.light:
+                    run(source, asked.folder.resolve(), asked.detector, split, light, asked.copies if light else 1, seed)
+    for folder in sorted(path for path in RUNS.glob("*") if path.is_dir()):
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        print(f"{folder.name}\n\n" + "\n".join(table(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
