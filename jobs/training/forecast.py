@@ -38,21 +38,29 @@ class Taken(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Samples in all, and of the fit and the selection among them; bytes that one takes: its pixels, and what is kept of it."""
+    """Samples in all, and of the fit and the selection among them; bytes that one takes: its pixels, and what is kept of it.
+    copies: in other light, of each sample of these two.  lit: whether the selection has gradients of light."""
 
     samples: int
     fit: int
     selection: int
     pixel_bytes: int
     kept_bytes: int
+    copies: int = 0
+    lit: bool = False
+
+    def made(self) -> int:
+        """What is made of the samples of the fit and the selection, beside defects."""
+        return self.copies * (self.fit + self.selection) + self.lit * self.selection
 
     def on_disk(self) -> int:
-        return (self.samples + defects_stored(self.selection)) * self.kept_bytes
+        return (self.samples + self.made() + defects_stored(self.selection)) * self.kept_bytes
 
     def mapped(self, reads_often: bool) -> int:
         """What the fit maps of these files: features are read instead of pixels where they are kept."""
         read = self.kept_bytes - self.pixel_bytes if reads_often else self.pixel_bytes
-        return (self.fit + self.selection + defects_stored(self.selection)) * read + self.selection * self.pixel_bytes
+        images = self.fit + self.selection + self.made()
+        return (images + defects_stored(self.selection)) * read + self.selection * self.pixel_bytes
 
 
 def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place: Path) -> Taken | None:
@@ -79,11 +87,12 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
         sample = Sample(detector, run.device)
         sizes = _sizes(settings, first.samples, sample)
         if images.about is None:
-            _check_disk(settings, sizes, detector.fit_file_bytes(sizes.fit + sizes.selection), place)
+            _check_disk(settings, sizes, detector.fit_file_bytes((1 + sizes.copies) * (sizes.fit + sizes.selection)), place)
         at_reading = peak_bytes()
-        found = rehearse(sample, sizes.fit, sizes.selection, run)
+        found = rehearse(sample, sizes.fit, sizes.selection, run, sizes.copies, sizes.lit)
         memory = _memory(first, sizes, at_reading, peak_bytes(), detector.reads_often)
     extracted = sizes.samples if detector.reads_often and images.about is None else 0
+    extracted += sizes.made() if detector.reads_often else 0
     seconds = first.images * first.read_s + extracted * sample.extract_s + sum(found)
     said = Taken(seconds, sizes.on_disk(), memory, _gpu_bytes(run.device))
     print(_line(said, found, settings.workspace or Path(tempfile.gettempdir()), resumed=images.about is not None))
@@ -125,7 +134,9 @@ def _sizes(settings: TrainSettings, samples: int, sample: Sample) -> Sizes:
     """As if every sample were a group of its own."""
     shares = (settings.calibration_share, settings.selection_share)
     _, selection, fit = (len(part) for part in split([str(i) for i in range(samples)], shares, settings.seed))
-    return Sizes(samples, fit, selection, sample.pixels[0].numel(), image_bytes(sample.detector, sample.maps))
+    copies, lit = settings.light_copies if settings.light else 0, settings.criterion_light > 0
+    bytes_each = sample.pixels[0].numel(), image_bytes(sample.detector, sample.maps)
+    return Sizes(samples, fit, selection, *bytes_each, copies, lit)
 
 
 def _check_disk(settings: TrainSettings, sizes: Sizes, own_files: int, place: Path) -> None:

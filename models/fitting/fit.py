@@ -140,11 +140,11 @@ def fit(
     if not len(selection):
         on_phase("training")
         detector.fit(learned.features, learned.of(fit_positions), replace(last, checkpoint=state.training(epochs)))
-        return Fitted(epochs, images.stored_bytes)
+        return Fitted(epochs, images.stored_bytes + learned.stored_bytes)
 
     selected = _Selected(patience, groups)
     first = state.selection(epochs, selected)
-    stored_bytes = images.stored_bytes
+    stored_bytes = images.stored_bytes + learned.stored_bytes
     telling = figures_say_something(len(selection))
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
@@ -164,6 +164,7 @@ def fit(
             stored_bytes += defects.stored_bytes
             on_phase("selection")
             _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures)
+            stored_bytes += lit.stored_bytes if lit else 0
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:

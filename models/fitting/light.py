@@ -34,11 +34,13 @@ class Light:
 class Learned(NamedTuple):
     """What a detector is fitted to.
 
-    of: positions of images, (N,) int64, to those of all that is made of these images.
+    of: positions of images, (N,) int64, to those of all that is made of these images.  stored_bytes: what the copies take on
+    disk.
     """
 
     features: Features
     of: Callable[[Tensor], Tensor] = lambda positions: positions
+    stored_bytes: int = 0
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def with_copies(
                     copies.append(torch.from_numpy(made))
             copies.complete(light.strength)
         both = WithCopies(images, copies, positions, len(images), light.copies)
-        yield Learned(both, both.of)
+        yield Learned(both, both.of, copies.stored_bytes)
 
 
 def in_other_light(

@@ -59,6 +59,11 @@ class LightExam:
         self._detector, self._images, self._selection = detector, images, selection
         self._gradients, self._strength, self._run = gradients, strength, run
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the images under gradients take on disk."""
+        return self._gradients.stored_bytes
+
     def _make(self) -> None:
         for batch in self._run.batches("making good images in other light", self._selection, BATCH):
             pixels = self._images.pixels.read(batch).numpy()

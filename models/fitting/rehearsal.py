@@ -134,8 +134,10 @@ class Rehearsed(NamedTuple):
     training_s: float
 
 
-def rehearse(sample: Sample, fit: int, selection: int, run: FitRun) -> Rehearsed:
+def rehearse(sample: Sample, fit: int, selection: int, run: FitRun, copies: int = 0, lit: bool = False) -> Rehearsed:
     """What a fit to so many images takes. The detector is left unfitted; a fit after it gives the same bits as without it.
+
+    copies: of every image that the fit reads too.  lit: whether the selection has good images in other light as well.
 
     >>> from models import registry
     >>> from models.config import ArtifactConfig, InputConfig
@@ -147,11 +149,11 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun) -> Rehearsed
     (True, 0.0)
     """
     detector, pace = sample.detector, Pace()
-    positions = torch.arange(fit)
+    positions = torch.arange(fit * (1 + copies))
     rehearsal = Rehearsal(run.training, run.seed, run.device, pace=pace)
 
     def examined(epoch: int = 0) -> bool:
-        count = selection + exam.defects_stored(selection)
+        count = (1 + lit) * selection + exam.defects_stored(selection)
         for part in pace.first(torch.arange(count).split(exam.BATCH)):
             with torch.inference_mode():
                 scored = detector.score_features([x.to(run.device) for x in sample.read(part)])
@@ -163,7 +165,7 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun) -> Rehearsed
     if selection:
         rehearsal = replace(rehearsal, after_epoch=examined)
         begun = pace.now()
-        moments_of(sample, exam.gaussian_images(positions), rehearsal)
+        moments_of(sample, exam.gaussian_images(torch.arange(fit)), rehearsal)
         defects_s = pace.now() - begun + exam.defects_drawn(selection) * (_drawn_s(sample) + sample.extract_s)
     begun = pace.now()
     detector.fit(sample, positions, rehearsal)

@@ -41,8 +41,15 @@ def train(goods: Path, detector: str, *flags: str, **settings) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.mark.parametrize("detector", registry.names())
-def test_features_are_said_to_the_byte_and_memory_within_a_factor(detector: str, goods: Path, capsys, monkeypatch) -> None:
+LIGHT = {"light": 0.4, "light_copies": 2, "criterion_light": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("detector", "light"), [*((name, {}) for name in registry.names()), ("fastflow", LIGHT), ("padim", LIGHT)]
+)
+def test_features_are_said_to_the_byte_and_memory_within_a_factor(
+    detector: str, light: dict, goods: Path, capsys, monkeypatch
+) -> None:
     figures: list[Taken] = []
     files: dict[str, int] = {}
     close = StoredRows.close
@@ -54,7 +61,7 @@ def test_features_are_said_to_the_byte_and_memory_within_a_factor(detector: str,
 
     monkeypatch.setattr(StoredRows, "close", measured)
     monkeypatch.setattr(forecast, "compared", lambda *both: figures.extend(both) or compared(*both))
-    assert train(goods, detector, "--selection-share", "0.3") == 0
+    assert train(goods, detector, "--selection-share", "0.3", **light) == 0
     said, took = figures
     assert said.features == took.features == sum(files.values()) and "synthetic-pixels.bin" in files
     assert took.memory / MEMORY_FACTOR - ARENAS < said.memory < took.memory * MEMORY_FACTOR + ARENAS
@@ -104,6 +111,9 @@ def test_pages_of_files_are_memory_that_the_system_may_drop() -> None:
     sizes = Sizes(1_000, 700, 100, pixel_bytes=10, kept_bytes=110)
     assert sizes.on_disk() == 1_600 * 110
     assert sizes.mapped(reads_often=True) == 1_400 * 100 + 100 * 10
+    lit = sizes._replace(copies=2, lit=True)
+    assert lit.on_disk() == (1_600 + 2 * 800 + 100) * 110
+    assert lit.mapped(reads_often=True) == (1_400 + 2 * 800 + 100) * 100 + 100 * 10
     assert Sizes(1_000, 700, 100, 10, 10).mapped(reads_often=False) == 1_400 * 10 + 100 * 10
 
 
