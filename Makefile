@@ -18,6 +18,8 @@ export FLOWSCORE_ASSETS ?= $(abspath ../shared)
 endif
 export RAY_DATA_DISABLE_PROGRESS_BARS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
+# A process that crashes says where, also while it ends.
+export PYTHONFAULTHANDLER ?= 1
 # Tests compute little; on busy cores, threads of one process that wait for each other cost more time than they save.
 test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
