@@ -42,7 +42,8 @@ def test_the_images_of_shards_are_known_by_their_size(tmp_path: Path) -> None:
 def test_tiles_are_samples(tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / f"{number}.png").write_bytes(picture(number, (128, 192)))
-    config = tiny_config(input=InputConfig(height=64, width=96, resize="tile", overlap=0.0))
+    size = InputConfig(height=64, width=96, resize="tile", overlap=0.0)
+    config = tiny_config(input=size, map_height=8, map_width=12)
     counts = [first_images(SourceConfig(input_uri=str(tmp_path)), config, most, 0) for most in (16, 3)]
     assert [found and (found.images, found.samples) for found in counts] == [(6, 24), (6, 18)]
 
