@@ -41,8 +41,8 @@ class Phases:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        absent = (() if lights else (LIGHT,)) + (() if selects else (DEFECTS, SELECTION))
-        self._names = [name for name in TITLES if name not in absent]
+        happens = {LIGHT: lights, DEFECTS: selects, SELECTION: selects}
+        self._names = [name for name in TITLES if happens.get(name, True)]
         self._stream, self._clock = stream or sys.stderr, clock
         self.left = TimeLeft(clock)
         self._said_at: float | None = None

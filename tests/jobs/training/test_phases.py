@@ -1,6 +1,6 @@
 import io
 
-from jobs.training.phases import DEFECTS, READING, SAVING, SELECTION, TRAINING, Phases
+from jobs.training.phases import DEFECTS, LIGHT, READING, SAVING, SELECTION, TRAINING, Phases
 from models.detector import Step, Work
 
 
@@ -50,12 +50,14 @@ def test_phases_are_numbered_and_the_whole_is_told_once_it_is_known():
     assert len([line for line in lines if line.startswith("about")]) == 1  # and again after 30 s
 
 
-def test_without_a_selection_there_are_three():
-    out = io.StringIO()
-    with Phases(selects=False, stream=out) as phases:
-        for name in (READING, TRAINING, SAVING):
-            phases.begin(name)
-    assert [line.partition(":")[0] for line in said(out)] == ["phase 1 of 3", "phase 2 of 3", "phase 3 of 3"]
+def test_without_a_selection_there_are_three_and_one_more_for_copies_in_other_light():
+    for lights, names in ((False, (READING, TRAINING, SAVING)), (True, (READING, LIGHT, TRAINING, SAVING))):
+        out = io.StringIO()
+        with Phases(selects=False, lights=lights, stream=out) as phases:
+            for name in names:
+                phases.begin(name)
+        numbered = [line.partition(":")[0] for line in said(out) if line.startswith("phase")]
+        assert numbered == [f"phase {i + 1} of {len(names)}" for i in range(len(names))]
 
 
 def test_on_a_terminal_lines_stand_below_the_bar_not_behind_it(monkeypatch):
