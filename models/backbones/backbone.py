@@ -16,8 +16,10 @@ from models.backbones.config import BackboneConfig
 from models.backbones.exact_layers import exact_layers
 from models.backbones.folding import Pair, fold, foldable
 from models.backbones.hub import FIX, check_hub
+from models.backbones.network import network
 from models.backbones.preprocess import pyramid_sizes
 from models.backbones.pruning import MISSED, prune, prune_what_may_go, unused_layers
+from models.backbones.reductions import indices_of
 from models.backbones.structure import Size, Structure
 from models.backbones.undrawn import do_weights_follow, undrawn
 from models.backbones.weights import BackboneError, file_metadata, load_weights
@@ -150,45 +152,9 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
         kwargs = {name: read(notes[name]) for name, read in FILE_KWARGS.items() if name in notes} | kwargs
         mean = tuple(float(x) for x in notes["mean"].split(",")) if "mean" in notes else mean
         std = tuple(float(x) for x in notes["std"].split(",")) if "std" in notes else std
-    taps = config.taps or _default_taps(config.name, kwargs, default_reductions)
+    taps = config.taps or indices_of(config.name, kwargs, default_reductions)
     update = {"weights": weights, "kwargs": kwargs, "taps": taps, "mean": config.mean or mean, "std": config.std or std}
     return config.model_copy(update=update)
-
-
-def _network(name: str, kwargs: dict[str, Any]) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=False, **kwargs)
-    except TypeError as error:
-        fix = "Correct or remove them."
-        raise BackboneError(f"backbone_kwargs must be arguments of {name!r}; got {kwargs!r} ({error}). {fix}") from error
-
-
-def _default_taps(name: str, kwargs: dict[str, Any], wanted: Sequence[int]) -> tuple[int, ...]:
-    model: Any = _network(name, kwargs)
-    reductions = [feature["reduction"] for feature in model.feature_info]
-    deepest = [max(i for i, r in enumerate(reductions) if r <= max(limit, min(reductions))) for limit in wanted]
-    return tuple(sorted(set(deepest)))
-
-
-def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str | int, ...]:
-    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name.
-
-    None is deeper than the taps, so that the network runs no further; where all are, the taps themselves are read.
-
-    >>> config = resolve(BackboneConfig(name="test_resnet", weights="none"), default_reductions=(16,))
-    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config, reductions=(32,))
-    ((1, 2), (3,))
-    """
-    if not reductions:
-        return ()
-    indices = _default_taps(config.name, config.kwargs, reductions)
-    if isinstance(config.taps[0], int):
-        return tuple(index for index in indices if index <= max(config.taps)) or config.taps  # type: ignore[operator]
-    model: Any = _network(config.name, config.kwargs)
-    depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
-    deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
-    names = [str(model.feature_info[index]["module"]) for index in indices]
-    return tuple(name for name in names if depth[name] <= deepest) or config.taps
 
 
 def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> Backbone:
@@ -217,7 +183,7 @@ def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> 
 
 def _rebuilt(config: BackboneConfig, structure: Structure) -> Backbone:
     """The network with the structure of an earlier build, without a forward pass; its state dict is loaded afterwards."""
-    model = undrawn(lambda: _network(config.name, config.kwargs))
+    model = undrawn(lambda: network(config.name, config.kwargs))
     backbone = Backbone(model, config.taps)
     try:
         prune(model, structure.pruned)
@@ -236,7 +202,7 @@ def _rebuilt(config: BackboneConfig, structure: Structure) -> Backbone:
 def _built(config: BackboneConfig, sizes: tuple[Size, ...]) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = _network(config.name, config.kwargs)
+        model = network(config.name, config.kwargs)
     backbone = Backbone(model, config.taps)
     generator = torch.Generator().manual_seed(0)
     probes = [torch.rand(1, 3, *size, generator=generator) for size in sizes]

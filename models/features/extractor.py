@@ -10,6 +10,7 @@ from models.backbones.backbone import BackboneConfig
 from models.backbones.exact_layers import keep_float32
 from models.backbones.half import compute_in_half
 from models.backbones.preprocess import Normalise
+from models.backbones.reductions import taps_beside
 from models.backbones.taps import default_taps
 from models.config import ArtifactConfig
 from models.maps.grids import Maps
@@ -60,7 +61,7 @@ class FeatureExtractor(nn.Module):
         self.normalise = Normalise(self.mean, self.std)
         self.precision = config.precision
         own = self.config.taps
-        self.beside = tuple(beside) or backbones.taps_beside(self.config, beside_reductions)
+        self.beside = tuple(beside) or taps_beside(self.config, beside_reductions)
         taps = (*own, *(tap for tap in self.beside if tap not in own))
         self._places = [taps.index(tap) for tap in (*own, *self.beside)]
         self.network = backbones.create(self.config.model_copy(update={"taps": taps}), height, width, scales)

@@ -81,7 +81,7 @@ def test_a_family(name, tmp_path, monkeypatch):
     side, kwargs, stride = FAMILIES[name]
     whole = weights_file(name, kwargs, tmp_path / "weights.safetensors")
     # A copy of it has the same layers, and its weights, which are read from the file in any case.
-    monkeypatch.setattr("models.backbones.backbone._network", lambda *_args: copy.deepcopy(whole))
+    monkeypatch.setattr("models.backbones.backbone.network", lambda *_args: copy.deepcopy(whole))
     backbone = BackboneConfig(name=name, kwargs=kwargs, weights=str(tmp_path / "weights.safetensors"))
     input_size = InputConfig(height=side, width=side)
     fields = {"hyperparameters": {"scales": 1, "hidden": 4, "kernels": [1], "whiten_dims": 4}, "batch_size": 2}

@@ -1,0 +1,40 @@
+"""The features of a network by their stride, as timm lists them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.backbones.config import BackboneConfig
+from models.backbones.network import network
+
+
+def indices_of(name: str, kwargs: dict[str, Any], reductions: Sequence[int]) -> tuple[int, ...]:
+    """timm's indices of the deepest features of these strides, each of that stride or the nearest finer one.
+
+    >>> indices_of("test_resnet", {}, reductions=(8, 16))
+    (2, 3)
+    """
+    model: Any = network(name, kwargs)
+    strides = [feature["reduction"] for feature in model.feature_info]
+    deepest = [max(i for i, stride in enumerate(strides) if stride <= max(limit, min(strides))) for limit in reductions]
+    return tuple(sorted(set(deepest)))
+
+
+def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str | int, ...]:
+    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name.
+
+    None is deeper than the taps, so that the network runs no further; where all are, the taps themselves are read.
+
+    >>> config = BackboneConfig(name="test_resnet", taps=(3,), weights="none")
+    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config, reductions=(32,))
+    ((1, 2), (3,))
+    """
+    if not reductions:
+        return ()
+    indices = indices_of(config.name, config.kwargs, reductions)
+    if isinstance(config.taps[0], int):
+        return tuple(index for index in indices if index <= max(config.taps)) or config.taps  # type: ignore[operator]
+    model: Any = network(config.name, config.kwargs)
+    depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
+    names = [str(model.feature_info[index]["module"]) for index in indices]
+    return tuple(name for name in names if depth[name] <= deepest) or config.taps
