@@ -89,7 +89,7 @@ def test_differences_are_paired_and_intervals_are_by_group():
     last = table[-1]
     assert last.image_auroc.value == pytest.approx(auroc(stressed(scores, 1.0)[-1], bad))
     assert last.difference.value == pytest.approx(last.image_auroc.value - table[0].image_auroc.value)
-    assert last.difference.low <= last.difference.value <= last.difference.high < 0
+    assert last.difference.low < last.difference.value < 0 >= last.difference.high  # a draw may rank perfectly both times
     alike = [one._replace(group="one piece") for one in scores]
     found = rows(alike, stressed(alike), threshold(None, alike, MODE, NOTHING_SEEN, False), 100, seed=0)
     assert all(np.isnan([row.false_calls.low, row.image_auroc.high]).all() for row in found)  # one piece has no interval
