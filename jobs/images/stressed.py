@@ -97,7 +97,7 @@ class Stress:
             few: too few pieces to rank: no AUROC then.
         """
         scores = self.scores()
-        whole = np.isfinite(scores).all(0)
+        whole = np.logical_and.reduce(np.isfinite(scores))
         kept = [one for one, finite in zip(unaltered, whole, strict=True) if finite]
         mode = Mode(self._scorer.label, self._scorer.batch_size, SCORING_VERSION)
         calls = threshold(calibration, kept, mode, seen, with_groups)
@@ -196,8 +196,9 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
         value, low, high = (figure[part] for part in ("value", "low", "high"))
         if value is None:
             return "-"
-        given = low is not None and high is not None
-        return f"{100 * value:{sign}.1f}" + (f" ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})" if given else "")
+        if low is None or high is None:
+            return f"{100 * value:{sign}.1f}"
+        return f"{100 * value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
     lines = [list(COLUMNS)]
     for row in report["rows"]:

@@ -154,6 +154,9 @@ class CsFlow(Detector):
         self.scale_log_mean.copy_(logs.mean(0))
         self.scale_log_std.copy_(logs.std(0))
 
+    def fit_bytes(self) -> int:
+        return 0 if self.head is None else self.head.fit_bytes()
+
     def score_features(self, maps: Maps) -> Scored:
         whitened = self.whitening(maps[: self.hyper.scales])
         latents, cells = self._latents_and_cells(whitened)

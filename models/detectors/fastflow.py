@@ -139,6 +139,9 @@ class FastFlow(Detector):
         if self.head is not None:
             self.head.measure(self._flow_cells, features, positions, run)
 
+    def fit_bytes(self) -> int:
+        return 0 if self.head is None else self.head.fit_bytes()
+
     def score_features(self, maps: Maps) -> Scored:
         read = self.flow.normed(self.whitened(maps[: len(self.grids)]))
         latents, cells = self._latents_and_cells(read)

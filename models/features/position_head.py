@@ -107,6 +107,11 @@ class PositionHead(nn.Module):
         """The chosen channels of the taps, (B, C_t, h_t, w_t) each, on the cells of the finest: (B, dims, h, w)."""
         return self.choice(taps)
 
+    def fit_bytes(self) -> int:
+        """What fit holds whatever the images: the sums of the covariances, float64."""
+        positions, dims = self.gaussian.mean.shape
+        return 8 * positions * dims**2
+
     def fit(self, features: "Features", positions: Tensor, run: "FitRun") -> None:
         """Mean and covariance of every position over the images at the positions (N,), in one pass, of the last level."""
         count, dims = self.gaussian.mean.shape
