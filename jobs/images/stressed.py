@@ -97,8 +97,9 @@ class Stress:
             few: too few pieces to rank: no AUROC then.
         """
         scores = self.scores()
-        whole = np.logical_and.reduce(np.isfinite(scores))
-        kept = [one for one, finite in zip(unaltered, whole, strict=True) if finite]
+        assert scores.shape[1] == len(unaltered)
+        whole = np.flatnonzero(np.isfinite(scores).all(0))
+        kept = [unaltered[i] for i in whole.tolist()]
         mode = Mode(self._scorer.label, self._scorer.batch_size, SCORING_VERSION)
         calls = threshold(calibration, kept, mode, seen, with_groups)
         found = rows(kept, scores[:, whole], calls, draws, self._seed)
@@ -196,9 +197,8 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
         value, low, high = (figure[part] for part in ("value", "low", "high"))
         if value is None:
             return "-"
-        if low is None or high is None:
-            return f"{100 * value:{sign}.1f}"
-        return f"{100 * value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
+        shown = f"{100 * value:{sign}.1f}"
+        return shown if low is None or high is None else f"{shown} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
     lines = [list(COLUMNS)]
     for row in report["rows"]:

@@ -45,6 +45,19 @@ class LightExam:
     """Selection images under gradients of light, made when they are first scored.
 
     gradients: their features, in the order of the selection images; empty, or kept by an interrupted training.
+
+    >>> import tempfile
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> few, size = {"bank_size": 8}, InputConfig(height=64, width=64)
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> run = FitRun(detector.Training())
+    >>> with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "good") as images:
+    ...     images.append(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
+    ...     with ImageFeatures(detector, Path(folder), "gradients") as gradients:
+    ...         exam = LightExam(detector, images, torch.arange(2), gradients, 0.4, run)
+    ...         exam.take(ExamScores(np.zeros(2), {})).lit.shape
+    (2,)
     """
 
     def __init__(
@@ -93,7 +106,20 @@ def light_exam(
     workspace: Path,
     identity: str | None = None,
 ) -> Iterator[LightExam | None]:
-    """The exam, its features in the workspace until the end, and longer under an identity; None for the strength 0."""
+    """The exam, its features in the workspace until the end, and longer under an identity; None for the strength 0.
+
+    >>> import tempfile
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> few, size = {"bank_size": 8}, InputConfig(height=64, width=64)
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> run = FitRun(detector.Training())
+    >>> with tempfile.TemporaryDirectory() as folder, ImageFeatures(detector, Path(folder), "good") as images:
+    ...     images.append(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
+    ...     with light_exam(detector, images, torch.arange(2), 0.0, run, Path(folder)) as exam:
+    ...         exam is None
+    True
+    """
     if not strength:
         yield None
         return
