@@ -211,7 +211,7 @@ def _say_split(
     selection: np.ndarray,
     fitting: np.ndarray,
 ) -> None:
-    from jobs.images.few_images import of_training
+    from jobs.images.few_images import of_fit, of_training
     from models.fitting.fit import figures_say_something
 
     print(f"{len(groups.names)} images in {groups.count()} groups, found by {groups.basis}")
@@ -222,7 +222,8 @@ def _say_split(
     key = settings.group_key
     to_calibrate, to_select = (len(set(read.pieces(each, key))) for each in (calibration, selection))
     told = figures_say_something(len(selection))
-    for line in of_training(to_calibrate, to_select, settings.region_share, told, key):
+    expected = of_fit(len(fitting), settings.detector)
+    for line in [*expected, *of_training(to_calibrate, to_select, settings.region_share, told, key)]:
         print(line)
 
 

@@ -1,10 +1,12 @@
 """What few images can and cannot give is one line; what calibration can promise is always said."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from jobs.images.few_images import of_calibration, of_evaluation, of_training
+from jobs.images.few_images import CURVES, FEW_TO_FIT, of_calibration, of_evaluation, of_fit, of_training
 
 
 def test_ten_images_promise_nothing() -> None:
@@ -85,3 +87,21 @@ def test_a_calibration_names_what_would_be_enough() -> None:
 def test_types_whose_ranking_says_nothing_are_named() -> None:
     (line,) = of_evaluation(2, {"all": 2, "crack": 1}, "images")
     assert "all (2 images against 2 good), crack (1 images against 2 good)" in line and "once in 3 times" in line
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_what_few_images_cost_is_what_the_page_says(curve) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {curve.detector} \| fold-0 \| .* \|$", page, re.MULTILINE)
+    cells = [cell.strip().partition(",")[0] for cell in row.strip("|").split("|")]
+    assert (cells[3], cells[6]) == (str(curve.at_32), str(curve.with_all))
+    (line,) = of_fit(24, curve.detector)
+    assert line.startswith("few images: 24 to fit; on the magnetic tiles") and f"{curve.at_32} with 32" in line
+
+
+def test_of_a_detector_without_a_curve_the_page_is_named() -> None:
+    (line,) = of_fit(FEW_TO_FIT - 1, "cflow")
+    assert line == (
+        "few images: 63 to fit; docs/accuracy.md says what so few cost other detectors. Images of more pieces help most"
+    )
+    assert of_fit(FEW_TO_FIT, "cflow") == []
