@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.detector import Features, FitRun
     from models.features.extractor import FeatureExtractor
 
-STATISTICS_BYTES = 42e6
+STATISTICS_BYTES = 84e6
 MOST_DIMS = 128
 LEAST_SQUARE = 1e-6  # of a cell that is exactly the mean, before its logarithm
 LEAST_STD = 1e-6
@@ -34,7 +34,7 @@ class PositionHeadConfig(BaseModel):
     """Hyper-parameters.
 
     reductions: strides whose deepest features are read where taps names no layers. dims: channels drawn at random from all
-    of them; None takes 128, or the largest multiple of 16 whose statistics fit in 42 MB. channel_seed: of that draw.
+    of them; None takes 128, or the largest multiple of 16 whose statistics fit in 84 MB. channel_seed: of that draw.
     regularisation: added to every variance, in squared units of the features. shrinkage: the mean covariance of all
     positions counts as this many images per dimension; 0 for none. share: of the head in the map, the rest is the flow's.
     """
@@ -51,10 +51,10 @@ class PositionHeadConfig(BaseModel):
 
 
 def head_dims(cells: int) -> int:
-    """The largest multiple of 16, from 16 to 128, for which mean and factor of all cells take at most 42 MB.
+    """The largest multiple of 16, from 16 to 128, for which mean and factor of all cells take at most 84 MB.
 
     >>> head_dims(cells=32 * 32), head_dims(cells=96 * 96)
-    (128, 48)
+    (128, 64)
     """
     values = STATISTICS_BYTES / 4 / cells  # dims (dims + 3) / 2
     return min(MOST_DIMS, max(16, int(math.sqrt(2 * values + 2.25) - 1.5) // 16 * 16))

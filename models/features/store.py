@@ -121,7 +121,11 @@ class StoredRows:
 
 
 def stored_type(maps: Tensor) -> type[np.generic]:
-    """The type in which feature maps are kept."""
+    """The type in which feature maps are kept.
+
+    >>> stored_type(torch.zeros(1, 3, 4, 4)), stored_type(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    (<class 'numpy.float16'>, <class 'numpy.uint8'>)
+    """
     return np.uint8 if maps.dtype == torch.uint8 else np.float16
 
 

@@ -22,7 +22,11 @@ BATCH = 16
 
 
 def defects_stored(selection: int) -> int:
-    """How many synthetic defects are kept for so many selection images."""
+    """How many synthetic defects are kept for so many selection images.
+
+    >>> defects_stored(100)
+    600
+    """
     return len(synthetic.FAMILIES) * selection
 
 

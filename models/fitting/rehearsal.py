@@ -99,6 +99,13 @@ class Sample:
     """A few drawn images and their features, which stand for any number of them.
 
     extract_s: seconds that the features of one image take.  maps: per level (IMAGES, C_l, h_l, w_l), of the stored type.
+
+    >>> from models import registry
+    >>> from models.config import ArtifactConfig, InputConfig
+    >>> size, few = InputConfig(height=64, width=64), {"bank_size": 8}
+    >>> detector = registry.build(ArtifactConfig(name="tile", detector="patchsvdd", input=size, hyperparameters=few))
+    >>> Sample(detector, "cpu").read(torch.tensor([0, 999]))[0].shape
+    torch.Size([2, 3, 64, 64])
     """
 
     def __init__(self, detector: Detector, device: str):
