@@ -188,8 +188,8 @@ def _at_mask(
     """The (h, w) map enlarged to the mask's (H, W); the padding of a padded image is cut off."""
     import torch
 
+    from models.maps.content_box import content_box
     from models.maps.grids import resized
-    from pipeline.decode.geometry import content_box
 
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
     if decode.resize == "pad":

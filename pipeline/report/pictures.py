@@ -9,10 +9,10 @@ import duckdb
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from models.maps.content_box import content_box
 from models.maps.map_scale import HIGH_PERCENTILE, LOW_PERCENTILE
 from models.maps.quantise import dequantise
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_box
 from pipeline.decode.image import decode_image
 
 SAMPLED_MAPS = 2_000

@@ -13,10 +13,11 @@ from dangerous_decoders import table as table_of
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 from scipy import ndimage
 
+from models.maps.content_box import content_box
 from pipeline.decode import image as decode
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
-from pipeline.decode.geometry import content_box, cut_tiles, tiled_size
+from pipeline.decode.geometry import cut_tiles, tiled_size
 from pipeline.decode.image import decode_image, grey_statistics
 from pipeline.decode.image_file import load_8bit
 from pipeline.decode.resize import FILTER

@@ -1,0 +1,99 @@
+"""Which cells of a detector's maps count, where its model has a region of interest.
+
+A cell counts if any of its pixels is inside. Without a region every method gives its argument back, or does what would be done
+without this file.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.maps.grids import resized
+
+
+class Cells(nn.Module):
+    """The cells of one grid, of rows and columns.
+
+    >>> pixels = torch.tensor([[False, False, False, False], [False, False, False, True]])
+    >>> cells = Cells(pixels, (1, 2))
+    >>> cells.mask, cells.only(torch.tensor([[[3.0, 5.0]]]))
+    (tensor([[False,  True]]), tensor([[[5.]]]))
+    >>> Cells(None, (1, 2)).only(torch.tensor([[[3.0, 5.0]]]))
+    tensor([[[3., 5.]]])
+    """
+
+    mask: Tensor | None
+    index: Tensor | None
+
+    def __init__(self, pixels: Tensor | None, grid: tuple[int, int]):
+        """pixels: (H, W) bool, those of the model's input that are inside; None: all."""
+        super().__init__()
+        self.grid = grid
+        mask = None if pixels is None else torch.from_numpy(touched(pixels.numpy(), grid))
+        # Both follow from the artifact's config, so a state dict need not hold them.
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("index", None if mask is None else mask.flatten().nonzero()[:, 0], persistent=False)
+
+    @property
+    def count(self) -> int:
+        """How many cells count."""
+        return self.grid[0] * self.grid[1] if self.index is None else len(self.index)
+
+    def only(self, x: Tensor) -> Tensor:
+        """(..., h, w) to the cells that count, (..., n, 1)."""
+        return x if self.index is None else x.flatten(-2).index_select(-1, self.index)[..., None]
+
+    def zeroed(self, x: Tensor) -> Tensor:
+        """(..., h, w) of a floating type, 0 in the other cells."""
+        return x if self.mask is None else torch.where(self.mask, x, x.new_zeros(()))
+
+    def places(self, numbers: Tensor) -> Tensor:
+        """Row-major places in the grid of the cells that count by their numbers from 0 to count - 1, int64, on the CPU."""
+        return numbers if self.index is None else self.index.cpu()[numbers]
+
+    def resized(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
+        """A map (B, h, w) on another grid, as `models.maps.grids.resized` of the cells that count, whose weights it divides by;
+        where none of them has any, the least of the map."""
+        if self.mask is None or tuple(size) == self.grid:
+            return resized(x, size)
+        weights = resized(self.mask[None].to(x.dtype), size)  # (1, H, W)
+        means = resized(self.zeroed(x), size) / torch.where(weights > 0, weights, 1.0)
+        return torch.where(weights > 0, means, self.least(x))
+
+    def least(self, x: Tensor) -> Tensor:
+        """The least value of the cells of maps (B, h, w) that count, (B, 1, 1)."""
+        return self.only(x).amin(dim=(1, 2), keepdim=True)
+
+    def silenced(self, x: Tensor, ceiling: float | None) -> Tensor:
+        """Maps (B, h, w) whose other cells have the least value of those that count, and at most the ceiling: above such a
+        threshold, no cell outside is ever part of a region."""
+        if self.mask is None:
+            return x
+        return torch.where(self.mask, x, self.least(x).clamp(max=ceiling))
+
+
+def touched(pixels: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """The cells of a grid over (H, W) pixels of which any pixel is True; a pixel on the border of cells is of both.
+
+    >>> touched(np.array([[False, True, False]]), grid=(1, 2))
+    array([[ True,  True]])
+    """
+    rows = np.stack([part.any(0) for part in _parts(pixels, grid[0])])  # (h, W)
+    return np.stack([part.any(0) for part in _parts(rows.T, grid[1])], axis=1)  # (h, w)
+
+
+def _parts(pixels: NDArray[np.bool_], count: int) -> Sequence[NDArray[np.bool_]]:
+    """The rows of each part, first and last ones shared where they lie in two."""
+    side = len(pixels)
+    return [pixels[i * side // count : -(-(i + 1) * side // count)] for i in range(count)]
+
+
+def pooled(pixels: Tensor | None, patch: int, stride: int) -> Tensor | None:
+    """(H, W) bool to the patches of patch x patch pixels of which any is True, at every stride, (h, w) bool."""
+    if pixels is None:
+        return None
+    found = nn.functional.max_pool2d(pixels[None].float(), patch, stride)
+    return found[0] > 0  # (h, w)
