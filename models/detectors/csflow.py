@@ -19,6 +19,7 @@ from models.flows.likelihood import anomaly_map, mean_score, nll_loss, scale_mea
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 
 class CsFlowConfig(BaseModel):
@@ -82,6 +83,8 @@ class CsFlow(Detector):
                     f"{self.grids}. Use a multiple of the backbone's reduction times {2 ** (hyper.scales - 1)}."
                 )
         self.config = config.filled_in(hyper, self.backbone.config, self.grids[0])
+        seen = pixels_inside(config.input)
+        self.see([Cells(seen, grid) for grid in self.grids], self.grids[0])
         self.whitening = Whitening(hyper.scales, channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
         self.register_buffer("scale_log_mean", torch.zeros(hyper.scales))  # a_s
@@ -93,6 +96,7 @@ class CsFlow(Detector):
             torch.manual_seed(seed)
             hyper = self.hyper
             flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
+        flow.see_only(self.levels)
         flow.to(memory_format=torch.channels_last)
         flow.set_conv_dtype(layer_dtype(self.backbone.precision))
         return flow
@@ -103,7 +107,7 @@ class CsFlow(Detector):
     def features(self, inputs: Tensor) -> Maps:
         """Backbone features before whitening, per scale (B, C, h_i, w_i). Several taps are averaged to the cells of the
         coarsest and stacked."""
-        levels = pyramid(inputs, self.hyper.scales, self.hyper.downscale)
+        levels = pyramid(self.seen(inputs), self.hyper.scales, self.hyper.downscale)
         return [_stacked(self.backbone(level)) for level in levels]
 
     def fit_whitening(self, moments: list[Moments]) -> None:
@@ -113,9 +117,18 @@ class CsFlow(Detector):
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flow by maximum likelihood."""
         assert isinstance(run.training, CsFlowTraining)
-        self.fit_whitening(moments_of(features, positions, run))
+        self.fit_whitening(moments_of(features, positions, run, self.counted))
         self.flow = self._new_flow(run.seed).to(run.device)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, features, positions, run.training, run)
+
+        def loss(maps: Maps) -> Tensor:
+            latents, log_det_jac = self.flow(maps)
+            return nll_loss(self.counted(latents), log_det_jac)
+
+        train(self.flow, loss, self.whitened, features, positions, run.training, run)
+
+    def whitened(self, maps: Maps) -> Maps:
+        """The flow's input, per scale (B, k, h_i, w_i); 0, the mean, where no cell counts: a flow of zeros stays zero there."""
+        return [cells.zeroed(x) for cells, x in zip(self.levels, self.whitening(maps), strict=True)]
 
     @torch.no_grad()
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
@@ -125,8 +138,8 @@ class CsFlow(Detector):
         device = self.whitening.weight.device
         parts = []
         for batch in held_out.split(16):
-            maps = self.whitening([x.to(device) for x in features.read(batch)])
-            parts.append(scale_means(self.flow.latents(maps)).cpu())
+            maps = self.whitened([x.to(device) for x in features.read(batch)])
+            parts.append(scale_means(self.counted(self.flow.latents(maps))).cpu())
         self.fit_scales(torch.cat(parts))
         return {name: getattr(self, name).clone() for name in ("scale_log_mean", "scale_log_std")}
 
@@ -137,20 +150,21 @@ class CsFlow(Detector):
         self.scale_log_std.copy_(logs.std(0))
 
     def score_features(self, maps: Maps) -> Scored:
-        whitened = self.whitening(maps)
+        whitened = self.whitened(maps)
         latents = self.flow.latents(whitened)
-        cells = anomaly_map(latents)
+        cells, latents = anomaly_map(latents), self.counted(latents)
+        counted = self.own.only(cells)
         if self.hyper.score == "mean":
             score = mean_score(latents)
         elif self.hyper.score == "top":
-            score = top_mean(cells, self.hyper.top_share)
+            score = top_mean(counted, self.hyper.top_share)
         elif self.hyper.score == "mean_top":
-            score = (mean_score(latents) * top_mean(cells, self.hyper.top_share)).sqrt()
+            score = (mean_score(latents) * top_mean(counted, self.hyper.top_share)).sqrt()
         elif self.hyper.score == "max":
-            score = cells.amax(dim=(1, 2))
+            score = counted.amax(dim=(1, 2))
         else:
             score = ((scale_means(latents).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
-        return Scored(score, cells, embedding(whitened[0]))
+        return Scored(score, cells, embedding(self.levels[0].only(whitened[0])))
 
     def freeze(self) -> "CsFlow":
         super().freeze()

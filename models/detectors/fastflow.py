@@ -20,6 +20,7 @@ from models.flows.level_flows import LevelFlows, energy_map, likelihood_map
 from models.flows.likelihood import nll_loss, scale_means
 from models.maps.grids import Maps
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 
 class FastFlowConfig(BaseModel):
@@ -75,6 +76,13 @@ class FastFlow(Detector):
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         self.config = config.filled_in(hyper, self.backbone.config, self.grids[self.finest])
+        seen = pixels_inside(config.input)
+        if seen is not None and hyper.whiten_dims is None:
+            raise ValueError(
+                "whiten_dims must be a number for a model with a region of interest, since a LayerNorm reads all cells; "
+                "got None. Leave it out."
+            )
+        self.see([Cells(seen, grid) for grid in self.grids], self.grids[self.finest])
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(self.backbone.channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
 
@@ -95,6 +103,7 @@ class FastFlow(Detector):
         )
         if self.whitening is not None:
             flow.start_as_permutation()
+        flow.see_only(self.levels)
         flow.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flow
 
@@ -103,11 +112,13 @@ class FastFlow(Detector):
 
     def features(self, inputs: Tensor) -> Maps:
         """The taps as they are, one level each."""
-        return self.backbone(inputs)
+        return self.backbone(self.seen(inputs))
 
     def whitened(self, maps: Maps) -> Maps:
-        """The flow's input: the features themselves if the flow has a LayerNorm."""
-        return maps if self.whitening is None else self.whitening(maps)
+        """The flow's input: the features themselves if the flow has a LayerNorm; 0, the mean, where no cell counts."""
+        if self.whitening is None:
+            return maps
+        return [cells.zeroed(x) for cells, x in zip(self.levels, self.whitening(maps), strict=True)]
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening in closed form, then the flows by maximum likelihood.
@@ -117,16 +128,22 @@ class FastFlow(Detector):
         """
         assert isinstance(run.training, TrainingConfig)
         if self.whitening is not None:
-            self.whitening.fit(moments_of(features, positions, run), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(features, positions, run, self.counted), self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, features, positions, run.training, run)
+
+        def loss(maps: Maps) -> Tensor:
+            latents, log_det_jac = self.flow(maps)
+            return nll_loss(self.counted(latents), log_det_jac)
+
+        train(self.flow, loss, self.whitened, features, positions, run.training, run)
 
     def score_features(self, maps: Maps) -> Scored:
         read = self.flow.normed(self.whitened(maps))
         latents = self.flow.latents_of_normed(read)
-        cells = (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, self.grids[self.finest])
-        score = scale_means(latents).mean(1) if self.hyper.score == "mean" else cells.amax(dim=(1, 2))
-        return Scored(score, cells, embedding(read[self.finest]))
+        cells = (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, self.grids[self.finest], self.levels)
+        counted = self.own.only(cells)
+        score = scale_means(self.counted(latents)).mean(1) if self.hyper.score == "mean" else counted.amax(dim=(1, 2))
+        return Scored(score, cells, embedding(self.own.only(read[self.finest])))
 
     def freeze(self) -> "FastFlow":
         super().freeze()

@@ -4,12 +4,13 @@ Its encoder of small convolutions is trained from scratch, so it needs no pretra
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
@@ -23,6 +24,7 @@ from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, Encode
 from models.patches.nearest import Bank, filled, nearest, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 from models.prepared import Prepared
+from models.roi.cells import Cells, pixels_inside, pooled
 
 POOL = 4  # a coreset is chosen from this many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
@@ -81,6 +83,7 @@ class PatchSvdd(Prepared, Detector):
     pixel_std: Tensor
     small_bank: Tensor
     large_bank: Tensor
+    patches: Sequence[Cells]  # of every size whose distances make the map
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
@@ -91,6 +94,12 @@ class PatchSvdd(Prepared, Detector):
         # Large patches are made of small ones, which are needed at every stride pixels.
         self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
         self.config = config.filled_in(hyper, None, (-(-height // stride), -(-width // stride)))
+        seen = pixels_inside(config.input)
+        self.see([Cells(seen, (height, width))], (-(-height // stride), -(-width // stride)))
+        padded = None if seen is None else _repeated(seen)
+        covers = [(LARGE, LARGE_STRIDE), (SMALL, stride)][: len(self._sizes)]
+        patches: Any = nn.ModuleList(_patches(padded, height, width, *cover) for cover in covers)
+        self.patches = patches
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))
@@ -130,11 +139,11 @@ class PatchSvdd(Prepared, Detector):
         return images.permute(0, 3, 1, 2).float()  # (B, 3, H, W), in channels_last memory
 
     def features(self, inputs: Tensor) -> Maps:
-        return [inputs]
+        return [self.seen(inputs)]
 
     def _centred(self, pixels: Tensor) -> Tensor:
         """Pixels minus the mean image and the mean of the rest, scaled to variance 1 over the training images (original: to a
-        range of 1). The last row and column are repeated up to a multiple of 16.
+        range of 1). The last row and column are repeated up to a multiple of 16. Pixels outside the region of interest are 0.
 
         The original's patches leave up to 15 pixels at those borders unseen if the size is not such a multiple.
         """
@@ -142,8 +151,8 @@ class PatchSvdd(Prepared, Detector):
         rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
         centred = pixels - self.mean_image
         if self.hyper.exposure == "removed":
-            centred = centred - centred.mean((1, 2, 3), keepdim=True)
-        centred = centred / self.pixel_std
+            centred = centred - self.pixels.only(centred).mean((1, 2, 3), keepdim=True)
+        centred = self.pixels.zeroed(centred / self.pixel_std)
         if len(rows) > height:
             centred = centred[:, :, rows]
         return centred[:, :, :, columns] if len(columns) > width else centred
@@ -180,7 +189,8 @@ class PatchSvdd(Prepared, Detector):
             initialise(tasks.large_positions)
             initialise(tasks.small_positions)
         tasks.to(run.device)
-        draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach)
+        seen = None if self.pixels.mask is None else _repeated(self.pixels.mask.cpu()).numpy()
+        draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach, seen)
         after_epoch = run.after_epoch
         if after_epoch is not None:
             examined = positions[:: -(-len(positions) // settings.exam_images)]
@@ -210,12 +220,14 @@ class PatchSvdd(Prepared, Detector):
         for batch in run.batches("mean image", positions, READ_IMAGES):
             pixels = features.read(batch)[0].to(total.device, torch.float64)
             total += pixels.sum(0)
+            pixels = self.pixels.only(pixels)
             squares += pixels.square().sum()
             exposures += pixels.mean((1, 2, 3)).square().sum()
         mean = total / len(positions)
-        variance = squares / (len(positions) * mean.numel()) - mean.square().mean()
+        counted = self.pixels.only(mean)
+        variance = squares / (len(positions) * counted.numel()) - counted.square().mean()
         if self.hyper.exposure == "removed":  # the exposure is the mean of the image minus the mean image
-            variance -= exposures / len(positions) - mean.mean().square()
+            variance -= exposures / len(positions) - counted.mean().square()
         self.mean_image.copy_(mean)
         self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # at least one grey level, for images that are all alike
 
@@ -231,8 +243,9 @@ class PatchSvdd(Prepared, Detector):
             positions = positions[torch.randperm(len(positions), generator=generator)[:wanted]]
         pools: list[list[Tensor]] = [[] for _ in self._sizes]
         for batch in run.batches("making the bank", positions, READ_IMAGES):
-            for pool, maps in zip(pools, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
-                for of_image in maps.flatten(2).transpose(1, 2):  # (patches, 64)
+            found = self.encode(features.read(batch)[0].to(self.mean_image.device))
+            for pool, maps, patches in zip(pools, found, self.patches, strict=True):
+                for of_image in patches.only(maps).flatten(2).transpose(1, 2):  # (patches, 64)
                     order = torch.randperm(len(of_image), generator=generator)[:each]
                     pool.append(of_image[order.to(of_image.device)])
         drawn = []
@@ -259,12 +272,34 @@ class PatchSvdd(Prepared, Detector):
         found = self.compared(maps[0])
         size = _padded(height) // stride, _padded(width) // stride
         banks = self.frozen.banks if self.frozen else [searchable(bank) for bank in self._banks]
-        cells = distribute(_distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, *size)
+        cells = _spread(self.patches[0], _distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
         if self.hyper.map == "product":
-            cells = cells * distribute(_distances(found[1], banks[1]), SMALL // stride, 1, *size)
+            cells = cells * _spread(self.patches[1], _distances(found[1], banks[1]), SMALL // stride, 1, size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
-        score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
-        return Scored(score, cells, embedding(found[0]))
+        counted = self.own.only(cells)
+        score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(counted, self.hyper.top_share)
+        return Scored(score, cells, embedding(self.patches[0].only(found[0])))
+
+
+def _repeated(pixels: Tensor) -> Tensor:
+    """(H, W) with the last row and column repeated as images are."""
+    rows, columns = (torch.arange(_padded(size)).clamp(max=size - 1) for size in pixels.shape)
+    return pixels[rows][:, columns]
+
+
+def _patches(pixels: Tensor | None, height: int, width: int, patch: int, stride: int) -> Cells:
+    """The patches of an image of this size of which a pixel counts. pixels: of the padded image; None: all."""
+    grid = (_padded(height) - patch) // stride + 1, (_padded(width) - patch) // stride + 1
+    return Cells(pooled(pixels, patch, stride), grid)
+
+
+def _spread(patches: Cells, distances: Tensor, patch: int, stride: int, size: tuple[int, int]) -> Tensor:
+    """The mean distance of the patches that cover each place and count, (B, *size); 0 where there is none."""
+    spread = distribute(patches.zeroed(distances), patch, stride, *size)
+    if patches.mask is None:
+        return spread
+    share = distribute(patches.mask[None].to(distances.dtype), patch, stride, *size)
+    return torch.where(share > 0, spread / share.clamp(min=1 / patch**2), 0)
 
 
 def _padded(size: int) -> int:

@@ -52,15 +52,16 @@ class Exam:
         """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of
         training images, so that severities do not depend on the epoch."""
         run = self.run
+        counted = self.detector.counted
         few_goods = fit_positions[:: -(-len(fit_positions) // GAUSSIAN_IMAGES)]
-        moments = moments_of(self.images, few_goods, run)
+        moments = moments_of(self.images, few_goods, run, counted)
         whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
         whitening.fit(moments)
         whitening.to(run.device)
 
         def gaussian(maps: Maps) -> Tensor:
             """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
-            whitened = whitening(maps)
+            whitened = whitening(counted(maps))
             total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
             return total / (2 * sum(x[0].numel() for x in whitened))
 

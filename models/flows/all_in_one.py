@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.flows.order import ordered
 from models.precision import bounded, conv2d, linear, narrowed, products_in
 from models.prepared import Prepared
+from models.roi.cells import Cells
 
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
@@ -152,6 +153,7 @@ class AllInOneBlock(nn.Module):
         self.sizes = (channels - channels // 2, channels // 2)  # channels of x1, which has the odd one, and of x2
         self.clamp = clamp
         self.soft = soft
+        self.seen: tuple[Cells] | None = None  # a tuple, so that it is no module of the block
         self.subnet = Subnet(self.sizes[0] + condition, hidden, 2 * self.sizes[1], kernel, generator)
         self.global_scale = nn.Parameter(torch.full((channels,), UNIT_GAIN))
         self.global_offset = nn.Parameter(torch.zeros(channels))
@@ -168,9 +170,13 @@ class AllInOneBlock(nn.Module):
         """Returns the block's output and s, (B, floor(C/2), ...)."""
         given, changing = x.split(self.sizes, 1)
         log_scale, shift = self._log_scale_and_shift(given, condition)
+        if self.seen is not None:  # the others stay 0
+            log_scale = self.seen[0].zeroed(log_scale)
         changed = torch.addcmul(shift, changing, log_scale.exp())
         joined = torch.cat([given, changed], 1)  # (B, C, ...)
         joined = torch.addcmul(_along(self.global_offset, x), joined, _along(self.gain(), x))
+        if self.seen is not None:
+            joined = self.seen[0].zeroed(joined)
         return self._permute(joined), log_scale
 
     def _log_scale_and_shift(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -192,7 +198,8 @@ class AllInOneBlock(nn.Module):
             z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
         """
         z, log_scale = self._couple(x, condition)
-        return z, log_scale.flatten(1).sum(1) + math.prod(x.shape[2:]) * self.gain().log().sum()
+        cells = math.prod(x.shape[2:]) if self.seen is None else self.seen[0].count
+        return z, log_scale.flatten(1).sum(1) + cells * self.gain().log().sum()
 
     def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """z without the log-determinant."""

@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.maps.grids import resized
+from models.roi.region import WithRegion, inside
+
+
+def pixels_inside(input: WithRegion) -> Tensor | None:
+    """The pixels of a model's input that are inside its region of interest, (H, W) bool; None without one.
+
+    >>> from models.config import InputConfig
+    >>> pixels_inside(InputConfig()) is None
+    True
+    """
+    found = inside(input)
+    return None if found is None else torch.from_numpy(found.copy())
 
 
 class Cells(nn.Module):
@@ -29,10 +41,10 @@ class Cells(nn.Module):
     index: Tensor | None
 
     def __init__(self, pixels: Tensor | None, grid: tuple[int, int]):
-        """pixels: (H, W) bool, those of the model's input that are inside; None: all."""
+        """pixels: (H, W) bool, those of the input that are inside; None: all. Of the grid's size, they are the cells."""
         super().__init__()
         self.grid = grid
-        mask = None if pixels is None else torch.from_numpy(touched(pixels.numpy(), grid))
+        mask = pixels if pixels is None or pixels.shape == grid else torch.from_numpy(touched(pixels.numpy(), grid))
         # Both follow from the artifact's config, so a state dict need not hold them.
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("index", None if mask is None else mask.flatten().nonzero()[:, 0], persistent=False)
@@ -72,7 +84,8 @@ class Cells(nn.Module):
         threshold, no cell outside is ever part of a region."""
         if self.mask is None:
             return x
-        return torch.where(self.mask, x, self.least(x).clamp(max=ceiling))
+        least = self.least(x)
+        return torch.where(self.mask, x, least if ceiling is None else least.clamp(max=ceiling))
 
 
 def touched(pixels: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:

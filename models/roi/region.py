@@ -1,9 +1,9 @@
 """A model's region of interest: the part of its images that counts, as a mask that the model's config keeps.
 
-The mask has a size of its own. A picture of any size gets the mask's pixel under the middle of each of its own, so a picture of
-the mask's size gets the mask itself. What lies outside is drawn over with one grey level before anything else reads the picture,
-the resize included: then nothing that follows can depend on it. The level is one for all colours, so that a grey picture
-stays grey, and near the mean of the photographs that backbones are trained on, so that they see little there.
+The mask has a size of its own. A picture of any size gets the mask's pixel under the middle of each of its own, so a picture
+of the mask's size gets the mask itself. What lies outside is drawn over with one grey level before anything else reads the
+picture, the resize included: then nothing that follows can depend on it. The level is one for all colours, so that a grey
+picture stays grey, and near the mean of the photographs that backbones are trained on, so that they see little there.
 """
 
 import base64
@@ -26,8 +26,8 @@ Mask = NDArray[np.bool_]
 
 
 class RegionOfInterest(BaseModel):
-    """A mask. height, width: its own, px. share: of its pixels that are inside. pixels: its rows, a bit a pixel from the top left
-    on, first bits high, the last byte filled with zeros; deflated (zlib), then in base64.
+    """A mask. height, width: its own, px. share: of its pixels that are inside. pixels: its rows from the top, a bit a pixel,
+    first bits high, the last byte filled with zeros; deflated (zlib), then in base64.
 
     >>> region = RegionOfInterest.of(np.array([[False, True, True, False]]))
     >>> region.height, region.width, region.share, region.mask().tolist()

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from models.maps.content_box import Box, content_box
+from models.roi.region import FILL, RegionOfInterest, inside
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.exif import SIDEWAYS, TURNS, UPRIGHT, captured_at, orientation
 from pipeline.decode.faults import Undecodable
 from pipeline.decode.geometry import tiled_size
 from pipeline.decode.image_file import load_8bit, open_image
-from models.roi.region import FILL, RegionOfInterest, inside
 from pipeline.decode.resize import resized
 
 OTHER_SHAPE = "other_shape"  # of an image that the mask of the region of interest does not fit
@@ -52,8 +52,8 @@ def _decode_image(encoded: bytes, config: DecodeConfig) -> Picture:
     box = content_box(stored, config)
     width, height = tiled_size(stored, config) if config.resize == "tile" else (box.width, box.height)
     if config.roi is not None and not config.roi.fits(stored[1], stored[0]):
-        shape = f"{config.roi.width} x {config.roi.height}"
-        raise Undecodable(OTHER_SHAPE, f"the image has {stored[0]} x {stored[1]} pixels, another shape than the mask of {shape}")
+        size, mask = f"{stored[0]} x {stored[1]} pixels", f"{config.roi.width} x {config.roi.height}"
+        raise Undecodable(OTHER_SHAPE, f"the image has {size}; the mask of what counts is for the shape of {mask}")
     if config.resize == "tile" and width * height > config.max_image_pixels:
         size = f"{width} x {height} pixels at scale {config.scale:g}"
         raise Undecodable("too_many_pixels", f"the image has {size}; the limit is {config.max_image_pixels}")
