@@ -124,7 +124,8 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
                 mask = truth.mask(image, (row["height"], row["width"]))
                 if mask is not None:
                     shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
-                    evidence[image.defect_type].add(shown, mask, group)
+                    counted = None if decode.roi is None else decode.roi.at_size(*mask.shape)
+                    evidence[image.defect_type].add(shown, mask, group, counted)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
     if groups.lacking:
         print(f"--groups: {groups.lacking:,} images have no row in {settings.groups}; each is a group of its own")
@@ -185,17 +186,20 @@ def _too_few(scored: list[ImageScore]) -> tuple[int, dict[str, int]]:
 def _at_mask(
     anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
 ) -> NDArray[np.float32]:
-    """The (h, w) map enlarged to the mask's (H, W); the padding of a padded image is cut off."""
+    """The (h, w) map enlarged to the mask's (H, W) from the cells that count; the padding of a padded image is cut off."""
     import torch
 
     from models.maps.content_box import content_box
     from models.maps.grids import resized
+    from models.roi.cells import Cells, pixels_inside
 
     cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
+    counted = Cells(pixels_inside(decode), (cells.shape[1], cells.shape[2]))
     if decode.resize == "pad":
         box = content_box((row["width"], row["height"]), decode)
-        cells = resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
-    return resized(cells, shape)[0].numpy()
+        cells = counted.resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
+        return resized(cells, shape)[0].numpy()
+    return counted.resized(cells, shape)[0].numpy()
 
 
 def _all_figures(

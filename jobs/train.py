@@ -17,10 +17,12 @@ from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input, fix_of_nothing
 from jobs.command.progress import Progress
 from jobs.settings.training import TrainSettings
+from jobs.training.region import read_region
 from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.config import ArtifactConfig, InputConfig
+from models.roi.region import inside
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
@@ -62,6 +64,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
     detector_config = _artifact_config(settings, device)
+    _say_region(settings, detector_config.input)
     with Progress("building the network", total=None):
         detector = _build(detector_config).to(device)
 
@@ -189,12 +192,24 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
             overlap=settings.overlap,
             scale=settings.scale,
             white_level=settings.white_level,
+            roi=None if settings.roi is None else read_region(settings.roi),
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
         batch_size=settings.batch_size or default_batch_size(device, height, width),
         hyperparameters=settings.hyperparameters,
     )
+
+
+def _say_region(settings: TrainSettings, input: InputConfig) -> None:
+    """Prints one line about the region of interest. Raises UsageError if nothing is left of it at the input's size."""
+    if input.roi is None:
+        return
+    counted, roi = inside(input), input.roi
+    if counted is None or not counted.any():
+        fix = f"At {input.height} x {input.width} pixels nothing of it is left. Draw it larger, or raise --image-size."
+        raise UsageError("--roi", "a mask image of areas that the model can see", str(settings.roi), fix)
+    print(f"region of interest: {roi.share:.1%} of each image counts, by {settings.roi} ({roi.width} x {roi.height} pixels)")
 
 
 def _say_split(

@@ -233,6 +233,10 @@ class Detector(nn.Module):
             results.append(Scored(*(part[:count] for part in scored)))
         return Scored(*(torch.cat(parts) for parts in zip(*results, strict=True)))
 
+    def shown(self, cells: Tensor) -> Tensor:
+        """(B, h, w) on the detector's own grid, as `at_map_size` shows it outside the region of interest."""
+        return self.own.silenced(cells, self.config.map_threshold)
+
     def at_map_size(self, cells: Tensor) -> Tensor:
         """(B, h, w) on the detector's own grid to config.map_height x config.map_width. A cell outside the region of interest
         gets the least value of those inside, and no more than the map's threshold."""

@@ -101,13 +101,14 @@ class Explainer:
         Args:
             images: (B, H, W, 3) uint8 RGB of the artifact's input size, on the detector's device.
         Returns:
-            (B, H, W) float32, higher is more relevant; only cam has negative values. Units are score per normalised
-            input (gradient, guided_backprop) or the method's own: compare values only within an image.
+            (B, H, W) float32, higher is more relevant, 0 outside the region of interest; only cam has negative values. Units are
+            score per normalised input (gradient, guided_backprop) or the method's own: compare values only within an image.
         Raises:
             ExplanationError, NotGuided: the method or the layer is not defined for this detector.
         """
         with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
-            return torch.cat([self._one(image[None], method) for image in images])
+            found = torch.cat([self._one(image[None], method) for image in images])
+            return self._detector.pixels.zeroed(found)
 
     def _one(self, image: Tensor, method: Method) -> Tensor:
         inputs = self._detector.prepare(image).detach().requires_grad_()

@@ -71,13 +71,14 @@ class Exam:
         good = self._scores(self.images, self.selection, gaussian)
         self._begin("making synthetic defects", len(synthetic.FAMILIES) * (SEVERITIES_TRIED * len(few) + len(pixels)))
         self.severities = {}
+        inside = None if (mask := self.detector.pixels.mask) is None else mask.cpu().numpy()
         for family in synthetic.FAMILIES:
 
             def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
-                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
+                return self._scores_of(synthetic.make(family, few, severity, run.seed, inside=inside), gaussian)
 
             self.severities[family] = choose_severity(family, of_severity, good)
-            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
+            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1, inside=inside)
             for batch in self._batches(torch.from_numpy(made)):
                 self.defects.append(batch)
         return self.scores(gaussian)

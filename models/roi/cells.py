@@ -4,15 +4,11 @@ A cell counts if any of its pixels is inside. Without a region every method give
 without this file.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.maps.grids import resized
-from models.roi.region import WithRegion, inside
+from models.roi.region import WithRegion, inside, touched
 
 
 def pixels_inside(input: WithRegion) -> Tensor | None:
@@ -86,22 +82,6 @@ class Cells(nn.Module):
             return x
         least = self.least(x)
         return torch.where(self.mask, x, least if ceiling is None else least.clamp(max=ceiling))
-
-
-def touched(pixels: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """The cells of a grid over (H, W) pixels of which any pixel is True; a pixel on the border of cells is of both.
-
-    >>> touched(np.array([[False, True, False]]), grid=(1, 2))
-    array([[ True,  True]])
-    """
-    rows = np.stack([part.any(0) for part in _parts(pixels, grid[0])])  # (h, W)
-    return np.stack([part.any(0) for part in _parts(rows.T, grid[1])], axis=1)  # (h, w)
-
-
-def _parts(pixels: NDArray[np.bool_], count: int) -> Sequence[NDArray[np.bool_]]:
-    """The rows of each part, first and last ones shared where they lie in two."""
-    side = len(pixels)
-    return [pixels[i * side // count : -(-(i + 1) * side // count)] for i in range(count)]
 
 
 def pooled(pixels: Tensor | None, patch: int, stride: int) -> Tensor | None:

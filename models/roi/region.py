@@ -9,6 +9,7 @@ picture stays grey, and near the mean of the photographs that backbones are trai
 import base64
 import binascii
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
@@ -94,6 +95,28 @@ def inside(config: WithRegion) -> Mask | None:
         return None
     box = content_box((config.roi.width, config.roi.height), config)
     return _inside(config.roi, config.height, config.width, box)
+
+
+def cells_inside(config: WithRegion, grid: tuple[int, int]) -> Mask | None:
+    """The cells of a map of the model's input that count, (h, w): those of which any pixel does; None without a region."""
+    pixels = inside(config)
+    return None if pixels is None else touched(pixels, grid)
+
+
+def touched(pixels: Mask, grid: tuple[int, int]) -> Mask:
+    """The cells of a grid over (H, W) pixels of which any pixel is True; a pixel on the border of cells is of both.
+
+    >>> touched(np.array([[False, True, False]]), grid=(1, 2))
+    array([[ True,  True]])
+    """
+    rows = np.stack([part.any(0) for part in _parts(pixels, grid[0])])  # (h, W)
+    return np.stack([part.any(0) for part in _parts(rows.T, grid[1])], axis=1)  # (h, w)
+
+
+def _parts(pixels: Mask, count: int) -> Sequence[Mask]:
+    """The rows of each part, first and last ones shared where they lie in two."""
+    side = len(pixels)
+    return [pixels[i * side // count : -(-(i + 1) * side // count)] for i in range(count)]
 
 
 @lru_cache(maxsize=4)
