@@ -123,8 +123,14 @@ class Detector(nn.Module):
     fill: Tensor | None  # what `prepare` makes of a pixel outside the region of interest, (1, 3, 1, 1)
     fitted = False  # set by fit and load_state_dict; a fresh detector would score every image 0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = self.own = self.map_cells = Cells(None, (0, 0))  # until `see` is called, all count
+        self.register_buffer("fill", None, persistent=False)
+
     def see(self, levels: Sequence[Cells], own_grid: tuple[int, int]) -> None:
-        """Set which pixels and cells count: all, or those of the config's region of interest.
+        """Set which pixels and cells count: all, or those of the config's region of interest. A detector calls it in its own
+        __init__, with its config set, and reads `seen`, `counted` and the cells; one that does not has no such models.
 
         Args:
             levels: of every map of `features`.
@@ -147,6 +153,8 @@ class Detector(nn.Module):
 
     def counted(self, maps: Maps) -> Maps:
         """The cells of features that count, per level (B, C_l, n_l, 1); without a region of interest, the maps themselves."""
+        if self.pixels.mask is None:
+            return maps
         return [cells.only(x) for cells, x in zip(self.levels, maps, strict=True)]
 
     def prepare(self, images: Tensor) -> Tensor:
