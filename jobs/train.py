@@ -22,7 +22,7 @@ from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.config import ArtifactConfig, InputConfig
-from models.roi.region import inside
+from models.roi.region import RegionOfInterest, inside
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
@@ -57,13 +57,14 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     check_input("--input", settings.input)
     if settings.weights not in ("auto", "hub", "none") and not Path(settings.weights).is_file():
         raise UsageError("--weights", "auto, hub, none or a safetensors file", settings.weights, "Check the path.")
+    roi = None if settings.roi is None else read_region(settings.roi)
     if settings.workspace is not None:
         check_folder("--workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
     _check_not_empty(settings)
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
-    detector_config = _artifact_config(settings, device)
+    detector_config = _artifact_config(settings, device, roi)
     _say_region(settings, detector_config.input)
     with Progress("building the network", total=None):
         detector = _build(detector_config).to(device)
@@ -169,7 +170,7 @@ def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Devic
     return chosen
 
 
-def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
+def _artifact_config(settings: TrainSettings, device: Device, roi: RegionOfInterest | None) -> ArtifactConfig:
     height, width = settings.image_size
     try:
         backbone = BackboneConfig(
@@ -192,7 +193,7 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
             overlap=settings.overlap,
             scale=settings.scale,
             white_level=settings.white_level,
-            roi=None if settings.roi is None else read_region(settings.roi),
+            roi=roi,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
