@@ -136,7 +136,9 @@ def test_a_region_of_interest_is_kept_in_the_model_and_must_have_the_images_shap
     for name, drawn in (("mask.png", mask), ("tall.png", mask.T)):
         Image.fromarray(drawn).save(tmp_path / name)
     assert train(goods, tmp_path / "other", config, "--roi", str(tmp_path / "tall.png")) == 2
-    said = "error: --roi must be a mask image of the images' aspect ratio; got '36 x 40 pixels'. lot0/0.png: the image has 80 x 72"
+    said = (
+        "error: --roi must be a mask image of the images' aspect ratio; got '36 x 40 pixels'. lot0/0.png: the image has 80 x 72"
+    )
     assert said in capsys.readouterr().err and not (tmp_path / "other").exists()
 
     flags = ("--roi", str(tmp_path / "mask.png"), "--epochs", "1", "--selection-share", "0.2")
