@@ -531,9 +531,12 @@ def test_what_lies_outside_the_region_of_interest_changes_nothing(size, resize):
     for shape in (size, (*size, 3)):
         image = rng.integers(0, 256, shape, dtype=np.uint8)
         other = np.where(mask if len(shape) == 2 else mask[..., None], image, rng.integers(0, 256, shape, dtype=np.uint8))
-        one, two = (decode_image(encoded(each), of_region(mask, resize=resize)) for each in (image, other))
+        one, two = (decode_image(encoded(Image.fromarray(each)), of_region(mask, resize=resize)) for each in (image, other))
         assert (one.pixels == two.pixels).all() and one._replace(pixels=None) == two._replace(pixels=None)
-        whole = [decode_image(encoded(each), DecodeConfig(height=40, width=48, resize=resize)) for each in (image, other)]
+        whole = [
+            decode_image(encoded(Image.fromarray(each)), DecodeConfig(height=40, width=48, resize=resize))
+            for each in (image, other)
+        ]
         assert (whole[0].pixels != whole[1].pixels).any() and whole[0].brightness != whole[1].brightness
         deep = ndimage.binary_erosion(inside(of_region(mask, resize=resize)), iterations=3)
         assert deep.any() and (one.pixels == whole[0].pixels)[deep].all()
@@ -554,7 +557,7 @@ def test_the_region_lies_on_the_upright_image():
 
 def test_an_image_of_another_shape_than_the_region_is_a_fault():
     config = of_region(np.eye(40, 60, dtype=bool))
-    assert decode_image(encoded(np.zeros((401, 600), np.uint8)), config).width == 600
+    assert decode_image(encoded(Image.new("L", (600, 401))), config).width == 600
     with pytest.raises(Undecodable, match="60 x 50 pixels; the mask of what counts is for the shape of 60 x 40") as fault:
-        decode_image(encoded(np.zeros((50, 60), np.uint8)), config)
+        decode_image(encoded(Image.new("L", (60, 50))), config)
     assert fault.value.error == "other_shape"
