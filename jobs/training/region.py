@@ -9,7 +9,7 @@ from jobs.command.errors import UsageError
 from models.config import FULL_16_BIT
 from models.roi.region import MOST_PIXELS, Mask, RegionOfInterest
 from pipeline.decode.exif import TURNS, orientation
-from pipeline.decode.faults import FAULTS, Undecodable
+from pipeline.decode.faults import Undecodable
 from pipeline.decode.image_file import load_8bit, open_image
 
 FLAG = "--roi"
@@ -19,7 +19,8 @@ STORED = {"1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # Pillow's mod
 def read_region(path: Path) -> RegionOfInterest:
     """The pixels of a mask file that are not 0, upright as its EXIF orientation says. Raises UsageError."""
     try:
-        image = open_image(path.read_bytes(), MOST_PIXELS, FULL_16_BIT)
+        encoded = path.read_bytes()
+        image = open_image(encoded, MOST_PIXELS, FULL_16_BIT)
     except OSError as error:
         raise UsageError(FLAG, "a mask image", str(path), f"It cannot be read: {error.strerror}. Correct the path.") from error
     except Undecodable as fault:
@@ -28,9 +29,7 @@ def read_region(path: Path) -> RegionOfInterest:
         fix = "A JPEG's noise makes black pixels count as inside: save it as PNG."
         raise UsageError(FLAG, "a mask image of a format that loses nothing", str(path), fix)
     try:
-        mask = _inside(image)
-    except FAULTS as error:
-        raise _unreadable(path, error) from error
+        mask = _inside(image, encoded)
     except Undecodable as fault:
         raise _unreadable(path, fault) from fault
     turn = TURNS.get(orientation(image))
@@ -48,9 +47,9 @@ def read_region(path: Path) -> RegionOfInterest:
         raise UsageError(FLAG, "a mask image of plain areas", str(path), fix) from error
 
 
-def _inside(image: Image.Image) -> Mask:
+def _inside(image: Image.Image, encoded: bytes) -> Mask:
     """(H, W), True where a sample is not 0; what is transparent is 0."""
-    levels = np.asarray(image) if image.mode in STORED else load_8bit(image, b"", image.size, FULL_16_BIT)
+    levels = np.asarray(image) if image.mode in STORED else load_8bit(image, encoded, image.size, FULL_16_BIT)
     found = levels != 0
     return found if found.ndim == 2 else found.any(axis=2)  # (H, W)
 
