@@ -85,7 +85,11 @@ class Cells(nn.Module):
 
 
 def pooled(pixels: Tensor | None, patch: int, stride: int) -> Tensor | None:
-    """(H, W) bool to the patches of patch x patch pixels of which any is True, at every stride, (h, w) bool."""
+    """(H, W) bool to the patches of patch x patch pixels of which any is True, at every stride, (h, w) bool.
+
+    >>> pooled(torch.tensor([[True, False, False], [False, False, False]]), patch=2, stride=1)
+    tensor([[ True, False]])
+    """
     if pixels is None:
         return None
     found = nn.functional.max_pool2d(pixels[None].float(), patch, stride)

@@ -98,7 +98,14 @@ def inside(config: WithRegion) -> Mask | None:
 
 
 def cells_inside(config: WithRegion, grid: tuple[int, int]) -> Mask | None:
-    """The cells of a map of the model's input that count, (h, w): those of which any pixel does; None without a region."""
+    """The cells of a map of the model's input that count, (h, w): those of which any pixel does; None without a region.
+
+    >>> from models.config import InputConfig
+    >>> mask = np.zeros((16, 16), bool)
+    >>> mask[4, 9] = True
+    >>> cells_inside(InputConfig(height=16, width=16, roi=RegionOfInterest.of(mask)), grid=(2, 2)).tolist()
+    [[False, True], [False, False]]
+    """
     pixels = inside(config)
     return None if pixels is None else touched(pixels, grid)
 
