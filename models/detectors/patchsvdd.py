@@ -17,14 +17,14 @@ from models.detector import Detector, Features, FitRun, Scored
 from models.features.embedding import embedding
 from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
-from models.maps.covering import distribute
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
+from models.patches.counted import padded_side, patches_of, repeated, spread_over
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
 from models.patches.nearest import Bank, filled, nearest, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 from models.prepared import Prepared
-from models.roi.cells import Cells, pixels_inside, pooled
+from models.roi.cells import Cells, pixels_inside
 
 POOL = 4  # a coreset is chosen from this many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
@@ -96,9 +96,9 @@ class PatchSvdd(Prepared, Detector):
         self.config = config.filled_in(hyper, None, (-(-height // stride), -(-width // stride)))
         seen = pixels_inside(config.input)
         self.see([Cells(seen, (height, width))], (-(-height // stride), -(-width // stride)))
-        padded = None if seen is None else _repeated(seen)
+        padded = None if seen is None else repeated(seen)
         covers = [(LARGE, LARGE_STRIDE), (SMALL, stride)][: len(self._sizes)]
-        patches: Any = nn.ModuleList(_patches(padded, height, width, *cover) for cover in covers)
+        patches: Any = nn.ModuleList(patches_of(padded, height, width, *cover) for cover in covers)
         self.patches = patches
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
@@ -148,7 +148,7 @@ class PatchSvdd(Prepared, Detector):
         The original's patches leave up to 15 pixels at those borders unseen if the size is not such a multiple.
         """
         height, width = pixels.shape[2:]
-        rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
+        rows, columns = (torch.arange(padded_side(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
         centred = pixels - self.mean_image
         if self.hyper.exposure == "removed":
             centred = centred - self.pixels.only(centred).mean((1, 2, 3), keepdim=True)
@@ -189,7 +189,7 @@ class PatchSvdd(Prepared, Detector):
             initialise(tasks.large_positions)
             initialise(tasks.small_positions)
         tasks.to(run.device)
-        seen = None if self.pixels.mask is None else _repeated(self.pixels.mask.cpu()).numpy()
+        seen = None if self.pixels.mask is None else repeated(self.pixels.mask.cpu()).numpy()
         draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach, seen)
         after_epoch = run.after_epoch
         if after_epoch is not None:
@@ -270,41 +270,15 @@ class PatchSvdd(Prepared, Detector):
         stride = self.stride
         height, width = maps[0].shape[2:]
         found = self.compared(maps[0])
-        size = _padded(height) // stride, _padded(width) // stride
+        size = padded_side(height) // stride, padded_side(width) // stride
         banks = self.frozen.banks if self.frozen else [searchable(bank) for bank in self._banks]
-        cells = _spread(self.patches[0], _distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
+        cells = spread_over(self.patches[0], _distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
         if self.hyper.map == "product":
-            cells = cells * _spread(self.patches[1], _distances(found[1], banks[1]), SMALL // stride, 1, size)
+            cells = cells * spread_over(self.patches[1], _distances(found[1], banks[1]), SMALL // stride, 1, size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
         counted = self.own.only(cells)
         score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(counted, self.hyper.top_share)
         return Scored(score, cells, embedding(self.patches[0].only(found[0])))
-
-
-def _repeated(pixels: Tensor) -> Tensor:
-    """(H, W) with the last row and column repeated as images are."""
-    rows, columns = (torch.arange(_padded(size)).clamp(max=size - 1) for size in pixels.shape)
-    return pixels[rows][:, columns]
-
-
-def _patches(pixels: Tensor | None, height: int, width: int, patch: int, stride: int) -> Cells:
-    """The patches of an image of this size of which a pixel counts. pixels: of the padded image; None: all."""
-    grid = (_padded(height) - patch) // stride + 1, (_padded(width) - patch) // stride + 1
-    return Cells(pooled(pixels, patch, stride), grid)
-
-
-def _spread(patches: Cells, distances: Tensor, patch: int, stride: int, size: tuple[int, int]) -> Tensor:
-    """The mean distance of the patches that cover each place and count, (B, *size); 0 where there is none."""
-    spread = distribute(patches.zeroed(distances), patch, stride, *size)
-    if patches.mask is None:
-        return spread
-    share = distribute(patches.mask[None].to(distances.dtype), patch, stride, *size)
-    return torch.where(share > 0, spread / share.clamp(min=1 / patch**2), 0)
-
-
-def _padded(size: int) -> int:
-    """The least size, at least this one, that large patches cover without a remainder, pixels."""
-    return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
 
 
 def _distances(maps: Tensor, bank: Tensor | Bank) -> Tensor:

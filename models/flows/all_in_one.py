@@ -59,12 +59,9 @@ class Subnet(Prepared):
         with torch.no_grad():
             layers = self.layers(self.layer_dtype or self.enter.weight.dtype)
         if self.kernel is not None:
-            layers = Layers(
-                layers.enter.contiguous(memory_format=torch.channels_last),
-                layers.enter_bias,
-                layers.leave.contiguous(memory_format=torch.channels_last),
-                layers.leave_bias,
-            )
+            last = torch.channels_last
+            enter, leave = (x.contiguous(memory_format=last) for x in (layers.enter, layers.leave))
+            layers = layers._replace(enter=enter, leave=leave)
         self.frozen = layers
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -153,7 +150,7 @@ class AllInOneBlock(nn.Module):
         self.sizes = (channels - channels // 2, channels // 2)  # channels of x1, which has the odd one, and of x2
         self.clamp = clamp
         self.soft = soft
-        self.seen: tuple[Cells] | None = None  # a tuple, so that it is no module of the block
+        self.seen = (Cells(None, (0, 0)),)  # a tuple, so that it is no module of the block
         self.subnet = Subnet(self.sizes[0] + condition, hidden, 2 * self.sizes[1], kernel, generator)
         self.global_scale = nn.Parameter(torch.full((channels,), UNIT_GAIN))
         self.global_offset = nn.Parameter(torch.zeros(channels))
@@ -170,18 +167,14 @@ class AllInOneBlock(nn.Module):
         """Returns the block's output and s, (B, floor(C/2), ...)."""
         given, changing = x.split(self.sizes, 1)
         log_scale, shift = self._log_scale_and_shift(given, condition)
-        if self.seen is not None:  # the others stay 0
-            log_scale = self.seen[0].zeroed(log_scale)
         changed = torch.addcmul(shift, changing, log_scale.exp())
         joined = torch.cat([given, changed], 1)  # (B, C, ...)
         joined = torch.addcmul(_along(self.global_offset, x), joined, _along(self.gain(), x))
-        if self.seen is not None:
-            joined = self.seen[0].zeroed(joined)
-        return self._permute(joined), log_scale
+        return self._permute(self.seen[0].zeroed(joined)), log_scale
 
     def _log_scale_and_shift(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         raw, shift = (SUBNET_FACTOR * self.subnet(given, condition)).chunk(2, 1)
-        return self.clamp * torch.tanh(raw), shift
+        return self.seen[0].zeroed(self.clamp * torch.tanh(raw)), shift
 
     def _permute(self, x: Tensor) -> Tensor:
         if not self.soft:
@@ -198,7 +191,7 @@ class AllInOneBlock(nn.Module):
             z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
         """
         z, log_scale = self._couple(x, condition)
-        cells = math.prod(x.shape[2:]) if self.seen is None else self.seen[0].count
+        cells = self.seen[0].count or math.prod(x.shape[2:])
         return z, log_scale.flatten(1).sum(1) + cells * self.gain().log().sum()
 
     def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
