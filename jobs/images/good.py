@@ -148,7 +148,8 @@ def read_good_images(
         size = listed_bytes(source)
         progress.note("waiting for the first images")
         for part in _parts(strays.left_out(units), images.detector.config, tiles_per_image, seed):
-            keep, first = [], len(read.hashes)
+            first = len(read.hashes)
+            keep: list[int] = []
             for position, row in enumerate(part.rows):
                 total += 1
                 if row in exclusions:  # readable or not

@@ -67,6 +67,7 @@ def test_shards_without_images_give_no_unit_and_what_is_ignored_is_counted_once(
 
 HEIGHT, WIDTH = 150, 180
 INPUT = 96
+BRIEF = {"epochs": 1, "epoch_steps": 0, "pairs_per_image": 1}
 STATISTICS = ["brightness", "contrast", "sharpness"]
 
 
@@ -124,7 +125,7 @@ def test_nothing_outside_the_region_of_interest_changes_a_bit(name: str, resize:
     goods, detectors = surfaces(8, seed=1), []
     for images in (goods, other_surroundings(goods, mask)[2]):
         detector = registry.build(config)
-        brief = {key: value for key, value in {"epochs": 1, "epoch_steps": 0}.items() if key in detector.Training.model_fields}
+        brief = {key: value for key, value in BRIEF.items() if key in detector.Training.model_fields}
         detector.fit(InMemory(detector, decoded(images, config)), torch.arange(8), FitRun(detector.Training(**brief)))
         detectors.append(detector)
     ones, others = (detector.state_dict() for detector in detectors)
