@@ -17,10 +17,12 @@ from sklearn.metrics import roc_auc_score
 
 from jobs.calibrate import main as calibrate_main
 from jobs.command.entry import run
-from jobs.evaluate import main
+from jobs.evaluate import _at_mask, main
 from jobs.train import main as train_main
 from models import artifact
 from models.calibration import files
+from models.roi.region import RegionOfInterest, cells_inside
+from pipeline.decode.config import DecodeConfig
 from pipeline.storage.copies import upload_directory
 from pipeline.storage.store import open_store
 
@@ -382,3 +384,15 @@ def test_a_ranking_of_too_few_pieces_is_left_out_and_named(tree: Path, squashing
         )
     few = "few images: no AUROC, AP and F1-max of all (3 images against 2 good), hole (3 images against 2 good): "
     assert few in capsys.readouterr().out and len(found["scores"]) == 5
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_a_map_is_enlarged_from_the_cells_that_count_alone(resize: str) -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[:, :10] = True
+    decode = DecodeConfig(height=8, width=16, resize=resize, roi=RegionOfInterest.of(mask))
+    counted = cells_inside(decode, (4, 8))
+    cells = np.where(counted, np.float32(1), np.float32(-9))
+    shown = _at_mask(cells, (20, 20), {"width": 20, "height": 20}, decode)
+    assert shown.shape == (20, 20) and np.allclose(shown[mask], 1)
+    assert (_at_mask(cells, (20, 20), {"width": 20, "height": 20}, decode.model_copy(update={"roi": None}))[mask] < 0).any()
