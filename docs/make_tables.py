@@ -44,7 +44,9 @@ Until a model is calibrated, columns about its calibration are null, `verdict` i
 ([verdicts.md](verdicts.md)). A lot has a row for each revision; that with the highest `revision` of its `model`,
 `model_digest`, `date` and `lot` counts.
 
-A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`.
+A map's value at row r, column c is `map_offset + map_scale * map[r * map_width + c]`. Of a model with a region of interest
+(`train --roi`), cells outside it hold the least value of those inside, and at most the map's threshold; `brightness`,
+`contrast` and `sharpness` are of what is inside.
 """
 
 

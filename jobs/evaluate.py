@@ -104,6 +104,7 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
     from jobs.images.ground_truth import GroundTruth
     from jobs.images.kept import seen_by
     from jobs.images.labelled_at_rates import LabelledScore, as_json, lines_of, of_labelled
+    from jobs.images.map_at_mask import at_mask
     from jobs.images.stressed import Stress
     from models.calibration.at_rates import AtRate
     from models.metrics.pixel_evidence import PixelEvidence
@@ -135,8 +136,9 @@ def _evaluate(settings: EvaluateSettings, opened: artifact.Artifact, root: Path,
                 scored.append(ImageScore(path, image.defect_type, float(result.score[i]), group, row["content_hash"]))
                 mask = truth.mask(image, (row["height"], row["width"]))
                 if mask is not None:
-                    shown = _at_mask(result.anomaly_map[i], mask.shape, row, decode)
-                    evidence[image.defect_type].add(shown, mask, group)
+                    shown = at_mask(result.anomaly_map[i], mask.shape, row, decode)
+                    counted = None if decode.roi is None else decode.roi.at_size(*mask.shape)
+                    evidence[image.defect_type].add(shown, mask, group, counted)
             if stress is not None:
                 stress.add(encoded, hashes, progress.note)
             progress.update(done=len(scored), errors=sum(unreadable.values()))
@@ -190,22 +192,6 @@ def _too_few(scored: list[ImageScore]) -> tuple[int, dict[str, int]]:
             pieces.setdefault(name, set()).add(image.group)
     good = len(pieces.pop(GOOD, ()))
     return good, {name: len(found) for name, found in sorted(pieces.items()) if not says_something(good, len(found))}
-
-
-def _at_mask(
-    anomaly_map: NDArray[np.float32], shape: tuple[int, ...], row: dict[str, Any], decode: DecodeConfig
-) -> NDArray[np.float32]:
-    """The (h, w) map enlarged to the mask's (H, W); the padding of a padded image is cut off."""
-    import torch
-
-    from models.maps.grids import resized
-    from pipeline.decode.geometry import content_box
-
-    cells = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]  # (1, h, w)
-    if decode.resize == "pad":
-        box = content_box((row["width"], row["height"]), decode)
-        cells = resized(cells, (decode.height, decode.width))[:, box.top : box.bottom, box.left : box.right]
-    return resized(cells, shape)[0].numpy()
 
 
 def _all_figures(

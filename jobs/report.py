@@ -99,7 +99,8 @@ def _scale(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> Co
         ledger = Ledger(output, facts.model)
         folder = posixpath.dirname(ledger.calibration_key(digest, CALIBRATION_FILES[0]))
         found = calibrated_scale(f"{ledger.store.uri}/{folder}", facts.model_digest)
-    return found or colour_scale(tables.connection, facts.model, facts.run_id)
+    config = DecodeConfig.model_validate(facts.config["decode"])
+    return found or colour_scale(tables.connection, facts.model, facts.run_id, config)
 
 
 def _worths(tables: Tables, facts: RunFacts, judged: Verdicts, output: str) -> list[str]:

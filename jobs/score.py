@@ -98,6 +98,8 @@ def prepare(settings: ScoreSettings, say: Callable[[str], None] = print) -> Scor
         raise UsageError("--white-level", f"{opened.config.input.white_level}, as calibrated", settings.white_level, fix)
     if settings.decoder == "cuda" and opened.config.input.resize == "tile":
         raise UsageError("decoder", "cpu for a model that scores by tiles", settings.decoder, "Leave it out.")
+    if settings.decoder == "cuda" and opened.config.input.roi is not None:
+        raise UsageError("decoder", "cpu for a model with a region of interest", settings.decoder, "Leave it out.")
     names = ("max_image_pixels", "max_decode_bytes", "white_level", "timezone", "decoder")
     own = {name: getattr(settings, name) for name in names}
     source = settings.source.at(open_store(settings.input).uri)

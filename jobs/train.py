@@ -18,10 +18,12 @@ from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input, fix_of_nothing
 from jobs.command.progress import Progress
 from jobs.settings.training import TrainSettings
+from jobs.training.region import read_region
 from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.batch_size import default_batch_size
 from models.config import ArtifactConfig, InputConfig
+from models.roi.region import RegionOfInterest, inside
 from pipeline.input.listing import open_input
 from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
@@ -56,13 +58,15 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     check_input("--input", settings.input)
     if settings.weights not in ("auto", "hub", "none") and not Path(settings.weights).is_file():
         raise UsageError("--weights", "auto, hub, none or a safetensors file", settings.weights, "Check the path.")
+    roi = None if settings.roi is None else read_region(settings.roi)
     if settings.workspace is not None:
         check_folder("--workspace", settings.workspace)
         settings.workspace.mkdir(parents=True, exist_ok=True)
     _check_not_empty(settings)
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
-    detector_config = _artifact_config(settings, device)
+    detector_config = _artifact_config(settings, device, roi)
+    _say_region(settings, detector_config.input)
     with Progress("building the network", total=None):
         detector = _build(detector_config).to(device)
 
@@ -172,7 +176,7 @@ def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Devic
     return chosen
 
 
-def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
+def _artifact_config(settings: TrainSettings, device: Device, roi: RegionOfInterest | None) -> ArtifactConfig:
     height, width = settings.image_size
     try:
         backbone = BackboneConfig(
@@ -195,12 +199,24 @@ def _artifact_config(settings: TrainSettings, device: Device) -> ArtifactConfig:
             overlap=settings.overlap,
             scale=settings.scale,
             white_level=settings.white_level,
+            roi=roi,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),
         batch_size=settings.batch_size or default_batch_size(device, height, width),
         hyperparameters=settings.hyperparameters,
     )
+
+
+def _say_region(settings: TrainSettings, input: InputConfig) -> None:
+    """Prints one line about the region of interest. Raises UsageError if nothing is left of it at the input's size."""
+    if input.roi is None:
+        return
+    counted, roi = inside(input), input.roi
+    if counted is None or not counted.any():
+        fix = f"At {input.height} x {input.width} pixels nothing of it is left. Draw it larger, or raise --image-size."
+        raise UsageError("--roi", "a mask image of areas that the model can see", str(settings.roi), fix)
+    print(f"region of interest: {roi.share:.1%} of each image counts, by {settings.roi} ({roi.width} x {roi.height} pixels)")
 
 
 def _say_split(

@@ -21,11 +21,12 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
     size = f"{config.input.height} x {config.input.width} pixels, {config.input.resize}"
     unreadable = ", ".join(f"{count} {reason}" for reason, count in made["unreadable"].items()) or "none"
     network = config.backbone
+    counted = "" if config.input.roi is None else f", of which {config.input.roi.share:.1%} counts (a region of interest)"
     backbone = f"{network.name}, taps {list(network.taps)}" if network else "an encoder of its own"
     lines = [
         f"# {config.name}",
         "",
-        f"Detector {config.detector} on {backbone}; images at {size}. "
+        f"Detector {config.detector} on {backbone}; images at {size}{counted}. "
         "It was trained on good images only; a higher score means less like them.",
         "",
         "## Made from",

@@ -2,9 +2,18 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from models.backbones.config import STORED, BackboneConfig
+from models.roi.region import RegionOfInterest
 
 FULL_16_BIT = 65535
 LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 8192
@@ -14,13 +23,23 @@ BEFORE: dict[str, dict[str, Any]] = {"csflow": {"map": "energy", "head": None}, 
 stored config holds every other one, so that a new default changes no stored model."""
 
 
+def without_no_region(written: dict[str, Any]) -> dict[str, Any]:
+    """A written config, without `roi` where there is none: as it was before there were any, for older versions and digests.
+
+    >>> without_no_region({"height": 64, "roi": None})
+    {'height': 64}
+    """
+    return {name: value for name, value in written.items() if name != "roi" or value is not None}
+
+
 class InputConfig(BaseModel):
     """The size of what the detector sees, in pixels, and how images are brought to it.
 
     resize: squash fits both sides; pad keeps the aspect ratio; tile keeps the resolution and cuts the image into tiles of
     this size (models/maps/tiling.py). Only tile uses overlap, the least share of a tile that its neighbour sees too, and
     scale, the magnification before the cut, which is the same in training and scoring. white_level: the value of white in
-    a 16-bit grey image, 4095 for a camera of 12 bits in the low bits.
+    a 16-bit grey image, 4095 for a camera of 12 bits in the low bits. roi: the part of the images that counts; None: all of
+    them, and the stored config does not name it.
 
     >>> InputConfig(height=512, width=768, resize="pad").model_dump()["white_level"]
     65535
@@ -34,6 +53,17 @@ class InputConfig(BaseModel):
     overlap: float = Field(default=0.25, ge=0, le=0.5)
     scale: float = Field(default=1.0, gt=0, le=4)
     white_level: int = Field(default=FULL_16_BIT, ge=255, le=FULL_16_BIT)
+    roi: RegionOfInterest | None = None
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.roi is not None and self.resize == "tile":
+            raise ValueError("roi must be left out for a model that scores by tiles. Remove it, or choose another resize.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_no_region(written(self))
 
 
 class ArtifactConfig(BaseModel):

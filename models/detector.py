@@ -13,7 +13,9 @@ from models.config import ArtifactConfig
 from models.faults import ModelError
 from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
-from models.maps.grids import Maps, resized
+from models.maps.grids import Maps
+from models.roi.cells import Cells, pixels_inside
+from models.roi.region import FILL
 
 P = TypeVar("P")
 
@@ -129,7 +131,46 @@ class Detector(nn.Module):
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
     reads_often: ClassVar[bool] = True  # fit reads an image once an epoch, so its features are worth storing
     config: ArtifactConfig  # with every default filled in, the map's size among them
+    pixels: Cells  # of the model's input
+    levels: Sequence[Cells]  # of every map of `features`
+    own: Cells  # of the detector's own map
+    fill: Tensor | None  # what `prepare` makes of a pixel outside the region of interest, (1, 3, 1, 1)
     fitted = False  # set by fit and load_state_dict; a fresh detector would score every image 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = self.own = self.map_cells = Cells(None, (0, 0))  # until `see` is called, all count
+        self.register_buffer("fill", None, persistent=False)
+
+    def see(self, levels: Sequence[Cells], own_grid: tuple[int, int]) -> None:
+        """Set which pixels and cells count: all, or those of the config's region of interest. A detector calls it in its own
+        __init__, with its config set, and reads `seen`, `counted` and the cells; one that does not has no such models.
+
+        Args:
+            levels: of every map of `features`.
+            own_grid: rows and columns of the map of `score_features`.
+        """
+        seen, size = pixels_inside(self.config.input), self.config.input
+        assert self.config.map_height is not None and self.config.map_width is not None
+        self.pixels, self.own = Cells(seen, (size.height, size.width)), Cells(seen, own_grid)
+        self.map_cells = Cells(seen, (self.config.map_height, self.config.map_width))
+        modules: Any = nn.ModuleList(levels)
+        self.levels = modules
+        outside = None if seen is None else self.prepare(torch.full((1, 1, 1, 3), FILL, dtype=torch.uint8))
+        self.register_buffer("fill", outside, persistent=False)
+
+    def seen(self, inputs: Tensor) -> Tensor:
+        """Prepared images (B, 3, H, W) as `features` reads them: no pixel outside the region of interest differs."""
+        if self.fill is None or self.pixels.mask is None:
+            return inputs
+        return torch.where(self.pixels.mask, inputs, self.fill)
+
+    def counted(self, maps: Maps) -> Maps:
+        """The cells that count of features or of their first levels, (B, C_l, n_l, 1) each; without a region of interest, the
+        maps themselves."""
+        if self.pixels.mask is None:
+            return maps
+        return [cells.only(x) for cells, x in zip(self.levels[: len(maps)], maps, strict=True)]
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB of the artifact's input size to normalised (B, 3, H, W) float32."""
@@ -223,11 +264,16 @@ class Detector(nn.Module):
             results.append(Scored(*(part[:count] for part in scored)))
         return Scored(*(torch.cat(parts) for parts in zip(*results, strict=True)))
 
+    def shown(self, cells: Tensor) -> Tensor:
+        """(B, h, w) on the detector's own grid, as `at_map_size` shows it outside the region of interest."""
+        return self.own.silenced(cells, self.config.map_threshold)
+
     def at_map_size(self, cells: Tensor) -> Tensor:
-        """(B, h, w) on the detector's own grid to config.map_height x config.map_width."""
+        """(B, h, w) on the detector's own grid to config.map_height x config.map_width. A cell outside the region of interest
+        gets the least value of those inside, and no more than the map's threshold."""
         height, width = self.config.map_height, self.config.map_width
         assert height is not None and width is not None
-        return resized(cells, (height, width))
+        return self.map_cells.silenced(self.own.resized(cells, (height, width)), self.config.map_threshold)
 
     def freeze(self) -> Self:
         """Prepare for scoring: evaluation mode, no gradients, and weights in the types and layouts of the arithmetic."""

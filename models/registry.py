@@ -43,4 +43,10 @@ def build(config: ArtifactConfig) -> "Detector":
     """
     check(config.detector)
     set_arithmetic()
-    return importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)
+    built: Detector = importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)
+    if config.input.roi is not None and built.fill is None:
+        raise ValueError(
+            f"roi must be left out for the detector {config.detector}, which does not call `Detector.see` and so reads whole "
+            "images. Choose another detector."
+        )
+    return built

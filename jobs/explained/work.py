@@ -132,7 +132,8 @@ class Work:
             print(f"{name}  score {score}: not a finite number, so there is nothing to explain")
             return ExplainedImage(asked.name, tile, None, None, None, (), asked.image_id, asked.published)
         in_words = f"score {score:.4g}" + ("" if asked.published is None else f" ({asked.published:.4g} in the tables)")
-        maps: dict[str, Tensor] = {ANOMALY_MAP: resized(scored.anomaly_map, inputs.shape[2:])[0]}  # (H, W) each
+        cells = self._detector.shown(scored.anomaly_map)
+        maps: dict[str, Tensor] = {ANOMALY_MAP: resized(cells, inputs.shape[2:])[0]}  # (H, W) each
         with Progress(f"explaining {name}", total=None) as progress:
             for defined in self._methods:
                 progress.note(defined)

@@ -21,6 +21,7 @@ from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
 from models.maps.tiling import TileGrid
 from pipeline.decode.config import DecodeConfig
+from pipeline.decode.image import OTHER_SHAPE
 from pipeline.decode.image_file import stores_16bit
 from pipeline.decode.tiles import InProcess, TiledUnit
 from pipeline.decode.unit import decode_unit
@@ -147,13 +148,17 @@ def read_good_images(
         size = listed_bytes(source)
         progress.note("waiting for the first images")
         for part in parts_of(strays.left_out(units), images.detector.config, tiles_per_image, seed):
-            keep, first = [], len(read.hashes)
+            first = len(read.hashes)
+            keep: list[int] = []
             for position, row in enumerate(part.rows):
                 total += 1
                 if row in exclusions:  # readable or not
                     read.excluded += 1
                 elif row["error"] == UNSUPPORTED:
                     archives.append(row["key"])
+                elif row["error"] == OTHER_SHAPE and not read.hashes and not keep:
+                    fix = f"{row['key']}: {row['message']}. Draw the mask on one of the images."
+                    raise UsageError("--roi", "a mask image of the images' aspect ratio", _size(images), fix)
                 elif row["error"] is not None:
                     read.unreadable[row["error"]] += 1
                 else:
@@ -208,6 +213,11 @@ def read_good_images(
         )
     read.thumbs, read.owners = np.concatenate(thumbs), np.concatenate(owners)
     return read
+
+
+def _size(images: ImageFeatures) -> str:
+    roi = images.detector.config.input.roi
+    return "none" if roi is None else f"{roi.width} x {roi.height} pixels"
 
 
 def _fraction(done: float, size: int) -> float:

@@ -16,6 +16,7 @@ from models.calibration.build import Scored
 from models.calibration.calibration import Keys
 from models.fitting.groups import thumbnails
 from models.maps.map_scale import CellCounts
+from models.roi.region import cells_inside
 from models.verdicts.pieces import Images
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.geometry import placement
@@ -59,7 +60,7 @@ class ScoredImage(NamedTuple):
 class ScoredSet:
     """What was read. left_out: images that `leave_out` took, not scored.  maps: their sizes, cells.
     thumbs: thumbnails of the scored images, (T, 1024) float16.  repeats: images whose content was there before, not scored.
-    cells: of the maps of images that were to be measured, where they show the image.
+    cells: of the maps of images that were to be measured, where they show the image and count.
     """
 
     images: list[ScoredImage] = field(default_factory=list)
@@ -215,8 +216,10 @@ def _add(
             height, width = result.anomaly_map[at].shape
             found.maps.add((int(height), int(width)))
             if measured(row["content_hash"]):
-                shown = placement((row["width"], row["height"]), decode).shown(result.anomaly_map[at])
-                found.cells.add(shown)
+                place_in = placement((row["width"], row["height"]), decode)
+                shown = place_in.shown(result.anomaly_map[at])
+                counted = cells_inside(decode, (int(height), int(width)))
+                found.cells.add(shown if counted is None else shown[place_in.shown(counted)])
             score = float(result.score[at])
             found.images.append(
                 ScoredImage(row["key"], row["uri"], row["member"], row["content_hash"], named, score, True, place)

@@ -37,6 +37,11 @@ class TrainSettings(BaseModel):
     aspect: Flag[Literal["squash", "keep", "tile"]] = Field(
         "squash", description="how images get that size: squash, keep (padded) or tile (cut, at full resolution)"
     )
+    roi: Flag[Path | None] = Field(
+        None,
+        description="mask image of what counts in every image: its pixels that are not 0; one for the model, so a view with "
+        "another mask has a model of its own; default: all of the image",
+    )
     overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour also covers")
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
     tiles_per_image: int = Field(16, ge=1, description="most tiles of an image that are trained on")
@@ -128,6 +133,15 @@ class TrainSettings(BaseModel):
         if self.criterion_light and not self.selection_share:
             rule = "0 without a selection, whose held-out images it takes"
             raise ValueError(f"criterion_light must be {rule}; got {self.criterion_light:g}. Give --selection-share.")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_images_have_a_region(self) -> Self:
+        if self.roi is not None and self.aspect == "tile":
+            raise ValueError(
+                "roi must be left out with --aspect tile, whose tiles show no fixed part of a piece; "
+                f"got {str(self.roi)!r}. Choose --aspect squash or keep."
+            )
         return self
 
     @model_validator(mode="after")

@@ -30,8 +30,8 @@ PREFIX = "flowscore-train-"
 IMAGES = "good"
 READ = f"{IMAGES}.state"
 """What says, in the folder, that all images are read; before that there is nothing to go on from."""
-NOT_DECIDING = {"model_out", "workspace", "name", "device", "exclude", "overwrite"}
-"""Settings that may differ in the repeated command; the device that is chosen and the lines of --exclude count."""
+NOT_DECIDING = {"model_out", "workspace", "name", "device", "exclude", "overwrite", "roi"}
+"""Settings that may differ in the repeated command; the device that is chosen, the lines of --exclude and the mask count."""
 LIBRARIES = ("torch", "timm", "numpy", "scipy", "torchvision", "Pillow")
 
 

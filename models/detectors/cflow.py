@@ -25,8 +25,9 @@ from models.features.extractor import FeatureExtractor
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.position_flows import PositionFlows, sigmoid_loss
-from models.maps.grids import Maps, resized
+from models.maps.grids import Maps
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 CALIBRATION_IMAGES = 128  # the levels' constants are measured on this many training images
 CALIBRATION_BATCH = 16
@@ -89,6 +90,8 @@ class CFlow(Detector):
         self.hyper = hyper
         self.map_grid = max(self.grids)
         self.config = config.filled_in(hyper, self.backbone.config, self.map_grid)
+        seen = pixels_inside(config.input)
+        self.see([Cells(seen, grid) for grid in self.grids], self.map_grid)
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(channels, hyper.whiten_dims)
         self.channels = channels if self.whitening is None else self.whitening.dims
         self.flows = self._new_flows(seed=0)
@@ -110,7 +113,7 @@ class CFlow(Detector):
         sides = self.hyper.neighbourhood
         return [
             F.avg_pool2d(x, side, 1, side // 2, count_include_pad=False)
-            for x, side in zip(self.backbone(inputs), sides + sides[-1:] * len(self.grids), strict=False)
+            for x, side in zip(self.backbone(self.seen(inputs)), sides + sides[-1:] * len(self.grids), strict=False)
         ]
 
     def whitened(self, maps: Maps) -> Maps:
@@ -131,16 +134,17 @@ class CFlow(Detector):
         training = run.training
         assert isinstance(training, CFlowTraining)
         if self.whitening is not None:
-            self.whitening.fit(moments_of(features, positions, run), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(features, positions, run, self.counted), self.hyper.whiten_floor)
         self.flows = self._new_flows(run.seed).to(run.device)
         generator = torch.Generator().manual_seed(run.seed)
         cells: list[Tensor] = []  # of the current step: the training loop prepares a batch, then takes its loss
 
         def prepare(maps: Maps) -> Maps:
             rows = [_rows(x) for x in self.whitened(maps)]
-            drawn = [torch.randperm(x.shape[1], generator=generator)[: training.cells] for x in rows]
-            cells[:] = [chosen.sort().values.to(run.device) for chosen in drawn]
-            return [x[:, chosen] for x, chosen in zip(rows, cells, strict=True)]  # (B, cells, k)
+            drawn = [torch.randperm(level.count, generator=generator)[: training.cells] for level in self.levels]
+            chosen = [level.places(numbers.sort().values) for level, numbers in zip(self.levels, drawn, strict=True)]
+            cells[:] = [places.to(run.device) for places in chosen]
+            return [x[:, places] for x, places in zip(rows, cells, strict=True)]  # (B, cells, k)
 
         def loss(rows: Maps) -> Tensor:
             return torch.stack([sigmoid_loss(x) for x in self.flows(rows, cells)]).mean()
@@ -158,7 +162,7 @@ class CFlow(Detector):
         """Set the levels' constants from some training images, evenly spaced."""
         some = positions[:: -(-len(positions) // CALIBRATION_IMAGES)]
         batches = [
-            self.energies(self.whitened([x.to(run.device) for x in features.read(batch)]))
+            self.counted(self.energies(self.whitened([x.to(run.device) for x in features.read(batch)])))
             for batch in run.batches("measuring the levels", some, CALIBRATION_BATCH)
         ]
         for level, parts in enumerate(zip(*batches, strict=True)):
@@ -170,18 +174,19 @@ class CFlow(Detector):
     def score_features(self, maps: Maps) -> Scored:
         whitened = self.whitened(maps)
         cells = self._map(self.energies(whitened))
-        score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else cells.mean(dim=(1, 2))
-        return Scored(score, cells, embedding(whitened[0]))
+        counted = self.own.only(cells)
+        score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else counted.mean(dim=(1, 2))
+        return Scored(score, cells, embedding(self.levels[0].only(whitened[0])))
 
     def _map(self, energies: Maps) -> Tensor:
         """(B, h, w) on the finest level's grid."""
         raised = []
-        for level, energy in enumerate(energies):
+        for level, (energy, seen) in enumerate(zip(energies, self.levels, strict=True)):
             if self.hyper.map != "likelihood":
                 cells = (energy - self.energy_mean[level]) / self.energy_std[level]
             else:
                 cells = 1 - torch.exp(self.energy_least[level] - energy)
-            raised.append(resized(cells, self.map_grid))
+            raised.append(seen.resized(cells, self.map_grid))
         return torch.stack(raised).mean(0)
 
     def freeze(self) -> "CFlow":

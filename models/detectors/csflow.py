@@ -20,6 +20,7 @@ from models.flows.likelihood import energy_cells, mean_score, nll_cells, nll_los
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 
 class CsFlowConfig(BaseModel):
@@ -81,7 +82,8 @@ class CsFlow(Detector):
         self.backbone = FeatureExtractor(config, scales=hyper.scales, beside=beside[0], beside_reductions=beside[1])
         channels = sum(self.backbone.channels)
         self.grids = [min(grids) for grids in self.backbone.scale_grids]  # as `_stacked` joins them
-        self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0]) if hyper.head else None
+        seen = pixels_inside(config.input)
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0], seen) if hyper.head else None
         dims = min(hyper.whiten_dims, channels)
         self.hyper = hyper = hyper.model_copy(update={"whiten_dims": dims, "head": head and head.config})
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
@@ -91,6 +93,10 @@ class CsFlow(Detector):
                     f"{self.grids}. Use a multiple of the backbone's reduction times {2 ** (hyper.scales - 1)}."
                 )
         self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else self.grids[0])
+        self.see(
+            [Cells(seen, grid) for grid in [*self.grids, *([head.own_grid] if head else [])]],
+            head.grid if head else self.grids[0],
+        )
         self.whitening = Whitening(hyper.scales, channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
         self.register_buffer("scale_log_mean", torch.zeros(hyper.scales))  # a_s
@@ -102,6 +108,7 @@ class CsFlow(Detector):
             torch.manual_seed(seed)
             hyper = self.hyper
             flow = CrossScaleFlow(hyper.whiten_dims, hyper.scales, hyper.hidden, hyper.kernels, hyper.clamp)
+        flow.see_only(self.levels[: hyper.scales])
         flow.to(memory_format=torch.channels_last)
         flow.set_conv_dtype(layer_dtype(self.backbone.precision))
         return flow
@@ -113,9 +120,9 @@ class CsFlow(Detector):
         """Backbone features before whitening, per scale (B, C, h_i, w_i). Several taps are averaged to the cells of the
         coarsest and stacked. Those of the head come last."""
         own = len(self.backbone.channels)
-        levels = [self.backbone(level) for level in pyramid(inputs, self.hyper.scales, self.hyper.downscale)]
+        levels = [self.backbone(level) for level in pyramid(self.seen(inputs), self.hyper.scales, self.hyper.downscale)]
         of_flow = [_stacked(maps[:own]) for maps in levels]
-        return of_flow if self.head is None else [*of_flow, self.head.features(levels[0][own:])]
+        return of_flow if self.head is None else [*of_flow, self.levels[-1].zeroed(self.head.features(levels[0][own:]))]
 
     def fit_whitening(self, moments: list[Moments]) -> None:
         """Set the whitening from the moments of extract's maps over the training images, one per scale."""
@@ -125,15 +132,24 @@ class CsFlow(Detector):
         """Whitening and head in closed form, then the flow by maximum likelihood."""
         assert isinstance(run.training, CsFlowTraining)
         of_flow = FlowLevels(features, self.hyper.scales)
-        self.fit_whitening(moments_of(of_flow, positions, run))
+        self.fit_whitening(moments_of(of_flow, positions, run, self.counted))
         self.flow = self._new_flow(run.seed).to(run.device)
+
+        def loss(maps: Maps) -> Tensor:
+            latents, log_det_jac = self.flow(maps)
+            return nll_loss(self.counted(latents), log_det_jac)
+
         told = run
         if self.head is not None:
             self.head.fit(features, positions, run)
             told = self.head.measuring(self._flow_cells, features, positions, run)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitening, of_flow, positions, run.training, told)
+        train(self.flow, loss, self.whitened, of_flow, positions, run.training, told)
         if self.head is not None:
             self.head.measure(self._flow_cells, features, positions, run)
+
+    def whitened(self, maps: Maps) -> Maps:
+        """The flow's input, per scale (B, k, h_i, w_i); 0, the mean, where no cell counts: a flow of zeros stays zero there."""
+        return [cells.zeroed(x) for cells, x in zip(self.levels[: len(maps)], self.whitening(maps), strict=True)]
 
     @torch.no_grad()
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
@@ -143,8 +159,8 @@ class CsFlow(Detector):
         device = self.whitening.weight.device
         parts = []
         for batch in held_out.split(16):
-            maps = self.whitening([x.to(device) for x in features.read(batch)[: self.hyper.scales]])
-            parts.append(scale_means(self.flow.latents(maps)).cpu())
+            maps = self.whitened([x.to(device) for x in features.read(batch)[: self.hyper.scales]])
+            parts.append(scale_means(self.counted(self.flow.latents(maps))).cpu())
         self.fit_scales(torch.cat(parts))
         return {name: getattr(self, name).clone() for name in ("scale_log_mean", "scale_log_std")}
 
@@ -158,11 +174,11 @@ class CsFlow(Detector):
         return 0 if self.head is None else self.head.fit_bytes()
 
     def score_features(self, maps: Maps) -> Scored:
-        whitened = self.whitening(maps[: self.hyper.scales])
+        whitened = self.whitened(maps[: self.hyper.scales])
         latents, cells = self._latents_and_cells(whitened)
         if self.head is not None:
             cells = self.head.joined(cells, maps[-1])
-        return Scored(self._score(latents), cells, embedding(whitened[0]))
+        return Scored(self._score(latents), cells, embedding(self.levels[0].only(whitened[0])))
 
     def _latents_and_cells(self, whitened: Maps) -> tuple[Maps, Tensor]:
         """Latents of all scales, and the flow's own map, (B, h_0, w_0)."""
@@ -173,19 +189,20 @@ class CsFlow(Detector):
         return latents, energy_cells(latents)
 
     def _flow_cells(self, maps: Maps) -> Tensor:
-        return self._latents_and_cells(self.whitening(maps))[1]
+        return self._latents_and_cells(self.whitened(maps))[1]
 
     def _score(self, latents: Maps) -> Tensor:
         """(B,), from the latents alone: the log-determinant makes image scores worse (docs/accuracy.md)."""
+        counted = self.counted(latents)
         if self.hyper.score == "mean":
-            return mean_score(latents)
+            return mean_score(counted)
         if self.hyper.score == "scales":
-            return ((scale_means(latents).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
-        cells = energy_cells(latents)
+            return ((scale_means(counted).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
+        cells = energy_cells(counted)
         if self.hyper.score == "max":
             return cells.amax(dim=(1, 2))
         top = top_mean(cells, self.hyper.top_share)
-        return top if self.hyper.score == "top" else (mean_score(latents) * top).sqrt()
+        return top if self.hyper.score == "top" else (mean_score(counted) * top).sqrt()
 
     def freeze(self) -> "CsFlow":
         super().freeze()

@@ -5,13 +5,14 @@ fitting and scoring turn them by the same fixed angles, i * 360 / transforms deg
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from models.backbones.preprocess import pyramid
@@ -25,8 +26,9 @@ from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
 from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
-from models.maps.grids import Maps, resized
+from models.maps.grids import Maps
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 READ_IMAGES = 32
 SMOOTHING_PX = 3.0
@@ -83,6 +85,17 @@ def build(config: ArtifactConfig) -> "DifferNet":
     return DifferNet(config)
 
 
+def _pools(seen: Tensor | None, index: Tensor, scale_grids: Sequence[Sequence[tuple[int, int]]]) -> nn.ModuleList:
+    """The cells of a turned copy that count, for every tap of every scale.
+
+    Args:
+        seen: (H, W) bool, the pixels of the upright image that count; None: all.
+        index: of `rotation_index`; corners that the image does not reach do not count.
+    """
+    turned = None if seen is None else torch.cat([seen.flatten(), seen.new_zeros(1)])[index].view(seen.shape)  # (H, W)
+    return nn.ModuleList(Cells(turned, grid) for grids in scale_grids for grid in grids)
+
+
 class _Rows:
     """What the flow reads of the training images, in its own file: the detector's features also hold every cell."""
 
@@ -98,6 +111,7 @@ class DifferNet(Detector):
     turns: Tensor
     black: Tensor
     cell_mean: Tensor
+    pools: Sequence[Sequence[Cells]]  # of every copy, the cells of its taps, scale by scale
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
@@ -123,6 +137,11 @@ class DifferNet(Detector):
         self.register_buffer("turns", torch.stack(turns), persistent=False)
         black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
         self.register_buffer("black", torch.tensor(black), persistent=False)
+        seen = pixels_inside(config.input)
+        of_map = self.backbone.grids if hyper.map == "contribution" else [(height, width)]
+        self.see([Cells(None, (len(turns), 1)), *(Cells(seen, each) for each in of_map)], grid)
+        pools: Any = nn.ModuleList(_pools(seen, index, self.backbone.scale_grids) for index in turns)
+        self.pools = pools
         self.whitening = None if hyper.whiten_dims is None else Whitening(1, self.pooled_features, hyper.whiten_dims)
         self.register_buffer("cell_mean", torch.zeros(channels))  # over the cells of upright good images at full size
         self.flow = self._new_flow(seed=0)
@@ -147,7 +166,7 @@ class DifferNet(Detector):
             and then their mirror images, are the cells. What the map is made from follows: the cells of the full-size
             upright image, per tap (B, C_t, h_t, w_t), or the inputs if the map is `gradient`.
         """
-        pooled = []
+        inputs, pooled = self.seen(inputs), []
         cells: Maps = []
         for turn in range(len(self.turns)):
             means, maps = self._pooled(inputs, turn)
@@ -160,7 +179,8 @@ class DifferNet(Detector):
         if turn:  # copy 0 is the image itself
             inputs = rotate(inputs, self.turns[turn], self.black)
         levels = [self.backbone(level) for level in pyramid(inputs, self.hyper.scales, self.hyper.downscale)]
-        return torch.cat([x.mean((2, 3)) for maps in levels for x in maps], 1), levels[0]
+        pools, flat = self.pools[turn], [x for maps in levels for x in maps]
+        return torch.cat([pool.only(x).mean((2, 3)) for pool, x in zip(pools, flat, strict=True)], 1), levels[0]
 
     def _whitened(self, pooled: Tensor) -> Tensor:
         """(B, F, T, 1) to the flow's input, (B, k, T, 1)."""
@@ -223,9 +243,10 @@ class DifferNet(Detector):
         gradient = gradient[:, : len(self.cell_mean), 0, 0]  # (B, C), C of all taps
         total = cells[0].new_zeros(len(pooled), *cells[0].shape[2:])
         channels = [x.shape[1] for x in cells]
-        for x, g, mean in zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), strict=True):
+        parts = zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), self.levels[1:], strict=True)
+        for x, g, mean, seen in parts:
             part = torch.einsum("bc,bchw->bhw", g, x) - (g @ mean)[:, None, None]
-            total = total + resized(part, total.shape[1:])
+            total = total + seen.resized(part, total.shape[1:])
         return total
 
     def _gradient_map(self, inputs: Tensor) -> Tensor:
@@ -241,7 +262,7 @@ class DifferNet(Detector):
                 pixels = inputs.clone().detach().requires_grad_()
                 whitened = self._whitened(self._pooled(pixels, turn)[0][..., None, None])
                 (gradient,) = torch.autograd.grad(self._loss([whitened]) * len(pixels), pixels)
-            total = total + smoothed(gradient).abs().mean(1)  # (B, H, W)
+            total = total + smoothed(self.pixels.zeroed(gradient)).abs().mean(1)  # (B, H, W)
         return (total / len(self.turns)).square()
 
 

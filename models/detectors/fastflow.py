@@ -22,6 +22,7 @@ from models.flows.level_flows import LevelFlows, energy_map, likelihood_map, nll
 from models.flows.likelihood import nll_loss, scale_means
 from models.maps.grids import Maps
 from models.precision import layer_dtype
+from models.roi.cells import Cells, pixels_inside
 
 
 class FastFlowConfig(BaseModel):
@@ -81,9 +82,16 @@ class FastFlow(Detector):
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         grid = self.grids[self.finest]
-        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid) if hyper.head else None
+        seen = pixels_inside(config.input)
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen) if hyper.head else None
         self.hyper = hyper = hyper.model_copy(update={"head": head and head.config})
         self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else grid)
+        if seen is not None and hyper.whiten_dims is None:
+            raise ValueError(
+                "whiten_dims must be a number for a model with a region of interest, since a LayerNorm reads all cells; "
+                "got None. Leave it out."
+            )
+        self.see([Cells(seen, each) for each in [*self.grids, *([head.own_grid] if head else [])]], head.grid if head else grid)
         self.whitening = None if hyper.whiten_dims is None else LevelWhitening(self.backbone.channels, hyper.whiten_dims)
         self.flow = self._new_flow(seed=0)
 
@@ -104,6 +112,7 @@ class FastFlow(Detector):
         )
         if self.whitening is not None:
             flow.start_as_permutation()
+        flow.see_only(self.levels[: len(self.grids)])
         flow.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flow
 
@@ -112,13 +121,15 @@ class FastFlow(Detector):
 
     def features(self, inputs: Tensor) -> Maps:
         """The taps as they are, one level each; what the head reads comes last."""
-        maps = self.backbone(inputs)
+        maps = self.backbone(self.seen(inputs))
         own = len(self.grids)
-        return maps if self.head is None else [*maps[:own], self.head.features(maps[own:])]
+        return maps if self.head is None else [*maps[:own], self.levels[-1].zeroed(self.head.features(maps[own:]))]
 
     def whitened(self, maps: Maps) -> Maps:
-        """The flow's input: the features themselves if the flow has a LayerNorm."""
-        return maps if self.whitening is None else self.whitening(maps)
+        """The flow's input: the features themselves if the flow has a LayerNorm; 0, the mean, where no cell counts."""
+        if self.whitening is None:
+            return maps
+        return [cells.zeroed(x) for cells, x in zip(self.levels[: len(maps)], self.whitening(maps), strict=True)]
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening and head in closed form, then the flows by maximum likelihood.
@@ -129,13 +140,18 @@ class FastFlow(Detector):
         assert isinstance(run.training, TrainingConfig)
         of_flow = FlowLevels(features, len(self.grids))
         if self.whitening is not None:
-            self.whitening.fit(moments_of(of_flow, positions, run), self.hyper.whiten_floor)
+            self.whitening.fit(moments_of(of_flow, positions, run, self.counted), self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)
+
+        def loss(maps: Maps) -> Tensor:
+            latents, log_det_jac = self.flow(maps)
+            return nll_loss(self.counted(latents), log_det_jac)
+
         told = run
         if self.head is not None:
             self.head.fit(features, positions, run)
             told = self.head.measuring(self._flow_cells, features, positions, run)
-        train(self.flow, lambda maps: nll_loss(*self.flow(maps)), self.whitened, of_flow, positions, run.training, told)
+        train(self.flow, loss, self.whitened, of_flow, positions, run.training, told)
         if self.head is not None:
             self.head.measure(self._flow_cells, features, positions, run)
 
@@ -145,19 +161,23 @@ class FastFlow(Detector):
     def score_features(self, maps: Maps) -> Scored:
         read = self.flow.normed(self.whitened(maps[: len(self.grids)]))
         latents, cells = self._latents_and_cells(read)
-        score = scale_means(latents).mean(1) if self.hyper.score == "mean" else cells.amax(dim=(1, 2))
+        finest = self.levels[self.finest]
+        score = (
+            scale_means(self.counted(latents)).mean(1) if self.hyper.score == "mean" else finest.only(cells).amax(dim=(1, 2))
+        )
         if self.head is not None:
             cells = self.head.joined(cells, maps[-1])
-        return Scored(score, cells, embedding(read[self.finest]))
+        return Scored(score, cells, embedding(finest.only(read[self.finest])))
 
     def _latents_and_cells(self, read: Maps) -> tuple[Maps, Tensor]:
         """Latents of all levels, and the flow's own map, (B, h, w) on the finest."""
         size = self.grids[self.finest]
         if self.hyper.map == "nll":
             latents, log_dets = self.flow.cells_of_normed(read)
-            return latents, nll_map(latents, log_dets, size)
+            return latents, nll_map(latents, log_dets, size, self.levels[: len(self.grids)])
         latents = self.flow.latents_of_normed(read)
-        return latents, (energy_map if self.hyper.map == "energy" else likelihood_map)(latents, size)
+        kind = energy_map if self.hyper.map == "energy" else likelihood_map
+        return latents, kind(latents, size, self.levels[: len(self.grids)])
 
     def _flow_cells(self, maps: Maps) -> Tensor:
         return self._latents_and_cells(self.flow.normed(self.whitened(maps)))[1]

@@ -31,9 +31,11 @@ from models.features.position_gaussian import (
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.maps.smoothing import enlarge_and_smooth, enlarging_matrix, smoothing_matrix
+from models.roi.cells import Cells, pixels_inside
 
 REDUCTIONS = (4, 8, 16)  # layer1 to layer3 of a ResNet
 STATISTICS_BYTES = 335e6
+LEAST_REACH = 1e-6  # far outside the region of interest, where the map means nothing
 
 
 class PadimConfig(BaseModel):
@@ -91,6 +93,7 @@ class Padim(Detector):
     channels: Tensor
     smooth_rows: Tensor
     smooth_columns: Tensor
+    reach: Tensor | None  # the weight that the cells that count have at every pixel, (1, H, W)
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
@@ -105,16 +108,20 @@ class Padim(Detector):
         self.choice = ChannelChoice(self.channels, self.backbone.channels)
         self.register_load_state_dict_post_hook(lambda padim, _: padim.choice.set(padim.channels))
         self.gaussian = PositionGaussian(rows * columns, dims)
+        self.see([Cells(pixels_inside(config.input), (rows, columns))], (config.input.height, config.input.width))
         for name, cells, size in (("smooth_rows", rows, config.input.height), ("smooth_columns", columns, config.input.width)):
             matrix = smoothing_matrix(size, hyper.smoothing_sigma) @ enlarging_matrix(cells, size)
             self.register_buffer(name, matrix.float(), persistent=False)
+        mask = self.levels[0].mask
+        reach = None if mask is None else enlarge_and_smooth(mask[None].float(), self.smooth_rows, self.smooth_columns)
+        self.register_buffer("reach", reach, persistent=False)
 
     def prepare(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:
-        """The chosen channels of all taps on the cells of the finest, one map (B, dims, h, w)."""
-        return [self.choice(self.backbone(inputs))]
+        """The chosen channels of all taps on the cells of the finest, one map (B, dims, h, w); 0 in cells that do not count."""
+        return [self.levels[0].zeroed(self.choice(self.backbone(self.seen(inputs))))]
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Mean and covariance of every position in one pass; no step has a loss, so 0 is reported."""
@@ -142,9 +149,12 @@ class Padim(Detector):
         it is resized to the artifact's map size."""
         whitened = self.gaussian(maps[0])
         distances = mahalanobis(whitened)
-        smooth = enlarge_and_smooth(distances, self.smooth_rows, self.smooth_columns)
-        score = smooth.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(smooth, self.hyper.top_share)
-        return Scored(score, smooth, embedding(whitened[:, :EMBEDDING_SIZE]))
+        smooth = enlarge_and_smooth(self.levels[0].zeroed(distances), self.smooth_rows, self.smooth_columns)
+        if self.reach is not None:  # means of the cells that count only
+            smooth = smooth / self.reach.clamp(min=LEAST_REACH)
+        counted = self.own.only(smooth)
+        score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(counted, self.hyper.top_share)
+        return Scored(score, smooth, embedding(self.levels[0].only(whitened[:, :EMBEDDING_SIZE])))
 
     def freeze(self) -> Self:
         super().freeze()

@@ -4,25 +4,27 @@ Its encoder of small convolutions is trained from scratch, so it needs no pretra
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored
 from models.features.embedding import embedding
 from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
-from models.maps.covering import distribute
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
+from models.patches.counted import padded_side, patches_of, repeated, spread_over
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
 from models.patches.nearest import Bank, filled, nearest, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 from models.prepared import Prepared
+from models.roi.cells import Cells, pixels_inside
 
 POOL = 4  # a coreset is chosen from this many times its rows
 BANK_SIZES = {"random": 100_000, "coreset": 10_000}  # a coreset's time grows as the square of its size
@@ -81,6 +83,7 @@ class PatchSvdd(Prepared, Detector):
     pixel_std: Tensor
     small_bank: Tensor
     large_bank: Tensor
+    patches: Sequence[Cells]  # of every size whose distances make the map
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
@@ -91,6 +94,12 @@ class PatchSvdd(Prepared, Detector):
         # Large patches are made of small ones, which are needed at every stride pixels.
         self.stride = stride = hyper.stride if hyper.map == "product" else LARGE_STRIDE
         self.config = config.filled_in(hyper, None, (-(-height // stride), -(-width // stride)))
+        seen = pixels_inside(config.input)
+        self.see([Cells(seen, (height, width))], (-(-height // stride), -(-width // stride)))
+        padded = None if seen is None else repeated(seen)
+        covers = [(LARGE, LARGE_STRIDE), (SMALL, stride)][: len(self._sizes)]
+        patches: Any = nn.ModuleList(patches_of(padded, height, width, *cover) for cover in covers)
+        self.patches = patches
         self.encoder = self._new_encoder(seed=0)
         self.register_buffer("mean_image", torch.zeros(3, height, width))
         self.register_buffer("pixel_std", torch.tensor(255.0))
@@ -130,20 +139,20 @@ class PatchSvdd(Prepared, Detector):
         return images.permute(0, 3, 1, 2).float()  # (B, 3, H, W), in channels_last memory
 
     def features(self, inputs: Tensor) -> Maps:
-        return [inputs]
+        return [self.seen(inputs)]
 
     def _centred(self, pixels: Tensor) -> Tensor:
         """Pixels minus the mean image and the mean of the rest, scaled to variance 1 over the training images (original: to a
-        range of 1). The last row and column are repeated up to a multiple of 16.
+        range of 1). The last row and column are repeated up to a multiple of 16. Pixels outside the region of interest are 0.
 
         The original's patches leave up to 15 pixels at those borders unseen if the size is not such a multiple.
         """
         height, width = pixels.shape[2:]
-        rows, columns = (torch.arange(_padded(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
+        rows, columns = (torch.arange(padded_side(size), device=pixels.device).clamp(max=size - 1) for size in (height, width))
         centred = pixels - self.mean_image
         if self.hyper.exposure == "removed":
-            centred = centred - centred.mean((1, 2, 3), keepdim=True)
-        centred = centred / self.pixel_std
+            centred = centred - self.pixels.only(centred).mean((1, 2, 3), keepdim=True)
+        centred = self.pixels.zeroed(centred / self.pixel_std)
         if len(rows) > height:
             centred = centred[:, :, rows]
         return centred[:, :, :, columns] if len(columns) > width else centred
@@ -180,7 +189,8 @@ class PatchSvdd(Prepared, Detector):
             initialise(tasks.large_positions)
             initialise(tasks.small_positions)
         tasks.to(run.device)
-        draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach)
+        seen = None if self.pixels.mask is None else repeated(self.pixels.mask.cpu()).numpy()
+        draws = Draws(settings.distortion * 255 / float(self.pixel_std), run.seed, settings.pair_reach, seen)
         after_epoch = run.after_epoch
         if after_epoch is not None:
             examined = positions[:: -(-len(positions) // settings.exam_images)]
@@ -212,12 +222,14 @@ class PatchSvdd(Prepared, Detector):
             pixels = features.read(batch)[0].to(total.device, torch.float64)
             count += len(pixels)
             total += pixels.sum(0)
+            pixels = self.pixels.only(pixels)
             squares += pixels.square().sum()
             exposures += pixels.mean((1, 2, 3)).square().sum()
         mean = total / count
-        variance = squares / (count * mean.numel()) - mean.square().mean()
+        counted = self.pixels.only(mean)
+        variance = squares / (count * counted.numel()) - counted.square().mean()
         if self.hyper.exposure == "removed":  # the exposure is the mean of the image minus the mean image
-            variance -= exposures / count - mean.mean().square()
+            variance -= exposures / count - counted.mean().square()
         self.mean_image.copy_(mean)
         self.pixel_std.copy_(variance.clamp(min=1).sqrt())  # at least one grey level, for images that are all alike
 
@@ -233,8 +245,9 @@ class PatchSvdd(Prepared, Detector):
             positions = positions[torch.randperm(len(positions), generator=generator)[:wanted]]
         pools: list[list[Tensor]] = [[] for _ in self._sizes]
         for batch in run.batches("making the bank", positions, READ_IMAGES):
-            for pool, maps in zip(pools, self.encode(features.read(batch)[0].to(self.mean_image.device)), strict=True):
-                for of_image in maps.flatten(2).transpose(1, 2):  # (patches, 64)
+            found = self.encode(features.read(batch)[0].to(self.mean_image.device))
+            for pool, maps, patches in zip(pools, found, self.patches, strict=True):
+                for of_image in patches.only(maps).flatten(2).transpose(1, 2):  # (patches, 64)
                     order = torch.randperm(len(of_image), generator=generator)[:each]
                     pool.append(of_image[order.to(of_image.device)])
         drawn = []
@@ -259,19 +272,15 @@ class PatchSvdd(Prepared, Detector):
         stride = self.stride
         height, width = maps[0].shape[2:]
         found = self.compared(maps[0])
-        size = _padded(height) // stride, _padded(width) // stride
+        size = padded_side(height) // stride, padded_side(width) // stride
         banks = self.frozen.banks if self.frozen else [searchable(bank) for bank in self._banks]
-        cells = distribute(_distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, *size)
+        cells = spread_over(self.patches[0], _distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
         if self.hyper.map == "product":
-            cells = cells * distribute(_distances(found[1], banks[1]), SMALL // stride, 1, *size)
+            cells = cells * spread_over(self.patches[1], _distances(found[1], banks[1]), SMALL // stride, 1, size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
-        score = cells.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(cells, self.hyper.top_share)
-        return Scored(score, cells, embedding(found[0]))
-
-
-def _padded(size: int) -> int:
-    """The least size, at least this one, that large patches cover without a remainder, pixels."""
-    return max(LARGE, -(-size // LARGE_STRIDE) * LARGE_STRIDE)
+        counted = self.own.only(cells)
+        score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(counted, self.hyper.top_share)
+        return Scored(score, cells, embedding(self.patches[0].only(found[0])))
 
 
 def _distances(maps: Tensor, bank: Tensor | Bank) -> Tensor:

@@ -23,6 +23,7 @@ from models.explain.activations import NotGuided, guide_only, separate_rectifier
 from models.explain.methods import METHODS, Method
 from models.faults import ModelError
 from models.maps.grids import Maps, resized
+from models.roi.cells import Cells
 
 DEEPEST = "deepest tap"
 NEAR_PX = 9
@@ -101,13 +102,14 @@ class Explainer:
         Args:
             images: (B, H, W, 3) uint8 RGB of the artifact's input size, on the detector's device.
         Returns:
-            (B, H, W) float32, higher is more relevant; only cam has negative values. Units are score per normalised
-            input (gradient, guided_backprop) or the method's own: compare values only within an image.
+            (B, H, W) float32, higher is more relevant, 0 outside the region of interest; only cam has negative values. Units
+            are score per normalised input (gradient, guided_backprop) or the method's own: compare values only within an image.
         Raises:
             ExplanationError, NotGuided: the method or the layer is not defined for this detector.
         """
         with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
-            return torch.cat([self._one(image[None], method) for image in images])
+            found = torch.cat([self._one(image[None], method) for image in images])
+            return self._detector.pixels.zeroed(found)
 
     def _one(self, image: Tensor, method: Method) -> Tensor:
         inputs = self._detector.prepare(image).detach().requires_grad_()
@@ -241,7 +243,8 @@ def layers(detector: Detector) -> dict[str, nn.Module]:
     ['encoder', 'encoder.deep', 'encoder.deep.convolutions']
     """
     backbone = _backbone(detector)
-    return {name: module for name, module in (backbone.model if backbone else detector).named_modules() if name}
+    found = (backbone.model if backbone else detector).named_modules()
+    return {name: module for name, module in found if name and not any(isinstance(part, Cells) for part in module.modules())}
 
 
 def _backbone(detector: Detector) -> Backbone | None:

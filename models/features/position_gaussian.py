@@ -63,8 +63,10 @@ class PositionMoments:
         self.scatter[block] += torch.bmm(deviations.mT, deviations)
         self.mean[block] += shift[:, 0] * (new / total)
 
-    def shrink(self, images: float) -> None:
+    def shrink(self, images: float, of: Tensor | None = None) -> None:
         """Let the mean covariance of all positions count for so many images at each of them, after the last update.
+
+        of: the positions whose mean it is, int64; None: all.
 
         It is the mean of an inverse Wishart posterior. Source: Haff 1980, Empirical Bayes estimation of the multivariate
         normal covariance matrix, Annals of Statistics 8, 586-597.
@@ -75,7 +77,8 @@ class PositionMoments:
         >>> moments.covariance().flatten()
         tensor([1.5000, 0.5000], dtype=torch.float64)
         """
-        self.scatter += images * self.covariance().mean(0)
+        covariance = self.covariance()
+        self.scatter += images * (covariance if of is None else covariance[of.to(covariance.device)]).mean(0)
         self.prior += images
 
     def covariance(self, block: slice = slice(None)) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
-from models.maps.grids import Maps, resized
+from models.maps.grids import Maps
+from models.roi.cells import Cells
 
 if TYPE_CHECKING:
     from models.detector import Features, FitRun
@@ -83,10 +84,13 @@ class PositionHead(nn.Module):
         counts: Sequence[int],
         grids: Sequence[tuple[int, int]],
         flow_grid: tuple[int, int],
+        seen: Tensor | None = None,
     ):
-        """counts, grids: channels and (rows, columns) of the taps that it reads. flow_grid: of the flow's cells."""
+        """counts, grids: channels and (rows, columns) of the taps that it reads. flow_grid: of the flow's cells. seen: the
+        pixels of the input that count, (H, W) bool; None: all."""
         super().__init__()
-        own = max(grids, key=lambda grid: grid[0] * grid[1])
+        self.own_grid = own = max(grids, key=lambda grid: grid[0] * grid[1])
+        self.own_cells, self.flow_cells = Cells(seen, own), Cells(seen, flow_grid)
         dims = min(sum(counts), config.dims or head_dims(own[0] * own[1]))
         self.config = config.model_copy(update={"dims": dims})
         self.grid = max(own, flow_grid, key=lambda grid: grid[0] * grid[1])
@@ -98,10 +102,12 @@ class PositionHead(nn.Module):
             self.register_buffer(name, torch.tensor(value))
 
     @classmethod
-    def beside(cls, extractor: "FeatureExtractor", config: PositionHeadConfig, flow_grid: tuple[int, int]) -> Self:
+    def beside(
+        cls, extractor: "FeatureExtractor", config: PositionHeadConfig, flow_grid: tuple[int, int], seen: Tensor | None
+    ) -> Self:
         """Of the layers that the extractor reads beside its taps; the config keeps their names."""
         config = config.model_copy(update={"taps": extractor.beside})
-        return cls(config, extractor.beside_channels, extractor.beside_grids, flow_grid)
+        return cls(config, extractor.beside_channels, extractor.beside_grids, flow_grid, seen)
 
     def features(self, taps: list[Tensor]) -> Tensor:
         """The chosen channels of the taps, (B, C_t, h_t, w_t) each, on the cells of the finest: (B, dims, h, w)."""
@@ -118,7 +124,7 @@ class PositionHead(nn.Module):
         moments = PositionMoments(count, dims, self.gaussian.mean.device)
         for batch in run.batches("statistics of positions", positions, ROWS_PER_PRODUCT):
             moments.update(features.read(batch)[-1].to(run.device))
-        moments.shrink(self.config.shrinkage * dims)
+        moments.shrink(self.config.shrinkage * dims, self.own_cells.index)
         self.gaussian.fit(moments, self.config.regularisation)
         self.gaussian.freeze()
 
@@ -130,8 +136,8 @@ class PositionHead(nn.Module):
         of_flow, own = [], []
         for batch in run.batches("measuring the map", some, MEASURED_BATCH):
             maps = [x.to(run.device) for x in features.read(batch)]
-            of_flow.append(flow_cells(maps[:-1]).double().flatten())
-            own.append(self.cells(maps[-1]).double().flatten())
+            of_flow.append(self.flow_cells.only(flow_cells(maps[:-1])).double().flatten())
+            own.append(self.own_cells.only(self.cells(maps[-1])).double().flatten())
         for name, cells in (("flow", torch.cat(of_flow)), ("own", torch.cat(own))):
             self.get_buffer(f"{name}_mean").copy_(cells.mean())
             self.get_buffer(f"{name}_std").copy_(cells.std().clamp_min(LEAST_STD))
@@ -164,7 +170,8 @@ class PositionHead(nn.Module):
         """
         flow = (flow_cells - self.flow_mean) / self.flow_std
         own = (self.cells(features) - self.own_mean) / self.own_std
-        return (1 - self.config.share) * resized(flow, self.grid) + self.config.share * resized(own, self.grid)
+        flow, own = self.flow_cells.resized(flow, self.grid), self.own_cells.resized(own, self.grid)
+        return (1 - self.config.share) * flow + self.config.share * own
 
 
 class FlowLevels:

@@ -4,7 +4,7 @@ z = diag(max(lambda, floor))^-1/2 U_k' (x - mean) / std, with U_k and lambda the
 standardised covariance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,8 +58,12 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def moments_of(features: Features, positions: Tensor, run: FitRun | None = None) -> list[Moments]:
-    """Moments of every level over the images at the positions (N,), int64. run: is told how many are read.
+def moments_of(
+    features: Features, positions: Tensor, run: FitRun | None = None, counted: Callable[[Maps], Maps] = lambda maps: maps
+) -> list[Moments]:
+    """Moments of every level over the images at the positions (N,), int64.
+
+    run: is told how many are read.  counted: `Detector.counted`, which leaves out cells that do not count.
 
     >>> from types import SimpleNamespace
     >>> features = SimpleNamespace(read=lambda positions: [torch.ones(len(positions), 3, 4, 4)])
@@ -70,7 +74,7 @@ def moments_of(features: Features, positions: Tensor, run: FitRun | None = None)
         raise ValueError("training images must be at least 1; got 0. Check --input, --exclude and the shares.")
     moments: list[Moments] = []
     for batch in positions.split(READ_IMAGES) if run is None else run.batches("whitening", positions, READ_IMAGES):
-        maps = features.read(batch)
+        maps = counted(features.read(batch))
         moments = moments or [Moments(x.shape[1]) for x in maps]
         for moment, x in zip(moments, maps, strict=True):
             moment.update(x)

@@ -84,15 +84,16 @@ class Exam:
         """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of
         training images, so that severities do not depend on the epoch."""
         run = self.run
+        counted = self.detector.counted
         few_goods = gaussian_images(fit_positions)
-        moments = moments_of(self.images, few_goods, run)
+        moments = moments_of(self.images, few_goods, run, counted)
         whitening = LevelWhitening([len(moment.mean) for moment in moments], GAUSSIAN_DIMS)
         whitening.fit(moments)
         whitening.to(run.device)
 
         def gaussian(maps: Maps) -> Tensor:
             """The mean of z^2 / 2 over all elements, which is the score of an untrained flow on whitened features."""
-            whitened = whitening(maps)
+            whitened = whitening(counted(maps))
             total = torch.stack([x.square().sum(dim=(1, 2, 3)) for x in whitened]).sum(0)
             return total / (2 * sum(x[0].numel() for x in whitened))
 
@@ -102,13 +103,14 @@ class Exam:
         good = self._scores(self.images, self.selection, gaussian)
         self._begin("making synthetic defects", defects_drawn(len(pixels)))
         self.severities = {}
+        inside = None if (mask := self.detector.pixels.mask) is None else mask.cpu().numpy()
         for family in synthetic.FAMILIES:
 
             def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
-                return self._scores_of(synthetic.make(family, few, severity, run.seed), gaussian)
+                return self._scores_of(synthetic.make(family, few, severity, run.seed, inside=inside), gaussian)
 
             self.severities[family] = choose_severity(family, of_severity, good)
-            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1)
+            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1, inside=inside)
             for batch in self._batches(torch.from_numpy(made)):
                 self.defects.append(batch)
         return self.scores(gaussian)

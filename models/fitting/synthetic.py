@@ -14,10 +14,18 @@ from scipy import ndimage
 Image = NDArray[np.uint8]
 Family = Callable[[Image, Image, float, np.random.Generator], Image]
 
+TRIES = 50
 SEVERITY_LADDER = (0.1, 0.2, 0.35, 0.6, 1.0, 1.6, 2.5)
 
 
-def make(family: str, images: Image, severity: float, seed: int, families: Mapping[str, Family] | None = None) -> Image:
+def make(
+    family: str,
+    images: Image,
+    severity: float,
+    seed: int,
+    families: Mapping[str, Family] | None = None,
+    inside: NDArray[np.bool_] | None = None,
+) -> Image:
     """One synthetic defect in every image.
 
     Args:
@@ -27,6 +35,8 @@ def make(family: str, images: Image, severity: float, seed: int, families: Mappi
         seed: the same seed, images and severity give the same pixels. Image i depends on seed, family, i and, if the
             family takes texture from another good image, on that one.
         families: None takes FAMILIES.
+        inside: (H, W), the pixels that count; only these are changed. A defect is drawn again, at most TRIES times, until more
+            than half of what it changes is there, or more than half of what counts is changed. None: all count.
     Returns:
         (N, H, W, 3), uint8.
 
@@ -43,6 +53,13 @@ def make(family: str, images: Image, severity: float, seed: int, families: Mappi
         rng = np.random.default_rng((seed, number, i))
         other = images[(i + 1 + rng.integers(max(len(images) - 1, 1))) % len(images)]
         out[i] = families[family](image, other, severity, rng)
+        if inside is not None:
+            for _ in range(TRIES):
+                changed = (out[i] != image).any(axis=2)  # (H, W)
+                if 2 * np.count_nonzero(changed & inside) > min(np.count_nonzero(changed), np.count_nonzero(inside)):
+                    break
+                out[i] = families[family](image, other, severity, rng)
+            out[i][~inside] = image[~inside]
     return out
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.flows.order import ordered
 from models.flows.subnet import Subnet
+from models.roi.cells import Cells
 
 SUBNET_FACTOR = 0.1  # multiplies the subnet's output, log-scale and shift
 SOFTPLUS_BETA = 0.5
@@ -70,6 +71,7 @@ class AllInOneBlock(nn.Module):
         self.sizes = (channels - channels // 2, channels // 2)  # channels of x1, which has the odd one, and of x2
         self.clamp = clamp
         self.soft = soft
+        self.seen = (Cells(None, (0, 0)),)  # a tuple, so that it is no module of the block
         self.subnet = Subnet(self.sizes[0] + condition, hidden, 2 * self.sizes[1], kernel, generator)
         self.global_scale = nn.Parameter(torch.full((channels,), UNIT_GAIN))
         self.global_offset = nn.Parameter(torch.zeros(channels))
@@ -89,11 +91,11 @@ class AllInOneBlock(nn.Module):
         changed = torch.addcmul(shift, changing, log_scale.exp())
         joined = torch.cat([given, changed], 1)  # (B, C, ...)
         joined = torch.addcmul(_along(self.global_offset, x), joined, _along(self.gain(), x))
-        return self._permute(joined), log_scale
+        return self._permute(self.seen[0].zeroed(joined)), log_scale
 
     def _log_scale_and_shift(self, given: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         raw, shift = (SUBNET_FACTOR * self.subnet(given, condition)).chunk(2, 1)
-        return self.clamp * torch.tanh(raw), shift
+        return self.seen[0].zeroed(self.clamp * torch.tanh(raw)), shift
 
     def _permute(self, x: Tensor) -> Tensor:
         if not self.soft:
@@ -110,7 +112,8 @@ class AllInOneBlock(nn.Module):
             z of x's shape, and log|det dz/dx| per row or image, (B,), nats.
         """
         z, log_scale = self._couple(x, condition)
-        return z, log_scale.flatten(1).sum(1) + math.prod(x.shape[2:]) * self.gain().log().sum()
+        cells = self.seen[0].count or math.prod(x.shape[2:])
+        return z, log_scale.flatten(1).sum(1) + cells * self.gain().log().sum()
 
     def latents(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """z without the log-determinant."""

@@ -17,6 +17,7 @@ from models.flows.order import ordered
 from models.maps.grids import Maps
 from models.precision import bounded, conv2d, narrowed, products_in
 from models.prepared import Prepared
+from models.roi.cells import Cells
 
 LEAKY_SLOPE = 0.1
 
@@ -69,6 +70,7 @@ class CrossConvolution(Prepared):
         self.padding = kernel // 2
         self.conv_dtype: torch.dtype | None = None
         self.frozen: list[Kernels] | None = None
+        self.seen: Sequence[Cells] | None = None
 
     def kernels(self, dtype: torch.dtype) -> list["Kernels"]:
         """The convolutions' weights per scale, in the dtype in which they run.
@@ -103,7 +105,7 @@ class CrossConvolution(Prepared):
             if k.down is not None:
                 out = bounded(out + bounded(conv2d(hidden[i - 1], k.down, stride=2, padding=self.padding)))
             outputs.append(out.to(maps[i].dtype) * self.gamma[i])
-        return outputs
+        return outputs if self.seen is None else [cells.zeroed(x) for cells, x in zip(self.seen, outputs, strict=True)]
 
 
 def _bias(convolution: nn.Conv2d) -> Tensor:
@@ -183,6 +185,13 @@ class CrossScaleFlow(nn.Module):
         for module in self.modules():
             if isinstance(module, CrossConvolution):
                 module.conv_dtype = dtype
+
+    def see_only(self, scales: Sequence[Cells]) -> None:
+        """Change nothing in the cells that do not count: where the maps are 0 there, so are the latents, and they add nothing
+        to the log-determinant. What is left is a flow of the cells that count."""
+        for module in self.modules():
+            if isinstance(module, CrossConvolution):
+                module.seen = (*scales,)
 
     def freeze(self) -> None:
         """Prepare the convolutions' weights until others are loaded or the module moves; changes in place are not seen."""

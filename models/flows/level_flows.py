@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.flows.all_in_one import AllInOneFlow, map_flow
 from models.flows.likelihood import nll_cells
 from models.maps.grids import Maps, resized
+from models.roi.cells import Cells
 
 CPU_ELEMENTS_PER_PASS = 2**19  # 2 MiB; 64 x 64 maps of 128 channels take two thirds of the time one by one, not by 16
 
@@ -54,6 +55,12 @@ class LevelFlows(nn.Module):
         """Make the flows only permute channels until they are trained."""
         for flow in self.flows:
             flow.start_as_permutation()
+
+    def see_only(self, levels: Sequence[Cells]) -> None:
+        """Keep the cells that do not count at 0, where the maps must be 0, and out of the log-determinant."""
+        for flow, cells in zip(self.flows, levels, strict=True):
+            for block in flow.blocks:
+                block.seen = (cells,)
 
     def freeze(self) -> None:
         """Prepare the convolutions' weights until others are loaded or the module moves; changes in place are not seen."""
@@ -107,31 +114,33 @@ def _passes(x: Tensor) -> Sequence[Tensor]:
     return x.split(images)
 
 
-def energy_map(latents: Maps, size: tuple[int, int]) -> Tensor:
+def energy_map(latents: Maps, size: tuple[int, int], levels: Sequence[Cells] | None = None) -> Tensor:
     """Mean over the levels of the channel mean of z^2, (B, *size), 0 and above; higher is more anomalous.
 
-    size: rows and columns; levels of other sizes are interpolated.
+    size: rows and columns; levels of other sizes are interpolated.  levels: the cells that count; None: all.
 
     >>> energy_map([torch.full((1, 8, 4, 4), 2.0), torch.zeros(1, 6, 2, 2)], size=(4, 4))[0, 0]
     tensor([2., 2., 2., 2.])
     """
-    return _level_mean([z.square().mean(1) for z in latents], size)
+    return _level_mean([z.square().mean(1) for z in latents], size, levels)
 
 
-def nll_map(latents: Maps, log_dets: Maps, size: tuple[int, int]) -> Tensor:
+def nll_map(latents: Maps, log_dets: Maps, size: tuple[int, int], levels: Sequence[Cells] | None = None) -> Tensor:
     """Mean over the levels of the negative log-likelihood per channel, (B, *size), nats; it may be negative.
 
     Args:
         latents, log_dets: as `LevelFlows.cells_of_normed` returns them.
         size: rows and columns; levels of other sizes are interpolated.
+        levels: which cells of every level count; None: all.
 
     >>> nll_map([torch.full((1, 8, 1, 2), 2.0)], [torch.tensor([[[0.0, 8.0]]])], size=(1, 2))
     tensor([[[2., 1.]]])
     """
-    return _level_mean([nll_cells(z, log_det_jac) for z, log_det_jac in zip(latents, log_dets, strict=True)], size)
+    cells = [nll_cells(z, log_det_jac) for z, log_det_jac in zip(latents, log_dets, strict=True)]
+    return _level_mean(cells, size, levels)
 
 
-def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
+def likelihood_map(latents: Maps, size: tuple[int, int], levels: Sequence[Cells] | None = None) -> Tensor:
     """One minus the mean over the levels of exp(-mean_c z^2 / 2), (B, *size), in [0, 1]; higher is more anomalous.
 
     The original's map is this one minus 1, in [-1, 0]. Where the channel mean of z^2 is above about 30, float32 cannot tell
@@ -141,9 +150,11 @@ def likelihood_map(latents: Maps, size: tuple[int, int]) -> Tensor:
     tensor([[[0.5000, 0.5000],
              [0.5000, 0.5000]]])
     """
-    return 1 - _level_mean([torch.exp(-0.5 * z.square().mean(1)) for z in latents], size)
+    return 1 - _level_mean([torch.exp(-0.5 * z.square().mean(1)) for z in latents], size, levels)
 
 
-def _level_mean(cells: Maps, size: tuple[int, int]) -> Tensor:
+def _level_mean(maps: Maps, size: tuple[int, int], levels: Sequence[Cells] | None) -> Tensor:
     """(B, h_l, w_l) per level to (B, *size)."""
-    return torch.stack([resized(x, size) for x in cells]).mean(0)  # (B, *size)
+    if levels is None:
+        return torch.stack([resized(x, size) for x in maps]).mean(0)  # (B, *size)
+    return torch.stack([cells.resized(x, size) for cells, x in zip(levels, maps, strict=True)]).mean(0)  # (B, *size)

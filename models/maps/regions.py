@@ -4,7 +4,7 @@ This file uses only numpy, scipy and scikit-image: the stage that finds regions 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ MAX_REGIONS = 64
 """The most regions kept of one image, those with the highest peaks; the count includes the others."""
 
 EIGHT_CONNECTED = ndimage.generate_binary_structure(2, 2)
+
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 class Side(NamedTuple):
@@ -48,7 +51,7 @@ class Placement(NamedTuple):
     across: Side
     down: Side
 
-    def shown(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    def shown(self, anomaly_map: NDArray[Value]) -> NDArray[Value]:
         """The part of the map (h, w) whose cells show some of the image: all of it unless the input is padded."""
         height, width = anomaly_map.shape
         return anomaly_map[self.down.cells(height), self.across.cells(width)]

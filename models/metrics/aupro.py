@@ -48,14 +48,16 @@ class AuproCurve:
         self.outside = np.zeros(classes, np.int64)
         self.regions = 0
 
-    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], counted: NDArray[np.bool_] | None = None) -> None:
         """Args:
         anomaly_map: (H, W) float32, finite, at the mask's resolution.
         mask: (H, W) bool, True where defective; all False for a good image.
+        counted: (H, W) bool, the pixels that count; None: all.
         """
         classes = score_classes(anomaly_map.ravel(), PixelCurve.BITS)
-        inside, share, regions = region_shares(mask)
-        add_counts(self.outside, classes[~mask.ravel()])
+        good = ~mask if counted is None else ~mask & counted
+        inside, share, regions = region_shares(mask if counted is None else mask & counted)
+        add_counts(self.outside, classes[good.ravel()])
         add_counts(self.overlap, classes[inside], share)
         self.regions += regions
 

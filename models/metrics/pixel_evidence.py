@@ -44,13 +44,22 @@ class PixelEvidence:
         self.images: list[ImagePixels] = []
         self.groups: list[str] = []
 
-    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], group: str) -> None:
+    def add(
+        self,
+        anomaly_map: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        group: str,
+        counted: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Args:
         anomaly_map: (H, W) float32, finite, at the mask's resolution.
         mask: (H, W) bool, True where defective; all False for a good image.
+        counted: (H, W) bool, the pixels inside the region of interest; None: all.
         """
-        self.curve.add(anomaly_map, mask)
-        self.overlaps.add(anomaly_map, mask)
+        kept = np.ones(mask.shape, bool) if counted is None else counted
+        self.curve.add(anomaly_map[kept], mask[kept])
+        self.overlaps.add(anomaly_map, mask, counted)
+        mask = mask & kept
         classes, place = np.unique(score_classes(anomaly_map.ravel(), DRAW_BITS), return_inverse=True)
         hit = mask.ravel()
         inside, share, regions = region_shares(mask)
@@ -58,7 +67,7 @@ class PixelEvidence:
         self.images.append(
             ImagePixels(
                 classes,
-                np.bincount(place, ~hit, count).astype(np.float64),
+                np.bincount(place, ~hit & kept.ravel(), count).astype(np.float64),
                 np.bincount(place, hit, count).astype(np.float64),
                 np.bincount(place[inside], share, count).astype(np.float64),
                 regions,

@@ -8,17 +8,19 @@ than a short training lasts, and the embeddings collapse (docs/accuracy.md). So 
 from other images' patches by its distance.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.maps.grids import Maps
 from models.patches.encoder import EMBEDDING, LARGE, LEAKY_SLOPE, SMALL, EncoderHier
-from models.patches.pairs import SIDES, cut, distorted, jittered, neighbours
+from models.patches.pairs import SIDES, Pair, cut, distorted, jittered, neighbours
 
 PAIR_REACH = 0.5
 SHARPNESS = 10.0  # of the contrast, per unit of Euclidean distance; first embeddings of different images are about 2 apart
@@ -174,11 +176,14 @@ def contrast(one: Tensor, other: Tensor) -> Tensor:
 class Draws:
     """Draws what PatchTasks reads from whole images, at random but reproducibly. distortion: in the images' unit.
 
+    seen: (H, W) bool, the pixels that count; a pair is drawn again until each of its patches has one. None: all count.
+
     >>> [tuple(x.shape) for x in Draws(distortion=0.02, seed=0)(torch.zeros(2, 3, 64, 96))]
     [(2, 2, 3, 64, 64), (2, 2, 3, 32, 32), (2, 2), (2, 2, 3, 64, 64), (2, 2, 3, 32, 32)]
     """
 
-    def __init__(self, distortion: float, seed: int, pair_reach: float = PAIR_REACH):
+    def __init__(self, distortion: float, seed: int, pair_reach: float = PAIR_REACH, seen: NDArray[np.bool_] | None = None):
+        self.seen = seen
         self.distortion = distortion
         self.pair_reach = pair_reach
         self.random = np.random.RandomState(seed % 2**32)
@@ -197,8 +202,22 @@ class Draws:
     def __call__(self, images: Tensor) -> Maps:
         """(B, 3, H, W), float32, H and W at least 64."""
         height, width = images.shape[2:]
-        near = {size: [neighbours(self.random, height, width, size) for _ in images] for size in (LARGE, SMALL)}
-        close = {size: [jittered(self.random, height, width, size, self.pair_reach) for _ in images] for size in (LARGE, SMALL)}
+
+        def side_by_side(size: int) -> Pair:
+            return neighbours(self.random, height, width, size)
+
+        def together(size: int) -> Pair:
+            return jittered(self.random, height, width, size, self.pair_reach)
+
+        near = {size: [self._counting(side_by_side, size) for _ in images] for size in (LARGE, SMALL)}
+        close = {size: [self._counting(together, size) for _ in images] for size in (LARGE, SMALL)}
         sides = torch.tensor([[near[size][i].side for size in (LARGE, SMALL)] for i in range(len(images))])  # (B, 2)
         large, small = (distorted(cut(images, near[size], size), self.distortion, self.generator) for size in (LARGE, SMALL))
         return [large, small, sides.to(images.device), *(cut(images, close[size], size) for size in (LARGE, SMALL))]
+
+    def _counting(self, draw: Callable[[int], Pair], size: int) -> Pair:
+        """The first pair of patches of this size that both have a pixel that counts."""
+        while True:
+            pair = draw(size)
+            if self.seen is None or all(self.seen[y : y + size, x : x + size].any() for y, x in (pair.first, pair.second)):
+                return pair

@@ -3,9 +3,18 @@
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig
+from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig, without_no_region
+from models.roi.region import RegionOfInterest
 
 
 def known_zone(name: str) -> str:
@@ -25,7 +34,8 @@ class DecodeConfig(BaseModel):
     max_decode_bytes: memory of the decoder's process (pipeline/decode/child.py), which itself needs 0.1 GB; RGBA and
         16-bit grey take up to 25 bytes a pixel. No limit where images are decoded in the caller's process.
     decoder: `cuda` decodes JPEGs on the GPU that scores (pipeline/scoring/device_decoder.py), which gives other pixels, and
-        other images as ever. Not for `tile`.
+        other images as ever. Not for `tile`, nor with a region of interest.
+    roi: what lies outside is drawn over and not measured; pictures of another aspect ratio are not decoded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +49,7 @@ class DecodeConfig(BaseModel):
     white_level: Annotated[int, Field(ge=255, le=FULL_16_BIT)] = FULL_16_BIT
     timezone: str = "UTC"
     decoder: Literal["cpu", "cuda"] = "cpu"
+    roi: RegionOfInterest | None = None
 
     @classmethod
     def of(cls, input: InputConfig, **more: Any) -> Self:
@@ -55,4 +66,10 @@ class DecodeConfig(BaseModel):
     def _whole_images(self) -> Self:
         if self.decoder == "cuda" and self.resize == "tile":
             raise ValueError("decoder must be cpu for a model that scores by tiles; got 'cuda'. Leave it out.")
+        if self.decoder == "cuda" and self.roi is not None:
+            raise ValueError("decoder must be cpu for a model with a region of interest; got 'cuda'. Leave it out.")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_no_region(written(self))

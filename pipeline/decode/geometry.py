@@ -1,41 +1,12 @@
 """Where an image lies within the input of the model, and how it is cut into tiles."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
+from models.maps.content_box import content_box
 from models.maps.regions import Placement, Side
 from pipeline.decode.config import DecodeConfig
-
-
-class Box(NamedTuple):
-    """A part of the model's input, px; right and bottom are the first column and row outside."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-
-def content_box(stored: tuple[int, int], config: DecodeConfig) -> Box:
-    """The part of the model's input, and so of a map, that shows an image of `stored` (width, height) px: all of it, or the
-    middle when the image is padded."""
-    if config.resize != "pad":
-        return Box(0, 0, config.width, config.height)
-    scale = min(config.width / stored[0], config.height / stored[1])
-    width, height = (max(1, round(side * scale)) for side in stored)
-    width, height = min(width, config.width), min(height, config.height)
-    left, top = (config.width - width) // 2, (config.height - height) // 2
-    return Box(left, top, left + width, top + height)
 
 
 def tiled_size(stored: tuple[int, int], config: DecodeConfig) -> tuple[int, int]:

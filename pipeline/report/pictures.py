@@ -9,10 +9,11 @@ import duckdb
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from models.maps.content_box import content_box
 from models.maps.map_scale import HIGH_PERCENTILE, LOW_PERCENTILE
 from models.maps.quantise import dequantise
+from models.roi.region import cells_inside
 from pipeline.decode.config import DecodeConfig
-from pipeline.decode.geometry import content_box
 from pipeline.decode.image import decode_image
 
 SAMPLED_MAPS = 2_000
@@ -72,11 +73,12 @@ class StoredMap:
         return dequantise(self.map, self.map_height, self.map_width, self.map_scale, self.map_offset)
 
 
-def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str) -> ColourScale | None:
+def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str, config: DecodeConfig) -> ColourScale | None:
     """The scale from percentiles of a run's map values, for a model whose calibration has none; None without maps.
 
     Args:
         connection: with the views of pipeline/tables/query.py.
+        config: of the scoring run; cells outside its region of interest do not count.
     """
     rows = connection.execute(
         "select map, map_height, map_width, map_scale, map_offset from maps semi join "
@@ -86,7 +88,9 @@ def colour_scale(connection: duckdb.DuckDBPyConnection, model: str, run_id: str)
     ).fetchall()
     if not rows:
         return None
-    values = np.concatenate([StoredMap(*row).values().ravel() for row in rows])
+    maps = [StoredMap(*row).values() for row in rows]
+    inside = {cells.shape: cells_inside(config, cells.shape) for cells in maps}
+    values = np.concatenate([(cells if (mask := inside[cells.shape]) is None else cells[mask]).ravel() for cells in maps])
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
     images = f"{len(rows):,} images of " if len(rows) == SAMPLED_MAPS else ""
     basis = f"50 to 99.9 % of {images}this scoring run, since the maps are not calibrated"
@@ -110,13 +114,13 @@ def picture(encoded: bytes, size: tuple[int, int], config: DecodeConfig, longest
 
     Args:
         size: (width, height) of the stored image, px.
-        config: config of the scoring run; its size and resize are replaced.
+        config: config of the scoring run; its size and resize are replaced, and all of the image is shown.
     Raises:
         Undecodable: the bytes are not an image.
     """
     scale = min(longest_px / max(size), 2.0)
     width, height = (max(1, round(side * scale)) for side in size)
-    shown = config.model_copy(update={"width": width, "height": height, "resize": "squash"})
+    shown = config.model_copy(update={"width": width, "height": height, "resize": "squash", "roi": None})
     return Image.fromarray(decode_image(encoded, shown).pixels)
 
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.io import encode_jpeg
 
+from models.maps.content_box import content_box
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.exchange import DecodedRow
-from pipeline.decode.geometry import content_box
 from pipeline.decode.image import mean_variance
 from pipeline.decode.process import decode_in_child
 from pipeline.decode.unit import Decoded, decoded_table

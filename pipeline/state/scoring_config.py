@@ -16,6 +16,9 @@ SCORING_VERSION = 6
 NOT_IN_ANY_ROW = {"read_threads", "max_parse_bytes"}
 """Source settings that change how fast a row is made, or whether a machine can make it, never what it holds."""
 
+IN_THE_MODEL = {"roi"}
+"""Decode settings that are part of the model, so that its digest names them; they are long, and hashed for every unit."""
+
 LIMITS_OF_THE_MACHINE = {"max_decode_bytes"}
 """Decode settings that decide whether a machine can make a row, never its score; so does the decoder's time limit."""
 
@@ -40,7 +43,7 @@ class ScoringConfig(BaseModel):
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        unnamed = LIMITS_OF_THE_MACHINE | ({"scale"} if self.decode.resize != "tile" else set())
+        unnamed = LIMITS_OF_THE_MACHINE | IN_THE_MODEL | ({"scale"} if self.decode.resize != "tile" else set())
         unnamed |= {"decoder"} if self.decode.decoder == "cpu" else set()  # what was scored before there was another
         exclude = {"source": NOT_IN_ANY_ROW, "decode": unnamed} | ({"explain": True} if self.explain is None else {})
         settings = self.model_dump(mode="json", exclude=exclude)

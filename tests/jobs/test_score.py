@@ -7,6 +7,7 @@ import threading
 from datetime import datetime
 
 import docs_script
+import numpy as np
 import pytest
 from published_rows import new_ledger, seal_slice
 from tiny_model import tiny_config, tiny_fitted
@@ -18,6 +19,7 @@ from jobs.score import ScoringProgress, joined, main, prepare
 from jobs.settings.scoring import ScoreSettings
 from models import artifact
 from models.config import InputConfig
+from models.roi.region import RegionOfInterest
 from pipeline.run import RunProgress
 from pipeline.stages.engine import RayEngine
 from pipeline.state.ledger import Ledger
@@ -69,21 +71,24 @@ def test_the_cluster_s_nodes_get_the_listing_of_the_run(tmp_path, monkeypatch):
 
 
 def test_a_decoder_on_the_gpu_is_refused_where_it_cannot_be(capsys, tmp_path, monkeypatch):
-    """decoder: cuda, where a CPU scores or may score, where no GPU is, and for a model that scores by tiles. Nothing is planned
-    then: a slice would wait for a GPU for good."""
+    """decoder: cuda, where a CPU scores or may score, where no GPU is, and for a model that scores by tiles or has a region of
+    interest. Nothing is planned then: a slice would wait for a GPU for good."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    config = tiny_config(input=InputConfig(height=64, width=96, resize="tile"))
-    artifact.save(tmp_path / "model", config, tiny_fitted(config), "# card\n")
+    roi = RegionOfInterest.of(np.eye(64, 96, dtype=bool))
+    for place, input in (("model", {"resize": "tile"}), ("with-roi", {"roi": roi})):
+        config = tiny_config(input=InputConfig(height=64, width=96, **input))
+        artifact.save(tmp_path / place, config, tiny_fitted(config), "# card\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "config.yaml").write_text("decoder: cuda\n")
-    for device, has_gpu, said in (
-        ("cpu", False, "decoder must be cpu where device is cpu; got 'cuda'"),
-        ("auto", False, "decoder must be cpu where device is auto; got 'cuda'"),
-        ("cuda", False, "device must be one that this machine has; got device='cuda'"),
-        ("cuda", True, "decoder must be cpu for a model that scores by tiles; got 'cuda'"),
+    for model, device, has_gpu, said in (
+        ("model", "cpu", False, "decoder must be cpu where device is cpu; got 'cuda'"),
+        ("model", "auto", False, "decoder must be cpu where device is auto; got 'cuda'"),
+        ("model", "cuda", False, "device must be one that this machine has; got device='cuda'"),
+        ("model", "cuda", True, "decoder must be cpu for a model that scores by tiles; got 'cuda'"),
+        ("with-roi", "cuda", True, "decoder must be cpu for a model with a region of interest; got 'cuda'"),
     ):
         monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
-        places = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+        places = ["--model", str(tmp_path / model), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
         with pytest.raises(SystemExit) as ended:
             run(main, [*places, "--device", device, "--config", str(tmp_path / "config.yaml")])
         shown = capsys.readouterr().err

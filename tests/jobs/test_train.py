@@ -128,6 +128,28 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
     assert found["trained"]["epochs"] == 1
 
 
+def test_a_region_of_interest_is_kept_in_the_model_and_must_have_the_images_shape(
+    goods: Path, config: Path, tmp_path: Path, capsys
+) -> None:
+    mask = np.zeros((36, 40), np.uint8)
+    mask[6:30, 5:35] = 1
+    for name, drawn in (("mask.png", mask), ("tall.png", mask.T)):
+        Image.fromarray(drawn).save(tmp_path / name)
+    assert train(goods, tmp_path / "other", config, "--roi", str(tmp_path / "tall.png")) == 2
+    said = (
+        "error: --roi must be a mask image of the images' aspect ratio; got '36 x 40 pixels'. lot0/0.png: the image has 80 x 72"
+    )
+    assert said in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+    flags = ("--roi", str(tmp_path / "mask.png"), "--epochs", "1", "--selection-share", "0.2")
+    assert train(goods, tmp_path / "model", config, *flags) == 0
+    line = f"region of interest: 50.0% of each image counts, by {tmp_path / 'mask.png'} (40 x 36 pixels)"
+    assert line in capsys.readouterr().out.splitlines()
+    found = artifact.read(tmp_path / "model").config.input.roi
+    assert (found.mask() == mask).all() and found.share == 0.5
+    assert "of which 50.0% counts (a region of interest)" in (tmp_path / "model" / "card.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

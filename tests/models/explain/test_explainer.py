@@ -18,6 +18,7 @@ from models.explain.activations import NotGuided
 from models.explain.explainer import Explainer, ExplanationError, layers
 from models.explain.flagged import explain_flagged
 from models.explain.methods import METHODS
+from models.roi.region import RegionOfInterest
 
 SIZE = 32
 
@@ -369,3 +370,16 @@ def test_only_flagged_images_are_explained() -> None:
     assert none.positions.tolist() == [] and none.maps.shape == (0, 4, 4)
     unknown = scored._replace(score=torch.tensor([5.0, float("nan"), 2.0]))
     assert explain_flagged(explainer, images, unknown, 1.0, "grad_cam").positions.tolist() == []
+
+
+def test_no_pixel_outside_the_region_of_interest_is_relevant():
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[16:40, 8:56] = True
+    size, few = InputConfig(height=64, width=64, roi=RegionOfInterest.of(mask.numpy())), {"whiten_dims": 4, "hidden": 4}
+    backbone = BackboneConfig(name="test_resnet", taps=("layer2",), weights="none")
+    config = ArtifactConfig(name="tile", input=size, backbone=backbone, hyperparameters={**few, "kernels": [3]})
+    detector, images = registry.build(config), torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    detector.whitening.weight.normal_()
+    for method in ("gradient", "grad_cam"):
+        found = Explainer(detector)(images, method)[0]
+        assert found[mask].any() and not found[~mask].any(), method

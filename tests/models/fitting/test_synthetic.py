@@ -49,3 +49,15 @@ def test_wide_defects_are_of_many_sizes():
         assert made.shape == goods.shape and np.array_equal(made, synthetic.make(family, goods, 1.0, 0, wide.FAMILIES))
         areas = (made != goods).any(3).mean((1, 2))
         assert 0 < areas.min() and areas.max() > 4 * np.quantile(areas, 0.1), family
+
+
+@pytest.mark.parametrize("family", synthetic.FAMILIES)
+def test_only_pixels_that_count_are_changed(family: str) -> None:
+    images, inside = goods(), np.zeros((64, 64), bool)
+    inside[20:44, 10:40] = True
+    made = synthetic.make(family, images, 1.0, seed=3, inside=inside)
+    changed = (made != images).any(axis=3)
+    assert not changed[:, ~inside].any() and changed[:, inside].any(1).all()
+    assert (made == synthetic.make(family, images, 1.0, seed=3, inside=inside)).all()
+    whole = synthetic.make(family, images, 1.0, 3, inside=np.ones((64, 64), bool))
+    assert (whole == synthetic.make(family, images, 1.0, 3)).all()

@@ -36,3 +36,19 @@ def test_good_images_alone_have_no_figures() -> None:
     for i in range(3):
         good.add(np.ones((4, 4), np.float32), np.zeros((4, 4), bool), str(i))
     assert all(np.isnan(figure.value) and np.isnan(figure.low) for figure in pixel_intervals([good], 100, 0).values())
+
+
+def test_pixels_that_do_not_count_change_no_figure() -> None:
+    rng, shape = np.random.default_rng(0), (20, 30)
+    counted = np.zeros(shape, bool)
+    counted[:, 10:] = True
+    cut, masked = PixelEvidence(), PixelEvidence()
+    for number in range(6):
+        mask = np.zeros(shape, bool)
+        mask[4:9, 15 : 16 + number] = number > 0
+        maps = (rng.gamma(2, 1, shape) + mask).astype(np.float32)
+        cut.add(maps[:, 10:], mask[:, 10:], str(number))
+        mask[:, 2:5] = maps[:, 2:5] = True
+        masked.add(maps, mask, str(number), counted)
+    ones, others = (pixel_intervals([evidence], draws=100, seed=0) for evidence in (cut, masked))
+    assert ones == others and ones["aupro"].value > 0

@@ -13,10 +13,12 @@ from dangerous_decoders import table as table_of
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 from scipy import ndimage
 
+from models.maps.content_box import content_box
+from models.roi.region import FILL, RegionOfInterest, inside
 from pipeline.decode import image as decode
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
-from pipeline.decode.geometry import content_box, cut_tiles, tiled_size
+from pipeline.decode.geometry import cut_tiles, tiled_size
 from pipeline.decode.image import decode_image, grey_statistics
 from pipeline.decode.image_file import load_8bit
 from pipeline.decode.resize import FILTER
@@ -494,3 +496,68 @@ def test_statistics_of_strips_are_those_of_the_whole(shape, monkeypatch):
     for pixels in (1, 40, 100, 1000):
         monkeypatch.setattr(decode, "STRIP_PIXELS", pixels)
         assert grey_statistics(grey) == whole
+
+
+def of_region(mask: np.ndarray, **fields) -> DecodeConfig:
+    return DecodeConfig(**({"height": 40, "width": 48, "roi": RegionOfInterest.of(mask)} | fields))
+
+
+def test_statistics_are_of_the_pixels_that_count():
+    grey = np.random.default_rng(0).integers(0, 256, (60, 50), dtype=np.uint8)
+    counted = ndimage.binary_dilation(np.random.default_rng(1).random(grey.shape) < 0.01, iterations=4)
+    edges = ndimage.convolve(grey.astype(np.int64), [[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    around = ndimage.binary_erosion(counted)
+    brightness, contrast, sharpness = grey_statistics(grey, counted)
+    assert (brightness, contrast) == (pytest.approx(grey[counted].mean()), pytest.approx(grey[counted].std()))
+    assert sharpness == pytest.approx(edges[around].var())
+    assert grey_statistics(grey, np.ones(grey.shape, bool)) == grey_statistics(grey)
+    assert grey_statistics(grey, np.eye(60, 50, dtype=bool))[2] == 0.0  # no pixel has neighbours that count
+
+
+def test_strips_of_pixels_that_count_are_measured_as_the_whole(monkeypatch):
+    grey = np.random.default_rng(0).integers(0, 256, (60, 50), dtype=np.uint8)
+    counted = np.random.default_rng(1).random(grey.shape) < 0.9
+    whole = grey_statistics(grey, counted)
+    monkeypatch.setattr(decode, "STRIP_PIXELS", 350)
+    assert grey_statistics(grey, counted) == whole
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("size", [(20, 30), (64, 96), (900, 1350)])  # enlarged, reduced, and so large that torch resizes it
+def test_what_lies_outside_the_region_of_interest_changes_nothing(size, resize):
+    rng = np.random.default_rng(0)
+    mask = np.zeros(size, bool)
+    mask[size[0] // 5 : size[0] // 2, size[1] // 4 : size[1] // 5 * 4] = True
+    for shape in (size, (*size, 3)):
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        other = np.where(mask if len(shape) == 2 else mask[..., None], image, rng.integers(0, 256, shape, dtype=np.uint8))
+        one, two = (decode_image(encoded(Image.fromarray(each)), of_region(mask, resize=resize)) for each in (image, other))
+        assert (one.pixels == two.pixels).all() and one._replace(pixels=None) == two._replace(pixels=None)
+        whole = [
+            decode_image(encoded(Image.fromarray(each)), DecodeConfig(height=40, width=48, resize=resize))
+            for each in (image, other)
+        ]
+        assert (whole[0].pixels != whole[1].pixels).any() and whole[0].sharpness != whole[1].sharpness
+        deep = ndimage.binary_erosion(inside(of_region(mask, resize=resize)), iterations=3)
+        assert deep.any() and (one.pixels == whole[0].pixels)[deep].all()
+
+
+def test_the_region_lies_on_the_upright_image():
+    mask = np.zeros((40, 60), bool)
+    mask[:10] = True
+    upright = np.full((40, 60), 250, np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored a quarter turn counter-clockwise
+    out = io.BytesIO()
+    Image.fromarray(np.rot90(upright)).save(out, "PNG", exif=exif)
+    found = decode_image(out.getvalue(), of_region(mask, height=40, width=60))
+    assert (found.pixels[:10] == 250).all() and (found.pixels[10:] == FILL).all()
+    assert (found.brightness, found.contrast, found.sharpness) == (250, 0, 0)
+
+
+def test_an_image_of_another_shape_than_the_region_is_a_fault():
+    config = of_region(np.eye(40, 60, dtype=bool))
+    assert decode_image(encoded(Image.new("L", (600, 401))), config).width == 600
+    with pytest.raises(Undecodable, match="60 x 50 pixels; the mask of what counts is for the shape of 60 x 40") as fault:
+        decode_image(encoded(Image.new("L", (60, 50))), config)
+    assert fault.value.error == "other_shape"

@@ -6,6 +6,7 @@ from fake_run import published, run_id, scored
 from PIL import Image
 
 from models.maps.quantise import quantise
+from models.roi.region import RegionOfInterest
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.faults import Undecodable
 from pipeline.report.pictures import (
@@ -86,12 +87,19 @@ def test_boxes_are_drawn_around_regions_and_hide_nothing_inside():
 def test_scale_is_the_models_not_the_images(tmp_path):
     published(tmp_path, [("none", [scored(f"i{i}", float(i)) for i in range(20)])])
     connection = open_tables(str(tmp_path)).connection
-    scale = colour_scale(connection, "tiles", run_id())
+    scale = colour_scale(connection, "tiles", run_id(), CONFIG)
     values = [StoredMap(*row).values() for row in connection.sql(
         "select map, map_height, map_width, map_scale, map_offset from maps").fetchall()]  # fmt: skip
     assert (scale.low, scale.high) == pytest.approx(tuple(np.percentile(values, [50, 99.9])))
     assert "not calibrated" in scale.basis
-    assert colour_scale(connection, "tiles", "another") is None
+    assert colour_scale(connection, "tiles", "another", CONFIG) is None
+
+    height, width = values[0].shape
+    counted = np.arange(height * width).reshape(height, width) % 3 == 0
+    some = DecodeConfig(height=height, width=width, roi=RegionOfInterest.of(counted))
+    scale = colour_scale(connection, "tiles", run_id(), some)
+    of_these = [cells[counted] for cells in values]
+    assert (scale.low, scale.high) == pytest.approx(tuple(np.percentile(of_these, [50, 99.9])))
 
 
 def test_colours_grow_lighter():

@@ -1,6 +1,9 @@
 import hashlib
 import json
 
+import numpy as np
+
+from models.roi.region import RegionOfInterest
 from pipeline.decode.config import DecodeConfig
 from pipeline.input.config import SourceConfig
 from pipeline.state.scoring_config import ScoringConfig
@@ -24,6 +27,11 @@ def test_the_memory_of_a_decoder_names_no_unit():
 
 def test_the_decoder_names_a_unit_where_it_is_not_the_cpu():
     assert "decoder" not in canonical() and canonical(decoder="cuda")["decoder"] == "cuda"
+
+
+def test_the_region_of_interest_is_named_by_the_models_digest_alone():
+    assert canonical(roi=RegionOfInterest.of(np.eye(4, dtype=bool))) == canonical() and "roi" not in canonical()
+    assert "roi" not in DecodeConfig(height=8, width=8).model_dump()
 
 
 def test_how_images_are_explained_names_a_unit():
