@@ -130,7 +130,8 @@ class CsFlow(Detector):
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
         """Whitening and head in closed form, then the flow by maximum likelihood."""
-        assert isinstance(run.training, CsFlowTraining)
+        training = run.training
+        assert isinstance(training, CsFlowTraining)
         of_flow = FlowLevels(features, self.hyper.scales)
         self.fit_whitening(moments_of(of_flow, positions, run, self.counted))
         self.flow = self._new_flow(run.seed).to(run.device)
@@ -139,13 +140,13 @@ class CsFlow(Detector):
             latents, log_det_jac = self.flow(maps)
             return nll_loss(self.counted(latents), log_det_jac)
 
-        told = run
-        if self.head is not None:
-            self.head.fit(features, positions, run)
-            told = self.head.measuring(self._flow_cells, features, positions, run)
-        train(self.flow, loss, self.whitened, of_flow, positions, run.training, told)
-        if self.head is not None:
-            self.head.measure(self._flow_cells, features, positions, run)
+        def fit_flow(told: FitRun) -> None:
+            train(self.flow, loss, self.whitened, of_flow, positions, training, told)
+
+        if self.head is None:
+            fit_flow(run)
+        else:
+            self.head.fit_beside(fit_flow, self._flow_cells, features, positions, run)
 
     def whitened(self, maps: Maps) -> Maps:
         """The flow's input, per scale (B, k, h_i, w_i); 0, the mean, where no cell counts: a flow of zeros stays zero there."""

@@ -137,7 +137,8 @@ class FastFlow(Detector):
         The loss is the reference's, a sum over all elements of all levels, divided by their number: a learning rate and a
         limit of the gradient then mean the same at every image size and number of channels.
         """
-        assert isinstance(run.training, TrainingConfig)
+        training = run.training
+        assert isinstance(training, TrainingConfig)
         of_flow = FlowLevels(features, len(self.grids))
         if self.whitening is not None:
             self.whitening.fit(moments_of(of_flow, positions, run, self.counted), self.hyper.whiten_floor)
@@ -147,13 +148,13 @@ class FastFlow(Detector):
             latents, log_det_jac = self.flow(maps)
             return nll_loss(self.counted(latents), log_det_jac)
 
-        told = run
-        if self.head is not None:
-            self.head.fit(features, positions, run)
-            told = self.head.measuring(self._flow_cells, features, positions, run)
-        train(self.flow, loss, self.whitened, of_flow, positions, run.training, told)
-        if self.head is not None:
-            self.head.measure(self._flow_cells, features, positions, run)
+        def fit_flow(told: FitRun) -> None:
+            train(self.flow, loss, self.whitened, of_flow, positions, training, told)
+
+        if self.head is None:
+            fit_flow(run)
+        else:
+            self.head.fit_beside(fit_flow, self._flow_cells, features, positions, run)
 
     def fit_bytes(self) -> int:
         return 0 if self.head is None else self.head.fit_bytes()

@@ -156,6 +156,19 @@ class PositionHead(nn.Module):
 
         return replace(run, after_epoch=after_epoch)
 
+    def fit_beside(
+        self,
+        fit_flow: Callable[["FitRun"], None],
+        flow_cells: Callable[[Maps], Tensor],
+        features: "Features",
+        positions: Tensor,
+        run: "FitRun",
+    ) -> None:
+        """All of a fit: the head's statistics, the flow, and what joins their maps, also whenever the flow is looked at."""
+        self.fit(features, positions, run)
+        fit_flow(self.measuring(flow_cells, features, positions, run))
+        self.measure(flow_cells, features, positions, run)
+
     def cells(self, features: Tensor) -> Tensor:
         """Logarithm of the mean squared Mahalanobis distance per dimension, (B, h, w); higher is more anomalous."""
         squared = mahalanobis(self.gaussian(features)).square() / self.gaussian.mean.shape[1]

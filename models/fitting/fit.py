@@ -65,17 +65,23 @@ class _Selected:
         self.stop = EarlyStop(patience, groups)
         self.severities: dict[str, float] = {}
         self.epochs: list[_Epoch] = []
+        self.stored_bytes = 0  # what is made of the selection images takes on disk
 
     def state_dict(self) -> dict[str, Any]:
         epochs = [
             (epoch.constants, epoch.maxima, epoch.under_light and (epoch.under_light.value, epoch.under_light.families))
             for epoch in self.epochs
         ]
-        return {"stop": self.stop.state_dict(), "severities": self.severities, "epochs": epochs}
+        return {
+            "stop": self.stop.state_dict(),
+            "severities": self.severities,
+            "epochs": epochs,
+            "stored_bytes": self.stored_bytes,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         self.stop.load_state_dict(state_dict["stop"])
-        self.severities = state_dict["severities"]
+        self.severities, self.stored_bytes = state_dict["severities"], state_dict["stored_bytes"]
         self.epochs = [
             _Epoch(constants, maxima, under_light and Criterion(*under_light))
             for constants, maxima, under_light in state_dict["epochs"]
@@ -144,7 +150,6 @@ def fit(
 
     selected = _Selected(patience, groups)
     first = state.selection(epochs, selected)
-    stored_bytes = images.stored_bytes + learned.stored_bytes
     telling = figures_say_something(len(selection))
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
@@ -161,10 +166,8 @@ def fit(
                 say_figures(f"synthetic defects: a Gaussian on the same features gets {_text(gaussian.criterion())}")
             else:
                 exam.severities = defects.about
-            stored_bytes += defects.stored_bytes
             on_phase("selection")
             _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures)
-            stored_bytes += lit.stored_bytes if lit else 0
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -183,7 +186,7 @@ def fit(
         say_figures(f"under light: {_text(kept.under_light)}")
     return Fitted(
         epochs,
-        stored_bytes,
+        images.stored_bytes + learned.stored_bytes + selected.stored_bytes,
         history,
         stop.history[chosen - 1],
         selected.severities,
@@ -245,6 +248,7 @@ def _select(
         scores, maxima = exam.take()
         ended = selected.stop.update(scores)
         under_light = None if lit is None else lit.take(scores).criterion()
+        selected.stored_bytes = exam.defects.stored_bytes + (0 if lit is None else lit.stored_bytes)
         selected.epochs.append(_Epoch(constants, maxima, under_light))
         say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
         return ended
