@@ -1,10 +1,10 @@
 """CS-Flow on whitened multi-scale backbone features (Rudolph et al. 2021, arXiv:2110.02855)."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from models.backbones.preprocess import pyramid
@@ -48,6 +48,12 @@ class CsFlowConfig(BaseModel):
     head: PositionHeadConfig | None = PositionHeadConfig()
     score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean"
     top_share: float = Field(0.04, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _both_maps_have_logarithms(self) -> Self:
+        if self.head is not None and self.map != "nll":
+            raise ValueError(f"map must be nll beside a head; got {self.map!r}. Leave it out, or set head to null.")
+        return self
 
 
 class CsFlowTraining(TrainingConfig):

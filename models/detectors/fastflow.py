@@ -5,10 +5,10 @@ levels are whitened, without a LayerNorm; the score is the mean of z^2 and the m
 saturate; the loss is per latent element.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from models.config import ArtifactConfig
@@ -50,6 +50,12 @@ class FastFlowConfig(BaseModel):
     map: Literal["nll", "energy", "likelihood"] = "nll"
     score: Literal["mean", "max"] = "mean"
     head: PositionHeadConfig | None = PositionHeadConfig()
+
+    @model_validator(mode="after")
+    def _both_maps_have_logarithms(self) -> Self:
+        if self.head is not None and self.map != "nll":
+            raise ValueError(f"map must be nll beside a head; got {self.map!r}. Leave it out, or set head to null.")
+        return self
 
 
 class FastFlowTraining(TrainingConfig):

@@ -77,15 +77,18 @@ class PositionMoments:
         >>> moments.covariance().flatten()
         tensor([1.5000, 0.5000], dtype=torch.float64)
         """
-        covariance = self.covariance()
-        self.scatter += images * (covariance if of is None else covariance[of.to(covariance.device)]).mean(0)
+        scatter = self.scatter if of is None else self.scatter[of.to(self.scatter.device)]
+        self.scatter += images * scatter.mean(0) / self._freedom()
         self.prior += images
 
     def covariance(self, block: slice = slice(None)) -> Tensor:
         """(p, d, d), float64, of the positions in the block; unbiased unless shrunk."""
+        return self.scatter[block] / self._freedom()
+
+    def _freedom(self) -> float:
         if self.count < 2:
             raise ValueError(f"training images must be at least 2; got {self.count}. Add good images.")
-        return self.scatter[block] / (self.count - 1 + self.prior)
+        return self.count - 1 + self.prior
 
 
 class PositionGaussian(Prepared):

@@ -49,16 +49,19 @@ def test_config_is_stored_resolved_and_read_back(saved, detector):
     assert saved.config.backbone.mean is not None and saved.config.map_height == 8
 
 
-def test_an_artifact_of_an_earlier_time_keeps_its_map(saved):
+def test_an_artifact_of_an_earlier_time_keeps_its_map(tmp_path):
     """It was stored before the map could be chosen, and must not follow a default that came later."""
+    hyperparameters = CONFIG.hyperparameters | {"map": "energy", "head": None}
+    made = registry.build(CONFIG.model_copy(update={"hyperparameters": hyperparameters}))
+    saved = artifact.save(tmp_path / "model", CONFIG, made, "# Card\n")
     path = saved.directory / artifact.CONFIG
     config = json.loads(path.read_text())
-    assert config["hyperparameters"].pop("map") == "nll"
+    assert [config["hyperparameters"].pop(name) for name in ("map", "head")] == ["energy", None]
     path.write_text(artifact.file_text(config))
     artifact.write_digests(saved.directory)
     found = artifact.read(saved.directory)
-    assert found.config.hyperparameters == {**config["hyperparameters"], "map": "energy"}
-    assert artifact.load(found).hyper.map == "energy"
+    assert found.config.hyperparameters == {**config["hyperparameters"], "map": "energy", "head": None}
+    assert artifact.load(found).hyper == made.hyper != registry.build(CONFIG).hyper
     assert "map" not in ArtifactConfig(name="new").hyperparameters
 
 

@@ -124,6 +124,13 @@ def test_the_network_runs_no_deeper_for_it(taps):
     assert only_deeper.config.hyperparameters["head"]["taps"] == list(taps), "the flow's own"
 
 
+@pytest.mark.parametrize(("detector", "kind"), [("csflow", "energy"), ("fastflow", "likelihood")])
+def test_maps_of_other_scales_are_not_joined(detector, kind):
+    config = ArtifactConfig(name="tiny", detector=detector, hyperparameters=FLOWS[detector] | {"map": kind})
+    with pytest.raises(ValueError, match=f"map must be nll beside a head; got '{kind}'. Leave it out"):
+        registry.build(config)
+
+
 def test_shrinking_is_as_if_images_of_the_mean_covariance_had_been_seen():
     moments = PositionMoments(positions=3, channels=2)
     maps = torch.randn(9, 2, 1, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 3.0])
