@@ -1,5 +1,6 @@
 """What a Parquet file does to the process that parses it, and what that costs; test_sandbox.py has what the sandbox forbids."""
 
+import contextlib
 import io
 import os
 import resource
@@ -200,13 +201,21 @@ def test_a_small_file_of_a_huge_cell_takes_bounded_memory_and_the_others_are_sco
     del table, sink
     pa.default_memory_pool().release_unused()
     most, done, me = 0, threading.Event(), psutil.Process()
-    before = me.memory_info().rss
+
+    def held() -> int:
+        """By this process and its children, of which earlier tests may have left some."""
+        found = me.memory_info().rss
+        for child in me.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += child.memory_info().rss
+        return found
+
+    before = held()
 
     def watch():
         nonlocal most
         while not done.is_set():
-            children = [child.memory_info().rss for child in me.children() if child.is_running()]
-            most = max(most, me.memory_info().rss - before + sum(children))
+            most = max(most, held() - before)
             time.sleep(0.01)
 
     watcher = threading.Thread(target=watch)
