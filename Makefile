@@ -24,7 +24,7 @@ export PYTHONFAULTHANDLER ?= 1
 test test-slow fuzz: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos fuzz bench gpu-bundle lint lock tables clean
+.PHONY: help demo test test-slow chaos fault-points histories fuzz bench gpu-bundle lint lock tables clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -53,8 +53,12 @@ fuzz: $(STAMP) ## give every parser of outside bytes new damaged files each roun
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
 		FUZZ_EXAMPLES=1000 $(RUN) -m pytest tests/fuzz --timeout 7200 $(TESTS) || exit 1; done
 
-chaos: $(STAMP) ## put POINTS=1000 faults of SEED=0 into scoring runs, a line each in chaos-report.csv; live HISTORIES=1000 of an output, S3_HISTORIES=100 on S3
+chaos: fault-points histories ## put POINTS=1000 faults of SEED=0 into scoring runs, a line each in chaos-report.csv; live HISTORIES=1000 of an output, S3_HISTORIES=100 on S3
+
+fault-points: $(STAMP)
 	$(RUN) -m pytest -m slow tests/chaos --chaos-points $(POINTS) --chaos-seed $(SEED) --chaos-report chaos-report.csv $(TESTS)
+
+histories: $(STAMP)
 	$(RUN) -m pytest tests/histories --histories $(HISTORIES) --s3-histories $(S3_HISTORIES) --histories-seed $(SEED) --timeout 3600
 
 bench: $(STAMP) ## measure images per second from an S3 server here to tables, and what limits them; BENCH='--images 4000'
