@@ -37,6 +37,14 @@ class Scored(NamedTuple):
     embedding: Tensor
 
 
+class Positive(NamedTuple):
+    """Whether a detector's score, and its map's values, are distances or energies: never negative, so that their logarithm is
+    nearer to a normal distribution. Others are logarithms already, or sums of both signs."""
+
+    score: bool
+    map: bool
+
+
 class Features(Protocol):
     """Where fit reads features: from disk (`models.features.store.FeatureStore`), or computed at every read."""
 
@@ -129,6 +137,7 @@ class Detector(nn.Module):
     """
 
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
+    positive: Positive = Positive(False, False)
     reads_often: ClassVar[bool] = True  # fit reads an image once an epoch, so its features are worth storing
     config: ArtifactConfig  # with every default filled in, the map's size among them
     pixels: Cells  # of the model's input

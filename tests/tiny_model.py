@@ -20,6 +20,19 @@ TINY_CASE = {
 """A case of `flowscore bench`, as its file of cases has it."""
 
 
+BRIEF_MEMBERS: dict[str, Any] = {
+    "members": [
+        {
+            "detector": "csflow",
+            "hyperparameters": TINY_CASE["hyperparameters"],
+            "training": {"epochs": 2, "epoch_steps": 0, "batch_size": 4},
+        },
+        {"detector": "padim", "hyperparameters": {"dims": 8}},
+    ]
+}
+"""Hyper-parameters of an ensemble that is fitted quickly."""
+
+
 def tiny_config(**fields: Any) -> ArtifactConfig:
     """A config with an untrained backbone at 64 x 96 pixels; `fields` replace its own."""
     config: dict[str, Any] = {

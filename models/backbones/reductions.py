@@ -36,5 +36,18 @@ def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str 
     model: Any = network(config.name, config.kwargs)
     depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
     deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
-    names = [str(model.feature_info[index]["module"]) for index in indices]
+    names = _names(model, indices)
     return tuple(name for name in names if depth[name] <= deepest) or config.taps
+
+
+def layer_names(config: BackboneConfig, indices: Sequence[str | int]) -> tuple[str, ...]:
+    """The layers that timm's indices count.
+
+    >>> layer_names(BackboneConfig(name="test_resnet"), (1, 3))
+    ('layer1', 'layer3')
+    """
+    return _names(network(config.name, config.kwargs), [int(index) for index in indices])
+
+
+def _names(model: Any, indices: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(model.feature_info[index]["module"]) for index in indices)

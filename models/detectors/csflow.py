@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.backbones.preprocess import pyramid
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored
+from models.detector import Detector, Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
 from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
@@ -87,6 +87,7 @@ class CsFlow(Detector):
         beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
         self.backbone = FeatureExtractor(config, scales=hyper.scales, beside=beside[0], beside_reductions=beside[1])
         channels = sum(self.backbone.channels)
+        self.positive = Positive(score=hyper.score != "scales", map=hyper.map == "energy")
         self.grids = [min(grids) for grids in self.backbone.scale_grids]  # as `_stacked` joins them
         seen = pixels_inside(config.input)
         self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0], seen) if hyper.head else None

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import gaussian_blur
 from models.backbones.preprocess import pyramid
 from models.backbones.rotation import rotate, rotation_index
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored
+from models.detector import Detector, Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
 from models.features.store import StoredRows
@@ -108,6 +108,7 @@ class _Rows:
 
 class DifferNet(Detector):
     Training = DifferNetTraining
+    positive = Positive(score=True, map=False)
     turns: Tensor
     black: Tensor
     cell_mean: Tensor

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored
+from models.detector import Detector, Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
 from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
@@ -85,6 +85,8 @@ class FastFlow(Detector):
         hyper = FastFlowConfig.model_validate(config.hyperparameters)
         beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
         self.backbone = FeatureExtractor(config, (8, 16), beside=beside[0], beside_reductions=beside[1])
+        energy = hyper.map == "energy"
+        self.positive = Positive(score=energy or hyper.score == "mean", map=energy)
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         grid = self.grids[self.finest]

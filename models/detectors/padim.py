@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Scored, Step
+from models.detector import Detector, Features, FitRun, Positive, Scored, Step
 from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import EMBEDDING_SIZE, embedding
 from models.features.extractor import FeatureExtractor
@@ -89,6 +89,7 @@ def build(config: ArtifactConfig) -> "Padim":
 
 class Padim(Detector):
     Training = PadimTraining
+    positive = Positive(score=True, map=True)
     reads_often = False
     channels: Tensor
     smooth_rows: Tensor

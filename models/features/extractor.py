@@ -1,6 +1,8 @@
 """The backbone as detectors use it: pixels in, the maps of its taps out, in the artifact's arithmetic."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,16 @@ from models.config import ArtifactConfig
 from models.maps.grids import Maps
 
 CPU_PIXELS_PER_PASS = 4 * 256 * 256
+
+
+class _Passes(threading.local):
+    """What has passed in this thread, by the extractor's id: the images of each pass, and its maps."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, list[tuple[Tensor, Maps]]] = {}
+
+
+_passes = _Passes()
 
 
 class FeatureExtractor(nn.Module):
@@ -78,6 +90,41 @@ class FeatureExtractor(nn.Module):
         places = self._places[len(own) :]
         self.beside_channels = [found.channels[place] for place in places]
         self.beside_grids = [found.grids[0][place] for place in places]
+        self._others: list[FeatureExtractor] = []  # a list, so that another's network is no part of this one's state
+
+    @property
+    def names(self) -> tuple[str | int, ...]:
+        """Every layer that is read, the config's taps first, each once."""
+        own = self.config.taps
+        return (*own, *(tap for tap in self.beside if tap not in own))
+
+    def read_from(self, other: "FeatureExtractor") -> None:
+        """From now on the layers come from another's passes, which must read them all; this one's own network is dropped.
+
+        >>> from models.config import InputConfig
+        >>> both = BackboneConfig(name="test_resnet", weights="none", taps=(2, 3))
+        >>> made = [
+        ...     FeatureExtractor(ArtifactConfig(name="tile", input=InputConfig(height=64, width=64), backbone=network))
+        ...     for network in (both, both.model_copy(update={"taps": (3,)}))
+        ... ]
+        >>> made[1].read_from(made[0])
+        >>> images = torch.zeros(1, 3, 64, 64)
+        >>> torch.equal(made[1](images)[0], made[0](images)[1])
+        True
+        """
+        known = other.names
+        self._places = [known.index(tap) for tap in (*self.config.taps, *self.beside)]
+        self._others = [other]
+        del self.network
+
+    @contextmanager
+    def passing_once(self) -> Iterator[None]:
+        """Inside, a tensor of images goes through the network once, whoever reads it."""
+        _passes.of[id(self)] = []
+        try:
+            yield
+        finally:
+            del _passes.of[id(self)]
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB to normalised (B, 3, H, W) float32."""
@@ -85,13 +132,24 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, inputs: Tensor) -> Maps:
         """Normalised images (B, 3, H, W) to one (B, C_t, h_t, w_t) float32 per tap, in their order, those beside last."""
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        maps = (self._others or [self])[0].passed(inputs)
+        return [maps[place] for place in self._places]
+
+    def passed(self, images: Tensor) -> Maps:
+        """The maps of all `names`."""
+        earlier = _passes.of.get(id(self))
+        for known, maps in earlier or ():
+            if known is images:
+                return maps
+        inputs = images.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp16":
             inputs = inputs.half()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [self.network(part) for part in self._passes(inputs)]
         maps = [torch.cat([x.float() for x in taps]) if len(taps) > 1 else taps[0].float() for taps in zip(*parts, strict=True)]
-        return [maps[place] for place in self._places]
+        if earlier is not None:
+            earlier.append((images, maps))
+        return maps
 
     def _passes(self, inputs: Tensor) -> Sequence[Tensor]:
         """The images in parts whose activations stay in a processor's cache; a GPU gets all at once. The parts have one size,

@@ -6,10 +6,11 @@ Memory stays bounded by the batch, whatever the number of images: the operating 
 that fits and drops the rest.
 """
 
+import copy
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -168,6 +169,12 @@ class FeatureStore:
         for rows, x in zip(self.scales, maps, strict=True):
             rows.append(x)
 
+    def of_levels(self, levels: Sequence[int]) -> "FeatureStore":
+        """Some of the maps of the same images."""
+        part = copy.copy(self)
+        part.scales = [self.scales[level] for level in levels]
+        return part
+
     def path(self, scale: int) -> Path:
         return self.directory / f"{self.name}-scale{scale}.bin"
 
@@ -268,6 +275,15 @@ class ImageFeatures:
         if self.stored is not None:
             return self.stored.read(positions)
         return self.detector.extract(self.pixels.read(positions).to(self.device))
+
+    def of_part(self, detector: Detector, levels: Sequence[int]) -> Self:
+        """The same images for a detector whose features are these levels. What it reads only once it computes from the pixels,
+        as if the images had been added for it alone. Only the images that it was made of are closed."""
+        part = copy.copy(self)
+        part.detector = detector
+        if self.stored is not None:
+            part.stored = self.stored.of_levels(levels) if detector.reads_often else None
+        return part
 
     def __enter__(self) -> Self:
         return self

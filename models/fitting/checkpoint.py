@@ -41,7 +41,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, identity: str, say: Callable[[str], None] = lambda line: None):
         self.epochs, self.ended = 0, False
-        self._path, self._identity = path, identity
+        self._path, self._identity, self._say = path, identity, say
         self._parts: dict[str, Part] = {}
         self._found: dict[str, Any] = {}
         try:
@@ -50,6 +50,11 @@ class Checkpoint:
             pass
         except state_file.UnusableState as error:
             say(f"not used: {error}; that part of the fit begins anew")
+
+    def part(self, name: str) -> "Checkpoint":
+        """Of a fit inside this one, in a file of its own."""
+        path = self._path.with_stem(f"{self._path.stem}-{name}")
+        return Checkpoint(path, f"{name} of {self._identity}", self._say)
 
     def keep(self, **parts: Part) -> None:
         """From now on these are saved. What an earlier process has saved of them is put into them."""

@@ -31,7 +31,7 @@ def test_the_figures_are_those_of_the_page() -> None:
 
 def test_every_detector_has_a_line_and_a_new_one_says_what_its_file_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.split()[0] for line in choosing.table().splitlines()[1:]] == [
-        "csflow", "differnet", "cflow", "padim", "fastflow", "patchsvdd"
+        "csflow", "differnet", "cflow", "padim", "fastflow", "patchsvdd", "ensemble"
     ]  # fmt: skip
     monkeypatch.setattr(choosing, "CHOICES", choosing.CHOICES[1:])
     assert "csflow     not measured  CS-Flow on whitened multi-scale backbone features" in choosing.table()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from tiny_model import BRIEF_MEMBERS
 
 from jobs.command.errors import ErrorShareError, check_unreadable
 from models import registry
@@ -119,7 +120,7 @@ def test_nothing_outside_the_region_of_interest_changes_a_bit(name: str, resize:
         backbone=BackboneConfig(name="test_resnet", weights="none"),
         input=InputConfig(height=INPUT, width=INPUT, resize=resize, roi=RegionOfInterest.of(mask)),
         batch_size=4,
-        hyperparameters={"bank_size": 60} if name == "patchsvdd" else {},
+        hyperparameters={"patchsvdd": {"bank_size": 60}, "ensemble": BRIEF_MEMBERS}.get(name, {}),
         map_threshold=0.0,
     )
     goods, detectors = surfaces(8, seed=1), []

@@ -1,12 +1,18 @@
 import pytest
 from pydantic import ValidationError
+from tiny_model import BRIEF_MEMBERS
 
 from jobs.benchmark.cases import DEFAULT, Case, cases, chosen, of_case
 from jobs.command.errors import UsageError
 from models import artifact, registry
 
 TINY = {"backbone": "test_resnet", "size_px": 64, "precision": "float32"}
-SMALL = {"csflow": {"whiten_dims": 4, "hidden": 4, "kernels": [3]}, "padim": {"dims": 8}, "patchsvdd": {"bank_size": 500}}
+SMALL = {
+    "csflow": {"whiten_dims": 4, "hidden": 4, "kernels": [3]},
+    "padim": {"dims": 8},
+    "patchsvdd": {"bank_size": 500},
+    "ensemble": BRIEF_MEMBERS,
+}
 
 
 def test_there_is_a_case_for_every_detector():

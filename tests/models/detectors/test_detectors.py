@@ -8,6 +8,7 @@ import pytest
 import torch
 from cuda_stand_in import Crossings, stand_in
 from layout_changes import LayoutChanges
+from tiny_model import BRIEF_MEMBERS
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
@@ -41,6 +42,7 @@ def build(name: str, size: tuple[int, int] = SIZES[0], precision: str = "float32
         "input": InputConfig(height=size[0], width=size[1]),
         "precision": precision,
         "batch_size": 4,
+        "hyperparameters": BRIEF_MEMBERS if name == "ensemble" else {},
     }
     return registry.build(ArtifactConfig(**(config | fields)))
 
@@ -230,12 +232,20 @@ def test_images_that_are_all_alike_are_no_training_images(name, kind):
 def test_an_embedding_is_finite_however_far_an_image_is_from_the_good_ones(name):
     """An infinite one would spoil the drift chart's means; the score says what is to be said."""
     detector = fitted(name)
-    weight = "gaussian.factor" if name == "padim" else "whitening"
+    weight = {"padim": "gaussian.factor", "ensemble": "members.0.whitening"}.get(name, "whitening")
     for key, value in detector.state_dict().items():
         if key.startswith(weight):
             value.mul_(1e7)
     scored = detector.freeze().score(photographs(2, SIZES[0]))
     assert torch.isfinite(scored.embedding).all() and scored.embedding.abs().max() > 60_000
+
+
+def test_what_is_called_positive_is_never_negative(name):
+    """An ensemble takes its logarithm."""
+    detector = fitted(name).freeze()
+    scored = detector.score(torch.cat([photographs(6, SIZES[0], seed=3), photographs(6, SIZES[0], seed=1)]))
+    assert not detector.positive.score or scored.score.min() > 0
+    assert not detector.positive.map or scored.anomaly_map.min() >= 0
 
 
 def test_building_twice_gives_the_same_weights(name):

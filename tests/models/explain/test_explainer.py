@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import GuidedGradCam
+from tiny_model import BRIEF_MEMBERS
 from torch import Tensor, nn
 
 from models import registry
@@ -338,6 +339,7 @@ def test_every_detector_can_be_explained(name: str) -> None:
         detector=name,
         input=InputConfig(height=64, width=64),
         backbone=BackboneConfig(name="test_resnet", weights="none"),
+        hyperparameters=BRIEF_MEMBERS if name == "ensemble" else {},
     )
     detector = registry.build(config)
     brief = {"epochs": 1, "epoch_steps": 0}

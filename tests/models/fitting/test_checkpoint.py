@@ -82,7 +82,7 @@ def same(one: tuple[Fitted, dict[str, Tensor]], other: tuple[Fitted, dict[str, T
     return not different and first == second and bool((maxima[0] == maxima[1]).all())
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if name != "padim"])
+@pytest.mark.parametrize("name", [name for name in registry.names() if name not in ("ensemble", "padim")])
 def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """In the first epoch, in a later one, where the training after the selection begins, in its last epoch, after it."""
     whole = Run(name, tmp_path / "whole")

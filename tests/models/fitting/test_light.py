@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_model import BRIEF_MEMBERS
 from torch import Tensor
 
 from models import registry
@@ -22,6 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "differnet": {"whiten_dims": 4, "hidden": 4, "blocks": 1, "transforms": 1, "scales": 1},
     "padim": {"dims": 4},
     "patchsvdd": {"bank_size": 8},
+    "ensemble": BRIEF_MEMBERS,
 }
 COUNT, FITTED = 9, 4
 

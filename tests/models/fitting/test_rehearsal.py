@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_model import tiny_config
+from tiny_model import BRIEF_MEMBERS, tiny_config
 from torch import nn
 
 from models import registry
+from models.backbones.config import BackboneConfig
 from models.detector import Detector, FitRun
 from models.fitting import rehearsal
 from models.fitting.loop import TrainingConfig, train
@@ -64,10 +65,16 @@ def test_a_pass_over_images_and_one_within_it() -> None:
     assert clock.now - 50 == 3 * 3
 
 
+def of_detector(name: str) -> dict:
+    if name != "ensemble":
+        return {"hyperparameters": {}}
+    return {"hyperparameters": BRIEF_MEMBERS, "backbone": BackboneConfig(name="test_resnet", weights="none")}
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_little_is_read_of_many_images_and_the_fit_after_it_gives_the_same_bits(name: str, monkeypatch) -> None:
     monkeypatch.setattr(rehearsal, "ENOUGH_S", 0.0)
-    detector, other = (registry.build(tiny_config(detector=name, hyperparameters={})) for _ in range(2))
+    detector, other = (registry.build(tiny_config(detector=name, **of_detector(name))) for _ in range(2))
     sample, read = Sample(detector, "cpu"), []
     whole_read = sample.read
     sample.read = lambda positions: (read.append(len(positions)), whole_read(positions))[1]  # type: ignore[method-assign]

@@ -1,0 +1,65 @@
+"""Which of several detectors is taken, and what is said of the others."""
+
+import numpy as np
+import pytest
+
+from models.fitting.choice import Choice, choose, together
+from models.fitting.selection import ExamScores
+
+COUNT = 60
+GROUPS = [f"tile {i // 2}" for i in range(COUNT)]
+COSTS = {"good": 1.0, "poor": 0.1}
+
+
+def exam(shift: float, seed: int, noise: float = 1.0) -> ExamScores:
+    """Defects that lie `shift` standard deviations above the good images."""
+    rng = np.random.default_rng(seed)
+    good = rng.standard_normal(COUNT) * noise
+    return ExamScores(good, {name: rng.standard_normal(COUNT) * noise + shift * noise for name in ("spot", "scar")})
+
+
+def chosen(scores: dict[str, ExamScores], costs: dict[str, float] | None = None) -> Choice:
+    return choose(scores, costs or COSTS, GROUPS)
+
+
+def test_a_clearly_better_detector_is_taken_though_it_costs_more() -> None:
+    found = chosen({"good": exam(3.0, 0), "poor": exam(0.3, 1)})
+    assert found.chosen.members == ("good",) and found.candidates[0].behind == 0
+    assert [each.members for each in found.candidates][-1] == ("poor",)
+    assert not found.candidates[-1].near
+
+
+def test_among_those_that_cannot_be_told_apart_the_cheapest_is_taken() -> None:
+    found = chosen({"good": exam(1.5, 0), "poor": exam(1.45, 1)})
+    behind = {each.name: each.behind for each in found.candidates}
+    assert behind["poor"] > 0 or behind["good"] > 0
+    near = [each for each in found.candidates if each.near]
+    assert found.chosen.cost == min(each.cost for each in near)
+
+
+def test_two_that_err_independently_are_taken_together() -> None:
+    found = chosen({"good": exam(1.2, 0), "poor": exam(1.2, 1)}, {"good": 1.0, "poor": 1.0})
+    assert found.candidates[0].members == ("good", "poor") and found.candidates[0].cost == 2.0
+    assert found.chosen.members == ("good", "poor")
+
+
+def test_a_scale_is_no_advantage() -> None:
+    narrow, wide = exam(2.0, 0, noise=0.01), exam(2.0, 1, noise=100.0)
+    both, alone = together([narrow, wide]).criterion().value, narrow.criterion().value
+    assert both > alone
+    assert together([wide, narrow]).criterion().value == pytest.approx(both)
+
+
+def test_scores_that_never_differ_are_no_division_by_zero() -> None:
+    flat = ExamScores(np.ones(COUNT), {"spot": np.ones(COUNT), "scar": np.ones(COUNT)})
+    found = chosen({"good": exam(2.0, 0), "poor": flat})
+    assert all(np.isfinite(each.criterion.value) for each in found.candidates)
+    assert found.chosen.members == ("good",)
+
+
+def test_the_table_has_a_line_for_each_and_marks_one() -> None:
+    found = chosen({"good": exam(3.0, 0), "poor": exam(0.3, 1)})
+    heading, *lines = found.table()
+    assert "criterion" in heading and len(lines) == 3
+    assert [line for line in lines if line.endswith("<- taken")] == [next(line for line in lines if line.startswith("good "))]
+    assert lines[0].split()[-4:-2] != [] and "+-" in lines[-1]
