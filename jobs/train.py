@@ -2,13 +2,11 @@
 
 import sys
 import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from jobs.command.config import ConfigError
 from jobs.command.entry import run
@@ -17,7 +15,8 @@ from jobs.command.model_place import check_model_place
 from jobs.command.pattern_check import check_pattern
 from jobs.command.places import check_folder, check_input, fix_of_nothing
 from jobs.command.progress import Progress
-from jobs.settings.training import TrainSettings
+from jobs.settings.training import AUTO, TrainSettings
+from jobs.training.own_settings import training_of, wrong
 from jobs.training.region import read_region
 from models import artifact, registry
 from models.backbones.config import BackboneConfig
@@ -29,11 +28,8 @@ from pipeline.scoring.device import Device, bf16_is_native, resolve_device
 
 if TYPE_CHECKING:  # torch, timm and scipy take seconds to load, so a wrong setting is answered before
     from jobs.images.good import Exclusions, GoodSet
-    from jobs.training.phases import Phases
-    from jobs.training.workspace import Workspace
-    from models.detector import Detector, FitRun
+    from models.detector import Detector
     from models.features.store import ImageFeatures
-    from models.fitting.fit import Fitted
     from models.fitting.groups import Groups
 
 RESIZE: dict[str, Literal["squash", "pad", "tile"]] = {"squash": "squash", "keep": "pad", "tile": "tile"}
@@ -65,13 +61,18 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     _check_not_empty(settings)
     check_pattern(settings.source_of_input())
     device = resolve_device(settings.device)
-    detector_config = _artifact_config(settings, device, roi)
-    _say_region(settings, detector_config.input)
+    config = _artifact_config(settings, device, roi)
+    _say_region(settings, config.input)
     with Progress("building the network", total=None):
-        detector = _build(detector_config).to(device)
+        if settings.detector == AUTO:
+            from jobs.training.auto import of_candidates
+
+            config = of_candidates(config)
+        detector = _build(config).to(device)
 
     # After what only needs torch and timm: scipy and the decoders take a second more.
     from jobs.images.good import Exclusions
+    from jobs.training.fitting import fitted_to
     from jobs.training.forecast import compared, forecast, took
     from jobs.training.phases import READING, SAVING, Phases
     from jobs.training.saving import save
@@ -80,9 +81,9 @@ def train(settings: TrainSettings) -> artifact.Artifact:
     from models.features.store import ImageFeatures
     from models.fitting.groups import group_images, split
 
-    run = FitRun(_training(detector, settings.fit_settings()), settings.seed, device)
+    run = FitRun(training_of(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
-    phases = Phases(settings.selection_share > 0, settings.light > 0)
+    phases = Phases(settings.selection_share > 0, settings.light > 0, chooses=settings.detector == AUTO)
     with opened(settings, detector, run, device) as workspace, phases:
         with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
             said = forecast(settings, images, run, workspace.folder)
@@ -94,12 +95,12 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             shares = (settings.calibration_share, settings.selection_share)
             calibration, selection, fitting = split(groups.names, shares, settings.seed)
             _say_split(settings, read, groups, calibration, selection, fitting)
-            fitted = _fit(settings, detector, images, read, groups, fitting, selection, run, workspace, phases)
+            trained = fitted_to(settings, config, images, read, groups, fitting, selection, run, workspace, phases)
         phases.begin(SAVING)
         check_model_place(settings.model_out, settings.overwrite)  # another training may have ended first
-        saved = save(settings, detector, run, read, groups, (calibration, selection, fitting), fitted, place)
+        saved = save(settings, trained, read, groups, (calibration, selection, fitting), place)
     if said is not None:
-        print(compared(said, took(time.monotonic() - begun, fitted.stored_bytes, device)))
+        print(compared(said, took(time.monotonic() - begun, trained.stored_bytes, device)))
     print(
         f"model {saved.config.name}: {settings.model_out}, digest {saved.model_digest[:16]}, {time.monotonic() - started:.0f} s"
     )
@@ -141,28 +142,9 @@ def _build(config: ArtifactConfig) -> "Detector":
         tiling(detector.config)
         return detector
     except ValidationError as error:
-        raise _wrong("hyperparameters", error) from None
+        raise wrong("hyperparameters", error) from None
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def _training(detector: "Detector", settings: dict[str, Any]) -> BaseModel:
-    """The detector's own settings of fit, with its defaults filled in."""
-    try:
-        return detector.Training.model_validate(settings)
-    except ValidationError as error:
-        raise _wrong("training", error, detector.Training) from None
-
-
-def _wrong(section: str, error: ValidationError, model: type[BaseModel] | None = None) -> UsageError:
-    fault = error.errors()[0]
-    field = ".".join([section, *map(str, fault["loc"])])
-    if fault["type"] == "extra_forbidden":
-        known = f"one of {', '.join(model.model_fields)}" if model and model.model_fields else "a setting of this detector"
-        return UsageError(f"key of {section}", known, fault["loc"][-1], "Remove it, or choose another detector.")
-    return UsageError(
-        field, fault["msg"].removeprefix("Input should be "), fault["input"], "Change it in the file of --config."
-    )
 
 
 def _precision(wanted: Literal["auto", "float32", "bf16", "fp16"], device: Device) -> Literal["float32", "bf16", "fp16"]:
@@ -241,37 +223,6 @@ def _say_split(
     expected = of_fit(len(fitting), settings.detector)
     for line in [*expected, *of_training(to_calibrate, to_select, settings.region_share, told, key)]:
         print(line)
-
-
-def _fit(
-    settings: TrainSettings,
-    detector: "Detector",
-    images: "ImageFeatures",
-    read: "GoodSet",
-    groups: "Groups",
-    fitting: np.ndarray,
-    selection: np.ndarray,
-    run: "FitRun",
-    workspace: "Workspace",
-    phases: "Phases",
-) -> "Fitted":
-    import torch
-
-    from models.fitting.fit import fit
-    from models.fitting.light import Light, with_copies
-
-    positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
-    names = [groups.names[read.owners[i]] for i in positions[1]]
-    phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
-    run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
-    place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
-    fitted = partial(fit, detector, images, *positions, names, run, settings.patience, place, begin, step, tell, identity)
-    fitted = partial(fitted, criterion_light=settings.criterion_light)
-    if not settings.light:
-        return fitted()
-    light, every = Light(settings.light, settings.light_copies), torch.cat(positions).sort().values
-    with with_copies(detector, images, every, light, run, place, begin, tell, identity) as learned:
-        return fitted(learned=learned)
 
 
 if __name__ == "__main__":

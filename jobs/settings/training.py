@@ -11,6 +11,8 @@ from models.config import FULL_16_BIT, LARGEST_SIDE_PX, LEAST_SIDE_PX
 from pipeline.input.config import SourceConfig, SourceOptions
 from pipeline.scoring.device import DeviceSetting
 
+AUTO = "auto"
+
 
 class TrainSettings(BaseModel):
     """Settings of `flowscore train`: its flags, and those that only a --config file sets (training, hyperparameters, ...)."""
@@ -21,7 +23,11 @@ class TrainSettings(BaseModel):
     input: Flag[str] = Field(description="good images: a folder or s3://bucket/prefix")
     model_out: Flag[str] = Field(description="where the model goes: a folder or s3://bucket/prefix")
     overwrite: Flag[bool] = Field(False, description="replace the model that is at --model-out")
-    detector: Flag[str] = Field("csflow", description="a file of models/detectors; the list below says what each is for")
+    detector: Flag[str] = Field(
+        "csflow",
+        description="a file of models/detectors, which the list below describes; or auto: several are tried on these images "
+        "with drawn defects, and the best is trained, or the best together",
+    )
     name: Flag[str | None] = Field(
         None,
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -101,7 +107,8 @@ class TrainSettings(BaseModel):
     @field_validator("detector")
     @classmethod
     def _there(cls, name: str) -> str:
-        registry.check(name)
+        if name != AUTO:
+            registry.check(name)
         return name
 
     @field_validator("image_size", mode="before")
@@ -133,6 +140,25 @@ class TrainSettings(BaseModel):
         if self.criterion_light and not self.selection_share:
             rule = "0 without a selection, whose held-out images it takes"
             raise ValueError(f"criterion_light must be {rule}; got {self.criterion_light:g}. Give --selection-share.")
+        return self
+
+    @model_validator(mode="after")
+    def _several_have_held_out_images(self) -> Self:
+        does = {AUTO: "chooses by held-out images", "ensemble": "weighs its members by held-out images"}.get(self.detector)
+        if does and not self.selection_share:
+            fix = "Leave it out, or name one detector."
+            raise ValueError(f"selection_share must be over 0 with --detector {self.detector}, which {does}; got 0. {fix}")
+        return self
+
+    @model_validator(mode="after")
+    def _auto_has_no_settings_of_one(self) -> Self:
+        if self.detector != AUTO:
+            return self
+        own = {"epochs": self.epochs, "training": self.training, "taps": self.taps}
+        given = [name for name, value in own.items() if value]
+        if given:
+            fix = "Give each candidate its own in the hyperparameters: members."
+            raise ValueError(f"{given[0]} must be left out with --detector auto; got {own[given[0]]!r}. {fix}")
         return self
 
     @model_validator(mode="after")

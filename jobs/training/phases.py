@@ -12,9 +12,11 @@ from jobs.command.progress import Progress, duration
 from jobs.training.time_left import TimeLeft
 from models.detector import Step, Work
 
-READING, LIGHT, DEFECTS, SELECTION, TRAINING, SAVING = "reading", "light", "defects", "selection", "training", "saving"
+READING, CHOOSING, LIGHT = "reading", "choosing", "light"
+DEFECTS, SELECTION, TRAINING, SAVING = "defects", "selection", "training", "saving"
 TITLES = {
     READING: "reading images and extracting features",
+    CHOOSING: "choosing a detector by synthetic defects of held-out images",
     LIGHT: "making copies of the images in other light",
     DEFECTS: "making synthetic defects of held-out images",
     SELECTION: "selecting how many epochs to train",
@@ -30,6 +32,7 @@ class Phases:
     Args:
         selects: whether there is a selection, which has two of the phases.
         lights: whether copies of the images in other light are made.
+        chooses: whether the detector is chosen among several.
 
     left: what it is told of steps; its `growth` is set once the images are split.
     """
@@ -40,8 +43,9 @@ class Phases:
         lights: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        chooses: bool = False,
     ) -> None:
-        happens = {LIGHT: lights, DEFECTS: selects, SELECTION: selects}
+        happens = {CHOOSING: chooses, LIGHT: lights, DEFECTS: selects, SELECTION: selects}
         self._names = [name for name in TITLES if happens.get(name, True)]
         self._stream, self._clock = stream or sys.stderr, clock
         self.left = TimeLeft(clock)

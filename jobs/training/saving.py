@@ -10,6 +10,7 @@ import numpy as np
 
 from jobs.images.good import GoodSet
 from jobs.settings.training import TrainSettings
+from jobs.training.fitting import Trained
 from models import artifact
 from models.card import card
 from models.detector import Detector, FitRun
@@ -21,22 +22,25 @@ from pipeline.storage.copies import replace_directory
 
 def save(
     settings: TrainSettings,
-    detector: Detector,
-    run: FitRun,
+    found: Trained,
     read: GoodSet,
     groups: Groups,
     sets: tuple[np.ndarray, np.ndarray, np.ndarray],
-    fitted: Fitted,
     place: Path | None,
 ) -> artifact.Artifact:
     """The artifact, at its place or in storage."""
-    selection = sets[1]
+    detector, run, fitted, selection = found.detector, found.run, found.fitted, sets[1]
     trained = _trained(run, read, groups, sets, fitted)
     if settings.light:  # a model without it keeps the digest that it had
         trained["light"] = {"strength": settings.light, "copies": settings.light_copies}
     if fitted.under_light is not None and fitted.figures_say_something:
         figures = {"value": fitted.under_light.value, "synthetic_auroc": fitted.under_light.families}
         trained["criterion_under_light"] = {"strength": settings.criterion_light} | figures
+    if found.choice is not None:
+        trained["candidates"] = [
+            {"members": each.members, "criterion": each.criterion.value, "behind": each.behind, "error": each.standard_error}
+            for each in found.choice.candidates
+        ]
     pieces = read.pieces(selection, settings.group_key)
     maxima = read.maxima(fitted.held_out_maxima, selection)
     threshold = _map_threshold(maxima, pieces, settings.group_key or "image", settings.region_share)
@@ -103,4 +107,4 @@ def _trained(
 def _name(settings: TrainSettings, detector: Detector) -> str:
     """The name that is given, else one made of the detector and its backbone, if it has one."""
     backbone = detector.config.backbone
-    return settings.name or "-".join([settings.detector, *([backbone.name.replace("/", "-")] if backbone else [])])
+    return settings.name or "-".join([detector.config.detector, *([backbone.name.replace("/", "-")] if backbone else [])])

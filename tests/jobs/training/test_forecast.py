@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from tiny_model import BRIEF_MEMBERS
 
 from jobs.command.entry import run
 from jobs.train import main
@@ -31,8 +32,11 @@ def goods(tmp_path: Path) -> Path:
 
 
 def train(goods: Path, detector: str, *flags: str, **settings) -> int:
-    brief = {"padim": {}, "differnet": {"epochs": 2}}.get(detector, {"epochs": 2, "epoch_steps": 3})
-    config = {"weights": "none", "image_size": 64, "backbone": "test_resnet", "device": "cpu", "training": brief} | settings
+    brief = {"padim": {}, "ensemble": {}, "differnet": {"epochs": 2}}.get(detector, {"epochs": 2, "epoch_steps": 3})
+    own = {"hyperparameters": BRIEF_MEMBERS} if detector == "ensemble" else {}
+    config = (
+        {"weights": "none", "image_size": 64, "backbone": "test_resnet", "device": "cpu", "training": brief} | own | settings
+    )
     path = goods.parent / "train.yaml"
     path.write_text(yaml.safe_dump(config))
     arguments = ["--input", str(goods), "--model-out", str(goods.parent / "model"), "--detector", detector]
