@@ -12,8 +12,8 @@ timm's `blocks.i` is stage i, its output that of the stage's last block.
 # 20 is the 20th block), 344 channels, as public re-implementations do.
 EFFICIENTNET_B5 = {"csflow": ("blocks.5",), "padim": ("blocks.1", "blocks.3", "blocks.4")}
 
-# These were chosen on the magnetic tiles without test labels (docs/accuracy.md). `blocks.4.0` has reduction 32 and is the last
-# layer in the weights file of the tests.
+# These were chosen on the magnetic tiles without test labels (docs/accuracy-grounds.md). `blocks.4.0` has reduction 32 and is
+# the last layer in the weights file of the tests.
 MOBILENET_V1 = {
     "fastflow": ("blocks.3", "blocks.4.0"),
     "cflow": ("blocks.3", "blocks.4.0"),

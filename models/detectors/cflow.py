@@ -43,7 +43,7 @@ class CFlowConfig(BaseModel):
     map: latents, the mean over levels of (e - m_l) / s_l with e = |z|^2 / 2 C of a cell and m_l, s_l its mean and standard
     deviation over cells of training images; density, the same with e = -log p / C; or likelihood, 1 less the mean over
     levels of exp(t_l - e), e = -log p / C and t_l the training cells' least e. The log-determinant says how thinly a
-    neighbourhood is populated, and rare texture is not a defect: defects stand out more without it (docs/accuracy.md).
+    neighbourhood is populated, and rare texture is not a defect: defects stand out more without it (docs/accuracy-grounds.md).
     Levels are interpolated to the finest. score: the map's mean, so that a single rare cell does not decide, or its max.
     """
 

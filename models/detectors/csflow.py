@@ -200,7 +200,7 @@ class CsFlow(Detector):
         return self._latents_and_cells(self.whitened(maps))[1]
 
     def _score(self, latents: Maps) -> Tensor:
-        """(B,), from the latents alone: the log-determinant makes image scores worse (docs/accuracy.md)."""
+        """(B,), from the latents alone: the log-determinant makes image scores worse (docs/accuracy-grounds.md)."""
         counted = self.counted(latents)
         if self.hyper.score == "mean":
             return mean_score(counted)

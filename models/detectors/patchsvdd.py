@@ -35,14 +35,14 @@ class PatchSvddConfig(BaseModel):
     """Hyper-parameters.
 
     map: large, the distances of the 64-pixel patches, or the original's product, these times the distances of the 32-pixel
-    patches, whose encoder tells less of a texture (docs/accuracy.md). stride: between the 32-pixel patches, pixels (original:
-    4); between the 64-pixel ones it is 16. The smaller stride in use is the side of a map's cell. whiten_floor: the least
-    eigenvalue that embeddings are whitened by before they are compared (models/features/whitening.py); None, the original's,
-    compares them as they are. bank_size: vectors kept per patch size; None takes BANK_SIZES (the original keeps all). With
-    100,000, the search for the map `product` costs four times the encoder. bank: random, of all patches of the training
-    images, or coreset, chosen by greedy k-centre from POOL times as many random ones. exposure: removed subtracts an image's
-    own mean, one for all colours; kept is the original's. score: top, the mean of the highest top_share of the map, or the
-    original's max.
+    patches, whose encoder tells less of a texture (docs/accuracy-grounds.md). stride: between the 32-pixel patches, pixels
+    (original: 4); between the 64-pixel ones it is 16. The smaller stride in use is the side of a map's cell. whiten_floor:
+    the least eigenvalue that embeddings are whitened by before they are compared (models/features/whitening.py); None, the
+    original's, compares them as they are. bank_size: vectors kept per patch size; None takes BANK_SIZES (the original keeps
+    all). With 100,000, the search for the map `product` costs four times the encoder. bank: random, of all patches of the
+    training images, or coreset, chosen by greedy k-centre from POOL times as many random ones. exposure: removed subtracts an
+    image's own mean, one for all colours; kept is the original's. score: top, the mean of the highest top_share of the map,
+    or the original's max.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -4,8 +4,8 @@ Source: Yi and Yoon 2020, Patch SVDD, equations 3 to 5, arXiv:2006.16067; tests/
 after 300 epochs with a constant learning rate. Here the schedule is a short one-cycle, weights are averaged, the four pairs
 of a draw come from one image, and the first epoch trains too. The original's distance of close patches (equation 3) is least
 when all embeddings are equal, and only the positions keep them apart. On a plain texture the positions take longer to learn
-than a short training lasts, and the embeddings collapse (docs/accuracy.md). So the default, `contrast`, tells a close patch
-from other images' patches by its distance.
+than a short training lasts, and the embeddings collapse (docs/accuracy-grounds.md). So the default, `contrast`, tells a close
+patch from other images' patches by its distance.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def rows_of_the_page() -> dict[str, list[str]]:
     page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
     lines = page.split("## Six detectors")[1].strip().split("\n\n")[0].splitlines()
-    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
     head, *_ = cells
     assert head[4:] == ["tile-disjoint: image AUROC", "pixel AUROC", "AUPRO", "training, min", "images/s"]
     return {row[0]: row for row in cells[2:]}

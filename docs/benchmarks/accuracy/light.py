@@ -85,6 +85,15 @@ def table(reports: Sequence[dict[str, Any]]) -> list[str]:
     return [*aligned(lines), "", *below]
 
 
+def tables() -> str:
+    """That of every detector, below its name."""
+    found = []
+    for folder in sorted(path for path in RUNS.glob("*") if path.is_dir()):
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        found.append(f"{folder.name}\n\n```\n" + "\n".join(table(runs)) + "\n```")
+    return "\n\n".join(found) or "no runs yet"
+
+
 def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float, float]:
     """Points of unaltered image AUROC of the second over the first of every pair, mean over pairs, and its 95 % interval."""
     images = [
@@ -123,9 +132,7 @@ def main() -> None:
             for split in asked.split:
                 for light in asked.light:
                     run(source, asked.folder.resolve(), asked.detector, split, light, asked.copies if light else 1, seed)
-    for folder in sorted(path for path in RUNS.glob("*") if path.is_dir()):
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-        print(f"{folder.name}\n\n" + "\n".join(table(found)) + "\n")
+    print(tables())
 
 
 if __name__ == "__main__":
