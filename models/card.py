@@ -35,9 +35,9 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
         f"{made['calibration']} kept for calibration",
         f"- unreadable and left out: {unreadable}; left out by a person: {made['excluded']}",
         f"- {made['groups']} groups, found by {made['groups_by']}; no group is on two sides",
-        f"- seed {made['seed']}, {made['epochs'] or 1} epochs, on {made['device']}, convolutions in {config.precision}",
+        f"- seed {made['seed']}, {_epochs(config)}on {made['device']}, convolutions in {config.precision}",
         *_light(made),
-        f"- settings: {made['training']}; {config.hyperparameters or 'default hyper-parameters'}",
+        f"- settings: {made['training']}; {_settings(config)}",
         f"- versions: {made['versions']}",
         "",
         "## Expected",
@@ -78,3 +78,17 @@ def _light(made: dict[str, Any]) -> list[str]:
         return []
     strength, copies = made["light"]["strength"], made["light"]["copies"]
     return [f"- fitted also to copies of the images in light that differs by up to {100 * strength:.3g} %, {copies} of each"]
+
+
+def _epochs(config: ArtifactConfig) -> str:
+    """Of an ensemble none: every member has its own among its settings."""
+    return "" if "members" in config.hyperparameters else f"{config.trained['epochs'] or 1} epochs, "
+
+
+def _settings(config: ArtifactConfig) -> str:
+    """The hyper-parameters, without what building the network found out."""
+    members = config.hyperparameters.get("members")
+    if members is None:
+        return str(config.hyperparameters or "default hyper-parameters")
+    told = [{key: value for key, value in member.items() if key != "structure"} for member in members]
+    return str(config.hyperparameters | {"members": told})

@@ -26,6 +26,7 @@ from models.fitting.exam import Exam
 from models.fitting.selection import ExamScores
 from models.maps.grids import Maps
 
+DRAWN = f"{AUTO}-synthetic"
 CANDIDATES: dict[str, Any] = {"members": [{"detector": "csflow"}, {"detector": "padim"}, {"detector": "fastflow"}]}
 
 
@@ -80,9 +81,11 @@ def chosen(
     if kept is not None:
         kept.keep(exam=exam)
     if kept is None or not kept.ended:
-        exam.take(ensemble, images, fitting, selection, replace(run, checkpoint=kept), folder)
+        exam.take(ensemble, images, fitting, selection, replace(run, checkpoint=kept), folder, identity)
         if kept is not None:
             kept.save(1, ended=True)
+    for drawn in folder.glob(f"{DRAWN}*"):  # what is kept of the defects, also by a process that was killed
+        drawn.unlink()
     names = [member.detector for member in EnsembleConfig.model_validate(config.hyperparameters).members]
     slowest = min(each.images_per_s for each in CHOICES)
     speeds = {each.detector: each.images_per_s for each in CHOICES}
@@ -91,6 +94,7 @@ def chosen(
     for line in choice.table():
         say(line)
     detector, training, levels = _alone(config, ensemble, choice.chosen.members)
+    ensemble.to("meta")  # its weights are not needed any more, and a GPU may have no room for both
     detector.to(run.device)
     return Chosen(detector, images.of_part(detector, levels), training, choice, exam.stored_bytes)
 
@@ -103,12 +107,23 @@ class Examined:
         self.stored_bytes = 0
 
     def take(
-        self, ensemble: Ensemble, images: ImageFeatures, fitting: Tensor, selection: Tensor, run: FitRun, folder: Path
+        self,
+        ensemble: Ensemble,
+        images: ImageFeatures,
+        fitting: Tensor,
+        selection: Tensor,
+        run: FitRun,
+        folder: Path,
+        identity: str | None = None,
     ) -> None:
-        with ImageFeatures(ensemble, folder, f"{AUTO}-synthetic", run.device) as defects:
+        """Fit the ensemble, and take its members' scores. identity: under which the defects stay in the folder."""
+        with ImageFeatures(ensemble, folder, DRAWN, run.device, identity and f"{DRAWN} {identity}") as defects:
             exam = Exam(ensemble, images, selection, defects, run)
-            exam.make(fitting)
+            if defects.about is None:
+                exam.make(fitting)
+                defects.complete(exam.severities)
             ensemble.fit(images, fitting, run)
+            ensemble.fit_constants(images, selection)
 
             def of_members(maps: Maps) -> Tensor:
                 return torch.stack([scored.score for scored in ensemble.of_members(maps)], 1)  # (B, members)

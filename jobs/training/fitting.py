@@ -1,5 +1,6 @@
 """The fit of `flowscore train`: of the detector that is named, or of the one that is chosen for these images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +17,14 @@ from jobs.training.phases import CHOOSING, Phases
 from jobs.training.workspace import Workspace
 from models.config import ArtifactConfig
 from models.detector import Detector, FitRun
+from models.detectors.ensemble import NAME
 from models.features.store import ImageFeatures
 from models.fitting.choice import Choice
-from models.fitting.fit import Fitted, figures_say_something, fit
+from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups
 from models.fitting.light import Light, with_copies
+
+LEAST_HELD_OUT, LEAST_GROUPS = 8, 2
 
 
 class Trained(NamedTuple):
@@ -56,11 +60,9 @@ def fitted_to(
     phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
     place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
+    if settings.detector in (AUTO, NAME):
+        check_held_out(settings, names)
     if settings.detector == AUTO:
-        if not figures_say_something(len(names)):
-            rule = "enough to hold out images to choose by"
-            fix = f"It holds out {len(names)}. Give more images, or name a detector."
-            raise UsageError("--selection-share", rule, settings.selection_share, fix)
         begin(CHOOSING)
         found = chosen(config, images, *positions, names, run, place, identity, tell)
         detector, images, choice, choosing_bytes = found.detector, found.images, found.choice, found.stored_bytes
@@ -75,3 +77,15 @@ def fitted_to(
         with with_copies(detector, images, every, light, run, place, begin, tell, identity) as learned:
             result = fitted(learned=learned)
     return Trained(detector, run, result, choice, max(result.stored_bytes, choosing_bytes))
+
+
+def check_held_out(settings: TrainSettings, groups: Sequence[str]) -> None:
+    """Raises UsageError where too few images, or images of one group only, are held out to compare or weigh detectors by.
+
+    groups: of every held-out image.
+    """
+    count, of = len(groups), len(set(groups))
+    if count < LEAST_HELD_OUT or of < LEAST_GROUPS:
+        rule = f"enough to hold out {LEAST_HELD_OUT} images of {LEAST_GROUPS} groups with --detector {settings.detector}"
+        fix = f"It holds out {count} of {of}. Raise it, give more images, or name one detector."
+        raise UsageError("--selection-share", rule, settings.selection_share, fix)

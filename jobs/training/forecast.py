@@ -94,11 +94,10 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     extracted = sizes.samples if detector.reads_often and images.about is None else 0
     extracted += sizes.made() if detector.reads_often else 0
     seconds = first.images * first.read_s + extracted * sample.extract_s + sum(found)
-    if settings.detector == AUTO:  # all candidates are fitted and examined before one of them, which is at most all of them
+    if settings.detector == AUTO:  # all candidates are fitted and examined, and then what is chosen, as if it were all of them
         seconds += found.defects_s + found.selection_s
     said = Taken(seconds, sizes.on_disk(), memory, _gpu_bytes(run.device))
-    at_most = images.about is not None or settings.detector == AUTO
-    print(_line(said, found, settings.workspace or Path(tempfile.gettempdir()), at_most))
+    print(_line(said, found, settings.workspace or Path(tempfile.gettempdir()), resumed=images.about is not None))
     needed = memory - sizes.mapped(detector.reads_often)
     if needed > room_bytes() and not lacking:
         _say_memory(needed)
@@ -165,8 +164,8 @@ def _gpu_bytes(device: str) -> int | None:
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def _line(said: Taken, found: Rehearsed, place: Path, at_most: bool) -> str:
-    about = "at most about" if at_most else "about"
+def _line(said: Taken, found: Rehearsed, place: Path, resumed: bool) -> str:
+    about = "at most about" if resumed else "about"
     early = ", less if the selection stops early" if found.selection_s else ""
     gpu = "" if said.gpu is None else f" and {sized(said.gpu)} of the GPU's"
     return (

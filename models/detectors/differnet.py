@@ -108,7 +108,6 @@ class _Rows:
 
 class DifferNet(Detector):
     Training = DifferNetTraining
-    positive = Positive(score=True, map=False)
     turns: Tensor
     black: Tensor
     cell_mean: Tensor
@@ -124,6 +123,7 @@ class DifferNet(Detector):
         if hyper.whiten_dims is not None:
             hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, self.pooled_features)})
         self.hyper = hyper
+        self.positive = Positive(score=True, map=hyper.map == "gradient")
         if config.precision == "fp16" and hyper.map == "gradient":
             raise ValueError(
                 "precision must be float32 or bf16 for the map gradient; got 'fp16', in which the pixels' gradients vanish. "

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from models import registry
@@ -24,7 +24,7 @@ from models.maps.grids import Maps
 from models.roi.cells import Cells, pixels_inside
 
 NAME = "ensemble"
-MEASURED_IMAGES = 128  # without a selection, the scales come from so many training images
+MEASURED_IMAGES = 256  # the scales come from at most so many images
 MEASURED_BATCH = 16
 LEAST_VALUE = 1e-12  # before a logarithm
 LEAST_STD = 1e-6
@@ -95,9 +95,7 @@ class Ensemble(Detector):
         self.backbone = _shared(config, [extractor for _, extractor in members])
         modules: Any = nn.ModuleList(member for member, _ in members)
         self.members = modules
-        self.training_of = [
-            member.Training.model_validate(own.training) for own, member in zip(hyper.members, self.members, strict=True)
-        ]
+        self.training_of = [_training(hyper.members, number, member) for number, member in enumerate(self.members)]
         filled = [
             MemberConfig(
                 detector=member.config.detector,
@@ -111,7 +109,8 @@ class Ensemble(Detector):
         grid = max((member.map_cells.grid for member in self.members), key=lambda cells: cells[0] * cells[1])
         self.config = config.filled_in(EnsembleConfig(members=tuple(filled)), self.backbone.config, grid)
         seen = pixels_inside(config.input)
-        self.see([Cells(seen, cells.grid) for member in self.members for cells in member.levels], grid)
+        of_members = [cells for member in self.members for cells in member.levels]
+        self.see([Cells(None if cells.mask is None else seen, cells.grid) for cells in of_members], grid)
         for member in self.members:
             member.fill = None  # `features` has done it: the members get one tensor of images, and so one pass
         for name in ("score", "map"):
@@ -140,8 +139,7 @@ class Ensemble(Detector):
             kept = None if run.checkpoint is None else run.checkpoint.part(f"member-{number}")
             told = replace(run, training=training, on_step=partial(_tell, run, member), after_epoch=None, checkpoint=kept)
             member.fit(Levels(features, levels), positions, told)
-        some = positions[:: -(-len(positions) // MEASURED_IMAGES)]
-        self._measure(features, run.batches("measuring scores and maps", some, MEASURED_BATCH))
+        self._measure(features, run.batches("measuring scores and maps", _some(positions), MEASURED_BATCH))
 
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
         """The members' own, and the scales of scores and maps: of held-out images, since a flow gives those that it was fitted
@@ -151,7 +149,7 @@ class Ensemble(Detector):
             for number, (member, levels) in enumerate(self.parts())
             for name, value in member.fit_constants(Levels(features, levels), held_out).items()
         }
-        self._measure(features, held_out.split(MEASURED_BATCH))
+        self._measure(features, _some(held_out).split(MEASURED_BATCH))
         own = {name: getattr(self, name).clone() for name in ("score_mean", "score_std", "map_mean", "map_std")}
         return found | own
 
@@ -210,19 +208,39 @@ def _built(config: ArtifactConfig, members: Sequence[MemberConfig]) -> list[tupl
         raise ValueError(
             f"taps must be left out for an ensemble; got {config.backbone.taps!r}. Name them in hyperparameters, by member."
         )
-    built = [_member(config, member) for member in members]
+    built = [_member(config, members, number) for number in range(len(members))]
     kinds = {isinstance(tap, str) for _, extractor in built for tap in extractor.names}
     if len(kinds) > 1:
         for number, (_, extractor) in enumerate(built):
             taps = extractor.config.taps
             if not isinstance(taps[0], str):
-                named = layer_names(extractor.config, taps)
-                built[number] = _member(config, members[number].model_copy(update={"taps": named, "structure": None}))
+                update = {"taps": layer_names(extractor.config, taps), "structure": None}
+                named = [each.model_copy(update=update) for each in members]
+                built[number] = _member(config, named, number)
     return built
 
 
-def _member(config: ArtifactConfig, member: MemberConfig) -> tuple[Detector, FeatureExtractor]:
+def _training(members: Sequence[MemberConfig], number: int, built: Detector) -> BaseModel:
+    """A member's settings of fit, every default filled in."""
+    try:
+        return built.Training.model_validate(members[number].training)
+    except ValidationError as error:
+        raise _wrong(members, number, "training", error) from None
+
+
+def _wrong(members: Sequence[MemberConfig], number: int, section: str, error: ValidationError) -> ValueError:
+    """The first fault of a member's settings, by the place where they are given."""
+    fault = error.errors()[0]
+    field = ".".join(["members", str(number), section, *map(str, fault["loc"])])
+    unknown = fault["type"] == "extra_forbidden"
+    rule = f"a setting of {members[number].detector}" if unknown else fault["msg"].removeprefix("Input should be ")
+    fix = "Remove it." if unknown else "Change it in the file of --config."
+    return ValueError(f"{field} must be {rule}; got {fault['input']!r}. {fix}")
+
+
+def _member(config: ArtifactConfig, members: Sequence[MemberConfig], number: int) -> tuple[Detector, FeatureExtractor]:
     assert config.backbone is not None
+    member = members[number]
     structure = None if config.backbone.structure is None else member.structure  # another timm has to find it again
     update = {
         "detector": member.detector,
@@ -233,7 +251,10 @@ def _member(config: ArtifactConfig, member: MemberConfig) -> tuple[Detector, Fea
         "map_threshold": None,
         "trained": {},
     }
-    built = registry.build(config.model_copy(update=update))
+    try:
+        built = registry.build(config.model_copy(update=update))
+    except ValidationError as error:
+        raise _wrong(members, number, "hyperparameters", error) from None
     extractor = getattr(built, "backbone", None)
     if not isinstance(extractor, FeatureExtractor):
         raise ValueError(f"members must be detectors that read a backbone; got {member.detector!r}. Leave it out.")
@@ -250,6 +271,11 @@ def _shared(config: ArtifactConfig, extractors: Sequence[FeatureExtractor]) -> F
     for extractor in extractors:
         extractor.read_from(shared)
     return shared
+
+
+def _some(positions: Tensor) -> Tensor:
+    """At most MEASURED_IMAGES of the images, evenly spaced."""
+    return positions[:: max(1, -(-len(positions) // MEASURED_IMAGES))]
 
 
 def _tell(run: FitRun, member: Detector, step: Step) -> None:

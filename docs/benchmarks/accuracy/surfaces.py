@@ -195,9 +195,9 @@ KINDS: dict[str, Callable[[Pixels, np.random.Generator], tuple[Pixels, NDArray[n
 
 
 def kinds_of(surface: str) -> list[str]:
-    """Three of the kinds, half of them shared with the next surface's."""
+    """Three of the kinds; the next surface has two of them."""
     first = list(SURFACES).index(surface)
-    return [list(KINDS)[(first + 2 * i + first // 6) % len(KINDS)] for i in range(KINDS_EACH)]
+    return [list(KINDS)[(first + i) % len(KINDS)] for i in range(KINDS_EACH)]
 
 
 def picture(surface: str, number: int, kind: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

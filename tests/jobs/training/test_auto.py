@@ -2,17 +2,30 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from scipy import ndimage
+from torch import Tensor
 
 from jobs.command.entry import run
+from jobs.command.errors import UsageError
 from jobs.train import main
 from jobs.training import auto
+from jobs.training.fitting import check_held_out
+from models import registry
+from models.config import ArtifactConfig, BackboneConfig, InputConfig
+from models.detector import FitRun
+from models.detectors.ensemble import Ensemble
+from models.features.store import ImageFeatures
+from models.fitting.choice import Choice
+from models.fitting.exam import Exam
+from models.fitting.rehearsal import Rehearsal
 
 MEMBERS: list[dict[str, Any]] = [
     {
@@ -131,9 +144,102 @@ def test_what_cannot_work_is_one_sentence(settings: dict[str, Any], message: str
     assert ended.value.code == 2 and message in shown and "Traceback" not in shown
 
 
-def test_too_few_held_out_images_cannot_choose(goods: Path, tmp_path: Path, capsys) -> None:
-    flags = ("--detector", "auto", "--selection-share", "0.01")
+@pytest.mark.parametrize("detector", ["auto", "ensemble"])
+@pytest.mark.parametrize(
+    ("share", "got"),
+    [("0.01", "It holds out 0 of 0"), ("0.13", "It holds out 4 of 1")],  # a lot is held out whole
+)
+def test_too_few_held_out_images_neither_choose_nor_weigh(
+    detector: str, share: str, got: str, goods: Path, tmp_path: Path, capsys
+) -> None:
+    flags = ("--detector", detector, "--selection-share", share)
     assert train(goods, tmp_path / "model", *flags, hyperparameters={"members": MEMBERS}) == 2
     shown = capsys.readouterr().err
-    assert "--selection-share must be enough to hold out images to choose by; got 0.01" in shown
-    assert "Give more images, or name a detector" in shown
+    rule = f"--selection-share must be enough to hold out 8 images of 2 groups with --detector {detector}; got {share}"
+    assert rule in shown and got in shown and "name one detector" in shown
+    assert not (tmp_path / "model").exists()
+
+
+def test_images_of_one_group_neither_choose_nor_weigh(goods: Path, tmp_path: Path) -> None:
+    settings = SimpleNamespace(detector="auto", selection_share=0.2)
+    with pytest.raises(UsageError, match="It holds out 20 of 1"):
+        check_held_out(settings, ["lot"] * 20)  # type: ignore[arg-type]
+    check_held_out(settings, ["lot", *["other"] * 7])  # type: ignore[arg-type]
+
+
+def test_one_that_was_killed_while_it_chose_goes_on_with_the_defects_it_had_drawn(
+    goods: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    options = {"workspace": str(tmp_path / "kept"), "hyperparameters": {"members": MEMBERS}}
+    fit, make = Ensemble.fit, Exam.make
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    def made_by_the_choice(exam: Exam, positions: Tensor) -> Any:
+        assert not isinstance(exam.detector, Ensemble) or len(exam.detector.members) < len(MEMBERS) or not kept, "drawn again"
+        return make(exam, positions)
+
+    kept: list[Path] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Ensemble, "fit", lambda *arguments: interrupted() if not rehearsed(arguments[-1]) else fit(*arguments))
+        assert train(goods, tmp_path / "model", "--detector", "auto", **options) == 130
+    kept = list((tmp_path / "kept").glob("*/auto-synthetic*"))
+    assert kept
+    winner = auto.choose
+    monkeypatch.setattr(auto, "choose", lambda *arguments: single(winner(*arguments)))
+    monkeypatch.setattr(Exam, "make", made_by_the_choice)
+    assert train(goods, tmp_path / "model", "--detector", "auto", **options) == 0
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def rehearsed(run: FitRun) -> bool:
+    return isinstance(run, Rehearsal)
+
+
+def single(choice: Choice) -> Choice:
+    return Choice(choice.candidates, next(each for each in choice.candidates if len(each.members) == 1))
+
+
+def test_files_that_a_killed_process_has_left_are_written_over(goods: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    options = {"workspace": str(tmp_path / "kept"), "hyperparameters": {"members": MEMBERS}}
+    take = auto.Examined.take
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(auto.Examined, "take", interrupted)
+        assert train(goods, tmp_path / "model", "--detector", "auto", **options) == 130
+    (folder,) = (tmp_path / "kept").iterdir()
+    for name in ("auto-synthetic-pixels.bin", "auto-synthetic-scale0.bin"):  # as SIGKILL leaves them
+        (folder / name).write_bytes(b"half a file")
+    assert auto.Examined.take is take
+    assert train(goods, tmp_path / "model", "--detector", "auto", **options) == 0
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_a_candidate_is_examined_with_the_constants_of_its_score(tmp_path: Path) -> None:
+    """CS-Flow's score `scales` has constants of held-out images; alone or among candidates, the exam sees the same score."""
+    of_scales = {**MEMBERS[0], "hyperparameters": {**MEMBERS[0]["hyperparameters"], "score": "scales"}}
+    network, size = BackboneConfig(name="test_resnet", weights="none"), InputConfig(height=64, width=64)
+    config = ArtifactConfig(
+        name="t", detector="ensemble", input=size, backbone=network, hyperparameters={"members": [of_scales, MEMBERS[1]]}
+    )
+    detector = registry.build(config)
+    assert isinstance(detector, Ensemble)
+    pixels = torch.randint(0, 256, (20, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    fitting, selection = torch.arange(12), torch.arange(12, 20)
+    with ImageFeatures(detector, tmp_path, "good") as images:
+        images.append(pixels)
+        exam = auto.Examined()
+        exam.take(detector, images, fitting, selection, FitRun(detector.Training()), tmp_path)
+        csflow = registry.build(
+            config.model_copy(update={"detector": "csflow", "hyperparameters": of_scales["hyperparameters"]})
+        )
+        own = images.of_part(csflow, [0, 1, 2, 3])
+        csflow.fit(own, fitting, FitRun(csflow.Training(**of_scales["training"])))
+        csflow.fit_constants(own, selection)
+        with torch.inference_mode():
+            expected = csflow.score_features(own.read(selection)).score
+    torch.testing.assert_close(torch.from_numpy(exam.scores[0].good), expected, rtol=1e-4, atol=1e-4)

@@ -240,9 +240,22 @@ def test_an_embedding_is_finite_however_far_an_image_is_from_the_good_ones(name)
     assert torch.isfinite(scored.embedding).all() and scored.embedding.abs().max() > 60_000
 
 
-def test_what_is_called_positive_is_never_negative(name):
+POSITIVE = [
+    *((name, {}) for name in registry.names()),
+    ("csflow", {"map": "energy", "head": None, "score": "top"}),
+    ("csflow", {"score": "scales"}),
+    ("fastflow", {"map": "energy", "head": None, "score": "max"}),
+    ("fastflow", {"map": "likelihood", "head": None, "score": "max"}),
+    ("differnet", {"map": "gradient"}),
+    ("cflow", {"map": "likelihood", "score": "max"}),
+]
+
+
+@pytest.mark.parametrize(("name", "hyperparameters"), POSITIVE)
+def test_what_is_called_positive_is_never_negative(name, hyperparameters):
     """An ensemble takes its logarithm."""
-    detector = fitted(name).freeze()
+    fields = {"hyperparameters": hyperparameters} if hyperparameters else {}
+    detector = fit(build(name, **fields), photographs(GOODS, SIZES[0], seed=1)).freeze()
     scored = detector.score(torch.cat([photographs(6, SIZES[0], seed=3), photographs(6, SIZES[0], seed=1)]))
     assert not detector.positive.score or scored.score.min() > 0
     assert not detector.positive.map or scored.anomaly_map.min() >= 0

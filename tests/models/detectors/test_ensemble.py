@@ -167,8 +167,14 @@ def wrong() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"members": [CSFLOW, {"detector": "patchsvdd"}]}, "members must be detectors that read a backbone; got 'patchsvdd'"
     yield {"members": [CSFLOW, {"detector": "ensemble"}]}, "members must be other detectors; got an ensemble"
     yield {"members": [CSFLOW, {"detector": "padin"}]}, "Did you mean 'padim'"
-    yield {"members": [CSFLOW, PADIM | {"training": {"epochs": 3}}]}, "Extra inputs are not permitted"
-    yield {"members": [CSFLOW, {"detector": "padim", "hyperparameters": {"dim": 3}}]}, "Extra inputs are not permitted"
+    said = r"members.1.training.epochs must be a setting of padim; got 3. Remove it."
+    yield {"members": [CSFLOW, PADIM | {"training": {"epochs": 3}}]}, said
+    said = r"members.0.training.epochs must be greater than or equal to 1; got 0. Change it"
+    yield {"members": [CSFLOW | {"training": {"epochs": 0}}, PADIM]}, said
+    said = r"members.1.hyperparameters.dim must be a setting of padim; got 3"
+    yield {"members": [CSFLOW, {"detector": "padim", "hyperparameters": {"dim": 3}}]}, said
+    said = r"members.1.hyperparameters.dims must be greater than or equal to 1; got 0"
+    yield {"members": [CSFLOW, {"detector": "padim", "hyperparameters": {"dims": 0}}]}, said
 
 
 @pytest.mark.parametrize(("hyperparameters", "message"), list(wrong()))

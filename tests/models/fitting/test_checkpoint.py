@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_model import BRIEF_MEMBERS
 from torch import Tensor, nn
 
 from models import registry
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
-from models.detector import Detector, FitRun, Step
+from models.detector import Detector, FitRun, Step, Work
 from models.features.store import ImageFeatures
 from models.fitting.checkpoint import Checkpoint, Generators
 from models.fitting.fit import Fitted, fit
@@ -22,6 +23,7 @@ SMALL = {
     "fastflow": {"steps": 2, "whiten_dims": 4},
     "padim": {"dims": 8},
     "patchsvdd": {"bank_size": 20},
+    "ensemble": BRIEF_MEMBERS,
 }
 BRIEF = {"epochs": 2, "epoch_steps": 0, "batch_size": 6, "noise": 0.1, "pairs_per_image": 1}
 
@@ -48,10 +50,19 @@ def photographs() -> Tensor:
 class Run:
     """One process that fits; it may end at a step (phase, epoch, number)."""
 
-    def __init__(self, name: str, folder: Path, dies_at: tuple[str, int, int] | None = None) -> None:
-        self.name, self.folder, self.dies_at = name, folder, dies_at
+    def __init__(self, name: str, folder: Path, dies_at: tuple[str, int, int] | None = None, dies_in: str = "") -> None:
+        """dies_in: phase and work of a member of an ensemble, whose steps are work."""
+        self.name, self.folder, self.dies_at, self.dies_in = name, folder, dies_at, dies_in
+        self.phase = ""
         self.lines: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
+
+    def on_work(self, work: Work) -> None:
+        if self.dies_in == f"{self.phase}, {work.what} {work.done}":
+            raise Killed
+
+    def on_phase(self, phase: str) -> None:
+        self.phase = phase
 
     def on_step(self, phase: str, step: Step) -> None:
         if self.dies_at == (phase, step.epoch, step.step):
@@ -66,10 +77,10 @@ class Run:
             if images.about is None:
                 images.append(photographs())
                 images.complete("read")
-            run = FitRun(detector.Training(**known))
+            run = FitRun(detector.Training(**known), on_work=self.on_work)
             sets = torch.arange(6), torch.arange(6, GOODS)
             groups = ["all"] * (GOODS - 6)  # one group: no bootstrap, which takes longer than the rest
-            told = {"on_step": self.on_step, "say": self.lines.append, "identity": identity}
+            told = {"on_phase": self.on_phase, "on_step": self.on_step, "say": self.lines.append, "identity": identity}
             found = fit(detector, images, *sets, groups, run, 9, self.folder, **told)
         return found, {key: value.clone() for key, value in detector.state_dict().items()}
 
@@ -106,6 +117,16 @@ def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str,
     again = Run(name, folder)  # killed while the model was saved
     assert same(again.fit(), expected) and again.steps == []
     assert "going on after the last epoch of the training" in again.lines
+
+
+def test_an_ensemble_goes_on_inside_its_members(tmp_path: Path) -> None:
+    """Killed in a member's second epoch, of the selection and of the training; the scales too are those of one that was not."""
+    expected = Run("ensemble", tmp_path / "whole").fit(identity=None)
+    for dies_in in ("selection, fitting csflow 2", "training, fitting csflow 3"):
+        with pytest.raises(Killed):
+            Run("ensemble", tmp_path / "killed", dies_in=dies_in).fit()
+    assert (tmp_path / "killed" / "training-member-0.state").exists()
+    assert same(Run("ensemble", tmp_path / "killed").fit(), expected)
 
 
 def test_padim_goes_on_with_the_exam_of_its_first_fit(tmp_path: Path) -> None:
