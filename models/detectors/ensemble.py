@@ -20,6 +20,7 @@ from models.backbones.structure import Structure
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step, Work
 from models.features.extractor import FeatureExtractor
+from models.features.store import ImageFeatures
 from models.maps.grids import Maps
 from models.roi.cells import Cells, pixels_inside
 
@@ -295,6 +296,9 @@ class Levels:
 
     def __init__(self, features: Features, levels: slice):
         self._features, self._levels = features, levels
+        if isinstance(features, ImageFeatures) and features.stored is not None:  # the others are not read at all
+            numbers = range(len(features.stored.scales))[levels]
+            self._features, self._levels = features.stored.of_levels(numbers), slice(None)
 
     def read(self, positions: Tensor) -> Maps:
         return self._features.read(positions)[self._levels]

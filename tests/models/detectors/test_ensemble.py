@@ -15,7 +15,8 @@ from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Work
-from models.detectors.ensemble import Ensemble
+from models.detectors.ensemble import Ensemble, Levels
+from models.features.store import ImageFeatures, StoredRows
 from models.fitting.checkpoint import Checkpoint
 from models.roi.region import RegionOfInterest
 
@@ -122,6 +123,20 @@ def test_held_out_images_set_the_scales_and_a_later_fit_can_take_them_again() ->
     fit(together)
     assert torch.equal(together.score_mean, of_training)
     assert set(constants) < set(together.state_dict())
+
+
+def test_a_member_reads_its_own_levels_and_no_others_from_disk(tmp_path: Path, monkeypatch) -> None:
+    together = ensemble(CSFLOW, PADIM)
+    with ImageFeatures(together, tmp_path, "good") as images:
+        images.append(photographs(6, SIZE))
+        whole, read = images.read(torch.tensor([1, 4])), []
+        of_rows = StoredRows.read
+        monkeypatch.setattr(StoredRows, "read", lambda rows, positions: (read.append(rows), of_rows(rows, positions))[1])
+        for _, levels in together.parts():
+            read.clear()
+            own = Levels(images, levels).read(torch.tensor([1, 4]))
+            assert len(read) == len(own) == len(whole[levels])
+            assert all(torch.equal(one, other) for one, other in zip(own, whole[levels], strict=True))
 
 
 class Killed(Exception):
