@@ -1,6 +1,7 @@
 import pytest
 from conftest import new_bucket
 from fault_proxy import FaultProxy
+from own_time import set_time
 
 from pipeline.storage import objects
 
@@ -11,5 +12,5 @@ def behind_proxy(s3, monkeypatch):
     before a request is tried again."""
     with FaultProxy(s3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+        set_time(monkeypatch, objects, sleep=lambda seconds: None)
         yield proxy, f"{new_bucket(s3)}/out"

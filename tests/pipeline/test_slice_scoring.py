@@ -1,4 +1,5 @@
 import pytest
+from own_time import set_time
 
 from pipeline import slice_scoring as module
 from pipeline.slice_scoring import Patience, RunProgress, score_units, wait_for_storage
@@ -13,8 +14,8 @@ from schemas.plan import UnitOutline
 def clock(monkeypatch):
     """Seconds that only sleeping spends."""
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    set_time(monkeypatch, module, monotonic=lambda: now[0])
+    set_time(monkeypatch, module, sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
     return now
 
 

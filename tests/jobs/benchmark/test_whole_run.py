@@ -1,8 +1,8 @@
-import time
-
 import pyarrow as pa
 import pytest
+from own_time import set_time
 
+from jobs.benchmark import whole_run
 from jobs.benchmark.whole_run import Watched, slots_per_image
 from pipeline.run import RunProgress
 
@@ -17,7 +17,7 @@ def test_the_steady_rate_begins_with_the_first_commit(monkeypatch):
     """100 images/s, after a start of ten seconds and before an end of seven."""
     watched, progress = Watched(began=0.0), RunProgress(planned=400)
     for now, done in ((5, 0), (10, 100), (11, 200), (13, 400), (20, 400)):
-        monkeypatch.setattr(time, "perf_counter", lambda now=now: float(now))
+        set_time(monkeypatch, whole_run, perf_counter=lambda now=now: float(now))
         progress.done = done
         watched(progress)
         if done <= 100:

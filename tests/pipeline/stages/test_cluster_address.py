@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from own_time import set_time
 
 from pipeline.stages import cluster_address
 from pipeline.stages.cluster import start_ray
@@ -222,7 +223,7 @@ def test_a_host_that_swallows_packets_costs_one_wait_for_all_of_its_addresses(mo
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
     monkeypatch.setattr(socket, "socket", Swallowed)
     clock = iter(range(100))
-    monkeypatch.setattr(cluster_address.time, "monotonic", lambda: next(clock) / 5)
+    set_time(monkeypatch, cluster_address, monotonic=lambda: next(clock) / 5)
     with pytest.raises(NoCluster, match="nothing answers within"):
         check_cluster("head:6379")
     assert waits and sum(waits) < 0.5

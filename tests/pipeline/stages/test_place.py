@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from own_time import set_time
 
 from pipeline.scoring.faults import DeviceFault, WrongDevice
 from pipeline.stages import place as place_of
@@ -88,7 +89,7 @@ def test_it_yields_its_place(ends, monkeypatch):
 def test_it_waits_until_it_is_told_to_go_on(monkeypatch):
     answers = [Told(Go.WAIT), Told(Go.WAIT), Told(Go.REFUSE, message="no device is left")]
     slept = []
-    monkeypatch.setattr(place_of.time, "sleep", slept.append)
+    set_time(monkeypatch, place_of, sleep=slept.append)
     place = Place()
     monkeypatch.setattr(place, "_ask", lambda: answers.pop(0))
     place.begin()
@@ -129,7 +130,7 @@ def test_it_says_that_units_are_finished_but_not_each_of_them(monkeypatch):
     counts = Counts()
     place = counted(counts, monkeypatch)
     now = 100.0
-    monkeypatch.setattr(place_of.time, "monotonic", lambda: now)
+    set_time(monkeypatch, place_of, monotonic=lambda: now)
     for _ in range(3):
         with place.unit(LABEL):
             pass
@@ -176,7 +177,7 @@ def test_it_ends_for_good_however_slow_the_kill_is(ends, monkeypatch, kill):
         if kill == "fails":
             raise RuntimeError("Ray is gone")
 
-    monkeypatch.setattr(place_of.time, "sleep", lambda seconds: None)
+    set_time(monkeypatch, place_of, sleep=lambda seconds: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="me"))
     monkeypatch.setattr(ray, "kill", killed)
     place = Place()

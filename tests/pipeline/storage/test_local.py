@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from own_time import set_time
 
 from pipeline.storage import local as objects_local
 from pipeline.storage import objects
@@ -85,7 +86,7 @@ def test_faults_of_the_file_system_have_names(tmp_path, monkeypatch, number, err
         calls.append(arguments)
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    set_time(monkeypatch, objects, sleep=lambda seconds: None)
     monkeypatch.setattr(objects_local, "open", fail, raising=False)
     for call in (lambda: open_store(tmp_path).get("x"), lambda: open_store(tmp_path).put_new("x", b"")):
         calls.clear()
@@ -106,7 +107,7 @@ def test_a_file_that_cannot_be_opened_is_refused_and_one_that_can_later_is_read(
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(path, *arguments, **named)
 
-    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    set_time(monkeypatch, objects, sleep=lambda seconds: None)
     monkeypatch.setattr(objects_local, "open", fail, raising=False)
     with pytest.raises(Refused, match="'x'"):
         store.get("x", entry.etag, 7)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from own_time import set_time
 
 from pipeline.storage import objects
 from pipeline.storage import store as storage
@@ -75,7 +76,7 @@ def faulty(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(objects.time, "sleep", lambda seconds: None)
+    set_time(monkeypatch, objects, sleep=lambda seconds: None)
     yield server
     server.shutdown()
     server.server_close()
@@ -262,7 +263,7 @@ def test_a_gateway_that_ignores_conditions_is_found_out(faulty):
 
 def test_waits_grow_and_vary(monkeypatch):
     waits = []
-    monkeypatch.setattr(objects.time, "sleep", waits.append)
+    set_time(monkeypatch, objects, sleep=waits.append)
 
     def fail():
         raise Unreachable("x")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from own_time import set_time
 from sealed_slices import create, seal
 from tiny_publications import publish_images, set_clock, write_images
 
@@ -149,7 +150,7 @@ def test_a_cleaning_beside_others_that_commit_tries_again_and_then_leaves_it(out
         return real(table, **options)
 
     monkeypatch.setattr(DeltaTable, "vacuum", vacuum)
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    set_time(monkeypatch, module, sleep=lambda seconds: None)
     assert clean(output)["files of scores"] == 0
     assert len(tried) == min(conflicts, module.TRIES) == len(set(map(id, tried)))
     assert len(said) == (conflicts > module.TRIES) and all("scores are left to a later cleaning" in line for line in said)

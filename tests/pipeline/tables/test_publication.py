@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from own_time import set_time
 
 from pipeline.state.publications import Change, Publications, Seal
 from pipeline.storage.local import LocalStore
@@ -389,7 +390,7 @@ def test_a_table_that_changes_after_it_was_loaded_is_loaded_again(output, monkey
         return real(*args)
 
     monkeypatch.setattr(publication, "complete", after_the_manifest)
-    monkeypatch.setattr(publication.time, "sleep", sleeps.append)
+    set_time(monkeypatch, publication, sleep=sleeps.append)
     seal = publish(output, appending(output, 4, ["b"])[0])
     assert len(sleeps) == 1 and images(output) == sealed_images(output) == ["a", "b"]
     assert seal.versions["scores"] == DeltaTable(f"{output}/scores").version() == 3
