@@ -27,6 +27,7 @@ STATISTICS_BYTES = 84e6
 MOST_DIMS = 128
 LEAST_SQUARE = 1e-6  # of a cell that is exactly the mean, before its logarithm
 LEAST_STD = 1e-6
+MOST_OF_FLOW = 4.0  # standard deviations, which good cells seldom reach
 MEASURED_IMAGES = 128  # the joined map's constants are measured on this many training images
 MEASURED_BATCH = 16
 
@@ -177,14 +178,27 @@ class PositionHead(nn.Module):
     def joined(self, flow_cells: Tensor, features: Tensor) -> Tensor:
         """The map, (B, *grid): the mean of both maps' deviations from those of good images, in standard deviations.
 
+        A flow multiplies what it has not seen by orders of magnitude, block after block, and spreads it over its kernels, so
+        its deviations saturate (`bounded`): where they do, the head says where the defect ends.
+
         Args:
             flow_cells: the flow's own map, (B, h_f, w_f), on a scale of logarithms or nats.
             features: as `features` returns them.
         """
-        flow = (flow_cells - self.flow_mean) / self.flow_std
+        flow = bounded((flow_cells - self.flow_mean) / self.flow_std, MOST_OF_FLOW)
         own = (self.cells(features) - self.own_mean) / self.own_std
         flow, own = self.flow_cells.resized(flow, self.grid), self.own_cells.resized(own, self.grid)
         return (1 - self.config.share) * flow + self.config.share * own
+
+
+def bounded(deviations: Tensor, most: float) -> Tensor:
+    """z / (1 + z / most) of positive deviations z, which keeps their order and stays below `most`; others as they are.
+
+    >>> bounded(torch.tensor([-2.0, 0.0, 4.0, float("inf")]), most=4.0)
+    tensor([-2.,  0.,  2.,  4.])
+    """
+    above = deviations.clamp(0, 1e9)  # beyond, float32 has no more digits; an infinite one stays a number
+    return torch.where(deviations > 0, above / (1 + above / most), deviations)
 
 
 class FlowLevels:

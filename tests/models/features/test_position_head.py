@@ -11,7 +11,7 @@ from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun
 from models.features.position_gaussian import PositionMoments
-from models.features.position_head import PositionHead, PositionHeadConfig
+from models.features.position_head import PositionHead, PositionHeadConfig, bounded
 
 FLOWS = {"csflow": {"whiten_dims": 6, "hidden": 4, "kernels": [3]}, "fastflow": {"whiten_dims": 6, "steps": 2}}
 HEAD = {"dims": 10, "reductions": [4, 8]}
@@ -150,3 +150,28 @@ def test_fewer_images_than_dimensions_do_not_blow_up_a_position():
         head.fit(InMemory([maps[:4]]), torch.arange(4), FitRun(PositionHeadConfig()))
         far.append(float(head.cells(maps[4:]).mean()))
     assert far[0] > 2 and abs(far[1]) < 0.5, "new images of the same kind have a mean squared distance of about 1"
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30, float("inf")])
+def test_a_flow_that_explodes_leaves_the_outline_to_the_head(value: float) -> None:
+    """It does so all around a defect, by orders of magnitude; the map is as high as it can be there, and the head draws it."""
+    head = PositionHead(PositionHeadConfig(taps=(1,), dims=4), [4], [(8, 8)], flow_grid=(8, 8))
+    features = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    flow = torch.zeros(1, 8, 8)
+    flow[0, :, 4:] = value
+    joined = head.joined(flow, features)
+    assert bool(torch.isfinite(joined).all())
+    own = head.cells(features)[0, :, 4:].flatten()
+    assert torch.equal(joined[0, :, 4:].flatten().argsort(), own.argsort())
+    plain = head.joined(torch.zeros(1, 8, 8), features)
+    assert torch.equal(joined[0, :, :4], plain[0, :, :4])
+    risen = joined[0, :, 4:] - plain[0, :, 4:]
+    assert bool((risen > 1.99).all()) and bool((risen <= 2.0001).all())  # half of the four deviations that a flow has at most
+
+
+def test_deviations_keep_their_order() -> None:
+    deviations = torch.linspace(-5, 60, 4000)
+    found = bounded(deviations, 4.0)
+    assert bool((found.diff() > 0).all()) and float(found.max()) < 4
+    assert torch.equal(found[deviations <= 0], deviations[deviations <= 0])
+    assert float(bounded(torch.tensor(0.01), 4.0)) == pytest.approx(0.01, rel=0.01)
