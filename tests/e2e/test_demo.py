@@ -68,7 +68,7 @@ def test_the_python_example_of_the_tables_page_runs(demo):
 
 
 def test_a_map_s_value_is_what_the_tables_page_says(demo):
-    """Its bytes span the map's values, and those of the pictures that score high are far above those of the others."""
+    """Its bytes span the map's values, and those of the pictures that score high are above nearly all others."""
     from pipeline.tables.query import open_tables
 
     query = "select map, map_height, map_width, map_scale, map_offset, score from maps join scores using (model, image_id)"
@@ -78,4 +78,4 @@ def test_a_map_s_value_is_what_the_tables_page_says(demo):
     peaks = np.array([offset + scale * max(map_bytes) for map_bytes, _, _, scale, offset, _ in rows])
     scores = np.array([row[-1] for row in rows])
     high = scores >= np.quantile(scores, 0.8)  # a part of the pictures that are defective
-    assert np.median(peaks[high]) > 3 * np.median(peaks[~high]) > 0
+    assert np.median(peaks[high]) > np.quantile(peaks[~high], 0.95) > 0
