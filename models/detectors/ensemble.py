@@ -20,7 +20,7 @@ from models.backbones.structure import Structure
 from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Scored, Step, Work
 from models.features.extractor import FeatureExtractor
-from models.features.store import ImageFeatures
+from models.features.levels import Levels
 from models.maps.grids import Maps
 from models.roi.cells import Cells, pixels_inside
 
@@ -283,22 +283,3 @@ def _tell(run: FitRun, member: Detector, step: Step) -> None:
     """A member's step as work between the ensemble's, which has none."""
     done, total = step.epoch * step.steps + step.step + 1, step.epochs * step.steps
     run.on_work(Work(f"fitting {member.config.detector}", done, total, "steps"))
-
-
-class Levels:
-    """Some levels of features, as a member reads them.
-
-    >>> from types import SimpleNamespace
-    >>> features = SimpleNamespace(read=lambda positions: [positions, 2 * positions, 3 * positions])
-    >>> Levels(features, slice(1, 3)).read(torch.tensor([5]))
-    [tensor([10]), tensor([15])]
-    """
-
-    def __init__(self, features: Features, levels: slice):
-        self._features, self._levels = features, levels
-        if isinstance(features, ImageFeatures) and features.stored is not None:  # the others are not read at all
-            numbers = range(len(features.stored.scales))[levels]
-            self._features, self._levels = features.stored.of_levels(numbers), slice(None)
-
-    def read(self, positions: Tensor) -> Maps:
-        return self._features.read(positions)[self._levels]

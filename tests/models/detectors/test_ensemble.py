@@ -15,7 +15,8 @@ from models import artifact, registry
 from models.backbones.config import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, Work
-from models.detectors.ensemble import Ensemble, Levels
+from models.detectors.ensemble import Ensemble
+from models.features.levels import Levels
 from models.features.store import ImageFeatures, StoredRows
 from models.fitting.checkpoint import Checkpoint
 from models.roi.region import RegionOfInterest
