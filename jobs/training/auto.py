@@ -15,7 +15,7 @@ from torch import Tensor
 from jobs.command.errors import UsageError
 from jobs.settings.training import AUTO
 from models import registry
-from models.choosing import CHOICES
+from models.choosing import costs
 from models.config import ArtifactConfig
 from models.detector import Detector, FitRun
 from models.detectors.ensemble import NAME, Ensemble, EnsembleConfig
@@ -87,10 +87,7 @@ def chosen(
     for drawn in folder.glob(f"{DRAWN}*"):  # what is kept of the defects, also by a process that was killed
         drawn.unlink()
     names = [member.detector for member in EnsembleConfig.model_validate(config.hyperparameters).members]
-    slowest = min(each.images_per_s for each in CHOICES)
-    speeds = {each.detector: each.images_per_s for each in CHOICES}
-    costs = {name: 1 / speeds.get(name, slowest) for name in names}
-    choice = choose(dict(zip(names, exam.scores, strict=True)), costs, groups)
+    choice = choose(dict(zip(names, exam.scores, strict=True)), costs(names), groups)
     for line in choice.table():
         say(line)
     detector, training, levels = _alone(config, ensemble, choice.chosen.members)

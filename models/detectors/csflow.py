@@ -12,7 +12,8 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
-from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
+from models.features.levels import Levels
+from models.features.position_head import PositionHead, PositionHeadConfig
 from models.features.whitening import Moments, Whitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.cross_scale import CrossScaleFlow
@@ -139,7 +140,7 @@ class CsFlow(Detector):
         """Whitening and head in closed form, then the flow by maximum likelihood."""
         training = run.training
         assert isinstance(training, CsFlowTraining)
-        of_flow = FlowLevels(features, self.hyper.scales)
+        of_flow = Levels(features, slice(self.hyper.scales))
         self.fit_whitening(moments_of(of_flow, positions, run, self.counted))
         self.flow = self._new_flow(run.seed).to(run.device)
 

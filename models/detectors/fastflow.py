@@ -15,7 +15,8 @@ from models.config import ArtifactConfig
 from models.detector import Detector, Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
-from models.features.position_head import FlowLevels, PositionHead, PositionHeadConfig
+from models.features.levels import Levels
+from models.features.position_head import PositionHead, PositionHeadConfig
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting.loop import TrainingConfig, train
 from models.flows.level_flows import LevelFlows, energy_map, likelihood_map, nll_map
@@ -147,7 +148,7 @@ class FastFlow(Detector):
         """
         training = run.training
         assert isinstance(training, TrainingConfig)
-        of_flow = FlowLevels(features, len(self.grids))
+        of_flow = Levels(features, slice(len(self.grids)))
         if self.whitening is not None:
             self.whitening.fit(moments_of(of_flow, positions, run, self.counted), self.hyper.whiten_floor)
         self.flow = self._new_flow(run.seed).to(run.device)

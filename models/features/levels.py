@@ -1,4 +1,4 @@
-"""Some levels of stored features, as one of several detectors reads them."""
+"""Some levels of features, as a part of a fit reads them: a member of an ensemble, or a flow without its head."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from models.maps.grids import Maps
 
 
 class Levels:
-    """Some levels of features, as a member of an ensemble reads them.
+    """Some levels of features; from disk, the others are not read.
 
     >>> import torch
     >>> from types import SimpleNamespace
@@ -19,7 +19,7 @@ class Levels:
 
     def __init__(self, features: Features, levels: slice):
         self._features, self._levels = features, levels
-        if isinstance(features, ImageFeatures) and features.stored is not None:  # the others are not read at all
+        if isinstance(features, ImageFeatures) and features.stored is not None:
             numbers = range(len(features.stored.scales))[levels]
             self._features, self._levels = features.stored.of_levels(numbers), slice(None)
 

@@ -199,19 +199,3 @@ def bounded(deviations: Tensor, most: float) -> Tensor:
     """
     above = deviations.clamp(0, 1e9)  # beyond, float32 has no more digits; an infinite one stays a number
     return torch.where(deviations > 0, above / (1 + above / most), deviations)
-
-
-class FlowLevels:
-    """Features without those of the head, which come after the flow's.
-
-    >>> from types import SimpleNamespace
-    >>> features = SimpleNamespace(read=lambda positions: [positions, 2 * positions])
-    >>> FlowLevels(features, count=1).read(torch.tensor([3]))
-    [tensor([3])]
-    """
-
-    def __init__(self, features: "Features", count: int):
-        self._features, self._count = features, count
-
-    def read(self, positions: Tensor) -> Maps:
-        return self._features.read(positions)[: self._count]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from jobs.training.auto import CANDIDATES, Examined
 from models import registry
-from models.choosing import CHOICES
+from models.choosing import costs
 from models.config import ArtifactConfig
 from models.detector import FitRun
 from models.detectors.ensemble import Ensemble
@@ -136,8 +136,7 @@ def judged(found: dict[str, Any]) -> tuple[Any, dict[str, np.ndarray], np.ndarra
         member: ExamScores(np.array(one["good"]), {family: np.array(x) for family, x in one["defects"].items()})
         for member, one in found["exam"].items()
     }
-    speeds = {each.detector: each.images_per_s for each in CHOICES}
-    choice = choose(exams, {name: 1 / speeds[name] for name in exams}, found["groups"])
+    choice = choose(exams, costs(list(exams)), found["groups"])
     columns = {member: np.array([row[2 + i] for row in found["test"]]) for i, member in enumerate(exams)}
     scores = {}
     for name in names(list(exams)):
