@@ -36,6 +36,7 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
         f"- unreadable and left out: {unreadable}; left out by a person: {made['excluded']}",
         f"- {made['groups']} groups, found by {made['groups_by']}; no group is on two sides",
         f"- seed {made['seed']}, {_epochs(config)}on {made['device']}, convolutions in {config.precision}",
+        *([f"- the backbone's weights have the licence {network.licence}"] if network and network.licence else []),
         *_light(made),
         f"- settings: {made['training']}; {_settings(config)}",
         f"- versions: {made['versions']}",

@@ -17,7 +17,7 @@ def names() -> list[str]:
     """The names of all detectors, sorted.
 
     >>> names()
-    ['cflow', 'csflow', 'differnet', 'ensemble', 'fastflow', 'padim', 'patchsvdd']
+    ['cflow', 'csflow', 'differnet', 'ensemble', 'fastflow', 'padim', 'patchcore', 'patchsvdd']
     """
     return sorted(module.name for module in pkgutil.iter_modules(detectors.__path__))
 

@@ -139,6 +139,7 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
             log.warning("backbone weights: %s (FLOWSCORE_ASSETS is set; --weights hub would download them)", known)
     kwargs = dict(config.kwargs)
     default = timm.get_pretrained_cfg(config.name)
+    licence = default.license if default and weights != "none" else None
     mean, std = (default.mean, default.std) if default else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     if weights == "hub":
         check_hub(config.name, default.to_dict() if default else {})
@@ -149,12 +150,13 @@ def resolve(config: BackboneConfig, default_reductions: Sequence[int] = (16,)) -
                 f"backbone must be {notes['timm_model']!r} for the weights file {weights}; got {config.name!r}. "
                 "Set --backbone to it, or choose another file."
             )
+        licence = notes.get("license", licence)
         kwargs = {name: read(notes[name]) for name, read in FILE_KWARGS.items() if name in notes} | kwargs
         mean = tuple(float(x) for x in notes["mean"].split(",")) if "mean" in notes else mean
         std = tuple(float(x) for x in notes["std"].split(",")) if "std" in notes else std
     taps = config.taps or indices_of(config.name, kwargs, default_reductions)
     update = {"weights": weights, "kwargs": kwargs, "taps": taps, "mean": config.mean or mean, "std": config.std or std}
-    return config.model_copy(update=update)
+    return config.model_copy(update=update | {"licence": config.licence or licence})
 
 
 def create(config: BackboneConfig, height: int, width: int, scales: int = 1) -> Backbone:

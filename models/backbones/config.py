@@ -44,6 +44,7 @@ class BackboneConfig(BaseModel):
     taps: layer names ("blocks.3") or timm's feature indices (3); empty reads the deepest feature of reduction <= 16.
     weights: auto, hub, none (random, from the seed) or the path of a safetensors file with timm's names.
     kwargs: arguments of the timm constructor. mean, std: of the RGB input scaled to [0, 1]; None takes the weights' own.
+    licence: of the weights, as their file or timm names it; None for random weights, and where neither says.
     structure: what building the network found out; only a stored artifact has it, and only loading that reads it.
 
     >>> BackboneConfig(name="resnet18", taps=("layer2", "layer3")).weights
@@ -60,6 +61,7 @@ class BackboneConfig(BaseModel):
     std: tuple[float, float, float] | None = None
     seed: int = 0
     fold_batch_norms: bool = True
+    licence: str | None = None
     structure: Structure | None = None
 
     @field_validator("name")

@@ -21,7 +21,7 @@ from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.patches.counted import padded_side, patches_of, repeated, spread_over
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
-from models.patches.nearest import Bank, filled, nearest, searchable, spread
+from models.patches.nearest import Bank, distances_to, filled, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 from models.prepared import Prepared
 from models.roi.cells import Cells, pixels_inside
@@ -274,16 +274,10 @@ class PatchSvdd(Prepared, Detector):
         found = self.compared(maps[0])
         size = padded_side(height) // stride, padded_side(width) // stride
         banks = self.frozen.banks if self.frozen else [searchable(bank) for bank in self._banks]
-        cells = spread_over(self.patches[0], _distances(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
+        cells = spread_over(self.patches[0], distances_to(found[0], banks[0]), LARGE // stride, LARGE_STRIDE // stride, size)
         if self.hyper.map == "product":
-            cells = cells * spread_over(self.patches[1], _distances(found[1], banks[1]), SMALL // stride, 1, size)
+            cells = cells * spread_over(self.patches[1], distances_to(found[1], banks[1]), SMALL // stride, 1, size)
         cells = cells[:, : -(-height // stride), : -(-width // stride)]
         counted = self.own.only(cells)
         score = counted.amax(dim=(1, 2)) if self.hyper.score == "max" else top_mean(counted, self.hyper.top_share)
         return Scored(score, cells, embedding(self.patches[0].only(found[0])))
-
-
-def _distances(maps: Tensor, bank: Tensor | Bank) -> Tensor:
-    """Distances of all embeddings to the bank, (B, 64, h, w) to (B, h, w), image by image: nothing depends on the batch."""
-    found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
-    return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)

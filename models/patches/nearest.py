@@ -88,6 +88,16 @@ def nearest(queries: Tensor, bank: Tensor | Bank, count: int = 1) -> tuple[Tenso
     return distances, rows
 
 
+def distances_to(maps: Tensor, bank: Tensor | Bank) -> Tensor:
+    """Distance of every cell to the bank, (B, D, h, w) to (B, h, w), image by image: nothing depends on the batch.
+
+    >>> distances_to(torch.zeros(1, 2, 1, 3), torch.tensor([[3.0, 4.0]]))
+    tensor([[[5., 5., 5.]]])
+    """
+    found = [nearest(vectors.flatten(1).T, bank)[0][:, 0] for vectors in maps]  # (h * w,) each
+    return torch.stack(found).unflatten(1, maps.shape[2:])  # (B, h, w)
+
+
 def _whole_groups(bank: Tensor) -> Tensor:
     """The bank with zero rows up to a multiple of GROUP."""
     return torch.cat([bank, bank.new_zeros(-len(bank) % GROUP, bank.shape[1])])

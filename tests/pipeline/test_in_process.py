@@ -120,7 +120,9 @@ def test_nothing_outside_the_region_of_interest_changes_a_bit(name: str, resize:
         backbone=BackboneConfig(name="test_resnet", weights="none"),
         input=InputConfig(height=INPUT, width=INPUT, resize=resize, roi=RegionOfInterest.of(mask)),
         batch_size=4,
-        hyperparameters={"patchsvdd": {"bank_size": 60}, "ensemble": BRIEF_MEMBERS}.get(name, {}),
+        hyperparameters={"patchsvdd": {"bank_size": 60}, "patchcore": {"bank_size": 60}, "ensemble": BRIEF_MEMBERS}.get(
+            name, {}
+        ),
         map_threshold=0.0,
     )
     goods, detectors = surfaces(8, seed=1), []

@@ -7,9 +7,10 @@ from torch import Tensor
 from models import registry
 from models.config import ArtifactConfig, InputConfig
 from models.detector import FitRun
-from models.detectors.patchsvdd import PatchSvdd, _distances
+from models.detectors.patchsvdd import PatchSvdd
 from models.maps.covering import distribute
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL
+from models.patches.nearest import distances_to
 from models.patches.training import PatchTraining
 
 QUICK = PatchTraining(epochs=1, epoch_steps=0, pairs_per_image=1, batch_size=4)
@@ -113,7 +114,7 @@ def test_the_map_of_large_patches_alone():
     state = both.state_dict() | {"small_bank": torch.zeros(0, EMBEDDING)}
     large.load_state_dict(state)
     image = images(1, size, seed=1)
-    near = distribute(_distances(both.encode(both.prepare(image))[1], both.small_bank), SMALL // 16, 1, 5, 6)
+    near = distribute(distances_to(both.encode(both.prepare(image))[1], both.small_bank), SMALL // 16, 1, 5, 6)
     scored = large.score(image)
     assert scored.anomaly_map.shape == (1, 5, 6)
     torch.testing.assert_close(scored.anomaly_map * near, both.score(image).anomaly_map)
