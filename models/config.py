@@ -18,7 +18,11 @@ from models.roi.region import RegionOfInterest
 FULL_16_BIT = 65535
 LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 8192
 
-BEFORE: dict[str, dict[str, Any]] = {"csflow": {"map": "energy", "head": None}, "fastflow": {"head": None}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "csflow": {"map": "energy", "head": None},
+    "fastflow": {"head": None},
+    "differnet": {"head": None},
+}
 """By detector, hyper-parameters that came after artifacts had been stored without them, with what those artifacts did. A
 stored config holds every other one, so that a new default changes no stored model."""
 

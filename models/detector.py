@@ -138,6 +138,7 @@ class Detector(nn.Module):
 
     Training: ClassVar[type[BaseModel]]  # settings of fit; has `epochs` where fit has epochs
     positive: Positive = Positive(False, False)
+    weighs = False  # whether `fit_constants` weighs the parts of its score, which takes enough held-out images
     reads_often: ClassVar[bool] = True  # fit reads an image once an epoch, so its features are worth storing
     config: ArtifactConfig  # with every default filled in, the map's size among them
     pixels: Cells  # of the model's input

@@ -23,8 +23,7 @@ from models.fitting.choice import Choice
 from models.fitting.fit import Fitted, fit
 from models.fitting.groups import Groups
 from models.fitting.light import Light, with_copies
-
-LEAST_HELD_OUT, LEAST_GROUPS = 8, 2
+from models.fitting.selection import LEAST_GROUPS, LEAST_HELD_OUT, can_weigh
 
 
 class Trained(NamedTuple):
@@ -84,8 +83,7 @@ def check_held_out(settings: TrainSettings, groups: Sequence[str]) -> None:
 
     groups: of every held-out image.
     """
-    count, of = len(groups), len(set(groups))
-    if count < LEAST_HELD_OUT or of < LEAST_GROUPS:
+    if not can_weigh(groups):
         rule = f"enough to hold out {LEAST_HELD_OUT} images of {LEAST_GROUPS} groups with --detector {settings.detector}"
-        fix = f"It holds out {count} of {of}. Raise it, give more images, or name one detector."
+        fix = f"It holds out {len(groups)} of {len(set(groups))}. Raise it, give more images, or name one detector."
         raise UsageError("--selection-share", rule, settings.selection_share, fix)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from models.backbones.preprocess import pyramid
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Positive, Scored
+from models.detector import Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
+from models.features.headed import JOINED, Headed, check_head, layers_of, score_of
 from models.features.levels import Levels
 from models.features.position_head import PositionHead, PositionHeadConfig
 from models.features.whitening import Moments, Whitening, moments_of
@@ -31,9 +32,11 @@ class CsFlowConfig(BaseModel):
     map: nll, the negative log-likelihood per channel of the finest scale's cells; or energy, their channel mean of z^2, the
     original's, which the couplings shrink where they meet what they have not seen. head: what makes the map finer, beside
     the flow; None, as in the original, leaves the map to the flow.
-    score: mean of z^2 / 2 over all elements, the original's; top, the mean of the largest energies of cells, top_share of
-    them; mean_top, the geometric mean of these two; max, the largest; or scales: the mean over scales of
-    (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images.
+    score: mean of z^2 / 2 over all elements, the original's; joined, half the deviation of that mean's logarithm from
+    held-out good images and half that of the joined map's highest cells; top, the mean of the largest energies of cells,
+    top_share of them; mean_top, the geometric mean of mean and top; max, the largest; or scales: the mean over scales of
+    (log m_s - a_s) / b_s with m_s the scale's mean and a_s, b_s from held-out good images. None takes joined beside a head,
+    and mean without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,13 +50,12 @@ class CsFlowConfig(BaseModel):
     clamp: float = 3.0
     map: Literal["nll", "energy"] = "nll"
     head: PositionHeadConfig | None = PositionHeadConfig()
-    score: Literal["mean", "top", "mean_top", "max", "scales"] = "mean"
+    score: Literal["joined", "mean", "top", "mean_top", "max", "scales"] | None = None
     top_share: float = Field(0.04, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _both_maps_have_logarithms(self) -> Self:
-        if self.head is not None and self.map != "nll":
-            raise ValueError(f"map must be nll beside a head; got {self.map!r}. Leave it out, or set head to null.")
+    def _head_fits(self) -> Self:
+        check_head(self.head, self.score, self.map, joins="nll")
         return self
 
 
@@ -76,7 +78,7 @@ def build(config: ArtifactConfig) -> "CsFlow":
     return CsFlow(config)
 
 
-class CsFlow(Detector):
+class CsFlow(Headed):
     Training = CsFlowTraining
     scale_log_mean: Tensor
     scale_log_std: Tensor
@@ -85,15 +87,17 @@ class CsFlow(Detector):
         super().__init__()
         hyper = CsFlowConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
-        self.backbone = FeatureExtractor(config, scales=hyper.scales, beside=beside[0], beside_reductions=beside[1])
+        self.backbone = FeatureExtractor(config, scales=hyper.scales, **layers_of(hyper.head))
         channels = sum(self.backbone.channels)
-        self.positive = Positive(score=hyper.score != "scales", map=hyper.map == "energy")
+        score = score_of(hyper.score, hyper.head)
+        self.weighs = score in (JOINED, "scales")
+        self.positive = Positive(score=not self.weighs, map=hyper.map == "energy")
         self.grids = [min(grids) for grids in self.backbone.scale_grids]  # as `_stacked` joins them
         seen = pixels_inside(config.input)
-        self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0], seen) if hyper.head else None
+        joins = score == JOINED
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, self.grids[0], seen, joins) if hyper.head else None
         dims = min(hyper.whiten_dims, channels)
-        self.hyper = hyper = hyper.model_copy(update={"whiten_dims": dims, "head": head and head.config})
+        self.hyper = hyper = hyper.model_copy(update={"whiten_dims": dims, "head": head and head.config, "score": score})
         for (rows, columns), lower in zip(self.grids, self.grids[1:], strict=False):
             if lower != (-(-rows // 2), -(-columns // 2)):
                 raise ValueError(
@@ -151,10 +155,7 @@ class CsFlow(Detector):
         def fit_flow(told: FitRun) -> None:
             train(self.flow, loss, self.whitened, of_flow, positions, training, told)
 
-        if self.head is None:
-            fit_flow(run)
-        else:
-            self.head.fit_beside(fit_flow, self._flow_cells, features, positions, run)
+        self._fit_beside(fit_flow, features, positions, run)
 
     def whitened(self, maps: Maps) -> Maps:
         """The flow's input, per scale (B, k, h_i, w_i); 0, the mean, where no cell counts: a flow of zeros stays zero there."""
@@ -162,9 +163,9 @@ class CsFlow(Detector):
 
     @torch.no_grad()
     def fit_constants(self, features: Features, held_out: Tensor) -> dict[str, Tensor]:
-        """a_s and b_s of the score `scales`."""
+        """The weights of the score `joined`; a_s and b_s of `scales`."""
         if self.hyper.score != "scales":
-            return {}
+            return super().fit_constants(features, held_out)
         device = self.whitening.weight.device
         parts = []
         for batch in held_out.split(16):
@@ -179,31 +180,27 @@ class CsFlow(Detector):
         self.scale_log_mean.copy_(logs.mean(0))
         self.scale_log_std.copy_(logs.std(0))
 
-    def fit_bytes(self) -> int:
-        return 0 if self.head is None else self.head.fit_bytes()
-
     def score_features(self, maps: Maps) -> Scored:
         whitened = self.whitened(maps[: self.hyper.scales])
-        latents, cells = self._latents_and_cells(whitened)
-        if self.head is not None:
-            cells = self.head.joined(cells, maps[-1])
-        return Scored(self._score(latents), cells, embedding(self.levels[0].only(whitened[0])))
+        score, cells = self._of_flow(whitened)
+        score, cells = self._joined(score, cells, maps)
+        return Scored(score, cells, embedding(self.levels[0].only(whitened[0])))
 
-    def _latents_and_cells(self, whitened: Maps) -> tuple[Maps, Tensor]:
-        """Latents of all scales, and the flow's own map, (B, h_0, w_0)."""
+    def _of_flow(self, whitened: Maps) -> tuple[Tensor, Tensor]:
+        """The flow's own score, (B,), and map, (B, h_0, w_0)."""
         if self.hyper.map == "nll":
             latents, log_det_jac = self.flow.with_cell_log_det(whitened)
-            return latents, nll_cells(latents[0], log_det_jac)
+            return self._score(latents), nll_cells(latents[0], log_det_jac)
         latents = self.flow.latents(whitened)
-        return latents, energy_cells(latents)
+        return self._score(latents), energy_cells(latents)
 
-    def _flow_cells(self, maps: Maps) -> Tensor:
-        return self._latents_and_cells(self.whitened(maps))[1]
+    def _alone(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        return self._of_flow(self.whitened(maps))
 
     def _score(self, latents: Maps) -> Tensor:
         """(B,), from the latents alone: the log-determinant makes image scores worse (docs/accuracy-grounds.md)."""
         counted = self.counted(latents)
-        if self.hyper.score == "mean":
+        if self.hyper.score in ("mean", JOINED):
             return mean_score(counted)
         if self.hyper.score == "scales":
             return ((scale_means(counted).log() - self.scale_log_mean) / self.scale_log_std).mean(1)
@@ -213,11 +210,9 @@ class CsFlow(Detector):
         top = top_mean(cells, self.hyper.top_share)
         return top if self.hyper.score == "top" else (mean_score(counted) * top).sqrt()
 
-    def freeze(self) -> "CsFlow":
+    def freeze(self) -> Self:
         super().freeze()
         self.flow.freeze()
-        if self.head is not None:
-            self.head.gaussian.freeze()
         return self
 
 

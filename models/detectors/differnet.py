@@ -6,21 +6,24 @@ fitting and scoring turn them by the same fixed angles, i * 360 / transforms deg
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from models.backbones.preprocess import pyramid
 from models.backbones.rotation import rotate, rotation_index
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Positive, Scored
+from models.detector import Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
+from models.features.headed import JOINED, Headed, check_head, layers_of, score_of
+from models.features.position_head import PositionHead, PositionHeadConfig
 from models.features.store import StoredRows
 from models.features.whitening import Moments, Whitening
 from models.fitting.loop import TrainingConfig, train
@@ -28,7 +31,7 @@ from models.flows.likelihood import nll_loss
 from models.flows.real_nvp import RealNvp
 from models.maps.grids import Maps
 from models.precision import layer_dtype
-from models.roi.cells import Cells, pixels_inside
+from models.roi.cells import Cells, pixels_inside, turned
 
 READ_IMAGES = 32
 SMOOTHING_PX = 3.0
@@ -44,6 +47,9 @@ class DifferNetConfig(BaseModel):
     features of all scales; None keeps the pooled features themselves, as the original does. hidden: width of the
     sub-networks (original: 2048). map: contribution, what every place adds to the score, to first order; or the original's
     gradient, which takes a backward pass through the backbone for every copy of every image, at a selection's epochs too.
+    head: what makes the map contribution finer; None, as in the original, leaves the map to the flow. score: mean, of z^2
+    over copies and features, the original's; or joined, half the deviation of its logarithm from held-out good images and
+    half that of the joined map's highest cells; None takes joined beside a head, and mean without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +64,13 @@ class DifferNetConfig(BaseModel):
     hidden: int = Field(256, ge=1)
     clamp: float = 3.0
     map: Literal["contribution", "gradient"] = "contribution"
+    head: PositionHeadConfig | None = PositionHeadConfig()
+    score: Literal["joined", "mean"] | None = None
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        check_head(self.head, self.score, self.map, joins="contribution")
+        return self
 
 
 class DifferNetTraining(TrainingConfig):
@@ -85,17 +98,6 @@ def build(config: ArtifactConfig) -> "DifferNet":
     return DifferNet(config)
 
 
-def _pools(seen: Tensor | None, index: Tensor, scale_grids: Sequence[Sequence[tuple[int, int]]]) -> nn.ModuleList:
-    """The cells of a turned copy that count, for every tap of every scale.
-
-    Args:
-        seen: (H, W) bool, the pixels of the upright image that count; None: all.
-        index: of `rotation_index`; corners that the image does not reach do not count.
-    """
-    turned = None if seen is None else torch.cat([seen.flatten(), seen.new_zeros(1)])[index].view(seen.shape)  # (H, W)
-    return nn.ModuleList(Cells(turned, grid) for grids in scale_grids for grid in grids)
-
-
 class _Rows:
     """What the flow reads of the training images, in its own file: the detector's features also hold every cell."""
 
@@ -106,7 +108,7 @@ class _Rows:
         return [self.rows.read(positions % len(self.rows))]  # a rehearsal writes the first rows only
 
 
-class DifferNet(Detector):
+class DifferNet(Headed):
     Training = DifferNetTraining
     turns: Tensor
     black: Tensor
@@ -117,20 +119,24 @@ class DifferNet(Detector):
         super().__init__()
         hyper = DifferNetConfig.model_validate(config.hyperparameters)
         height, width = config.input.height, config.input.width
-        self.backbone = FeatureExtractor(config, scales=hyper.scales)
+        self.backbone = FeatureExtractor(config, scales=hyper.scales, **layers_of(hyper.head))
         channels = sum(self.backbone.channels)
         self.pooled_features = channels * hyper.scales
         if hyper.whiten_dims is not None:
             hyper = hyper.model_copy(update={"whiten_dims": min(hyper.whiten_dims, self.pooled_features)})
-        self.hyper = hyper
-        self.positive = Positive(score=True, map=hyper.map == "gradient")
+        score = score_of(hyper.score, hyper.head)
+        self.weighs = score == JOINED
+        self.positive = Positive(score=not self.weighs, map=hyper.map == "gradient")
         if config.precision == "fp16" and hyper.map == "gradient":
             raise ValueError(
                 "precision must be float32 or bf16 for the map gradient; got 'fp16', in which the pixels' gradients vanish. "
                 "Choose the map contribution or another precision."
             )
         grid = self.backbone.grids[0] if hyper.map == "contribution" else (height, width)
-        self.config = config.filled_in(hyper, self.backbone.config, grid)
+        seen = pixels_inside(config.input)
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen, self.weighs) if hyper.head else None
+        self.hyper = hyper = hyper.model_copy(update={"head": head and head.config, "score": score})
+        self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else grid)
         turns = [rotation_index(height, width, 360 * i / hyper.transforms) for i in range(hyper.transforms)]
         if hyper.mirrored:
             turns += [x.view(height, width).flip(1).flatten() for x in turns]
@@ -138,10 +144,10 @@ class DifferNet(Detector):
         self.register_buffer("turns", torch.stack(turns), persistent=False)
         black = [-m / s for m, s in zip(self.backbone.mean, self.backbone.std, strict=True)]
         self.register_buffer("black", torch.tensor(black), persistent=False)
-        seen = pixels_inside(config.input)
         of_map = self.backbone.grids if hyper.map == "contribution" else [(height, width)]
-        self.see([Cells(None, (len(turns), 1)), *(Cells(seen, each) for each in of_map)], grid)
-        pools: Any = nn.ModuleList(_pools(seen, index, self.backbone.scale_grids) for index in turns)
+        of_map = [*of_map, *([head.own_grid] if head else [])]
+        self.see([Cells(None, (len(turns), 1)), *(Cells(seen, each) for each in of_map)], head.grid if head else grid)
+        pools: Any = nn.ModuleList(turned(seen, index, self.backbone.scale_grids) for index in turns)
         self.pools = pools
         self.whitening = None if hyper.whiten_dims is None else Whitening(1, self.pooled_features, hyper.whiten_dims)
         self.register_buffer("cell_mean", torch.zeros(channels))  # over the cells of upright good images at full size
@@ -165,7 +171,7 @@ class DifferNet(Detector):
         Returns:
             (B, F, T, 1): the spatial means of all taps at full size, then at 1/2, 1/4 ... of it; the T copies, turned ones
             and then their mirror images, are the cells. What the map is made from follows: the cells of the full-size
-            upright image, per tap (B, C_t, h_t, w_t), or the inputs if the map is `gradient`.
+            upright image, per tap (B, C_t, h_t, w_t), or the inputs if the map is `gradient`; last what the head reads.
         """
         inputs, pooled = self.seen(inputs), []
         cells: Maps = []
@@ -173,14 +179,16 @@ class DifferNet(Detector):
             means, maps = self._pooled(inputs, turn)
             pooled.append(means)
             cells = cells or maps
-        return [torch.stack(pooled, 2)[..., None], *(cells if self.hyper.map == "contribution" else [inputs])]
+        own = len(self.backbone.channels)
+        found = [torch.stack(pooled, 2)[..., None], *(cells[:own] if self.hyper.map == "contribution" else [inputs])]
+        return found if self.head is None else [*found, self.levels[-1].zeroed(self.head.features(cells[own:]))]
 
     def _pooled(self, inputs: Tensor, turn: int) -> tuple[Tensor, Maps]:
-        """(B, F) of one copy, and its full-size maps, per tap (B, C_t, h_t, w_t)."""
+        """(B, F) of one copy, and its full-size maps, per tap (B, C_t, h_t, w_t), those that the head reads last."""
         if turn:  # copy 0 is the image itself
             inputs = rotate(inputs, self.turns[turn], self.black)
         levels = [self.backbone(level) for level in pyramid(inputs, self.hyper.scales, self.hyper.downscale)]
-        pools, flat = self.pools[turn], [x for maps in levels for x in maps]
+        pools, flat = self.pools[turn], [x for maps in levels for x in maps[: len(self.backbone.channels)]]
         return torch.cat([pool.only(x).mean((2, 3)) for pool, x in zip(pools, flat, strict=True)], 1), levels[0]
 
     def _whitened(self, pooled: Tensor) -> Tensor:
@@ -188,8 +196,9 @@ class DifferNet(Detector):
         return pooled if self.whitening is None else self.whitening([pooled])[0]
 
     def _fit(self, features: Features, positions: Tensor, run: FitRun) -> None:
-        """Whitening in closed form, then the flow by maximum likelihood, both over the copies of all images."""
-        assert isinstance(run.training, DifferNetTraining)
+        """Whitening and head in closed form, then the flow by maximum likelihood, over the copies of all images."""
+        training = run.training
+        assert isinstance(training, DifferNetTraining)
         moments, upright = Moments(self.pooled_features), torch.zeros(len(self.cell_mean), dtype=torch.float64)
         for part in run.batches("whitening", positions, READ_IMAGES):
             pooled = features.read(part)[0]
@@ -203,7 +212,9 @@ class DifferNet(Detector):
             rows = _Rows(folder, (self.hyper.whiten_dims or self.pooled_features, len(self.turns), 1))
             for part in run.batches("writing whitened features", positions, READ_IMAGES):
                 rows.rows.append(self._whitened(features.read(part)[0].to(self.cell_mean.device)))
-            train(self.flow, self._loss, lambda maps: maps, rows, torch.arange(len(positions)), run.training, run)
+            every = torch.arange(len(positions))
+            fit_flow = partial(train, self.flow, self._loss, lambda maps: maps, rows, every, training)
+            self._fit_beside(fit_flow, features, positions, run)
 
     def fit_file_bytes(self, images: int) -> int:
         """The whitened copies, float32."""
@@ -214,13 +225,16 @@ class DifferNet(Detector):
         return nll_loss([latents[:, :, None, None]], log_det_jac[:, None])
 
     def score_features(self, maps: Maps) -> Scored:
-        """The score is the mean of z^2 over copies and features, as in the original."""
-        pooled, *rest = maps
-        whitened = self._whitened(pooled)
-        cells = self._contributions(pooled, rest) if self.hyper.map == "contribution" else self._gradient_map(rest[0])
-        return Scored(self._energy(whitened), cells, embedding(whitened))
+        score, cells = self._joined(*self._alone(maps if self.head is None else maps[:-1]), maps)
+        return Scored(score, cells, embedding(self._whitened(maps[0])))
 
-    def freeze(self) -> "DifferNet":
+    def _alone(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        """Mean of z^2 over copies and features, as in the original, and the flow's own map."""
+        pooled, *rest = maps
+        cells = self._contributions(pooled, rest) if self.hyper.map == "contribution" else self._gradient_map(rest[0])
+        return self._energy(self._whitened(pooled)), cells
+
+    def freeze(self) -> Self:
         super().freeze()
         self.flow.freeze()
         return self
@@ -244,7 +258,7 @@ class DifferNet(Detector):
         gradient = gradient[:, : len(self.cell_mean), 0, 0]  # (B, C), C of all taps
         total = cells[0].new_zeros(len(pooled), *cells[0].shape[2:])
         channels = [x.shape[1] for x in cells]
-        parts = zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), self.levels[1:], strict=True)
+        parts = zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), self.levels[1:], strict=False)
         for x, g, mean, seen in parts:
             part = torch.einsum("bc,bchw->bhw", g, x) - (g @ mean)[:, None, None]
             total = total + seen.resized(part, total.shape[1:])

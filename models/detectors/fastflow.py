@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Positive, Scored
+from models.detector import Features, FitRun, Positive, Scored
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
+from models.features.headed import JOINED, Headed, check_head, layers_of, score_of
 from models.features.levels import Levels
 from models.features.position_head import PositionHead, PositionHeadConfig
 from models.features.whitening import LevelWhitening, moments_of
@@ -35,9 +36,10 @@ class FastFlowConfig(BaseModel):
     [3 on ResNet-18; 3, 1 on larger networks]. hidden_ratio: channels inside a subnet over those it reads [1; 0.16 on
     transformers]. map: nll, the mean over the levels of the negative log-likelihood per channel; energy, of the channel mean
     of z^2; or likelihood, one minus the mean over the levels of exp(-mean_c z^2 / 2) [less 1]. score: mean, over the levels,
-    of the mean of z^2 / 2 over a level's elements, so that every level has the same weight whatever its size; or max, the
-    largest cell of the flow's map [max]. head: what makes the map finer, beside the flow; None leaves the map to the flow
-    [None].
+    of the mean of z^2 / 2 over a level's elements, so that every level has the same weight whatever its size; max, the
+    largest cell of the flow's map [max]; or joined, half the deviation of the mean's logarithm from held-out good images and
+    half that of the joined map's highest cells; None takes joined beside a head, and mean without. head: what makes the map
+    finer, beside the flow; None leaves the map to the flow [None].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,13 +51,12 @@ class FastFlowConfig(BaseModel):
     hidden_ratio: float = Field(1.0, gt=0)
     clamp: float = Field(2.0, gt=0)
     map: Literal["nll", "energy", "likelihood"] = "nll"
-    score: Literal["mean", "max"] = "mean"
+    score: Literal["joined", "mean", "max"] | None = None
     head: PositionHeadConfig | None = PositionHeadConfig()
 
     @model_validator(mode="after")
-    def _both_maps_have_logarithms(self) -> Self:
-        if self.head is not None and self.map != "nll":
-            raise ValueError(f"map must be nll beside a head; got {self.map!r}. Leave it out, or set head to null.")
+    def _head_fits(self) -> Self:
+        check_head(self.head, self.score, self.map, joins="nll")
         return self
 
 
@@ -78,22 +79,24 @@ def build(config: ArtifactConfig) -> "FastFlow":
     return FastFlow(config)
 
 
-class FastFlow(Detector):
+class FastFlow(Headed):
     Training = FastFlowTraining
 
     def __init__(self, config: ArtifactConfig):
         super().__init__()
         hyper = FastFlowConfig.model_validate(config.hyperparameters)
-        beside = (hyper.head.taps, hyper.head.reductions) if hyper.head else ((), ())
-        self.backbone = FeatureExtractor(config, (8, 16), beside=beside[0], beside_reductions=beside[1])
+        self.backbone = FeatureExtractor(config, (8, 16), **layers_of(hyper.head))
         energy = hyper.map == "energy"
-        self.positive = Positive(score=energy or hyper.score == "mean", map=energy)
+        score = score_of(hyper.score, hyper.head)
+        self.weighs = score == JOINED
+        self.positive = Positive(score=energy or score == "mean", map=energy)
         self.grids = self.backbone.grids
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         grid = self.grids[self.finest]
         seen = pixels_inside(config.input)
-        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen) if hyper.head else None
-        self.hyper = hyper = hyper.model_copy(update={"head": head and head.config})
+        joins = score == JOINED
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen, joins) if hyper.head else None
+        self.hyper = hyper = hyper.model_copy(update={"head": head and head.config, "score": score})
         self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else grid)
         if seen is not None and hyper.whiten_dims is None:
             raise ValueError(
@@ -160,27 +163,23 @@ class FastFlow(Detector):
         def fit_flow(told: FitRun) -> None:
             train(self.flow, loss, self.whitened, of_flow, positions, training, told)
 
-        if self.head is None:
-            fit_flow(run)
-        else:
-            self.head.fit_beside(fit_flow, self._flow_cells, features, positions, run)
-
-    def fit_bytes(self) -> int:
-        return 0 if self.head is None else self.head.fit_bytes()
+        self._fit_beside(fit_flow, features, positions, run)
 
     def score_features(self, maps: Maps) -> Scored:
         read = self.flow.normed(self.whitened(maps[: len(self.grids)]))
+        score, cells = self._of_flow(read)
+        score, cells = self._joined(score, cells, maps)
+        return Scored(score, cells, embedding(self.levels[self.finest].only(read[self.finest])))
+
+    def _of_flow(self, read: Maps) -> tuple[Tensor, Tensor]:
+        """The flow's own score, (B,), and map, (B, h, w) on the finest level."""
         latents, cells = self._latents_and_cells(read)
-        finest = self.levels[self.finest]
-        score = (
-            scale_means(self.counted(latents)).mean(1) if self.hyper.score == "mean" else finest.only(cells).amax(dim=(1, 2))
-        )
-        if self.head is not None:
-            cells = self.head.joined(cells, maps[-1])
-        return Scored(score, cells, embedding(finest.only(read[self.finest])))
+        if self.hyper.score == "max":
+            return self.levels[self.finest].only(cells).amax(dim=(1, 2)), cells
+        return scale_means(self.counted(latents)).mean(1), cells
 
     def _latents_and_cells(self, read: Maps) -> tuple[Maps, Tensor]:
-        """Latents of all levels, and the flow's own map, (B, h, w) on the finest."""
+        """Latents of all levels, and the flow's own map."""
         size = self.grids[self.finest]
         if self.hyper.map == "nll":
             latents, log_dets = self.flow.cells_of_normed(read)
@@ -189,12 +188,10 @@ class FastFlow(Detector):
         kind = energy_map if self.hyper.map == "energy" else likelihood_map
         return latents, kind(latents, size, self.levels[: len(self.grids)])
 
-    def _flow_cells(self, maps: Maps) -> Tensor:
-        return self._latents_and_cells(self.flow.normed(self.whitened(maps)))[1]
+    def _alone(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        return self._of_flow(self.flow.normed(self.whitened(maps)))
 
-    def freeze(self) -> "FastFlow":
+    def freeze(self) -> Self:
         super().freeze()
         self.flow.freeze()
-        if self.head is not None:
-            self.head.gaussian.freeze()
         return self

@@ -18,7 +18,7 @@ from models.fitting.checkpoint import Checkpoint
 from models.fitting.exam import Exam
 from models.fitting.light import Learned
 from models.fitting.light_exam import LightExam, light_exam
-from models.fitting.selection import Criterion, EarlyStop
+from models.fitting.selection import LEAST_GROUPS, LEAST_HELD_OUT, Criterion, EarlyStop, can_weigh
 from models.metrics.few import says_something
 
 
@@ -143,6 +143,9 @@ def fit(
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     state = _State(workspace, identity, say)
+    if detector.weighs and not can_weigh(groups):
+        needs = f"to weigh its parts takes {LEAST_HELD_OUT} held-out images of {LEAST_GROUPS} groups"
+        say(f"score: that of the flow alone; {needs}, and there are {len(groups)} of {len(set(groups))}")
     if not len(selection):
         on_phase("training")
         detector.fit(learned.features, learned.of(fit_positions), replace(last, checkpoint=state.training(epochs)))
@@ -167,7 +170,7 @@ def fit(
             else:
                 exam.severities = defects.about
             on_phase("selection")
-            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures)
+            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures, can_weigh(groups))
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -239,12 +242,14 @@ def _select(
     lit: LightExam | None,
     selected: _Selected,
     say: Callable[[str], None],
+    weighs: bool,
 ) -> None:
-    """Fit to the fit images, and put into `selected` what the exam says after every epoch."""
+    """Fit to the fit images, and put into `selected` what the exam says after every epoch. weighs: whether the selection's
+    images give the constants of the score."""
     selected.severities = exam.severities
 
     def after_epoch(epoch: int) -> bool:
-        constants = detector.fit_constants(exam.images, exam.selection)
+        constants = detector.fit_constants(exam.images, exam.selection) if weighs else {}
         scores, maxima = exam.take()
         ended = selected.stop.update(scores)
         under_light = None if lit is None else lit.take(scores).criterion()

@@ -12,6 +12,7 @@ from models.metrics.bootstrap import interval
 from models.metrics.ranking import auroc
 
 LOGIT_LIMIT = 0.001
+LEAST_HELD_OUT, LEAST_GROUPS = 8, 2  # images, and groups of them
 GAUSSIAN_AUROC = 0.8  # severities are set so that a Gaussian on the same features gets about this much
 
 
@@ -23,6 +24,15 @@ def logit(value: float) -> float:
     """
     p = min(max(value, LOGIT_LIMIT), 1 - LOGIT_LIMIT)
     return float(np.log(p / (1 - p)))
+
+
+def can_weigh(groups: Sequence[str]) -> bool:
+    """Whether held-out images of these groups, (N,), say how much good images vary, so that scores can be weighed by it.
+
+    >>> can_weigh(["a", "b"] * 4), can_weigh(["a"] * 8), can_weigh(["a", "b"])
+    (True, False, False)
+    """
+    return len(groups) >= LEAST_HELD_OUT and len(set(groups)) >= LEAST_GROUPS
 
 
 @dataclass(frozen=True)

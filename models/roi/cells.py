@@ -4,6 +4,8 @@ A cell counts if any of its pixels is inside. Without a region every method give
 without this file.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -94,3 +96,19 @@ def pooled(pixels: Tensor | None, patch: int, stride: int) -> Tensor | None:
         return None
     found = nn.functional.max_pool2d(pixels[None].float(), patch, stride)
     return found[0] > 0  # (h, w)
+
+
+def turned(pixels: Tensor | None, index: Tensor, scale_grids: Sequence[Sequence[tuple[int, int]]]) -> nn.ModuleList:
+    """The cells of a turned copy that count, for every tap of every scale.
+
+    Args:
+        pixels: (H, W) bool, those of the upright image that count; None: all.
+        index: of `models.backbones.rotation.rotation_index`; corners that the image does not reach do not count.
+
+    >>> upright = torch.tensor([[True, False], [False, False]])
+    >>> turned(upright, torch.tensor([3, 1, 0, 4]), [[(2, 2)]])[0].mask
+    tensor([[False, False],
+            [ True, False]])
+    """
+    mask = None if pixels is None else torch.cat([pixels.flatten(), pixels.new_zeros(1)])[index].view(pixels.shape)  # (H, W)
+    return nn.ModuleList(Cells(mask, grid) for grids in scale_grids for grid in grids)

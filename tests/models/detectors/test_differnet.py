@@ -42,7 +42,7 @@ def build(images: torch.Tensor, backbone: BackboneConfig = BACKBONE, **hyperpara
         detector="differnet",
         backbone=backbone,
         input=InputConfig(height=images.shape[1], width=images.shape[2]),
-        hyperparameters={"whiten_dims": 9, "hidden": 8, "blocks": 3} | hyperparameters,
+        hyperparameters={"whiten_dims": 9, "hidden": 8, "blocks": 3, "head": None} | hyperparameters,
     )
     detector = registry.build(config)
     assert isinstance(detector, DifferNet)

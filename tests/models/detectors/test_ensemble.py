@@ -99,8 +99,10 @@ def test_scores_and_maps_are_means_of_what_the_members_have_alone() -> None:
     images = photographs(5, SIZE)
     found, scores = together.score(images), []
     for number, each in enumerate((CSFLOW, PADIM, FASTFLOW)):
-        own = fit(alone(each), each).freeze().score(images)
-        scores.append((own.score.log() - together.score_mean[number]) / together.score_std[number])
+        member = fit(alone(each), each).freeze()
+        own = member.score(images)
+        score = own.score.log() if member.positive.score else own.score
+        scores.append((score - together.score_mean[number]) / together.score_std[number])
         if number == 0:
             assert torch.equal(found.embedding, own.embedding)
     torch.testing.assert_close(found.score, torch.stack(scores).mean(0), rtol=1e-4, atol=1e-4)
@@ -109,7 +111,8 @@ def test_scores_and_maps_are_means_of_what_the_members_have_alone() -> None:
 
 
 def test_held_out_images_set_the_scales_and_a_later_fit_can_take_them_again() -> None:
-    together = ensemble(CSFLOW, CFLOW)  # a map of CFLOW has values of both signs, as its score has
+    flow = {**CSFLOW, "hyperparameters": {**CSFLOW["hyperparameters"], "score": "mean"}}  # no constants of its own
+    together = ensemble(flow, CFLOW)  # a map of CFLOW has values of both signs, as its score has
     fit(together)
     of_training = together.score_mean.clone()
     held_out = InMemory(together, photographs(8, SIZE, seed=2))
@@ -124,6 +127,16 @@ def test_held_out_images_set_the_scales_and_a_later_fit_can_take_them_again() ->
     fit(together)
     assert torch.equal(together.score_mean, of_training)
     assert set(constants) < set(together.state_dict())
+
+
+def test_a_members_own_constants_come_from_the_same_images() -> None:
+    together, flow = fit(ensemble(CSFLOW, PADIM)), fit(alone(CSFLOW), CSFLOW)
+    assert isinstance(together, Ensemble)
+    images = photographs(8, SIZE, seed=2)
+    constants = together.fit_constants(InMemory(together, images), torch.arange(8))
+    own = flow.fit_constants(InMemory(flow, images), torch.arange(8))
+    assert set(own) == {"head.part_means", "head.part_weights"}
+    assert all(torch.equal(constants[f"members.0.{name}"], value) for name, value in own.items())
 
 
 def test_a_member_reads_its_own_levels_and_no_others_from_disk(tmp_path: Path, monkeypatch) -> None:

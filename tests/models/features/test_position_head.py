@@ -13,7 +13,11 @@ from models.detector import Detector, FitRun
 from models.features.position_gaussian import PositionMoments
 from models.features.position_head import PositionHead, PositionHeadConfig, bounded
 
-FLOWS = {"csflow": {"whiten_dims": 6, "hidden": 4, "kernels": [3]}, "fastflow": {"whiten_dims": 6, "steps": 2}}
+FLOWS = {
+    "csflow": {"whiten_dims": 6, "hidden": 4, "kernels": [3]},
+    "fastflow": {"whiten_dims": 6, "steps": 2},
+    "differnet": {"whiten_dims": 6, "hidden": 4, "blocks": 2, "transforms": 2, "scales": 1},
+}
 HEAD = {"dims": 10, "reductions": [4, 8]}
 
 
@@ -25,14 +29,14 @@ class InMemory:
         return [x[positions] for x in self.maps]
 
 
-def build(detector: str, head: dict | None, **fields) -> Detector:
+def build(detector: str, head: dict | None, score: str | None = None, **fields) -> Detector:
     return registry.build(
         ArtifactConfig(
             name="tiny",
             detector=detector,
             backbone=BackboneConfig(name="test_resnet", weights="none", taps=fields.pop("taps", ())),
             input=InputConfig(height=64, width=80),
-            hyperparameters=FLOWS[detector] | {"head": head},
+            hyperparameters=FLOWS[detector] | {"head": head, "score": score},
             **fields,
         )
     )
@@ -49,8 +53,8 @@ def images() -> Tensor:
 
 
 @pytest.mark.parametrize("detector", FLOWS)
-def test_the_head_changes_the_map_alone(detector, images):
-    alone, headed = build(detector, None), build(detector, HEAD)
+def test_the_head_changes_the_map_alone_where_the_score_is_the_flows(detector, images):
+    alone, headed = build(detector, None), build(detector, HEAD, score="mean")
     for each in (alone, headed):
         fit(each, images)
     without, found = alone.score(images[:5]), headed.score(images[:5])
@@ -64,10 +68,78 @@ def test_both_maps_have_the_scale_of_good_images(detector, images):
     found = build(detector, HEAD)
     fit(found, images)
     maps = found.extract(images)
-    own = (found.head.cells(maps[-1]) - found.head.own_mean) / found.head.own_std
-    flow = (found._flow_cells(maps[:-1]) - found.head.flow_mean) / found.head.flow_std
+    own = (found.head._left_out(found.head.cells(maps[-1])) - found.head.own_mean) / found.head.own_std
+    flow = (found._alone(maps[:-1])[1] - found.head.flow_mean) / found.head.flow_std
     for cells in (own, flow):
         assert abs(cells.mean().item()) < 1e-3 and cells.std().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("detector", FLOWS)
+def test_the_joined_score_is_the_mean_of_two_deviations(detector, images):
+    """Of the flow's own score and of the highest hundredth of the joined map's cells, three of 16 x 20, both computed anew."""
+    alone, headed = build(detector, None), build(detector, HEAD)
+    for each in (alone, headed):
+        fit(each, images[:14])
+    headed.fit_constants(InMemory(headed.extract(images)), torch.arange(14, 24))
+    own, found = alone.score(images[14:]), headed.score(images[14:])
+    assert headed.config.hyperparameters["score"] == "joined" and not headed.positive.score
+    top = found.anomaly_map.flatten(1).sort(1).values[:, -3:].mean(1)
+    parts = [(x - x.mean()) / x.std() for x in (own.score.log(), top)]
+    torch.testing.assert_close(found.score, (parts[0] + parts[1]) / 2, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("detector", FLOWS)
+def test_the_joined_score_is_the_flows_until_it_is_weighed(detector, images):
+    """The logarithm, which orders images alike."""
+    alone, headed = build(detector, None), build(detector, HEAD)
+    for each in (alone, headed):
+        fit(each, images)
+    assert torch.equal(headed.score(images).score, alone.score(images).score.log())
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 1.0])
+def test_a_fitted_image_counts_as_left_out(shrinkage):
+    """As a fit without it says; exactly so where nothing is shrunk, since the mean covariance changes with it too."""
+    maps = torch.randn(30, 6, 4, 4, generator=torch.Generator().manual_seed(0))
+    config = PositionHeadConfig(taps=(1,), dims=6, shrinkage=shrinkage, regularisation=1e-6)
+
+    def fitted(positions: Tensor) -> PositionHead:
+        head = PositionHead(config, [6], [(4, 4)], (4, 4))
+        head.fit(InMemory([maps]), positions, FitRun(PositionHeadConfig()))
+        return head
+
+    whole = fitted(torch.arange(30))
+    found, plain = whole._left_out(whole.cells(maps)), whole.cells(maps)
+    for i in (0, 7, 29):
+        without = fitted(torch.tensor([j for j in range(30) if j != i])).cells(maps[i : i + 1])[0]
+        if shrinkage == 0:
+            torch.testing.assert_close(found[i], without, atol=1e-3, rtol=1e-3)
+        assert (found[i] - without).abs().mean() < 0.2 * (plain[i] - without).abs().mean()
+
+
+def test_the_joined_score_of_a_region_leaves_the_other_cells_out():
+    mask = torch.zeros(64, 80, dtype=torch.bool)
+    mask[:, :40] = True
+    whole = PositionHead(PositionHeadConfig(taps=(1,), dims=4), [4], [(8, 10)], flow_grid=(4, 5), scores=True)
+    half = PositionHead(PositionHeadConfig(taps=(1,), dims=4), [4], [(8, 10)], flow_grid=(4, 5), seen=mask, scores=True)
+    joined = torch.zeros(1, 8, 10)
+    joined[0, 0, 9] = 7.0
+    for head in (whole, half):
+        head.part_weights.fill_(1.0)
+    assert float(whole.joined_score(torch.ones(1), joined)) == 7 and float(half.joined_score(torch.ones(1), joined)) == 0
+
+
+@pytest.mark.parametrize("detector", FLOWS)
+def test_without_a_head_there_is_no_joined_score(detector):
+    with pytest.raises(ValueError, match="score must be another without a head; got 'joined'. Leave it out."):
+        build(detector, None, score="joined")
+    assert build(detector, None).config.hyperparameters["score"] == "mean"
+
+
+def test_a_model_whose_score_is_the_flows_has_no_constants_of_a_joined_one(images):
+    """As those have that were trained before there was one."""
+    state = build("csflow", HEAD, score="mean").state_dict()
+    assert "head.flow_mean" in state and not {"head.part_means", "head.part_weights"} & set(state)
 
 
 def test_a_spot_is_found_by_the_cell_that_shows_it(images):
@@ -124,10 +196,13 @@ def test_the_network_runs_no_deeper_for_it(taps):
     assert only_deeper.config.hyperparameters["head"]["taps"] == list(taps), "the flow's own"
 
 
-@pytest.mark.parametrize(("detector", "kind"), [("csflow", "energy"), ("fastflow", "likelihood")])
-def test_maps_of_other_scales_are_not_joined(detector, kind):
+@pytest.mark.parametrize(
+    ("detector", "kind", "joins"),
+    [("csflow", "energy", "nll"), ("fastflow", "likelihood", "nll"), ("differnet", "gradient", "contribution")],
+)
+def test_maps_of_other_scales_are_not_joined(detector, kind, joins):
     config = ArtifactConfig(name="tiny", detector=detector, hyperparameters=FLOWS[detector] | {"map": kind})
-    with pytest.raises(ValueError, match=f"map must be nll beside a head; got '{kind}'. Leave it out"):
+    with pytest.raises(ValueError, match=f"map must be {joins} beside a head; got '{kind}'. Leave it out"):
         registry.build(config)
 
 

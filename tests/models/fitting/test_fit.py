@@ -19,7 +19,7 @@ from models.fitting.fit import Fitted, fit
 COUNT = 24
 
 
-def detector(score: str = "mean") -> CsFlow:
+def detector(score: str | None = "mean") -> CsFlow:
     config = ArtifactConfig(
         name="small",
         input=InputConfig(height=64, width=64),
@@ -41,11 +41,11 @@ def images(tmp_path: Path):
         yield stored
 
 
-def fitted(model: Detector, images: ImageFeatures, selection: range, tmp_path: Path, epochs: int = 2) -> Fitted:
+def fitted(model: Detector, images: ImageFeatures, selection: range, tmp_path: Path, epochs: int = 2, **told) -> Fitted:
     positions = torch.arange(16), torch.tensor(list(selection), dtype=torch.int64)
     run = FitRun(model.Training(**{"epochs": epochs, "batch_size": 4}))
     groups = [str(i // 2) for i in selection]
-    return fit(model, images, *positions, groups, run, 2, tmp_path)
+    return fit(model, images, *positions, groups, run, 2, tmp_path, **told)
 
 
 def test_selection_takes_every_family_and_the_refit_uses_both_sets(images: ImageFeatures, tmp_path: Path) -> None:
@@ -77,7 +77,19 @@ def test_images_of_neither_set_are_never_read(images: ImageFeatures, tmp_path: P
     assert read == set(range(22))
 
 
-def test_the_constants_of_the_score_scales_come_from_selection(images: ImageFeatures, tmp_path: Path) -> None:
-    model = detector("scales")
-    fitted(model, images, range(16, 22), tmp_path)
-    assert bool((model.scale_log_mean != 0).all()) and bool((model.scale_log_std != 1).all())
+@pytest.mark.parametrize(
+    ("score", "constants"), [("scales", ("scale_log_mean", "scale_log_std")), (None, ("head.part_weights",))]
+)
+def test_the_constants_of_a_score_come_from_enough_held_out_images(
+    score, constants, images: ImageFeatures, tmp_path: Path
+) -> None:
+    """Fewer leave them as they are, and one line says so."""
+    for selection, weighed in ((range(16, 24), True), (range(16, 22), False), (range(0), False)):
+        model = detector(score)
+        said: list[str] = []
+        before = {name: model.get_buffer(name).clone() for name in constants}
+        fitted(model, images, selection, tmp_path, say=said.append)
+        assert all(bool((model.get_buffer(name) != before[name]).all()) == weighed for name in constants)
+        told = [line for line in said if line.startswith("score: ")]
+        there = f"there are {len(selection)} of {len(selection) // 2}"
+        assert (len(told), there in "".join(told)) == ((0, False) if weighed else (1, True))
