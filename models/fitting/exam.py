@@ -25,7 +25,7 @@ def defects_stored(selection: int) -> int:
     """How many synthetic defects are kept for so many selection images.
 
     >>> defects_stored(100)
-    600
+    800
     """
     return len(synthetic.FAMILIES) * selection
 
@@ -34,7 +34,7 @@ def defects_drawn(selection: int) -> int:
     """How many are drawn, with those that only set severities.
 
     >>> defects_stored(100), defects_drawn(100)
-    (600, 1500)
+    (800, 2000)
     """
     tried = len(range(selection)[_severity_images(selection)])
     return len(synthetic.FAMILIES) * SEVERITIES_TRIED * tried + defects_stored(selection)
@@ -71,7 +71,7 @@ class Exam:
     ...         exam = Exam(detector, images, torch.arange(2, 4), defects, FitRun(detector.Training()))
     ...         made = exam.make(torch.arange(2))
     ...         len(defects), len(made.defects), made.good.shape
-    (12, 6, (2,))
+    (16, 8, (2,))
     """
 
     severities: dict[str, float]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from scipy import ndimage
 
 from jobs.command.entry import run
@@ -19,6 +21,7 @@ from jobs.train import _precision, main
 from jobs.training.phases import Phases
 from models import artifact
 from models.fitting import groups
+from models.fitting.synthetic import FAMILIES
 from pipeline.storage.copies import local_copy
 from pipeline.storage.store import open_store
 
@@ -82,7 +85,7 @@ def test_groups_hashes_and_card(goods: Path, config: Path, tmp_path: Path) -> No
     assert (trained["fit"], trained["selection"], trained["calibration"]) == (12, 4, 4)
     fit, selection = (trained["content_hashes"][name] for name in ("fit", "selection"))
     assert len(fit) == 12 * 32 and len(selection) == 4 * 32
-    assert set(trained["synthetic_auroc"]) == {"cutpaste", "scar", "soft_patch", "perlin", "spot", "uneven"}
+    assert set(trained["synthetic_auroc"]) == set(FAMILIES)
     card = (out / "card.md").read_text()
     assert "12 to fit" in card and "seed 0" in card and "Not calibrated yet" in card
 
@@ -444,3 +447,18 @@ def test_light_is_recorded_in_the_model_and_off_leaves_no_trace(goods: Path, con
     assert found["lit"].config.trained["light"] == {"strength": 0.4, "copies": 1}
     assert found["lit"].model_digest != found["plain"].model_digest
     assert "light that differs by up to 40 %, 1 of each" in (tmp_path / "lit" / "card.md").read_text()
+
+
+def test_a_transformer_from_a_local_file(goods: Path, tmp_path: Path, capsys) -> None:
+    """The command of docs/accuracy.md, with random weights and two blocks."""
+    name, kwargs = "vit_small_patch14_dinov2", {"depth": 2}
+    network = timm.create_model(name, pretrained=False, img_size=518, **kwargs)
+    save_file({key: value.clone() for key, value in network.state_dict().items()}, tmp_path / "dinov2.safetensors")
+    config, out = tmp_path / "vit.yaml", tmp_path / "model"
+    settings = {"backbone_kwargs": {"dynamic_img_size": True, **kwargs}, "hyperparameters": {"bank_size": 100}}
+    config.write_text(yaml.safe_dump(settings))
+    flags = ["--detector", "patchcore", "--backbone", name, "--weights", f"{tmp_path}/dinov2.safetensors", "--image-size", "70"]
+    assert train(goods, out, config, *flags, "--device", "cpu") == 0
+    found = artifact.read(out).config
+    assert found.backbone is not None and found.backbone.licence == "apache-2.0" and found.map_width == 5
+    assert "the backbone's weights have the licence apache-2.0" in (out / "card.md").read_text(encoding="utf-8")

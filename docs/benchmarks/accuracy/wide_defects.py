@@ -1,4 +1,4 @@
-"""The six families of `models/fitting/synthetic.py` with sizes over a wide range: what candidates.py draws with --wide.
+"""The families of `models/fitting/synthetic.py` with sizes over a wide range: what candidates.py draws with --wide.
 
 There a family's size varies by a factor of about two and severity changes it; here it is log-uniform, from a few pixels to
 most of the image, as real defects are, and severity changes the contrast alone (a patch of full contrast is severity 1).
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.fitting.synthetic import (
-    Family,
+from models.fitting.drawing import (
     blend,
     borrowed,
     corner,
@@ -20,8 +19,8 @@ from models.fitting.synthetic import (
     smooth_noise,
     strip_alpha,
     turned,
-    uneven,
 )
+from models.fitting.synthetic import Family, crack, stain, uneven
 
 Image = NDArray[np.uint8]
 
@@ -72,4 +71,6 @@ def spot(image: Image, other: Image, severity: float, rng: np.random.Generator) 
     return blend(image, image.astype(np.float32) + shift, np.exp(-(((rows**2 + columns**2) / radius**2) ** 2)))
 
 
-FAMILIES: dict[str, Family] = {family.__name__: family for family in (cutpaste, scar, soft_patch, perlin, spot, uneven)}
+FAMILIES: dict[str, Family] = {
+    family.__name__: family for family in (cutpaste, scar, soft_patch, perlin, spot, uneven, stain, crack)
+}

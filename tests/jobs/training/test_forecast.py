@@ -32,7 +32,9 @@ def goods(tmp_path: Path) -> Path:
 
 
 def train(goods: Path, detector: str, *flags: str, **settings) -> int:
-    brief = {"padim": {}, "ensemble": {}, "differnet": {"epochs": 2}}.get(detector, {"epochs": 2, "epoch_steps": 3})
+    brief = {"padim": {}, "patchcore": {}, "ensemble": {}, "differnet": {"epochs": 2}}.get(
+        detector, {"epochs": 2, "epoch_steps": 3}
+    )
     own = {"hyperparameters": BRIEF_MEMBERS} if detector == "ensemble" else {}
     config = (
         {"weights": "none", "image_size": 64, "backbone": "test_resnet", "device": "cpu", "training": brief} | own | settings
@@ -112,14 +114,14 @@ def test_a_repeated_command_says_what_is_left_at_most(goods: Path, capsys, monke
 
 
 def test_pages_of_files_are_memory_that_the_system_may_drop() -> None:
-    """1,000 samples, 700 to fit and 100 for selection, of which 600 defects are drawn."""
+    """1,000 samples, 700 to fit and 100 for selection, of which 800 defects are drawn."""
     sizes = Sizes(1_000, 700, 100, pixel_bytes=10, kept_bytes=110)
-    assert sizes.on_disk() == 1_600 * 110
-    assert sizes.mapped(reads_often=True) == 1_400 * 100 + 100 * 10
+    assert sizes.on_disk() == 1_800 * 110
+    assert sizes.mapped(reads_often=True) == 1_600 * 100 + 100 * 10
     lit = sizes._replace(copies=2, lit=True)
-    assert lit.on_disk() == (1_600 + 2 * 800 + 100) * 110
-    assert lit.mapped(reads_often=True) == (1_400 + 2 * 800 + 100) * 100 + 100 * 10
-    assert Sizes(1_000, 700, 100, 10, 10).mapped(reads_often=False) == 1_400 * 10 + 100 * 10
+    assert lit.on_disk() == (1_800 + 2 * 800 + 100) * 110
+    assert lit.mapped(reads_often=True) == (1_600 + 2 * 800 + 100) * 100 + 100 * 10
+    assert Sizes(1_000, 700, 100, 10, 10).mapped(reads_often=False) == 1_600 * 10 + 100 * 10
 
 
 def test_the_comparison_is_one_line() -> None:

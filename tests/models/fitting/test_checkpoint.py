@@ -22,9 +22,11 @@ SMALL = {
     "cflow": {"steps": 1, "whiten_dims": 4},
     "fastflow": {"steps": 2, "whiten_dims": 4},
     "padim": {"dims": 8},
+    "patchcore": {"bank_size": 20},
     "patchsvdd": {"bank_size": 20},
     "ensemble": BRIEF_MEMBERS,
 }
+WITHOUT_EPOCHS = ("padim", "patchcore")
 BRIEF = {"epochs": 2, "epoch_steps": 0, "batch_size": 6, "noise": 0.1, "pairs_per_image": 1}
 
 
@@ -93,7 +95,7 @@ def same(one: tuple[Fitted, dict[str, Tensor]], other: tuple[Fitted, dict[str, T
     return not different and first == second and bool((maxima[0] == maxima[1]).all())
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if name not in ("ensemble", "padim")])
+@pytest.mark.parametrize("name", [name for name in registry.names() if name not in ("ensemble", *WITHOUT_EPOCHS)])
 def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """In the first epoch, in a later one, where the training after the selection begins, in its last epoch, after it."""
     whole = Run(name, tmp_path / "whole")
@@ -129,11 +131,12 @@ def test_an_ensemble_goes_on_inside_its_members(tmp_path: Path) -> None:
     assert same(Run("ensemble", tmp_path / "killed").fit(), expected)
 
 
-def test_padim_goes_on_with_the_exam_of_its_first_fit(tmp_path: Path) -> None:
-    expected = Run("padim", tmp_path / "whole").fit(identity=None)
+@pytest.mark.parametrize("name", WITHOUT_EPOCHS)
+def test_a_fit_without_epochs_goes_on_with_the_exam_of_its_first_one(name: str, tmp_path: Path) -> None:
+    expected = Run(name, tmp_path / "whole").fit(identity=None)
     with pytest.raises(Killed):
-        Run("padim", tmp_path / "killed", dies_at=("training", 0, 0)).fit()
-    again = Run("padim", tmp_path / "killed")
+        Run(name, tmp_path / "killed", dies_at=("training", 0, 0)).fit()
+    again = Run(name, tmp_path / "killed")
     assert same(again.fit(), expected)
     assert again.steps == [("training", 0, 0)] and "going on with the training" in again.lines
 

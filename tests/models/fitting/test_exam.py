@@ -20,9 +20,9 @@ def test_every_batch_is_told_and_the_total_is_what_will_be_done(tmp_path: Path) 
         exam = Exam(detector, images, torch.arange(4, 24), defects, FitRun(detector.Training(), on_work=told.append))
         exam.make(torch.arange(4))
     making = [work for work in told if work.what == "making synthetic defects"]
-    # 20 images a batch of 16 and one of 4: three severities tried and the one that is made, of six families.
-    assert [work.done for work in making] == [20 * times + part for times in range(24) for part in (0, 16)]
-    assert {work.total for work in making} == {24 * 20}
+    # 20 images a batch of 16 and one of 4: three severities tried and the one that is made, of eight families.
+    assert [work.done for work in making] == [20 * times + part for times in range(32) for part in (0, 16)]
+    assert {work.total for work in making} == {32 * 20}
     scoring = [work for work in told if work.what == "scoring good images and synthetic defects"]
-    assert [work.done for work in scoring] == [20 * times + part for times in range(7) for part in (0, 16)]
-    assert {work.total for work in scoring} == {7 * 20}
+    assert [work.done for work in scoring] == [20 * times + part for times in range(9) for part in (0, 16)]
+    assert {work.total for work in scoring} == {9 * 20}

@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cflow": {"whiten_dims": 4, "steps": 1},
     "differnet": {"whiten_dims": 4, "hidden": 4, "blocks": 1, "transforms": 1, "scales": 1},
     "padim": {"dims": 4},
+    "patchcore": {"bank_size": 8},
     "patchsvdd": {"bank_size": 8},
     "ensemble": BRIEF_MEMBERS,
 }
