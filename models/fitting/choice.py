@@ -1,7 +1,8 @@
 """Chooses among detectors that were fitted to the same images, alone and together, by synthetic defects and without labels.
 
-Every candidate sees the same defects. Of those whose criterion is at most one standard error behind the best (paired, by
-bootstrap over groups) the cheapest is taken: what lies within it is noise of the few held-out images.
+Every candidate sees the same defects. The single detector with the best criterion is taken; several together only where they
+are better than it with 95 % confidence (paired, by bootstrap over groups): of many combinations one is ahead by chance, and
+each more detector is one more to train, to score with and to explain. Costs are told, and decide between equals alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 from models.fitting.selection import Criterion, ExamScores, standard_error
 
 LEAST_STD = 1e-6
+CONFIDENT = 1.96  # standard errors: 95 %
+
+
+Subset = tuple[str, ...]  # names of detectors
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Candidate:
     """members: detectors, one or several together.  cost: seconds of one thread that an image takes.  behind: criteria that
     it is behind the best, with the standard error of that difference; 0 and 0 for the best."""
 
-    members: tuple[str, ...]
+    members: Subset
     criterion: Criterion
     cost: float
     behind: float
@@ -30,11 +35,6 @@ class Candidate:
     @property
     def name(self) -> str:
         return " + ".join(self.members)
-
-    @property
-    def near(self) -> bool:
-        """Whether it is within one standard error of the best."""
-        return self.behind <= self.standard_error
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,31 @@ def choose(scores: Mapping[str, ExamScores], costs: Mapping[str, float], groups:
         groups: of the good images, (N,).
 
     >>> good = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> scores = {"dear": ExamScores(good, {"spot": good + 9}), "cheap": ExamScores(good, {"spot": good + 8})}
-    >>> choose(scores, {"dear": 1.0, "cheap": 0.1}, groups=list("abcd")).chosen.members
-    ('cheap',)
+    >>> scores = {"one": ExamScores(good, {"spot": good + 9}), "other": ExamScores(good, {"spot": good + 1})}
+    >>> choose(scores, {"one": 1.0, "other": 0.1}, groups=list("abcd")).chosen.members
+    ('one',)
     """
     names = list(scores)
     subsets = [subset for count in range(1, len(names) + 1) for subset in combinations(names, count)]
     exams = {subset: together([scores[name] for name in subset]) for subset in subsets}
     criteria = {subset: exam.criterion() for subset, exam in exams.items()}
-    best = max(subsets, key=lambda subset: criteria[subset].value)
-    found = []
-    for subset in subsets:
-        behind = criteria[best].value - criteria[subset].value
-        error = standard_error(exams[best], exams[subset], groups) if subset != best else 0.0
-        found.append(Candidate(subset, criteria[subset], sum(costs[name] for name in subset), behind, error))
+    cost = {subset: sum(costs[name] for name in subset) for subset in subsets}
+
+    def best(of: Sequence[Subset]) -> Subset:
+        return max(of, key=lambda subset: (criteria[subset].value, -cost[subset]))
+
+    def behind(one: Subset, other: Subset) -> tuple[float, float]:
+        """By how much the other's criterion is less, and the standard error."""
+        if one == other:
+            return 0.0, 0.0
+        return criteria[one].value - criteria[other].value, standard_error(exams[one], exams[other], groups)
+
+    chosen, several = best(subsets[: len(names)]), subsets[len(names) :]
+    if several:
+        ahead, error = behind(best(several), chosen)
+        if ahead > CONFIDENT * error:
+            chosen = best(several)
+    first = best(subsets)
+    found = [Candidate(subset, criteria[subset], cost[subset], *behind(first, subset)) for subset in subsets]
     found.sort(key=lambda each: (each.behind, each.cost))
-    return Choice(tuple(found), min((each for each in found if each.near), key=lambda each: each.cost))
+    return Choice(tuple(found), next(each for each in found if each.members == chosen))

@@ -26,21 +26,31 @@ def test_a_clearly_better_detector_is_taken_though_it_costs_more() -> None:
     found = chosen({"good": exam(3.0, 0), "poor": exam(0.3, 1)})
     assert found.chosen.members == ("good",) and found.candidates[0].behind == 0
     assert [each.members for each in found.candidates][-1] == ("poor",)
-    assert not found.candidates[-1].near
+    assert found.candidates[-1].behind > found.candidates[-1].standard_error
 
 
-def test_among_those_that_cannot_be_told_apart_the_cheapest_is_taken() -> None:
-    good, rng = exam(1.5, 0), np.random.default_rng(1)
-    families = {name: scores + 0.3 * rng.standard_normal(COUNT) for name, scores in good.defects.items()}
-    found = chosen({"good": good, "poor": ExamScores(good.good, families)})
-    assert next(each.behind for each in found.candidates if each.name == "poor") > 0  # another is ahead of it
-    assert found.chosen.members == ("poor",)
+def test_of_equals_the_cheapest_is_taken() -> None:
+    found = chosen({"good": exam(1.5, 0), "poor": exam(1.5, 0)})
+    assert {each.criterion.value for each in found.candidates} == {found.chosen.criterion.value}
+    assert found.chosen.members == ("poor",) and found.candidates[0].members == ("poor",)
 
 
 def test_two_that_err_independently_are_taken_together() -> None:
     found = chosen({"good": exam(1.2, 0), "poor": exam(1.2, 1)}, {"good": 1.0, "poor": 1.0})
     assert found.candidates[0].members == ("good", "poor") and found.candidates[0].cost == 2.0
     assert found.chosen.members == ("good", "poor")
+
+
+def test_several_that_are_ahead_by_little_are_not_taken() -> None:
+    """Both see the same, each with a little noise of its own."""
+    same, rng = exam(1.5, 0), np.random.default_rng(1)
+
+    def noisy(scores: np.ndarray) -> np.ndarray:
+        return scores + 0.3 * rng.standard_normal(COUNT)
+
+    both = [ExamScores(noisy(same.good), {name: noisy(scores) for name, scores in same.defects.items()}) for _ in range(2)]
+    found = chosen(dict(zip(COSTS, both, strict=True)), {"good": 1.0, "poor": 1.0})
+    assert found.candidates[0].members == ("good", "poor") and len(found.chosen.members) == 1
 
 
 def test_a_scale_is_no_advantage() -> None:
