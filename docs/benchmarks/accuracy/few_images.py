@@ -4,10 +4,9 @@
     python docs/benchmarks/accuracy/few_images.py --table
 
 Of a split's good training images so many are drawn, by whole tiles: all exposures of a tile or none, since that is how few
-pieces come. The draw depends on split and seed. The rest is the protocol
-(`protocol.py`, beside this file): default settings, no selection and no calibration images, each model looked at once. A run
-that has its file in docs/benchmarks/accuracy/few is not repeated, so the command may be stopped and given again. The figures
-of all images are the protocol's own runs. Needs FLOWSCORE_ASSETS.
+pieces come. The draw depends on split and seed. All settings are the defaults, but no images are kept to calibrate; each
+model is looked at once. A run that has its file in docs/benchmarks/accuracy/few is not repeated, so the command may be
+stopped and given again. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -24,11 +23,12 @@ import protocol  # beside this file
 
 FEW = Path(__file__).resolve().parent / "few"
 DETECTORS = tuple(name for name in protocol.DETECTORS if name != "gaussian")
-COUNTS = (16, 32, 64, 128)
+ALL = "all"
+COUNTS = ("16", "32", "64", "128", ALL)  # images
 SPLITS = ("published", "fold-0")
 
 
-def drawn(tree: Path, count: int, seed: int) -> list[Path]:
+def drawn(tree: Path, count: str, seed: int) -> list[Path]:
     """Good training images of the tree, by whole tiles in random order; a tile that would be too many is passed over."""
     with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
         rows = [(row["path"], row["tile"]) for row in csv.DictReader(file) if row["path"].startswith("train/good/")]
@@ -38,12 +38,12 @@ def drawn(tree: Path, count: int, seed: int) -> list[Path]:
     chosen: list[Path] = []
     for number in np.random.default_rng(seed).permutation(len(tiles)):
         images = tiles[sorted(tiles)[number]]
-        if len(chosen) + len(images) <= count:
+        if count == ALL or len(chosen) + len(images) <= int(count):
             chosen += images
     return sorted(chosen)
 
 
-def run(source: Path, folder: Path, detector: str, split: str, count: int, seed: int) -> None:
+def run(source: Path, folder: Path, detector: str, split: str, count: str, seed: int) -> None:
     """Train on so many images, evaluate on the split's test images, and keep the figures."""
     target = file_of(detector, split, count, seed)
     if target.is_file():
@@ -54,19 +54,19 @@ def run(source: Path, folder: Path, detector: str, split: str, count: int, seed:
         for path in goods:
             shutil.copyfile(path, Path(few) / path.name)
         model = folder / "models" / f"{detector}-{split}-{count}-{seed}"
-        found = protocol.measured(tree, Path(few), model, detector, split, seed)
+        found = protocol.measured(tree, Path(few), model, detector, split, seed, {})
     protocol.keep(target, found | {"trained_on": len(goods)})
 
 
-def file_of(detector: str, split: str, count: int, seed: int) -> Path:
+def file_of(detector: str, split: str, count: str, seed: int) -> Path:
     return FEW / detector / f"{split}-{count}-seed-{seed}.json"
 
 
 def table() -> str:
     """Markdown: a row a detector and split; image AUROC and AUPRO in percent, means over the seeds that are there."""
     header = [
-        f"detector | split | {' | '.join(f'{count} images' for count in COUNTS)} | all",
-        "|".join(["---"] * (3 + len(COUNTS))),
+        f"detector | split | {' | '.join(count if count == ALL else f'{count} images' for count in COUNTS)}",
+        "|".join(["---"] * (2 + len(COUNTS))),
     ]
     rows = []
     for detector in DETECTORS:
@@ -75,8 +75,7 @@ def table() -> str:
             if not seeds:
                 continue
             cells = [_cell([file_of(detector, split, count, seed) for seed in seeds]) for count in COUNTS]
-            every = _cell([protocol.RUNS / detector / f"{split}-seed-{seed}.json" for seed in seeds])
-            rows.append(" | ".join([detector, split, *cells, every]))
+            rows.append(" | ".join([detector, split, *cells]))
     return "\n".join(f"| {line} |" for line in [*header, *rows])
 
 
@@ -99,7 +98,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--detector", nargs="+", choices=DETECTORS, default=DETECTORS)
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=SPLITS)
-    parser.add_argument("--count", nargs="+", type=int, choices=COUNTS, default=COUNTS)
+    parser.add_argument("--count", nargs="+", choices=COUNTS, default=COUNTS)
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--table", action="store_true", help="print the table of the runs that are there, and train nothing")
     asked = parser.parse_args()

@@ -3,12 +3,11 @@
     python docs/benchmarks/accuracy/light.py FOLDER [--detector NAME] [--split NAME ...] [--light X ...] [--seed N ...]
     python docs/benchmarks/accuracy/light.py --table
 
-A split is a fold of protocol.py's, tile-disjoint, or `published`. A fifth of its good training images calibrates, so that false
-calls are those at a promised 5 % of images of new tiles; the rest is fitted with the detector's default settings, without a
-selection. A run that has its file in docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and
-for each strength of --light the image AUROC and the false calls, in percent, means over splits and seeds; below it, the
-paired difference of the unaltered AUROC to the model without light, with the 95 % interval by bootstrap over tiles.
-Needs FLOWSCORE_ASSETS.
+A split is a fold of protocol.py's, tile-disjoint, or `published`. All settings are the defaults: a fifth of its good training
+images calibrates, so that false calls are those at a promised 5 % of images of new tiles. A run that has its file in
+docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and for each strength of --light the image
+AUROC and the false calls, in percent, means over splits and seeds; below it, the paired difference of the unaltered AUROC to
+the model without light, with the 95 % interval by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -43,9 +42,8 @@ def run(source: Path, folder: Path, detector: str, split: str, light: float, cop
     settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
     settings.write_text(yaml.safe_dump({"light_copies": copies}), encoding="utf-8")
     good = f"{tree}/train/good"
-    shares = ["--calibration-share", "0.2", "--selection-share", "0"]
     lights = ["--light", f"{light}", "--seed", f"{seed}", "--config", f"{settings}"]
-    _command("train", "--detector", detector, "--input", good, "--model-out", f"{model}", "--overwrite", *shares, *lights)
+    _command("train", "--detector", detector, "--input", good, "--model-out", f"{model}", "--overwrite", *lights)
     _command("calibrate", "--model", f"{model}", "--input", good)
     groups = ["--groups", f"{tree}/tiles.csv"]
     _command("evaluate", "--model", f"{model}", "--input", f"{tree}", *groups, "--stress", "--json", f"{report}")

@@ -19,8 +19,12 @@ PAGE = Path(__file__).resolve().parents[2] / "accuracy.md"
 TABLES: dict[str, Callable[[], str]] = {
     "detectors": protocol.table,
     "kinds": protocol.kinds,
+    "auto, published": lambda: auto.table("published"),
     "auto, folds": lambda: auto.table("fold"),
     "auto, surfaces": lambda: auto.table(auto.SURFACE),
+    "auto, kinds": auto.kinds,
+    "auto, gains": auto.against_flows_alone,
+    "agreement": auto.agreement,
     "light": light.tables,
     "few images": few_images.table,
 }

@@ -5,10 +5,11 @@
 
 Splits are `published` (train/good and test as they are) and `fold-0` to `fold-4` (tile-disjoint: train on the good images of
 the other folds, test on the fold's good images and on the defects whose tile is not in train). Every model is trained with
-its detector's default settings, which were chosen without test labels, and looked at once. A run that has its file in
-docs/benchmarks/accuracy/runs is not repeated, so the command may be stopped and given again. Trees and models go to
-FOLDER. `gaussian` is the baseline: CS-Flow's whitened features with a flow that is left as it starts, a permutation, so
-that the score is a Mahalanobis distance; it has one seed. With --remember, DifferNet's runs share their backbone features
+its detector's default settings, which were chosen without test labels, and looked at once; flows without what they join
+beside the flow (`AS_PUBLISHED`: auto.py measures their defaults), and all without a selection. A run that has its file in
+docs/benchmarks/accuracy/runs is not repeated, so the command may be stopped and given again. Trees and models go to FOLDER.
+`gaussian` is the baseline: CS-Flow's whitened features with a flow that is left as it starts, a permutation, so that the
+score is a Mahalanobis distance; it has one seed. With --remember, DifferNet's runs share their backbone features
 (`remembered.py`), which takes a third of the time; such a run has no training time. Needs FLOWSCORE_ASSETS.
 """
 
@@ -39,6 +40,7 @@ FOLDS = [f"fold-{fold}" for fold in range(5)]
 SPLITS = ["published", *FOLDS]
 SEEDS = [0, 1, 2]
 UNTRAINED = {"epochs": 1, "learning_rate": 1e-30}  # a step that changes no weight
+AS_PUBLISHED = {"map": "energy", "head": None}  # what a flow had before it joined a head; auto.py has its defaults
 KINDS = ("blowhole", "break", "crack", "fray", "uneven")
 TIMED_IMAGES = 64
 REMEMBERED = ("differnet",)  # their backbone takes most of a run
@@ -90,7 +92,16 @@ def run(source: Path, folder: Path, detector: str, split: str, seed: int, rememb
         return
     features = folder / "features" if remember and detector in REMEMBERED else None
     tree, model = tree_of(source, split, folder), folder / "models" / f"{detector}-{split}-{seed}"
-    keep(target, measured(tree, tree / "train" / "good", model, detector, split, seed, features))
+    # PaDiM's only chance is its draw of channels, which is a hyper-parameter; the Gaussian has none.
+    special = {
+        "csflow": {"hyperparameters": AS_PUBLISHED},
+        "fastflow": {"hyperparameters": AS_PUBLISHED},
+        "differnet": {"hyperparameters": {"head": None}},
+        "gaussian": {"training": UNTRAINED, "hyperparameters": AS_PUBLISHED},
+        "padim": {"hyperparameters": {"channel_seed": 1024 + seed}},
+    }
+    settings = {"selection_share": 0, **special.get(detector, {})}
+    keep(target, measured(tree, tree / "train" / "good", model, detector, split, seed, settings, features))
 
 
 def keep(target: Path, found: dict[str, Any]) -> None:
@@ -100,29 +111,33 @@ def keep(target: Path, found: dict[str, Any]) -> None:
 
 
 def measured(
-    tree: Path, goods: Path, model: Path, detector: str, split: str, seed: int, features: Path | None = None
+    tree: Path,
+    goods: Path,
+    model: Path,
+    detector: str,
+    split: str,
+    seed: int,
+    own: dict[str, Any],
+    features: Path | None = None,
 ) -> dict[str, Any]:
-    """The figures of a model that is trained on the good images, and deleted afterwards."""
+    """The figures of a model that is trained on the good images, and deleted afterwards. own: other settings of training than
+    the defaults; no image is kept to calibrate."""
     model.parent.mkdir(parents=True, exist_ok=True)
     # Files of this run's own: several runs may share the folder.
     settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
-    baseline = detector == "gaussian"
-    # PaDiM's only chance is its draw of channels, which is a hyper-parameter; the Gaussian has none.
-    special = {"gaussian": {"training": UNTRAINED}, "padim": {"hyperparameters": {"channel_seed": 1024 + seed}}}
-    settings.write_text(yaml.safe_dump(special.get(detector, {})), encoding="utf-8")
+    settings.write_text(yaml.safe_dump({"calibration_share": 0, **own}), encoding="utf-8")
     train = [
         "train",
         "--detector",
-        "csflow" if baseline else detector,
+        "csflow" if detector == "gaussian" else detector,
         "--input",
         f"{goods}",
         "--model-out",
         f"{model}",
         "--overwrite",  # what a run that was stopped has left
     ]
-    shares = ["--calibration-share", "0", "--selection-share", "0"]
     started = time.monotonic()
-    _command(*train, *shares, "--seed", f"{seed}", "--config", f"{settings}", features=features)
+    _command(*train, "--seed", f"{seed}", "--config", f"{settings}", features=features)
     trained_s = None if features else round(time.monotonic() - started, 1)
     evaluate = ["evaluate", "--model", f"{model}", "--input", f"{tree}"]
     _command(*evaluate, "--groups", f"{tree}/tiles.csv", "--json", f"{report}", features=features)
