@@ -55,6 +55,7 @@ def test_a_run_is_made_once_and_the_table_holds_it_beside_all_images(few_images,
         return {"figures": {"all": {"image_auroc": {"value": 0.8 + 0.01 * seed}, "aupro": {"value": 0.5}}}}
 
     monkeypatch.setattr(few_images, "FEW", tmp_path / "few")
+    monkeypatch.setattr(protocol, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(protocol, "tree_of", lambda source, split, folder: tree)
     monkeypatch.setattr(protocol, "measured", measured)
     folder = tmp_path / "work"

@@ -74,9 +74,15 @@ def table() -> str:
             seeds = sorted({int(path.stem.rpartition("-")[2]) for path in (FEW / detector).glob(f"{split}-*.json")})
             if not seeds:
                 continue
-            cells = [_cell([file_of(detector, split, count, seed) for seed in seeds]) for count in COUNTS]
+            cells = [_cell([_kept(detector, split, count, seed) for seed in seeds]) for count in COUNTS]
             rows.append(" | ".join([detector, split, *cells]))
     return "\n".join(f"| {line} |" for line in [*header, *rows])
+
+
+def _kept(detector: str, split: str, count: str, seed: int) -> Path:
+    """The run's file; of all images that of the protocol, of a flow without its head, until there is one here."""
+    own = file_of(detector, split, count, seed)
+    return protocol.RUNS / detector / f"{split}-seed-{seed}.json" if count == ALL and not own.is_file() else own
 
 
 def _cell(paths: list[Path]) -> str:
