@@ -258,7 +258,8 @@ class DifferNet(Headed):
         gradient = gradient[:, : len(self.cell_mean), 0, 0]  # (B, C), C of all taps
         total = cells[0].new_zeros(len(pooled), *cells[0].shape[2:])
         channels = [x.shape[1] for x in cells]
-        parts = zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), self.levels[1:], strict=False)
+        levels = self.levels[1 : 1 + len(cells)]
+        parts = zip(cells, gradient.split(channels, 1), self.cell_mean.split(channels), levels, strict=True)
         for x, g, mean, seen in parts:
             part = torch.einsum("bc,bchw->bhw", g, x) - (g @ mean)[:, None, None]
             total = total + seen.resized(part, total.shape[1:])

@@ -94,8 +94,7 @@ class FastFlow(Headed):
         self.finest = max(range(len(self.grids)), key=lambda level: self.grids[level][0] * self.grids[level][1])
         grid = self.grids[self.finest]
         seen = pixels_inside(config.input)
-        joins = score == JOINED
-        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen, joins) if hyper.head else None
+        self.head = head = PositionHead.beside(self.backbone, hyper.head, grid, seen, self.weighs) if hyper.head else None
         self.hyper = hyper = hyper.model_copy(update={"head": head and head.config, "score": score})
         self.config = config.filled_in(hyper, self.backbone.config, head.grid if head else grid)
         if seen is not None and hyper.whiten_dims is None:

@@ -143,7 +143,8 @@ def fit(
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     state = _State(workspace, identity, say)
-    if detector.weighs and not can_weigh(groups):
+    weighs = can_weigh(groups)
+    if detector.weighs and not weighs:
         needs = f"to weigh its parts takes {LEAST_HELD_OUT} held-out images of {LEAST_GROUPS} groups"
         say(f"score: that of the flow alone; {needs}, and there are {len(groups)} of {len(set(groups))}")
     if not len(selection):
@@ -170,7 +171,7 @@ def fit(
             else:
                 exam.severities = defects.about
             on_phase("selection")
-            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures, can_weigh(groups))
+            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures, weighs)
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:

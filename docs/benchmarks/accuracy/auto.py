@@ -146,20 +146,31 @@ def pixels(tree: Path, paths: list[str], config: ArtifactConfig) -> Tensor:
     return torch.from_numpy(np.stack([np.array(decode_image((tree / path).read_bytes(), decode).pixels) for path in paths]))
 
 
-def judged(found: dict[str, Any]) -> tuple[Any, dict[str, np.ndarray], np.ndarray, list[str]]:
-    """The choice, the scores of the test images by every candidate's name, which of them are defects, and their tiles."""
-    exams = {
-        member: ExamScores(np.array(one["good"]), {family: np.array(x) for family, x in one["defects"].items()})
+def exams_of(found: dict[str, Any], families: Sequence[str] = tuple(FAMILIES)) -> dict[str, ExamScores]:
+    """Of every member, by these families alone."""
+    return {
+        member: ExamScores(np.array(one["good"]), {family: np.array(one["defects"][family]) for family in families})
         for member, one in found["exam"].items()
     }
+
+
+def judged(found: dict[str, Any]) -> tuple[Any, dict[str, np.ndarray], np.ndarray, list[str]]:
+    """The choice, the scores of the test images by every candidate's name, which of them are defects, and their tiles."""
+    exams = exams_of(found)
     choice = choose(exams, costs(list(exams)), found["groups"])
+    return choice, *tested(found), [row[1] for row in found["test"]]
+
+
+def tested(found: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The scores of the test images by every candidate's name, and which of them are defects."""
+    exams = exams_of(found)
     columns = {member: np.array([row[2 + i] for row in found["test"]]) for i, member in enumerate(exams)}
     scores = {}
     for name in names(list(exams)):
         parts = [ExamScores(exams[member].good, {"test": columns[member]}) for member in name.split(" + ")]
         scores[name] = together(parts).defects["test"]
     labels = np.array([not row[0].startswith("test/good") for row in found["test"]])
-    return choice, scores, labels, [row[1] for row in found["test"]]
+    return scores, labels
 
 
 def kept_runs(of: str) -> list[dict[str, Any]]:
@@ -264,7 +275,7 @@ def agreement() -> str:
     for of in ("published", "fold", SURFACE):
         pairs, alike, alike_with_six = 0, 0, 0
         for found in kept_runs(of):
-            _, scores, labels, _ = judged(found)
+            scores, labels = tested(found)
             real = {name: 100 * auroc(values, labels) for name, values in scores.items()}
             full, six = (criteria(found, some) for some in (list(FAMILIES), list(FAMILIES)[:6]))
             for first, second in combinations(real, 2):
@@ -280,10 +291,7 @@ def agreement() -> str:
 
 def criteria(found: dict[str, Any], families: Sequence[str]) -> dict[str, float]:
     """Of every candidate, by these families alone."""
-    exams = {
-        member: ExamScores(np.array(one["good"]), {family: np.array(one["defects"][family]) for family in families})
-        for member, one in found["exam"].items()
-    }
+    exams = exams_of(found, families)
     parts = {name: [exams[member] for member in name.split(" + ")] for name in names(list(exams))}
     return {name: together(own).criterion().value for name, own in parts.items()}
 
