@@ -16,6 +16,7 @@ import psutil
 
 BIN = Path(sys.executable).parent
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+FULL_DISK = {"RAY_local_fs_capacity_threshold": "1"}  # Ray would log that the disk is over 95 % full
 NO_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_CONFIG_FILE": "/none"}
 
 
@@ -47,7 +48,7 @@ def started(folder, environment, cpus=2):
                 *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={session}"),
                 *("--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"),
             ],
-            env={**kept, **environment, "PATH": f"{BIN}:{os.environ['PATH']}"},
+            env={**kept, **FULL_DISK, **environment, "PATH": f"{BIN}:{os.environ['PATH']}"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

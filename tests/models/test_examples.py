@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for path in (ROOT / "models").rglob("*.py") if path.name != "__init__.py")
 # Their values show in the examples of what takes or returns them: rows, settings, errors, and the detectors behind `build`.
-SHOWN_BY_OTHERS = {"NamedTuple", "Protocol", "BaseModel", "TrainingConfig", "ValueError", "ModelError", "Detector"}
+SHOWN_BY_OTHERS = {"NamedTuple", "Protocol", "BaseModel", "TrainingConfig", "ValueError", "ModelError", "Detector", "Headed"}
 
 
 def name_of(path: Path) -> str:
