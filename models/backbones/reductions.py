@@ -5,6 +5,7 @@ from typing import Any
 
 from models.backbones.config import BackboneConfig
 from models.backbones.network import network
+from models.backbones.taps import layer_of
 
 
 def indices_of(name: str, kwargs: dict[str, Any], reductions: Sequence[int]) -> tuple[int, ...]:
@@ -20,24 +21,21 @@ def indices_of(name: str, kwargs: dict[str, Any], reductions: Sequence[int]) -> 
 
 
 def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str | int, ...]:
-    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name.
-
-    None is deeper than the taps, so that the network runs no further; where all are, the taps themselves are read.
+    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name. By name,
+    `models.backbones.taps` may have another layer for a stride.
 
     >>> config = BackboneConfig(name="test_resnet", taps=(3,), weights="none")
-    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config, reductions=(32,))
-    ((1, 2), (3,))
+    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config.model_copy(update={"taps": ("layer3",)}), (8, 32))
+    ((1, 2), ('layer2', 'layer4'))
     """
     if not reductions:
         return ()
-    indices = indices_of(config.name, config.kwargs, reductions)
     if isinstance(config.taps[0], int):
-        return tuple(index for index in indices if index <= max(config.taps)) or config.taps  # type: ignore[operator]
-    model: Any = network(config.name, config.kwargs)
-    depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
-    deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
-    names = _names(model, indices)
-    return tuple(name for name in names if depth[name] <= deepest) or config.taps
+        return indices_of(config.name, config.kwargs, reductions)
+    known = {reduction: layer_of(reduction, config.name) for reduction in reductions}
+    others = [reduction for reduction, layer in known.items() if layer is None]
+    names = layer_names(config, indices_of(config.name, config.kwargs, others))
+    return (*names, *(layer for layer in known.values() if layer is not None))
 
 
 def layer_names(config: BackboneConfig, indices: Sequence[str | int]) -> tuple[str, ...]:

@@ -15,12 +15,24 @@ EFFICIENTNET_B5 = {"csflow": ("blocks.5",), "padim": ("blocks.1", "blocks.3", "b
 # These were chosen on the magnetic tiles without test labels (docs/accuracy-grounds.md). `blocks.4.0` has reduction 32 and is
 # the last layer in the weights file of the tests.
 MOBILENET_V1 = {
+    "csflow": ("blocks.3",),
+    "differnet": ("blocks.3",),
     "fastflow": ("blocks.3", "blocks.4.0"),
     "cflow": ("blocks.3", "blocks.4.0"),
     "padim": ("blocks.2", "blocks.3", "blocks.4.0"),
 }
 
+# What a head beside a flow reads of a stride where it is not the last layer of it: in EfficientNet-B5 the network need not run
+# past CS-Flow's tap.
+MOBILENET_V1_LAYERS = {32: "blocks.4.0"}
+EFFICIENTNET_B5_LAYERS = {32: "blocks.5"}
+
 TAPS = {"mobilenetv1_100": MOBILENET_V1, "efficientnet_b5": EFFICIENTNET_B5, "tf_efficientnet_b5": EFFICIENTNET_B5}
+LAYERS = {
+    "mobilenetv1_100": MOBILENET_V1_LAYERS,
+    "efficientnet_b5": EFFICIENTNET_B5_LAYERS,
+    "tf_efficientnet_b5": EFFICIENTNET_B5_LAYERS,
+}
 
 
 def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
@@ -34,3 +46,12 @@ def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
     ('blocks.5',)
     """
     return TAPS.get(backbone.split(".")[0], {}).get(detector)
+
+
+def layer_of(reduction: int, backbone: str) -> str | None:
+    """The layer that a head beside a flow reads of a stride; None means the last one of it. The backbone is named as above.
+
+    >>> layer_of(32, "mobilenetv1_100"), layer_of(16, "mobilenetv1_100")
+    ('blocks.4.0', None)
+    """
+    return LAYERS.get(backbone.split(".")[0], {}).get(reduction)

@@ -22,6 +22,20 @@ def draw_channels(total: int, dims: int, seed: int) -> Tensor:
     return torch.tensor(random.Random(seed).sample(range(total), dims))
 
 
+def draw_evenly(counts: Sequence[int], dims: int, seed: int) -> Tensor:
+    """`dims` channels of taps that have so many, (dims,), int64, of each tap as many as of the others; one with fewer gives all.
+
+    >>> draw_evenly(counts=[4, 16, 32], dims=12, seed=1024)
+    tensor([ 0,  1,  2,  3,  4, 11, 17, 10, 21, 50, 44, 40])
+    """
+    taken = [0] * len(counts)
+    for rank, tap in enumerate(sorted(range(len(counts)), key=lambda tap: counts[tap])):
+        taken[tap] = min(counts[tap], (dims - sum(taken)) // (len(counts) - rank))
+    starts = [sum(counts[:tap]) for tap in range(len(counts))]
+    drawn = zip(starts, counts, taken, strict=True)
+    return torch.cat([start + draw_channels(count, some, seed) for start, count, some in drawn])
+
+
 def stack(maps: Maps) -> Tensor:
     """All taps on the cells of the finest: (B, C_t, h_t, w_t) each to (B, sum C_t, h, w), nearest neighbour.
 

@@ -1,9 +1,9 @@
 """A Gaussian per position beside a flow, which makes the flow's anomaly map finer and finds what the flow explains away.
 
-It reads finer features than the flow, from the same pass of the backbone. An image's score can take the top of the joined map
-beside the flow's own score: a small defect hides in a mean over all cells, a large and faint one in the highest cells.
-Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785. The covariance is shrunk: a position that few images have
-shown, or at which parts lie differently in every image, takes most of it from the mean of all positions.
+It reads finer and coarser features than the flow, from the same pass of the backbone. An image's score can take the top of
+the joined map beside the flow's own score: a small defect hides in a mean over all cells, a large and faint one in the highest
+cells. Source: Defard et al. 2020, PaDiM, section III, arXiv:2011.08785. The covariance is shrunk: a position that few images
+have shown, or at which parts lie differently in every image, takes some of it from the mean of all positions.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.features.channel_choice import ChannelChoice, draw_channels
+from models.features.channel_choice import ChannelChoice, draw_evenly
 from models.features.position_gaussian import ROWS_PER_PRODUCT, PositionGaussian, PositionMoments, mahalanobis
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from models.features.extractor import FeatureExtractor
 
 STATISTICS_BYTES = 84e6
-MOST_DIMS = 128
+MOST_DIMS = 192
 LEAST_SQUARE = 1e-6  # of a cell that is exactly the mean, before its logarithm
 LEAST_SCORE = 1e-12  # of an image, before its logarithm
 LEAST_STD = 1e-6
@@ -41,28 +41,29 @@ Flow = Callable[[Maps], tuple[Tensor, Tensor]]  # all levels but the head's, to 
 class PositionHeadConfig(BaseModel):
     """Hyper-parameters.
 
-    reductions: strides whose deepest features are read where taps names no layers. dims: channels drawn at random from all
-    of them; None takes 128, or the largest multiple of 16 whose statistics fit in 84 MB. channel_seed: of that draw.
+    reductions: strides whose deepest features are read where taps names no layers. dims: channels drawn at random, of
+    every layer as many as of the others; None takes 192, or the largest multiple of 16 whose statistics fit in 84 MB.
+    channel_seed: of that draw.
     regularisation: added to every variance, in squared units of the features. shrinkage: the mean covariance of all
     positions counts as this many images per dimension; 0 for none. share: of the head in the map, the rest is the flow's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reductions: tuple[Literal[4, 8, 16, 32], ...] = Field((8, 16), min_length=1)
+    reductions: tuple[Literal[4, 8, 16, 32], ...] = Field((8, 16, 32), min_length=1)
     taps: tuple[str | int, ...] = ()
     dims: int | None = Field(None, ge=1)
     channel_seed: int = 1024
     regularisation: float = Field(0.01, gt=0)
-    shrinkage: float = Field(1.0, ge=0)
+    shrinkage: float = Field(0.1, ge=0)
     share: float = Field(0.5, gt=0, le=1)
 
 
 def head_dims(cells: int) -> int:
-    """The largest multiple of 16, from 16 to 128, for which mean and factor of all cells take at most 84 MB.
+    """The largest multiple of 16, from 16 to 192, for which mean and factor of all cells take at most 84 MB.
 
     >>> head_dims(cells=32 * 32), head_dims(cells=96 * 96)
-    (128, 64)
+    (192, 64)
     """
     values = STATISTICS_BYTES / 4 / cells  # dims (dims + 3) / 2
     return min(MOST_DIMS, max(16, int(math.sqrt(2 * values + 2.25) - 1.5) // 16 * 16))
@@ -106,7 +107,7 @@ class PositionHead(nn.Module):
         self.map_cells = max(self.own_cells, self.flow_cells, key=lambda cells: cells.grid[0] * cells.grid[1])
         self.grid = self.map_cells.grid
         self.scores = scores
-        self.register_buffer("channels", draw_channels(sum(counts), dims, config.channel_seed))
+        self.register_buffer("channels", draw_evenly(counts, dims, config.channel_seed))
         self.choice = ChannelChoice(self.channels, counts)
         self.register_load_state_dict_post_hook(lambda head, _: head.choice.set(head.channels))
         self.gaussian = PositionGaussian(own[0] * own[1], dims)

@@ -9,6 +9,8 @@ from models.backbones.taps import TAPS, default_taps
 EXPECTED = {
     "efficientnet_b5": {"csflow": ((304, 32),), "padim": ((40, 4), (128, 16), (176, 16))},
     "mobilenetv1_100": {
+        "csflow": ((512, 16),),
+        "differnet": ((512, 16),),
         "fastflow": ((512, 16), (1024, 32)),
         "cflow": ((512, 16), (1024, 32)),
         "padim": ((256, 8), (512, 16), (1024, 32)),
