@@ -21,21 +21,27 @@ def indices_of(name: str, kwargs: dict[str, Any], reductions: Sequence[int]) -> 
 
 
 def taps_beside(config: BackboneConfig, reductions: Sequence[int]) -> tuple[str | int, ...]:
-    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name. By name,
-    `models.backbones.taps` may have another layer for a stride.
+    """The deepest features of these strides, given as the resolved config's taps are: by timm's index, or by layer name.
+
+    None is deeper than the taps, so that the network runs no further, but a layer that `models.backbones.taps` has for the
+    stride and taps that are names. Where all are deeper, the taps themselves are read.
 
     >>> config = BackboneConfig(name="test_resnet", taps=(3,), weights="none")
-    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config.model_copy(update={"taps": ("layer3",)}), (8, 32))
-    ((1, 2), ('layer2', 'layer4'))
+    >>> taps_beside(config, reductions=(4, 8)), taps_beside(config, reductions=(32,))
+    ((1, 2), (3,))
     """
     if not reductions:
         return ()
     if isinstance(config.taps[0], int):
-        return indices_of(config.name, config.kwargs, reductions)
+        indices = indices_of(config.name, config.kwargs, reductions)
+        return tuple(index for index in indices if index <= max(config.taps)) or config.taps  # type: ignore[operator]
+    model: Any = network(config.name, config.kwargs)
+    depth = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    deepest = max(depth.get(str(tap), 0) for tap in config.taps)  # the network says which tap it lacks when it is built
     known = {reduction: layer_of(reduction, config.name) for reduction in reductions}
     others = [reduction for reduction, layer in known.items() if layer is None]
-    names = layer_names(config, indices_of(config.name, config.kwargs, others))
-    return (*names, *(layer for layer in known.values() if layer is not None))
+    names = [name for name in _names(model, indices_of(config.name, config.kwargs, others)) if depth[name] <= deepest]
+    return (*names, *(layer for layer in known.values() if layer is not None)) or config.taps
 
 
 def layer_names(config: BackboneConfig, indices: Sequence[str | int]) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ MOBILENET_V1 = {
     "padim": ("blocks.2", "blocks.3", "blocks.4.0"),
 }
 
-# What a head beside a flow reads of a stride where it is not the last layer of it: in EfficientNet-B5 the network need not run
-# past CS-Flow's tap.
+# What a head beside a flow reads of a stride where that is not the last layer of it, or is deeper than the flow's taps. In
+# EfficientNet-B5 it is CS-Flow's tap, in MobileNetV1 the layer after it.
 MOBILENET_V1_LAYERS = {32: "blocks.4.0"}
 EFFICIENTNET_B5_LAYERS = {32: "blocks.5"}
 
@@ -49,7 +49,8 @@ def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:
 
 
 def layer_of(reduction: int, backbone: str) -> str | None:
-    """The layer that a head beside a flow reads of a stride; None means the last one of it. The backbone is named as above.
+    """The layer that a head beside a flow reads of a stride; None means the last one, if it is not deeper than the flow's taps.
+    The backbone is named as above.
 
     >>> layer_of(32, "mobilenetv1_100"), layer_of(16, "mobilenetv1_100")
     ('blocks.4.0', None)

@@ -22,6 +22,7 @@ from models.detector import Detector
 from models.explain.activations import NotGuided, guide_only, separate_rectifiers
 from models.explain.methods import METHODS, Method
 from models.faults import ModelError
+from models.features.extractor import FeatureExtractor
 from models.maps.grids import Maps, resized
 from models.roi.cells import Cells
 
@@ -76,6 +77,7 @@ class Explainer:
         # The part is the backbone, or the whole model if the detector has no timm backbone.
         self._part: nn.Module = _backbone(self._detector) or self._model
         self.layer = layer or DEEPEST
+        self._taps = _taps(self._detector)
         self._module = layers(self._detector)[layer] if layer else _backbone(self._detector) or self._model.features
 
     @property
@@ -140,10 +142,18 @@ class Explainer:
     def _grad_cam(self, inputs: Tensor) -> Tensor:
         """(1, 1, H, W), never negative."""
         with self._places(inputs) as places:
-            found = [
-                _back(LayerGradCam(self._model, place.module).attribute(inputs, relu_attributions=True), place.seen, inputs)
-                for place in places
-            ]
+            try:
+                found = [
+                    _back(LayerGradCam(self._model, place.module).attribute(inputs, relu_attributions=True), place.seen, inputs)
+                    for place in places
+                ]
+            except RuntimeError as error:
+                if "not have been used in the graph" not in str(error):
+                    raise
+                raise ExplanationError(
+                    f"layer must be one that the score depends on; {self.layer!r} is read for the map alone. Choose another, "
+                    "or none for the deepest tap."
+                ) from None
         return torch.stack(found).sum(0)
 
     @contextmanager
@@ -158,7 +168,7 @@ class Explainer:
             seen = arguments[0]
 
         def through(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            maps = _deepest(output) if isinstance(output, list | tuple) else output
+            maps = _deepest(output[: self._taps]) if isinstance(output, list | tuple) else output
             self._check_maps(maps, inputs)
             if calls is None:
                 places.append(_Place(nn.Identity(), seen))
@@ -249,6 +259,12 @@ def layers(detector: Detector) -> dict[str, nn.Module]:
 
 def _backbone(detector: Detector) -> Backbone | None:
     return next((module for module in detector.modules() if isinstance(module, Backbone)), None)
+
+
+def _taps(detector: Detector) -> int | None:
+    """How many of the maps that the backbone gives are the detector's taps; what is read beside them comes last."""
+    extractor = next((module for module in detector.modules() if isinstance(module, FeatureExtractor)), None)
+    return len(extractor.config.taps) if extractor else None
 
 
 class _Place(NamedTuple):

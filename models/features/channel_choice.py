@@ -23,7 +23,7 @@ def draw_channels(total: int, dims: int, seed: int) -> Tensor:
 
 
 def draw_evenly(counts: Sequence[int], dims: int, seed: int) -> Tensor:
-    """`dims` channels of taps that have so many, (dims,), int64, of each tap as many as of the others; one with fewer gives all.
+    """`dims` channels of the stack of taps that have so many, (dims,), int64: of every tap as many, of one that has fewer all.
 
     >>> draw_evenly(counts=[4, 16, 32], dims=12, seed=1024)
     tensor([ 0,  1,  2,  3,  4, 11, 17, 10, 21, 50, 44, 40])

@@ -314,6 +314,16 @@ def test_the_deepest_tap_is_the_default_layer() -> None:
     assert not torch.allclose(Explainer(detector, "blocks.1")(images, "grad_cam"), named)
 
 
+def test_a_layer_that_only_the_head_reads_is_neither_the_default_nor_explained() -> None:
+    """Its part in the score is nothing until held-out images have weighed it."""
+    detector = csflow(taps=("blocks.3",))
+    assert "blocks.4.0" in detector.config.hyperparameters["head"]["taps"]
+    images = pictures(1, 64)
+    torch.testing.assert_close(Explainer(detector)(images, "grad_cam"), Explainer(detector, "blocks.3")(images, "grad_cam"))
+    with pytest.raises(ExplanationError, match="one that the score depends on; 'blocks.4.0' is read for the map alone"):
+        Explainer(detector, "blocks.4.0")(images, "grad_cam")
+
+
 def test_a_transformer_is_explained_by_the_maps_of_its_tap() -> None:
     detector = csflow("vit_tiny_patch16_224", 64, kwargs={"img_size": 64, "dynamic_img_size": True}, taps=(3,))
     images = pictures(1, 64)

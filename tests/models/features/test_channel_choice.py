@@ -1,8 +1,9 @@
 import random
 
+import pytest
 import torch
 
-from models.features.channel_choice import ChannelChoice, draw_channels, finest_grid, stack
+from models.features.channel_choice import ChannelChoice, draw_channels, draw_evenly, finest_grid, stack
 
 
 def taps(sizes: tuple[tuple[int, int, int], ...]) -> list[torch.Tensor]:
@@ -15,6 +16,23 @@ def test_the_draw_is_pythons_random_sample_in_its_order():
     expected = random.sample(range(50), 20)
     assert draw_channels(50, 20, seed=5).tolist() == expected != sorted(expected)
     assert sorted(draw_channels(7, 7, seed=0).tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("counts", "dims", "taken"),
+    [
+        ([256, 512, 1024], 192, [64, 64, 64]),
+        ([256, 512, 1024], 64, [21, 21, 22]),
+        ([1024, 24], 128, [104, 24]),  # the smaller one gives all, the other the rest
+        ([3, 5], 8, [3, 5]),
+    ],
+)
+def test_every_tap_gives_as_many_channels(counts, dims, taken):
+    drawn = draw_evenly(counts, dims, seed=5)
+    starts = [sum(counts[:tap]) for tap in range(len(counts))]
+    of_tap = [((drawn >= start) & (drawn < start + count)).sum() for start, count in zip(starts, counts, strict=True)]
+    assert of_tap == taken and len(drawn.unique()) == dims
+    assert not torch.equal(drawn, draw_evenly(counts, dims, seed=6)) or dims == sum(counts)
 
 
 def test_coarser_taps_are_copied_into_the_cells_of_the_finest():
