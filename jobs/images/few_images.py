@@ -22,7 +22,7 @@ class Curve(NamedTuple):
     with_all: float
 
 
-CURVES = (Curve("csflow", 79.7, 88.8), Curve("padim", 81.5, 83.2))
+CURVES = (Curve("csflow", 79.7, 87.1), Curve("padim", 81.5, 83.2))
 # On fold 0 of the magnetic tiles, seed 0.
 
 
