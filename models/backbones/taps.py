@@ -24,15 +24,13 @@ MOBILENET_V1 = {
 
 # What a head beside a flow reads of a stride where that is not the last layer of it, or is deeper than the flow's taps. In
 # EfficientNet-B5 it is CS-Flow's tap, in MobileNetV1 the layer after it.
-MOBILENET_V1_LAYERS = {32: "blocks.4.0"}
-EFFICIENTNET_B5_LAYERS = {32: "blocks.5"}
+LAYERS = {
+    "mobilenetv1_100": {32: "blocks.4.0"},
+    "efficientnet_b5": {32: "blocks.5"},
+    "tf_efficientnet_b5": {32: "blocks.5"},
+}
 
 TAPS = {"mobilenetv1_100": MOBILENET_V1, "efficientnet_b5": EFFICIENTNET_B5, "tf_efficientnet_b5": EFFICIENTNET_B5}
-LAYERS = {
-    "mobilenetv1_100": MOBILENET_V1_LAYERS,
-    "efficientnet_b5": EFFICIENTNET_B5_LAYERS,
-    "tf_efficientnet_b5": EFFICIENTNET_B5_LAYERS,
-}
 
 
 def default_taps(detector: str, backbone: str) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@
 
 Untrained detectors with default settings at 256 x 256 pixels in bf16 score the same 16 random images; the time is the
 processor's, so that other work on the machine counts little. Compare the figures of one run only.
+Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -45,8 +46,8 @@ def main() -> None:
                 detector.score(images)
                 if turn:  # the first warms up
                     spent[with_head].append(time.process_time() - start)
-        without, with_head = (BATCH / median(spent[key]) for key in (False, True))
-        print(f"{flow:<10} {without:7.1f} {with_head:6.1f}  {with_head / without:5.2f}", flush=True)
+        alone, headed = (BATCH / median(spent[with_head]) for with_head in (False, True))
+        print(f"{flow:<10} {alone:7.1f} {headed:6.1f}  {headed / alone:5.2f}", flush=True)
 
 
 if __name__ == "__main__":
