@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import auto  # beside this file, as the others
+import auto_tables  # beside this file, as the others
 import few_images
 import light
 import protocol
@@ -19,12 +19,12 @@ PAGE = Path(__file__).resolve().parents[2] / "accuracy.md"
 TABLES: dict[str, Callable[[], str]] = {
     "detectors": protocol.table,
     "kinds": protocol.kinds,
-    "auto, published": lambda: auto.table("published"),
-    "auto, folds": lambda: auto.table("fold"),
-    "auto, surfaces": lambda: auto.table(auto.SURFACE),
-    "auto, kinds": auto.kinds,
-    "auto, gains": auto.against_flows_alone,
-    "agreement": auto.agreement,
+    "auto, published": lambda: auto_tables.table("published"),
+    "auto, folds": lambda: auto_tables.table("fold"),
+    "auto, surfaces": lambda: auto_tables.table(auto_tables.SURFACE),
+    "auto, kinds": auto_tables.kinds,
+    "auto, gains": auto_tables.against_flows_alone,
+    "agreement": auto_tables.agreement,
     "light": light.tables,
     "few images": few_images.table,
 }
