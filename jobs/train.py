@@ -182,6 +182,7 @@ def _artifact_config(settings: TrainSettings, device: Device, roi: RegionOfInter
             scale=settings.scale,
             white_level=settings.white_level,
             roi=roi,
+            shading_correction=settings.shading_correction,
         ),
         backbone=backbone,
         precision=_precision(settings.precision, device),

@@ -22,11 +22,12 @@ def card(config: ArtifactConfig, promises: Sequence[str] = ()) -> str:
     unreadable = ", ".join(f"{count} {reason}" for reason, count in made["unreadable"].items()) or "none"
     network = config.backbone
     counted = "" if config.input.roi is None else f", of which {config.input.roi.share:.1%} counts (a region of interest)"
+    even = ", each brought to even light first (shading correction)" if config.input.shading_correction else ""
     backbone = f"{network.name}, taps {list(network.taps)}" if network else "an encoder of its own"
     lines = [
         f"# {config.name}",
         "",
-        f"Detector {config.detector} on {backbone}; images at {size}{counted}. "
+        f"Detector {config.detector} on {backbone}; images at {size}{counted}{even}. "
         "It was trained on good images only; a higher score means less like them.",
         "",
         "## Made from",

@@ -27,13 +27,16 @@ BEFORE: dict[str, dict[str, Any]] = {
 stored config holds every other one, so that a new default changes no stored model."""
 
 
-def without_no_region(written: dict[str, Any]) -> dict[str, Any]:
-    """A written config, without `roi` where there is none: as it was before there were any, for older versions and digests.
+LATER = {"roi": None, "shading_correction": False}
 
-    >>> without_no_region({"height": 64, "roi": None})
+
+def without_later(written: dict[str, Any]) -> dict[str, Any]:
+    """A written config, without what came later where it does nothing: as it was before, for older versions and digests.
+
+    >>> without_later({"height": 64, "roi": None, "shading_correction": False})
     {'height': 64}
     """
-    return {name: value for name, value in written.items() if name != "roi" or value is not None}
+    return {name: value for name, value in written.items() if name not in LATER or value != LATER[name]}
 
 
 class InputConfig(BaseModel):
@@ -43,7 +46,8 @@ class InputConfig(BaseModel):
     this size (models/maps/tiling.py). Only tile uses overlap, the least share of a tile that its neighbour sees too, and
     scale, the magnification before the cut, which is the same in training and scoring. white_level: the value of white in
     a 16-bit grey image, 4095 for a camera of 12 bits in the low bits. roi: the part of the images that counts; None: all of
-    them, and the stored config does not name it.
+    them. shading_correction: every image is brought to even light first (models/features/shading.py); only with squash, whose
+    images are all picture. The stored config names neither where it does nothing.
 
     >>> InputConfig(height=512, width=768, resize="pad").model_dump()["white_level"]
     65535
@@ -58,16 +62,20 @@ class InputConfig(BaseModel):
     scale: float = Field(default=1.0, gt=0, le=4)
     white_level: int = Field(default=FULL_16_BIT, ge=255, le=FULL_16_BIT)
     roi: RegionOfInterest | None = None
+    shading_correction: bool = False
 
     @model_validator(mode="after")
     def _whole_images(self) -> Self:
         if self.roi is not None and self.resize == "tile":
             raise ValueError("roi must be left out for a model that scores by tiles. Remove it, or choose another resize.")
+        if self.shading_correction and self.resize != "squash":
+            rule = "left out unless resize is squash: padding is no picture, and a tile is no whole one"
+            raise ValueError(f"shading_correction must be {rule}; got resize {self.resize!r}. Remove it, or choose squash.")
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_no_region(written(self))
+        return without_later(written(self))
 
 
 class ArtifactConfig(BaseModel):

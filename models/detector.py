@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.arithmetic import same_sums
 from models.config import ArtifactConfig
 from models.faults import ModelError
+from models.features.shading import ShadingCorrection
 from models.features.variation import check_varied
 from models.fitting.checkpoint import Checkpoint
 from models.maps.grids import Maps
@@ -144,13 +145,15 @@ class Detector(nn.Module):
     pixels: Cells  # of the model's input
     levels: Sequence[Cells]  # of every map of `features`
     own: Cells  # of the detector's own map
-    fill: Tensor | None  # what `prepare` makes of a pixel outside the region of interest, (1, 3, 1, 1)
+    fill: Tensor | None  # a pixel outside the region of interest, normalised, (1, 3, 1, 1)
+    shading: ShadingCorrection | None  # what images go through first
     fitted = False  # set by fit and load_state_dict; a fresh detector would score every image 0
 
     def __init__(self) -> None:
         super().__init__()
         self.pixels = self.own = self.map_cells = Cells(None, (0, 0))  # until `see` is called, all count
         self.register_buffer("fill", None, persistent=False)
+        self.shading = None
 
     def see(self, levels: Sequence[Cells], own_grid: tuple[int, int]) -> None:
         """Set which pixels and cells count: all, or those of the config's region of interest. A detector calls it in its own
@@ -166,7 +169,9 @@ class Detector(nn.Module):
         self.map_cells = Cells(seen, (self.config.map_height, self.config.map_width))
         modules: Any = nn.ModuleList(levels)
         self.levels = modules
-        outside = None if seen is None else self.prepare(torch.full((1, 1, 1, 3), FILL, dtype=torch.uint8))
+        if size.shading_correction:
+            self.shading = ShadingCorrection(seen, (size.height, size.width))
+        outside = None if seen is None else self._normalised(torch.full((1, 1, 1, 3), FILL, dtype=torch.uint8))
         self.register_buffer("fill", outside, persistent=False)
 
     def seen(self, inputs: Tensor) -> Tensor:
@@ -184,6 +189,10 @@ class Detector(nn.Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 RGB of the artifact's input size to normalised (B, 3, H, W) float32."""
+        return self._normalised(images if self.shading is None else self.shading(images))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """The detector's own part of prepare."""
         raise NotImplementedError
 
     def features(self, inputs: Tensor) -> Maps:

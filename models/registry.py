@@ -44,9 +44,13 @@ def build(config: ArtifactConfig) -> "Detector":
     check(config.detector)
     set_arithmetic()
     built: Detector = importlib.import_module(f"{detectors.__name__}.{config.detector}").build(config)
-    if config.input.roi is not None and built.fill is None:
-        raise ValueError(
-            f"roi must be left out for the detector {config.detector}, which does not call `Detector.see` and so reads whole "
-            "images. Choose another detector."
-        )
+    for name, asked, there in (
+        ("roi", config.input.roi is not None, built.fill is not None),
+        ("shading_correction", config.input.shading_correction, built.shading is not None),
+    ):
+        if asked and not there:
+            raise ValueError(
+                f"{name} must be left out for the detector {config.detector}, which does not call `Detector.see` and so reads "
+                "images as they are. Choose another detector."
+            )
     return built

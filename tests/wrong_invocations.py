@@ -131,6 +131,7 @@ ROWS = (
     Wrong("train", TRAIN + " --roi {file}", "--roi must be a mask image that can be read"),
     Wrong("train", TRAIN + " --roi {good}/1.png", "None of its pixels is 0, so nothing would be left out"),
     Wrong("train", TRAIN + " --roi {good}/1.png --aspect tile", "roi must be left out with --aspect tile"),
+    Wrong("train", TRAIN + " --shading-correction --aspect keep", "shading_correction must be left out with --aspect"),
     Wrong("train", TRAIN + " --aspect stretch", "aspect must be 'squash', 'keep' or 'tile'"),
     Wrong("train", TRAIN + " --seed -1", "seed must be greater than or equal to 0"),
     Wrong("train", TRAIN + " --white-level 0", "white_level must be greater than or equal to 255"),

@@ -48,6 +48,11 @@ class TrainSettings(BaseModel):
         description="mask image of what counts in every image: its pixels that are not 0; one for the model, so a view with "
         "another mask has a model of its own; default: all of the image",
     )
+    shading_correction: Flag[bool] = Field(
+        False,
+        description="divide every image by the plane that fits its brightness, in training and scoring: light that rises "
+        "evenly over the picture then changes nothing; for surfaces that fill it",
+    )
     overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour also covers")
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")
     tiles_per_image: int = Field(16, ge=1, description="most tiles of an image that are trained on")
@@ -168,6 +173,13 @@ class TrainSettings(BaseModel):
                 "roi must be left out with --aspect tile, whose tiles show no fixed part of a piece; "
                 f"got {str(self.roi)!r}. Choose --aspect squash or keep."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fill_what_is_corrected(self) -> Self:
+        if self.shading_correction and self.aspect != "squash":
+            rule = "left out with --aspect keep or tile: padding is no picture, and a tile is no whole one"
+            raise ValueError(f"shading_correction must be {rule}; got {self.aspect!r}. Choose --aspect squash.")
         return self
 
     @model_validator(mode="after")

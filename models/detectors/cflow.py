@@ -105,7 +105,7 @@ class CFlow(Detector):
         flows.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flows
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

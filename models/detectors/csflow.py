@@ -125,7 +125,7 @@ class CsFlow(Headed):
         flow.set_conv_dtype(layer_dtype(self.backbone.precision))
         return flow
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

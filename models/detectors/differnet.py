@@ -162,7 +162,7 @@ class DifferNet(Headed):
         flow.set_matmul_dtype(layer_dtype(self.backbone.precision))
         return flow
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

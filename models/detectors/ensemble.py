@@ -118,7 +118,7 @@ class Ensemble(Detector):
             self.register_buffer(f"{name}_mean", torch.zeros(len(filled)))
             self.register_buffer(f"{name}_std", torch.ones(len(filled)))
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

@@ -127,7 +127,7 @@ class FastFlow(Headed):
         flow.set_layer_dtype(layer_dtype(self.backbone.precision))
         return flow
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

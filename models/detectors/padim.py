@@ -117,7 +117,7 @@ class Padim(Detector):
         reach = None if mask is None else enlarge_and_smooth(mask[None].float(), self.smooth_rows, self.smooth_columns)
         self.register_buffer("reach", reach, persistent=False)
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

@@ -99,7 +99,7 @@ class PatchCore(Prepared, Detector):
         self.register_buffer("bank", torch.zeros(hyper.bank_size, dims))
         self.frozen: Bank | None = None
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.prepare(images)
 
     def features(self, inputs: Tensor) -> Maps:

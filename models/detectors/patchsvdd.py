@@ -134,7 +134,7 @@ class PatchSvdd(Prepared, Detector):
             initialise(encoder)
         return encoder.to(memory_format=torch.channels_last)
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, 0 to 255 as they are: the mean image is known only after fit."""
         return images.permute(0, 3, 1, 2).float()  # (B, 3, H, W), in channels_last memory
 

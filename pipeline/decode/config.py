@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig, without_no_region
+from models.config import FULL_16_BIT, LARGEST_SIDE_PX, InputConfig, without_later
 from models.roi.region import RegionOfInterest
 
 
@@ -72,4 +72,4 @@ class DecodeConfig(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_no_region(written(self))
+        return without_later(written(self))

@@ -131,6 +131,13 @@ def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path:
     assert found["trained"]["epochs"] == 1
 
 
+def test_shading_correction_is_kept_in_the_model_and_on_its_card(goods: Path, config: Path, tmp_path: Path) -> None:
+    assert train(goods, tmp_path / "model", config, "--shading-correction", "--epochs", "1", "--selection-share", "0") == 0
+    found = artifact.read(tmp_path / "model")
+    assert found.config.input.shading_correction and artifact.load(found).shading is not None
+    assert "each brought to even light first (shading correction)" in (tmp_path / "model" / "card.md").read_text()
+
+
 def test_a_region_of_interest_is_kept_in_the_model_and_must_have_the_images_shape(
     goods: Path, config: Path, tmp_path: Path, capsys
 ) -> None:

@@ -110,15 +110,15 @@ class InMemory:
 
 
 @pytest.mark.parametrize("name", registry.names())
-@pytest.mark.parametrize("resize", ["squash", "pad"])
-def test_nothing_outside_the_region_of_interest_changes_a_bit(name: str, resize: str) -> None:
+@pytest.mark.parametrize(("resize", "shading"), [("squash", False), ("squash", True), ("pad", False)])
+def test_nothing_outside_the_region_of_interest_changes_a_bit(name: str, resize: str, shading: bool) -> None:
     """Of the fit, score, map, embedding and statistics, whatever stands there and at whatever size the pictures come."""
     mask = region()
     config = ArtifactConfig(
         name="tiny",
         detector=name,
         backbone=BackboneConfig(name="test_resnet", weights="none"),
-        input=InputConfig(height=INPUT, width=INPUT, resize=resize, roi=RegionOfInterest.of(mask)),
+        input=InputConfig(height=INPUT, width=INPUT, resize=resize, roi=RegionOfInterest.of(mask), shading_correction=shading),
         batch_size=4,
         hyperparameters={"patchsvdd": {"bank_size": 60}, "patchcore": {"bank_size": 60}, "ensemble": BRIEF_MEMBERS}.get(
             name, {}

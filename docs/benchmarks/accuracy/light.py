@@ -1,13 +1,15 @@
-"""What `train --light` does for a model in other light: magnetic tiles, trained without and with it, then `evaluate --stress`.
+"""What `train --light` and `--shading-correction` do for a model in other light: magnetic tiles, trained without and with them,
+then `evaluate --stress`.
 
     python docs/benchmarks/accuracy/light.py FOLDER [--detector NAME] [--split NAME ...] [--light X ...] [--seed N ...]
+                                                    [--shading-correction]
     python docs/benchmarks/accuracy/light.py --table
 
 A split is a fold of protocol.py's, tile-disjoint, or `published`. All settings are the defaults: a fifth of its good training
 images calibrates, so that false calls are those at a promised 5 % of images of new tiles. A run that has its file in
-docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and for each strength of --light the image
-AUROC and the false calls, in percent, means over splits and seeds; below it, the paired difference of the unaltered AUROC to
-the model without light, with the 95 % interval by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
+docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and for each way of training the image AUROC
+and the false calls, in percent, means over splits and seeds; below it, the paired difference of the unaltered AUROC to the
+model without either, with the 95 % interval by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import protocol  # beside this file
@@ -31,24 +33,48 @@ from models.metrics.ranking import auroc
 RUNS = Path(__file__).resolve().parent / "light"
 
 
-def run(source: Path, folder: Path, detector: str, split: str, light: float, copies: int, seed: int) -> None:
+class Way(NamedTuple):
+    """Of training. light: the strength of --light. copies: its light_copies. shading: whether with --shading-correction."""
+
+    light: float
+    copies: int = 1
+    shading: bool = False
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> "Way":
+        return cls(report["light"], report["copies"], report["shading"])
+
+    @property
+    def name(self) -> str:
+        times = f" x {self.copies}" if self.copies > 1 else ""
+        parts = [f"light {self.light:g}{times}"] if self.light or not self.shading else []
+        return " + ".join(parts + ["shading"] * self.shading)
+
+    @property
+    def file_name(self) -> str:
+        times = f"x{self.copies}" if self.copies > 1 else ""
+        return f"light-{self.light:g}{times}" + ("-shading" if self.shading else "")
+
+
+def run(source: Path, folder: Path, detector: str, split: str, way: Way, seed: int) -> None:
     """Train, calibrate, evaluate with --stress, and keep the figures."""
-    name = f"{split}-light-{light:g}" + (f"x{copies}" if copies > 1 else "") + f"-seed-{seed}"
+    name = f"{split}-{way.file_name}-seed-{seed}"
     target = RUNS / detector / f"{name}.json"
     if target.is_file():
         return
     tree, model = protocol.tree_of(source, split, folder), folder / "models" / f"{detector}-{name}"
     model.parent.mkdir(parents=True, exist_ok=True)
     settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
-    settings.write_text(yaml.safe_dump({"light_copies": copies}), encoding="utf-8")
+    settings.write_text(yaml.safe_dump({"light_copies": way.copies}), encoding="utf-8")
     good = f"{tree}/train/good"
-    lights = ["--light", f"{light}", "--seed", f"{seed}", "--config", f"{settings}"]
+    lights = ["--light", f"{way.light}", "--seed", f"{seed}", "--config", f"{settings}"]
+    lights += ["--shading-correction"] if way.shading else []
     _command("train", "--detector", detector, "--input", good, "--model-out", f"{model}", "--overwrite", *lights)
     _command("calibrate", "--model", f"{model}", "--input", good)
     groups = ["--groups", f"{tree}/tiles.csv"]
     _command("evaluate", "--model", f"{model}", "--input", f"{tree}", *groups, "--stress", "--json", f"{report}")
     found = json.loads(report.read_text(encoding="utf-8"))
-    found |= {"input": split, "light": light, "copies": copies, "seed": seed}
+    found |= {"input": split, **way._asdict(), "seed": seed}
     found["scores"] = [[image["path"], image["score"], image["group"]] for image in found["scores"]]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
@@ -61,25 +87,24 @@ def _command(*arguments: str) -> None:
 
 
 def table(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of one detector's table, and below it a line for every strength but 0."""
-    strengths = sorted({(report["light"], report["copies"]) for report in reports})
-    of = {strength: [r for r in reports if (r["light"], r["copies"]) == strength] for strength in strengths}
-    names = [f"light {light:g}" + (f" x {copies}" if copies > 1 else "") for light, copies in strengths]
-    lines = [["altered", *(f"{name}: {figure}" for name in names for figure in ("AUROC", "false calls"))]]
+    """The lines of one detector's table, and below it a line for every way but the plain one."""
+    ways = sorted({Way.of(report) for report in reports})
+    of = {way: [report for report in reports if Way.of(report) == way] for way in ways}
+    lines = [["altered", *(f"{way.name}: {figure}" for way in ways for figure in ("AUROC", "false calls"))]]
     for at, row in enumerate(reports[0]["stress"]["rows"]):
         cells = [
-            f"{100 * np.mean([report['stress']['rows'][at][figure]['value'] for report in of[strength]]):.1f}"
-            for strength in strengths
+            f"{100 * np.mean([report['stress']['rows'][at][figure]['value'] for report in of[way]]):.1f}"
+            for way in ways
             for figure in ("image_auroc", "false_calls")
         ]
         lines.append([row["altered"], *cells])
-    below = [f"runs: {', '.join(f'{name}: {len(of[strength])}' for name, strength in zip(names, strengths, strict=True))}"]
-    plain = {(report["input"], report["seed"]): report for report in reports if report["light"] == 0}
-    for name, strength in zip(names, strengths, strict=True):
-        pairs = [(plain[key], r) for r in of[strength] if (key := (r["input"], r["seed"])) in plain and r["light"]]
+    below = [f"runs: {', '.join(f'{way.name}: {len(of[way])}' for way in ways)}"]
+    plain = {(report["input"], report["seed"]): report for report in of.get(Way(0), [])}
+    for way in ways:
+        pairs = [(plain[key], r) for r in of[way] if (key := (r["input"], r["seed"])) in plain and way != Way(0)]
         if pairs:
             value, low, high = difference(pairs)
-            below.append(f"{name}: unaltered AUROC {value:+.1f} ({low:+.1f} to {high:+.1f}) points against light 0, paired")
+            below.append(f"{way.name}: unaltered AUROC {value:+.1f} ({low:+.1f} to {high:+.1f}) points against light 0, paired")
     return [*aligned(lines), "", *below]
 
 
@@ -119,6 +144,7 @@ def main() -> None:
     parser.add_argument("--split", nargs="+", choices=protocol.SPLITS, default=["fold-0"])
     parser.add_argument("--light", nargs="+", type=float, default=[0.0, 0.4])
     parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--shading-correction", action="store_true")
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--table", action="store_true", help="print the tables of the runs that are there, and train nothing")
     asked = parser.parse_args()
@@ -129,7 +155,8 @@ def main() -> None:
         for seed in asked.seed:
             for split in asked.split:
                 for light in asked.light:
-                    run(source, asked.folder.resolve(), asked.detector, split, light, asked.copies if light else 1, seed)
+                    way = Way(light, asked.copies if light else 1, asked.shading_correction)
+                    run(source, asked.folder.resolve(), asked.detector, split, way, seed)
     print(tables())
 
 

@@ -26,6 +26,7 @@ OPTIONS = {  # option -> a value other than the default, as the command line and
     **{"size-key": "size", "repeats": "r", "repeat-key": "take", "json": "f.json", "groups": "g.csv", "method": "cam"},
     **{"layer": "backbone.1", "limit": 3, "good": "g", "cache-dir": "cache"},
     **{"pictures": "p", "overwrite": True, "workspace": "w", "stress": True, "roi": "m.png", "light": 0.4},
+    **{"shading-correction": True},
 }
 OF_A_VERB = {("explain", "image-id"): ["0" * 32]}  # an option of this name has other values elsewhere
 TOGETHER = {  # option -> what it needs beside it

@@ -30,11 +30,13 @@ FLAGS = {  # written by hand: scripts rely on these
     "report": "output html png run-id model worst",
     "score": "model input output rate review-budget decided-by from-now-on retry-errors listing white-level key-pattern date "
     "image-id input-name members follow-links device address explain max-error-share min-errors accept-errors config",
-    "train": "input model-out overwrite detector name backbone weights image-size aspect roi white-level epochs seed device "
-    "key-pattern members follow-links group-key calibration-share selection-share light exclude workspace config",
+    "train": "input model-out overwrite detector name backbone weights image-size aspect roi shading-correction white-level "
+    "epochs seed device key-pattern members follow-links group-key calibration-share selection-share light exclude "
+    "workspace config",
 }
 SWITCHES = {
     "list",
+    "shading-correction",
     "save",
     "accept-errors",
     "clean",

@@ -4,6 +4,7 @@ import copy
 import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cuda_stand_in import Crossings, stand_in
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from models import artifact, registry
+from models.alterations.light import LightField, lit
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun, NotFitted, WrongImages
@@ -199,6 +201,18 @@ def test_a_frozen_detector_takes_over_another_state(name, precision):
     for part, again in zip(expected, detector.freeze().score(images), strict=True):
         assert torch.equal(part, again)
     assert not torch.allclose(before, expected.score, rtol=1e-3)
+
+
+def test_shading_correction_takes_a_gradient_of_light_from_what_it_reads(name):
+    even = photographs(2, SIZES[1])
+    other = torch.from_numpy(np.stack([lit(image, LightField(gradient=0.4, angle=1.0)) for image in even.numpy()]))
+    size = InputConfig(height=SIZES[1][0], width=SIZES[1][1])
+    apart = []
+    for config in (size, size.model_copy(update={"shading_correction": True})):
+        detector = build(name, input=config)
+        maps = [detector.extract(images) for images in (even, other)]
+        apart.append(sum((a - b).square().mean() / a.square().mean() for a, b in zip(*maps, strict=True)))
+    assert apart[1] < apart[0] / 4
 
 
 def test_a_detector_that_was_not_fitted_does_not_score(name):
