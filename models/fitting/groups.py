@@ -109,10 +109,13 @@ def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs
 def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
     """Positions of each set. Whole groups, in random order, fill one set after another to its share of the images.
 
+    Groups of more than half of what a set wants come last, since a set of one group says nothing about another one: where
+    thumbnails make the groups, one of them may hold a sixth of all images.
+
     Args:
         groups: of every image, (N,).
         shares: the share of the images, in [0, 1), of every set but the last, which takes the rest. A share above 0 gets
-            at least one group if there are enough.
+            at least one group if there is one of less than twice as many images, and another is left.
     Returns:
         One sorted int64 array per share, then the rest; they are disjoint and cover all images.
 
@@ -122,14 +125,15 @@ def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDA
     """
     names, code = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(code, minlength=len(names))
-    order = np.random.default_rng(seed).permutation(len(names))
+    left = np.random.default_rng(seed).permutation(len(names))
     sets: list[NDArray[np.int64]] = []
-    at = 0
     for share in shares:
-        wanted, taken, start = share * len(code), 0, at
-        while at < len(order) - 1 and taken + sizes[order[at]] / 2 < wanted:
-            taken += int(sizes[order[at]])
-            at += 1
-        sets.append(np.flatnonzero(np.isin(code, order[start:at])))
-    sets.append(np.flatnonzero(np.isin(code, order[at:])))
+        wanted, taken, count = share * len(code), 0, 0
+        order = left[np.argsort(2 * sizes[left] > wanted, kind="stable")]
+        while count < len(order) - 1 and taken + sizes[order[count]] / 2 < wanted:
+            taken += int(sizes[order[count]])
+            count += 1
+        sets.append(np.flatnonzero(np.isin(code, order[:count])))
+        left = left[~np.isin(left, order[:count])]
+    sets.append(np.flatnonzero(np.isin(code, left)))
     return sets

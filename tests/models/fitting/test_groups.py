@@ -60,3 +60,18 @@ def test_a_share_of_0_takes_nothing_and_the_rest_is_never_empty() -> None:
     calibration, selection, rest = split(["a", "b"], (0.0, 0.9), 0)
     assert len(calibration) == 0 and len(rest) >= 1
     assert [len(part) for part in split(["a"], (0.5, 0.4), 0)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_large_group_takes_no_set_for_itself(seed: int) -> None:
+    groups = ["large"] * 150 + [f"{i // 8}" for i in range(600)]
+    sets = split(groups, (0.2, 0.1), seed)
+    of_sets = [{groups[i] for i in part} for part in sets]
+    assert all(abs(len(part) - wanted) <= 4 for part, wanted in zip(sets[:2], (150, 75), strict=True))
+    assert all(len(found) >= 9 and "large" not in found for found in of_sets[:2])
+
+
+def test_large_groups_fill_what_small_ones_do_not() -> None:
+    groups = ["x"] * 40 + ["y"] * 40 + ["z"] * 40 + ["a", "b"]
+    held_out, rest = split(groups, (0.3,), 0)
+    assert {groups[i] for i in held_out} > {"a", "b"} and 40 <= len(held_out) <= 44 and len(rest) == 122 - len(held_out)
