@@ -332,9 +332,11 @@ def test_a_detector_without_a_file_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")  # autocast is off then: what it would cast, it casts on the device
-def test_a_cuda_graph_can_hold_the_scoring(name, monkeypatch):
+@pytest.mark.parametrize("shading", [False, True])
+def test_a_cuda_graph_can_hold_the_scoring(name, shading, monkeypatch):
     """Nothing of it waits for the device or copies from the host."""
-    detector, images = fitted(name, precision="bf16"), photographs(4, SIZES[0])
+    size = InputConfig(height=SIZES[0][0], width=SIZES[0][1], shading_correction=shading)
+    detector, images = fitted(name, precision="bf16", input=size), photographs(4, SIZES[0])
     # autograd's engine wants a real device. It launches kernels as a forward pass does.
     monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: (torch.zeros_like(inputs),))
     with stand_in():

@@ -12,7 +12,7 @@ def test_every_setting_of_the_input_that_decoding_knows_is_taken_over() -> None:
     found = DecodeConfig.of(given)
     assert (found.height, found.width, found.resize, found.scale, found.white_level) == (32, 48, "tile", 2.0, 4095)
     shared = set(InputConfig.model_fields) & set(DecodeConfig.model_fields)
-    assert shared == set(InputConfig.model_fields) - {"overlap"}
+    assert shared == set(InputConfig.model_fields) - {"overlap", "shading_correction"}
     assert DecodeConfig.of(InputConfig()) == DecodeConfig(height=256, width=256)
 
 
