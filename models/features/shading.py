@@ -17,8 +17,8 @@ class ShadingCorrection(nn.Module):
     The plane is fitted by least squares to the sum of the three colours, with one factor for all of them, so colours keep
     their hue. Sums are of whole numbers: an image's result has the same bits in every batch and on every device.
 
-    >>> correct = ShadingCorrection(None, (1, 3))
-    >>> image = torch.tensor([60, 100, 140], dtype=torch.uint8).view(1, 1, 3, 1).expand(1, 1, 3, 3)
+    >>> correct = ShadingCorrection(None, (2, 3))
+    >>> image = torch.tensor([60, 100, 140], dtype=torch.uint8).view(1, 1, 3, 1).expand(1, 2, 3, 3)
     >>> correct(image)[0, 0, :, 0]
     tensor([100, 100, 100], dtype=torch.uint8)
     """
@@ -37,9 +37,8 @@ class ShadingCorrection(nn.Module):
         self.register_buffer("counted", pixels, persistent=False)
         self.count = size[0] * size[1] if pixels is None else int(pixels.sum())
         ones = torch.ones(1, *size, dtype=torch.int64)
-        moments = [self._sums(ones * weight) for weight in (1, down[:, None], across)]
-        normal = torch.tensor([[int(x) for x in row] for row in moments], dtype=torch.float64)
-        self._inverse: list[list[float]] = torch.linalg.pinv(normal, hermitian=True).tolist()  # a row of pixels has no slope
+        moments = [[int(x) for x in self._sums(ones * weight)] for weight in (1, down[:, None], across)]
+        self._inverse = _inverse(moments)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, H, W, 3), uint8, RGB, to the same, rounded, and clipped to 0..255 as a sensor saturates."""
@@ -58,3 +57,24 @@ class ShadingCorrection(nn.Module):
             grey = grey * self.counted
         rows, columns = grey.sum(2), grey.sum(1)  # (B, H), (B, W)
         return rows.sum(1), (rows * self.down).sum(1), (columns * self.across).sum(1)
+
+
+def _inverse(moments: list[list[int]], flat: int = 0) -> list[list[float]]:
+    """Of the matrix of a plane's normal equations, 3 x 3, exact and then rounded: a library's depends on the machine.
+
+    flat: weight of no slope. Pixels of one line have no plane of their own, and get it.
+
+    >>> _inverse([[2, 0, 0], [0, 1, 0], [0, 0, 4]]), _inverse([[2, 0, 0], [0, 0, 0], [0, 0, 3]])
+    ([[0.5, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.25]], [[0.5, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.25]])
+    """
+    (n, y, x), (_, yy, xy), (_, _, xx) = moments
+    yy, xx = yy + flat, xx + flat
+    cofactors = [
+        [yy * xx - xy * xy, x * xy - y * xx, y * xy - x * yy],
+        [x * xy - y * xx, n * xx - x * x, x * y - n * xy],
+        [y * xy - x * yy, x * y - n * xy, n * yy - y * y],
+    ]
+    determinant = n * cofactors[0][0] + y * cofactors[0][1] + x * cofactors[0][2]
+    if determinant == 0:
+        return _inverse(moments, flat=1)
+    return [[cofactor / determinant for cofactor in row] for row in cofactors]

@@ -72,3 +72,14 @@ def test_strange_images_give_numbers():
     row[7] = True
     image = lit(surface(), LightField(gradient=0.4))
     assert np.abs(corrected(image, row)[7].astype(int) - surface()[7]).mean() < 10  # across the row; down it nothing is known
+
+
+def test_the_plane_is_that_of_least_squares():
+    pixels = torch.from_numpy(np.random.default_rng(3).random(SIZE) < 0.3)
+    image = np.repeat(np.random.default_rng(4).integers(60, 180, (*SIZE, 1), np.uint8), 3, axis=2)
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    terms = np.stack([np.ones(SIZE), rows, columns], -1)
+    grey = image[..., 0].astype(float)
+    weights = np.linalg.lstsq(terms[pixels.numpy()], grey[pixels.numpy()], rcond=None)[0]
+    expected = np.clip(grey * grey[pixels.numpy()].mean() / (terms @ weights), 0, 255)
+    assert np.abs(corrected(image, pixels)[..., 0] - expected).max() <= 0.51
