@@ -51,7 +51,7 @@ class TrainSettings(BaseModel):
     shading_correction: Flag[bool] = Field(
         False,
         description="divide every image by the plane that fits its brightness, in training and scoring: light that rises "
-        "evenly over the picture then changes nothing; for surfaces that fill it",
+        "evenly over the picture then changes little; for surfaces that fill it",
     )
     overlap: float = Field(0.25, ge=0, le=0.5, description="least share of a tile that its neighbour also covers")
     scale: float = Field(1.0, gt=0, le=4, description="magnification of an image before it is cut into tiles")

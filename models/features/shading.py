@@ -36,8 +36,8 @@ class ShadingCorrection(nn.Module):
         self.register_buffer("across", across, persistent=False)
         self.register_buffer("counted", pixels, persistent=False)
         self.count = size[0] * size[1] if pixels is None else int(pixels.sum())
-        ones = torch.ones(1, *size, dtype=torch.int64)
-        moments = [[int(x) for x in self._sums(ones * weight)] for weight in (1, down[:, None], across)]
+        weights = (torch.ones_like(across), down[:, None], across)
+        moments = [[int(x) for x in self._sums(weight.expand(1, *size))] for weight in weights]
         self._inverse = _inverse(moments)
 
     def forward(self, images: Tensor) -> Tensor:

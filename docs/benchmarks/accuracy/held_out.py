@@ -15,8 +15,9 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
-import protocol  # beside this file
+import protocol  # beside this file, as auto
 import torch
+from auto import pixels
 from numpy.typing import NDArray
 
 from models import registry
@@ -24,8 +25,6 @@ from models.config import ArtifactConfig
 from models.detector import Detector, FitRun
 from models.fitting.groups import group_images, split, thumbnails
 from models.maps.grids import Maps
-from pipeline.decode.config import DecodeConfig
-from pipeline.decode.image import decode_image
 
 CONFIG = ArtifactConfig(name="held-out", detector="padim", hyperparameters={"dims": 100})
 SHARES = (0.2, 0.1)
@@ -62,14 +61,9 @@ def in_random_order(groups: Sequence[str], shares: Sequence[float], seed: int) -
     return [*sets, np.flatnonzero(np.isin(code, order))]
 
 
-def images_of(folder: Path) -> torch.Tensor:
-    """(N, H, W, 3) uint8."""
-    decode = DecodeConfig.of(CONFIG.input)
-    return torch.from_numpy(np.stack([decode_image(path.read_bytes(), decode).pixels for path in sorted(folder.iterdir())]))
-
-
 def run(tree: Path, name: str, seeds: Sequence[int]) -> None:
-    goods, tests = images_of(tree / "train" / "good"), images_of(tree / "test" / "good")
+    folders = (tree / "train" / "good", tree / "test" / "good")
+    goods, tests = (pixels(folder, sorted(path.name for path in folder.iterdir()), CONFIG) for folder in folders)
     groups = group_images(None, None, thumbnails(goods)).names
     fresh = registry.build(CONFIG)
     stored, others = Stored(fresh, goods), Stored(fresh, tests)
