@@ -145,7 +145,7 @@ def fit(
     state = _State(workspace, identity, say)
     weighs = can_weigh(groups)
     if detector.weighs and not weighs:
-        needs = f"to weigh its parts takes {LEAST_HELD_OUT} held-out images of {LEAST_GROUPS} groups"
+        needs = f"to weigh its parts takes {LEAST_HELD_OUT} images of {LEAST_GROUPS} groups for selection (--selection-share)"
         say(f"score: that of the flow alone; {needs}, and there are {len(groups)} of {len(set(groups))}")
     if not len(selection):
         on_phase("training")

@@ -9,6 +9,7 @@ images, of other tiles, above it. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
+import csv
 import os
 from collections.abc import Sequence
 from math import ceil
@@ -63,7 +64,11 @@ def in_random_order(groups: Sequence[str], shares: Sequence[float], seed: int) -
 
 def run(tree: Path, name: str, seeds: Sequence[int]) -> None:
     folders = (tree / "train" / "good", tree / "test" / "good")
-    goods, tests = (pixels(folder, sorted(path.name for path in folder.iterdir()), CONFIG) for folder in folders)
+    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    goods, tests = (pixels(folder, some, CONFIG) for folder, some in zip(folders, names, strict=True))
+    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
+        tiles = {row["path"]: row["tile"] for row in csv.DictReader(file)}
+    tile = [tiles[f"train/good/{one}"] for one in names[0]]
     groups = group_images(None, None, thumbnails(goods)).names
     fresh = registry.build(CONFIG)
     stored, others = Stored(fresh, goods), Stored(fresh, tests)
@@ -76,8 +81,11 @@ def run(tree: Path, name: str, seeds: Sequence[int]) -> None:
             threshold = own[min(ceil(0.95 * (len(own) + 1)), len(own)) - 1]
             calls = float((others.scores(detector, torch.arange(len(tests))) > threshold).mean())
             sizes = [f"{len(part)} images of {len({groups[i] for i in part})} groups" for part in (calibration, selection)]
+            others_tiles = {tile[i] for i in np.concatenate([fit, selection])}
+            known = sum(tile[i] in others_tiles for i in calibration)
             print(
-                f"{name}, seed {seed}, {order}: calibration {sizes[0]}, selection {sizes[1]}, false calls {calls:.1%}",
+                f"{name}, seed {seed}, {order}: calibration {sizes[0]}, {known} of them of tiles that the others show too; "
+                f"selection {sizes[1]}; false calls {calls:.1%}",
                 flush=True,
             )
 

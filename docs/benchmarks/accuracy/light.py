@@ -5,14 +5,17 @@ then `evaluate --stress`.
                                                     [--shading-correction]
     python docs/benchmarks/accuracy/light.py --table
 
-A split is a fold of protocol.py's, tile-disjoint, or `published`. All settings are the defaults: a fifth of its good training
-images calibrates, so that false calls are those at a promised 5 % of images of new tiles. A run that has its file in
+A split is a fold of protocol.py's, tile-disjoint, or `published`. All settings are the defaults, and the tiles are the groups
+(`--group-key`), as a plant knows its pieces: a fifth of the good training images, of tiles that no other part of training sees,
+calibrates, so that false calls are those at a promised 5 % of images of new tiles. A run that has its file in
 docs/benchmarks/accuracy/light is not repeated. The table has a line an alteration, and for each way of training the image AUROC
-and the false calls, in percent, means over splits and seeds; below it, the paired difference of the unaltered AUROC to the
-model without either, with the 95 % interval by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
+and the false calls, in percent, means over the splits and seeds that all ways have; a table before it has all runs of the model
+without either, if these are more. Below it, the paired difference of the unaltered AUROC to that model, with the 95 % interval
+by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -66,11 +69,11 @@ def run(source: Path, folder: Path, detector: str, split: str, way: Way, seed: i
     model.parent.mkdir(parents=True, exist_ok=True)
     settings, report = model.with_suffix(".yaml"), model.with_suffix(".json")
     settings.write_text(yaml.safe_dump({"light_copies": way.copies}), encoding="utf-8")
-    good = f"{tree}/train/good"
+    good = ["--input", f"{by_tile(tree, folder / f'{split}-by-tile')}", "--key-pattern", "{tile}/{name}"]
     lights = ["--light", f"{way.light}", "--seed", f"{seed}", "--config", f"{settings}"]
     lights += ["--shading-correction"] if way.shading else []
-    _command("train", "--detector", detector, "--input", good, "--model-out", f"{model}", "--overwrite", *lights)
-    _command("calibrate", "--model", f"{model}", "--input", good)
+    _command("train", "--detector", detector, *good, "--group-key", "tile", "--model-out", f"{model}", "--overwrite", *lights)
+    _command("calibrate", "--model", f"{model}", *good)
     groups = ["--groups", f"{tree}/tiles.csv"]
     _command("evaluate", "--model", f"{model}", "--input", f"{tree}", *groups, "--stress", "--json", f"{report}")
     found = json.loads(report.read_text(encoding="utf-8"))
@@ -79,6 +82,16 @@ def run(source: Path, folder: Path, detector: str, split: str, way: Way, seed: i
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
     shutil.rmtree(model)
+
+
+def by_tile(tree: Path, goods: Path) -> Path:
+    """The good training images of a tree, in a folder a tile."""
+    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["path"].startswith("train/good/"):
+                (goods / row["tile"]).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(tree / row["path"], goods / row["tile"] / Path(row["path"]).name)
+    return goods
 
 
 def _command(*arguments: str) -> None:
@@ -99,9 +112,9 @@ def table(reports: Sequence[dict[str, Any]]) -> list[str]:
         ]
         lines.append([row["altered"], *cells])
     below = [f"runs: {', '.join(f'{way.name}: {len(of[way])}' for way in ways)}"]
-    plain = {(report["input"], report["seed"]): report for report in of.get(Way(0), [])}
+    plain = {_drawn(report): report for report in of.get(Way(0), [])}
     for way in ways:
-        pairs = [(plain[key], r) for r in of[way] if (key := (r["input"], r["seed"])) in plain and way != Way(0)]
+        pairs = [(plain[key], r) for r in of[way] if (key := _drawn(r)) in plain and way != Way(0)]
         if pairs:
             value, low, high = difference(pairs)
             below.append(f"{way.name}: unaltered AUROC {value:+.1f} ({low:+.1f} to {high:+.1f}) points against light 0, paired")
@@ -109,12 +122,23 @@ def table(reports: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def tables() -> str:
-    """That of every detector, below its name."""
+    """Those of every detector below its name: of the splits and seeds that all its ways have, and of all plain ones if more."""
     found = []
     for folder in sorted(path for path in RUNS.glob("*") if path.is_dir()):
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-        found.append(f"{folder.name}\n\n```\n" + "\n".join(table(runs)) + "\n```")
+        ways = {Way.of(report) for report in runs}
+        common = set.intersection(*({_drawn(report) for report in runs if Way.of(report) == way} for way in ways))
+        parts = [[report for report in runs if _drawn(report) in common]]
+        plain = [report for report in runs if Way.of(report) == Way(0)]
+        if len(plain) > len(common):
+            parts.insert(0, plain)
+        found.append(f"{folder.name}\n\n```\n" + "\n\n".join("\n".join(table(part)) for part in parts if part) + "\n```")
     return "\n\n".join(found) or "no runs yet"
+
+
+def _drawn(report: dict[str, Any]) -> tuple[str, int]:
+    """Its split and seed."""
+    return report["input"], report["seed"]
 
 
 def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float, float]:
