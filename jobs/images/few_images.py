@@ -35,12 +35,15 @@ def of_fit(images: int, detector: str) -> list[str]:
     if images >= FEW_TO_FIT:
         return []
     curve = next((each for each in CURVES if each.detector == detector), None)
+    best = max(CURVES, key=lambda each: each.at_32)
     lost = "docs/accuracy.md says what so few cost other detectors"
     if curve is not None:
         lost = (
             f"on the magnetic tiles {detector} has an image AUROC of {curve.at_32} with 32 and of {curve.with_all} with 760 "
             "(docs/accuracy.md)"
         )
+        if curve is not best:
+            lost += f"; {best.detector} has {best.at_32} with 32"
     return [f"few images: {images} to fit; {lost}. Images of more pieces help most"]
 
 

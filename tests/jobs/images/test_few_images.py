@@ -99,6 +99,13 @@ def test_what_few_images_cost_is_what_the_page_says(curve) -> None:
     assert line.startswith("few images: 24 to fit; on the magnetic tiles") and f"{curve.at_32} with 32" in line
 
 
+def test_the_detector_that_does_best_with_few_is_named_to_the_others() -> None:
+    (line,) = of_fit(24, "csflow")
+    assert line.endswith("(docs/accuracy.md); padim has 81.5 with 32. Images of more pieces help most")
+    (line,) = of_fit(24, "padim")
+    assert line.endswith("(docs/accuracy.md). Images of more pieces help most")
+
+
 def test_of_a_detector_without_a_curve_the_page_is_named() -> None:
     (line,) = of_fit(FEW_TO_FIT - 1, "cflow")
     assert line == (
