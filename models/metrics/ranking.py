@@ -7,26 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.bool_]
 
 
 def auroc(scores: Scores, labels: Labels) -> float:
-    """P(score of a defect > score of a good image) + half of the ties; nan if one of the classes is missing.
+    """P(score of a defect > score of a good image) + half of the ties; nan if one of the classes is missing or a score is nan.
 
     Source: Mann-Whitney U / (n_defects n_goods); Fawcett 2006, An introduction to ROC analysis.
 
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
     0.875
     """
-    defects = int(labels.sum())
-    goods = len(labels) - defects
-    if not defects or not goods:
+    bad = labels.astype(bool)
+    defects, goods = scores[bad], np.sort(scores[~bad])
+    if not len(defects) or not len(goods) or np.isnan(scores).any():
         return float("nan")
-    ranks = rankdata(scores)[labels.astype(bool)].sum()
-    return float((ranks - defects * (defects + 1) / 2) / (defects * goods))
+    below, up_to = (np.searchsorted(goods, defects, side).sum() for side in ("left", "right"))
+    return float((below + up_to) / 2 / (len(defects) * len(goods)))
 
 
 def average_precision(scores: Scores, labels: Labels) -> float:

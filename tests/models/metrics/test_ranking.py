@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from models.metrics.ranking import PixelCurve, auroc, average_precision, f1_max, score_classes
@@ -25,6 +26,19 @@ def test_equal_to_scikit_learn(seed: int, ties: bool) -> None:
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     assert f1_max(scores, labels) == pytest.approx(f1, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_area_is_to_the_last_bit_that_of_mean_ranks(seed: int) -> None:
+    scores, labels = sample(seed, count=10 + 20 * seed, ties=seed % 2 == 0)
+    scores[0], scores[-1], labels[0], labels[-1] = np.inf, -np.inf, seed % 3 == 0, seed % 3 > 0
+    defects, goods = labels.sum(), (~labels).sum()
+    u = rankdata(scores)[labels].sum() - defects * (defects + 1) / 2
+    assert auroc(scores, labels) == u / (defects * goods)
+
+
+def test_a_score_that_is_no_number_leaves_no_area() -> None:
+    assert np.isnan(auroc(np.array([0.1, np.nan, 0.3]), np.array([False, False, True])))
 
 
 def test_a_missing_class_has_no_figure() -> None:
