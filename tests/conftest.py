@@ -32,6 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--histories-seed", type=int, default=0, help="the seed of the first")
 
 
+@pytest.fixture(autouse=True)
+def threads_of_torch() -> Iterator[None]:
+    """Torch has as many threads for the next test as for this one: the last bits of a fit, and what it can go on from, depend
+    on them."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None and sys.modules["torch"].get_num_threads() != before:
+        sys.modules["torch"].set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def s3(request: pytest.FixtureRequest) -> Iterator[str]:
     """Endpoint of an S3 server that runs for the session; the AWS environment variables point to it."""
