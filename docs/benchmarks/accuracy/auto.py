@@ -12,7 +12,6 @@ auto_tables.py makes the tables of all runs that are there. No model is chosen o
 """
 
 import argparse
-import csv
 import json
 import os
 import tempfile
@@ -51,8 +50,7 @@ def run(source: Path, folder: Path, name: str, seeds: list[int]) -> None:
         return
     surface = name.removeprefix(SURFACE)
     tree = surfaces.tree(surface, folder) if name != surface else protocol.tree_of(source, name, folder)
-    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
-        tile = {row["path"]: row["tile"] for row in csv.DictReader(file)}
+    tile = protocol.tiles_of(tree)
     train = sorted(path for path in tile if path.startswith("train/"))
     test = sorted(path for path in tile if path.startswith("test/"))
     config = ArtifactConfig(name="auto", detector="ensemble", precision="bf16", hyperparameters=CANDIDATES)

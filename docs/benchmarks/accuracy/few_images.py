@@ -10,7 +10,6 @@ stopped and given again. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -30,8 +29,7 @@ SPLITS = ("published", "fold-0")
 
 def drawn(tree: Path, count: str, seed: int) -> list[Path]:
     """Good training images of the tree, by whole tiles in random order; a tile that would be too many is passed over."""
-    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
-        rows = [(row["path"], row["tile"]) for row in csv.DictReader(file) if row["path"].startswith("train/good/")]
+    rows = [(path, tile) for path, tile in protocol.tiles_of(tree).items() if path.startswith("train/good/")]
     tiles: dict[str, list[Path]] = {}
     for path, tile in sorted(rows):
         tiles.setdefault(tile, []).append(tree / path)

@@ -9,7 +9,6 @@ images, of other tiles, above it. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
-import csv
 import os
 from collections.abc import Sequence
 from math import ceil
@@ -66,8 +65,7 @@ def run(tree: Path, name: str, seeds: Sequence[int]) -> None:
     folders = (tree / "train" / "good", tree / "test" / "good")
     names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
     goods, tests = (pixels(folder, some, CONFIG) for folder, some in zip(folders, names, strict=True))
-    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
-        tiles = {row["path"]: row["tile"] for row in csv.DictReader(file)}
+    tiles = protocol.tiles_of(tree)
     tile = [tiles[f"train/good/{one}"] for one in names[0]]
     groups = group_images(None, None, thumbnails(goods)).names
     fresh = registry.build(CONFIG)

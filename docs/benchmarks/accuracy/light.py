@@ -15,7 +15,6 @@ by bootstrap over tiles. Needs FLOWSCORE_ASSETS.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -86,11 +85,10 @@ def run(source: Path, folder: Path, detector: str, split: str, way: Way, seed: i
 
 def by_tile(tree: Path, goods: Path) -> Path:
     """The good training images of a tree, in a folder a tile."""
-    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["path"].startswith("train/good/"):
-                (goods / row["tile"]).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(tree / row["path"], goods / row["tile"] / Path(row["path"]).name)
+    for path, tile in protocol.tiles_of(tree).items():
+        if path.startswith("train/good/"):
+            (goods / tile).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(tree / path, goods / tile / Path(path).name)
     return goods
 
 

@@ -85,6 +85,12 @@ def tree_of(source: Path, split: str, folder: Path) -> Path:
     return tree
 
 
+def tiles_of(tree: Path) -> dict[str, str]:
+    """The tile of every image, by its path below the tree."""
+    with open(tree / "tiles.csv", newline="", encoding="utf-8") as file:
+        return {row["path"]: row["tile"] for row in csv.DictReader(file)}
+
+
 def run(source: Path, folder: Path, detector: str, split: str, seed: int, remember: bool = False) -> None:
     """Train, evaluate, time, and keep the figures."""
     target = RUNS / detector / f"{split}-seed-{seed}.json"
@@ -198,8 +204,8 @@ def table() -> str:
 def kinds() -> str:
     """Markdown: a row a detector and split, image AUROC by kind of defect in percent, means over seeds and folds; last, that of
     the published split without the defects whose tile stands in train/good too."""
-    with open(Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd" / "tiles.csv", newline="", encoding="utf-8") as file:
-        known = {row["tile"] for row in csv.DictReader(file) if row["path"].startswith("train/")}
+    tiles = tiles_of(Path(os.environ["FLOWSCORE_ASSETS"]) / "assets" / "mtd")
+    known = {tile for path, tile in tiles.items() if path.startswith("train/")}
     rows = []
     for split in ("published", "fold"):
         for detector in DETECTORS:
