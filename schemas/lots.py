@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
         DATE,
         PERIOD,
         field("revision", pa.int32(), "0 for the first decision; each later one of the lot adds 1", nullable=False),
-        field("expected", pa.int64(), "images that the manifest announced; null without a manifest", "images"),
+        field("expected", pa.int64(), "images that a manifest announced; always null so far: no manifest is read", "images"),
         field("planned", pa.int64(), "images planned", "images"),
         field("scored", pa.int64(), "images with a score", "images"),
         field("unreadable", pa.int64(), "images that could not be scored", "images"),

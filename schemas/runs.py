@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
             "JSON array, one object for each kind of device that scored: device, hardware, images, and one_by_one: whether a "
             "GPU started the model's kernels one by one, because it does not run there as a CUDA graph: slower, same scores",
         ),
-        field("cost", pa.float64(), "cost of the slice; null when no price is configured", "USD"),
+        field("cost", pa.float64(), "cost of the slice; always null so far, since `score` knows no prices", "USD"),
         field("started_at", pa.timestamp("us", "UTC"), "when the first driver began to score the slice; null when none did"),
         field("finished_at", pa.timestamp("us", "UTC"), "when this row was written", nullable=False),
         field(

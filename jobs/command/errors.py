@@ -113,7 +113,7 @@ MEANINGS: dict[int, str] = {
     ExitCode.OK: "done",
     UNFORESEEN: "an error that nobody foresaw, traceback above; repeat the command once, and report it if it ends so again",
     ExitCode.USAGE: "a setting, an address, a right or the model is wrong; mend what the error line says, then repeat it",
-    ExitCode.ERROR_SHARE: "too many images have errors; what is done stays. Look at them as said above, then mend or accept",
+    ExitCode.ERROR_SHARE: "too many images have errors; what is done stays. Do what the lines above say",
     ExitCode.PARTIAL: "not finished; what is done stays. Do what the error line says, then repeat the same command",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "stopped by SIGTERM",

@@ -172,6 +172,11 @@ class Head:
         """The rule for the scores of a model; None if none was ever decided."""
         return next((judged.rule for judged in self.judged if judged.digest == digest), None)
 
+    def first_rule(self) -> Rule:
+        """What the rule of a version that has none yet begins as: the one that was decided last, of whichever version, without
+        its calibration."""
+        return self.judged[-1].rule.model_copy(update={"calibration": None}) if self.judged else Rule()
+
     @property
     def digest(self) -> str | None:
         """The digest that was promoted last."""

@@ -51,14 +51,16 @@ class Ruling:
 
 
 def decide(ledger: Ledger, ruling: Ruling) -> Rule | None:
-    """Add the rule as an entry, if it is not the ledger's already; None if it is.
+    """Add the rule as an entry, if it is not the ledger's already; None if it is. A retrained model goes on with the rate and
+    the other settings of the version before it, and has its own calibration.
 
     The scores that are in the tables are judged by it at the next publication (pipeline/tables/rejudge.py).
     """
     while True:
         head = read_state(ledger)[1]
-        before = head.rule_of(ruling.digest) or Rule()
-        rule = ruling.rule(before)
+        known = head.rule_of(ruling.digest)
+        before = known or Rule()
+        rule = ruling.rule(known or head.first_rule())
         if rule == before:
             return None
         if rule.calibration is not None and rule.calibration != before.calibration:

@@ -141,7 +141,7 @@ def open_tables(output_uri: str, scratch: Path | None = None, allow_files: bool 
     if not any(opened.values()):
         raise NoTables(
             f"output must hold tables that `flowscore score` has published; got {output_uri}, which has none. "
-            "Score something into it, correct the URI, or read what is scored and not published with --unpublished"
+            "Score something into it or correct the URI; `flowscore query --unpublished` reads what is scored and not published"
         )
     files = {name: _files(output_uri, name, table) for name, table in opened.items()}
     connection = sql.open_database(output_uri, scratch)

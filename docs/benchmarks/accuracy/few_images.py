@@ -46,6 +46,7 @@ def run(source: Path, folder: Path, detector: str, split: str, count: str, seed:
     target = file_of(detector, split, count, seed)
     if target.is_file():
         return
+    folder.mkdir(parents=True, exist_ok=True)
     tree = protocol.tree_of(source, split, folder)
     goods = drawn(tree, count, seed)
     with tempfile.TemporaryDirectory(prefix="few-", dir=folder) as few:

@@ -1,6 +1,7 @@
 """The figures of `evaluate --stress` from given scores: threshold, paired differences, false calls, and what is left out."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +78,11 @@ def test_a_calibration_too_small_for_the_rate_is_no_threshold():
     few = calibration(pieces=12)
     found = threshold(few, unaltered(), few.mode, NOTHING_SEEN, True)
     assert found.by == UNALTERED and "the calibration cannot promise 5 %" in found.words
+
+
+def test_the_page_says_how_often_every_image_is_scored_again():
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert page.count(f"{len(STRESS)} times") == 2
 
 
 def test_differences_are_paired_and_intervals_are_by_group():

@@ -77,6 +77,22 @@ def test_the_newest_rule_of_each_model_counts(ledger, tmp_path):
     assert head.decided == head.number
 
 
+def test_a_retrained_model_goes_on_with_the_settings_of_the_version_before_it(ledger, tmp_path):
+    put_rule(tmp_path / "out", calibration(), rate="0.01", review_budget=50)
+    put_rule(tmp_path / "out", calibration(digest=OTHER), digest="a" * 64)
+    head = read_head(ledger)
+    assert head.rule_of(OTHER) == Rule(calibration="a" * 64, rate="0.01", review_budget=50)
+    entry = read_entry(ledger, head.number)
+    assert entry.before == Rule(), "so that `decisions` has a row for each setting of the new version"
+
+
+def test_one_without_a_calibration_keeps_them_for_when_it_has_one(ledger, tmp_path):
+    put_rule(tmp_path / "out", calibration(), rate="0.01")
+    assert decide(ledger, Ruling(OTHER, None, tmp_path)) == Rule(rate="0.01")
+    assert decide(ledger, Ruling(OTHER, None, tmp_path)) is None
+    assert judge_of(ledger, read_head(ledger), OTHER).calibration is None
+
+
 def test_a_lost_or_damaged_calibration_is_named(ledger, tmp_path):
     put_rule(tmp_path / "out", calibration())
     ledger.store.put(ledger.calibration_key("c" * 64, "calibration.json"), b"{}")
