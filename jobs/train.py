@@ -90,6 +90,7 @@ def train(settings: TrainSettings) -> artifact.Artifact:
             begun = time.monotonic()
             phases.begin(READING)
             read = _read(settings, images, exclusions)
+            images.boxes = read.boxes(config.input)
             with Progress("grouping images", total=None):
                 groups = group_images(read.group_keys, settings.group_key or "lot", read.thumbs)
             shares = (settings.calibration_share, settings.selection_share)

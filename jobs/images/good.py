@@ -16,9 +16,10 @@ from jobs.command.places import fix_of_nothing
 from jobs.command.progress import Progress
 from jobs.command.text_files import read_lines
 from jobs.images.names import meant, plain, spellings
-from models.config import ArtifactConfig
+from models.config import ArtifactConfig, InputConfig
 from models.features.store import ImageFeatures
 from models.fitting.groups import thumbnails
+from models.maps.content_box import Box, content_box
 from models.maps.tiling import TileGrid
 from pipeline.decode.config import DecodeConfig
 from pipeline.decode.image import OTHER_SHAPE
@@ -73,6 +74,7 @@ class GoodSet:
     """What training keeps of the good images beside pixels and features, in key order.
 
     owners: the image of every sample in the features, (S,) int64. An image is one sample, or one for each of its tiles.
+    sizes: width and height of every stored image, (N, 2) int64, px.
     """
 
     hashes: list[str]
@@ -81,6 +83,13 @@ class GoodSet:
     unreadable: Counter[str]
     excluded: int
     owners: np.ndarray
+    sizes: np.ndarray
+
+    def boxes(self, config: InputConfig) -> list[Box] | None:
+        """The part of every sample that shows the picture; None: all of each."""
+        if config.resize != "pad":
+            return None
+        return [content_box((int(width), int(height)), config) for width, height in self.sizes[self.owners]]
 
     def state(self) -> dict[str, Any]:
         """As models/state_file.py keeps it."""
@@ -135,9 +144,10 @@ def read_good_images(
         ErrorShareError: too many images could not be read, or an archive is not read.
         UsageError: too few images, images without the group key, or a line of --exclude that names no image.
     """
-    read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64))
+    read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
     thumbs: list[np.ndarray] = []
     owners: list[np.ndarray] = []
+    sizes: list[tuple[int, int]] = []
     total = 0
     brightest: int | None = None  # level in the images of 16 bits
     units, strays = EncodedUnits(source), Strays()
@@ -164,6 +174,7 @@ def read_good_images(
                 else:
                     keep.append(position)
                     read.hashes.append(row["content_hash"])
+                    sizes.append((row["width"], row["height"]))
                     keys = source.keys(row["key"]) | dict(row["keys"]) | {"lot": row["lot"]}
                     read.group_keys.append(keys.get(group_key or "lot"))
             kept = np.flatnonzero(np.isin(part.owners, keep))
@@ -211,7 +222,7 @@ def read_good_images(
             f"16-bit images use less than a quarter of their range (the brightest pixel is {brightest} of 255): "
             "if they hold 12 bits a sample, set --white-level 4095"
         )
-    read.thumbs, read.owners = np.concatenate(thumbs), np.concatenate(owners)
+    read.thumbs, read.owners, read.sizes = np.concatenate(thumbs), np.concatenate(owners), np.array(sizes, np.int64)
     return read
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,11 @@ from jobs.command.aligned import aligned
 from jobs.images.few_images import USUAL_RATE
 from jobs.images.kept import Seen
 from jobs.images.labelled_at_rates import LabelledScore, why_none
+from models.alterations.picture import within
 from models.alterations.stress import STRESS, altered
 from models.calibration.calibration import Calibration, Mode
 from models.calibration.promises import per_cent
+from models.maps.content_box import Box, content_box
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.ranking import auroc
 from models.verdicts.image_p import image_ranks, images_flagged
@@ -63,15 +66,24 @@ class Stress:
         scored: the positions of the rows to take, with their content hashes.
         told: called with what is done, how many images are done and of how many, counted once for each alteration.
         """
-        pixels, done = decode_unit(encoded, self._decode).pixels, 0
+        unit, done = decode_unit(encoded, self._decode), 0
         positions = list(scored)
+        sizes = zip(unit.table["width"].to_pylist(), unit.table["height"].to_pylist(), strict=True)
+        boxes = [None if None in size else self._box(size) for size in sizes]
         for alteration, scores in zip(STRESS, self._scores, strict=True):
             for start in range(0, len(positions), self._at_once):
                 told(f"altered: {alteration.name}", done, len(STRESS) * len(positions))
                 chosen = positions[start : start + self._at_once]
-                made = [altered(pixels[i], alteration, self._rng(scored[i])) for i in chosen]
+                made = [
+                    within(unit.pixels[i], boxes[i], partial(altered, alteration=alteration, rng=self._rng(scored[i])))
+                    for i in chosen
+                ]
                 scores.append(self._scorer(np.stack(made)).score)
                 done += len(made)
+
+    def _box(self, size: tuple[int, int]) -> Box | None:
+        """The part of an input that shows a picture of (width, height) px, where it is padded."""
+        return content_box(size, self._decode) if self._decode.resize == "pad" else None
 
     def _rng(self, content_hash: str) -> np.random.Generator:
         return np.random.default_rng((self._seed, int(content_hash[:DIGITS], 16)))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from models import state_file
 from models.detector import Detector
+from models.maps.content_box import Box
 from models.maps.grids import Maps
 
 
@@ -205,6 +206,7 @@ class ImageFeatures:
         say: called with a line about kept files that are not used.
 
     about: what that process told of them, any state of models/state_file.py; None where images are to be added.
+    boxes: the part of every image that shows the picture, where some are padded; None: all of each.
 
     >>> import tempfile
     >>> from models import registry
@@ -229,6 +231,7 @@ class ImageFeatures:
         size = detector.config.input
         self.detector, self.device, self.identity = detector, device, identity
         self.about: Any = None
+        self.boxes: Sequence[Box] | None = None
         self._path, self._state = directory / f"{name}-pixels.bin", directory / f"{name}.state"
         keep = identity is not None
         self.stored = FeatureStore(directory, name, keep) if detector.reads_often else None

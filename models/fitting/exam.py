@@ -12,6 +12,7 @@ from models.features.store import ImageFeatures
 from models.features.whitening import LevelWhitening, moments_of
 from models.fitting import synthetic
 from models.fitting.selection import ExamScores, choose_severity
+from models.maps.content_box import boxes_at
 from models.maps.grids import Maps
 
 SEVERITY_IMAGES = 48  # how many selection images set the severities
@@ -104,13 +105,16 @@ class Exam:
         self._begin("making synthetic defects", defects_drawn(len(pixels)))
         self.severities = {}
         inside = None if (mask := self.detector.pixels.mask) is None else mask.cpu().numpy()
+        every = boxes_at(self.images.boxes, self.selection.tolist())
+        few_boxes = every[_severity_images(len(pixels))]
         for family in synthetic.FAMILIES:
 
             def of_severity(severity: float, family: str = family) -> NDArray[np.float32]:
-                return self._scores_of(synthetic.make(family, few, severity, run.seed, inside=inside), gaussian)
+                made = synthetic.make(family, few, severity, run.seed, inside=inside, boxes=few_boxes)
+                return self._scores_of(made, gaussian)
 
             self.severities[family] = choose_severity(family, of_severity, good)
-            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1, inside=inside)
+            made = synthetic.make(family, pixels, self.severities[family], run.seed + 1, inside=inside, boxes=every)
             for batch in self._batches(torch.from_numpy(made)):
                 self.defects.append(batch)
         return self.scores(gaussian)
@@ -126,16 +130,22 @@ class Exam:
             self._work = self._work._replace(done=self._work.done + len(part))
 
     def take(self) -> tuple[ExamScores, NDArray[np.float32]]:
-        """The scores of the detector as it is, and the largest map value of every selection image."""
-        maxima: list[Tensor] = []
+        """The scores of the detector as it is, and of every selection image the largest map value in the part that shows it."""
+        maxima: list[float] = []
+        boxes = boxes_at(self.images.boxes, self.selection.tolist())
+        size = self.detector.config.input.height, self.detector.config.input.width
 
         def score(maps: Maps) -> Tensor:
             scored = self.detector.score_features(maps)
-            maxima.append(self.detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu())
+            if len(maxima) < len(boxes):  # the good images come first
+                for one in self.detector.at_map_size(scored.anomaly_map).cpu():
+                    box = boxes[len(maxima)]
+                    rows, columns = (slice(None),) * 2 if box is None else box.cells(size, (len(one), len(one[0])))
+                    maxima.append(float(one[rows, columns].max()))
             return scored.score
 
         scores = self.scores(score)
-        return scores, torch.cat(maxima)[: len(self.selection)].numpy()
+        return scores, np.array(maxima, np.float32)
 
     def scores(self, score: Callable[[Maps], Tensor]) -> ExamScores:
         count = len(self.selection)

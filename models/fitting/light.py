@@ -3,9 +3,10 @@
 To a detector a copy is one more image: it has a position of its own. So fit, whitening and statistics know nothing of light.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.alterations.light import drawn, lit
+from models.alterations.picture import within
 from models.detector import Detector, Features, FitRun
 from models.features.store import ImageFeatures
+from models.maps.content_box import Box, boxes_at
 from models.maps.grids import Maps
 
 BATCH = 16
@@ -78,7 +81,8 @@ def with_copies(
             for number in range(light.copies):
                 for batch in run.batches("making copies in other light", positions, BATCH):
                     pixels = images.pixels.read(batch).numpy()
-                    made = in_other_light(pixels, batch.tolist(), number, light.strength, run.seed)
+                    boxes = boxes_at(images.boxes, batch.tolist())
+                    made = in_other_light(pixels, batch.tolist(), number, light.strength, run.seed, boxes)
                     copies.append(torch.from_numpy(made))
             copies.complete(light.strength)
         both = WithCopies(images, copies, positions, len(images), light.copies)
@@ -86,9 +90,16 @@ def with_copies(
 
 
 def in_other_light(
-    pixels: NDArray[np.uint8], positions: list[int], number: int, strength: float, seed: int
+    pixels: NDArray[np.uint8],
+    positions: list[int],
+    number: int,
+    strength: float,
+    seed: int,
+    boxes: Sequence[Box | None] | None = None,
 ) -> NDArray[np.uint8]:
     """Images (B, H, W, 3), uint8, each in a light of its own, which depends on the seed, its position and the copy's number.
+
+    boxes: the part of each that shows the picture, where it is padded: its light rises over the picture.
 
     >>> grey = np.full((2, 4, 4, 3), 100, np.uint8)
     >>> both = in_other_light(grey, [3, 4], number=0, strength=0.4, seed=0)
@@ -96,7 +107,12 @@ def in_other_light(
     (True, True)
     """
     fields = [drawn(strength, np.random.default_rng((seed, FIELDS, number, position))) for position in positions]
-    return np.stack([lit(image, field) for image, field in zip(pixels, fields, strict=True)])
+    return np.stack(
+        [
+            within(image, box, partial(lit, field=field))
+            for image, field, box in zip(pixels, fields, boxes or [None] * len(pixels), strict=True)
+        ]
+    )
 
 
 class WithCopies:

@@ -5,9 +5,10 @@ The selection itself looks at images as they are. This second figure tells of tw
 error (`selection.standard_error` of two LitScores) and no worse in the criterion by more than one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.alterations.light import LightField, lit
+from models.alterations.picture import within
 from models.detector import Detector, FitRun
 from models.features.store import ImageFeatures
 from models.fitting.selection import Criterion, ExamScores, criterion
+from models.maps.content_box import Box, boxes_at
 
 BATCH = 16
 ANGLES = 8  # tells these generators from those of other draws with the same seed
@@ -80,7 +83,8 @@ class LightExam:
     def _make(self) -> None:
         for batch in self._run.batches("making good images in other light", self._selection, BATCH):
             pixels = self._images.pixels.read(batch).numpy()
-            made = under_gradients(pixels, batch.tolist(), self._strength, self._run.seed)
+            boxes = boxes_at(self._images.boxes, batch.tolist())
+            made = under_gradients(pixels, batch.tolist(), self._strength, self._run.seed, boxes)
             self._gradients.append(torch.from_numpy(made))
         self._gradients.complete(self._strength)
 
@@ -127,8 +131,16 @@ def light_exam(
         yield LightExam(detector, images, selection, gradients, strength, run)
 
 
-def under_gradients(pixels: NDArray[np.uint8], positions: list[int], strength: float, seed: int) -> NDArray[np.uint8]:
+def under_gradients(
+    pixels: NDArray[np.uint8],
+    positions: list[int],
+    strength: float,
+    seed: int,
+    boxes: Sequence[Box | None] | None = None,
+) -> NDArray[np.uint8]:
     """Images (B, H, W, 3), uint8, each under a gradient of the full strength, whose direction follows seed and position.
+
+    boxes: the part of each that shows the picture, where it is padded: the gradient goes over the picture.
 
     >>> grey = np.full((2, 9, 9, 3), 100, np.uint8)
     >>> found = under_gradients(grey, [0, 1], strength=0.4, seed=0)
@@ -137,5 +149,8 @@ def under_gradients(pixels: NDArray[np.uint8], positions: list[int], strength: f
     """
     angles = [np.random.default_rng((seed, ANGLES, position)).uniform(0, 2 * np.pi) for position in positions]
     return np.stack(
-        [lit(image, LightField(gradient=strength, angle=angle)) for image, angle in zip(pixels, angles, strict=True)]
+        [
+            within(image, box, partial(lit, field=LightField(gradient=strength, angle=angle)))
+            for image, angle, box in zip(pixels, angles, boxes or [None] * len(pixels), strict=True)
+        ]
     )

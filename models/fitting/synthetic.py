@@ -5,12 +5,13 @@ A family is a function of one good image, another good image, a severity and a g
 Severity is a positive number without unit; it enlarges a patch, or raises the contrast of a spot or field.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.alterations.picture import cut, padded
 from models.fitting.drawing import (
     Image,
     blend,
@@ -23,10 +24,12 @@ from models.fitting.drawing import (
     strip_alpha,
     turned,
 )
+from models.maps.content_box import Box
 
 Family = Callable[[Image, Image, float, np.random.Generator], Image]
 
 TRIES = 50
+LEAST_SIDE = 16
 SEVERITY_LADDER = (0.1, 0.2, 0.35, 0.6, 1.0, 1.6, 2.5)
 
 
@@ -37,6 +40,7 @@ def make(
     seed: int,
     families: Mapping[str, Family] | None = None,
     inside: NDArray[np.bool_] | None = None,
+    boxes: Sequence[Box | None] | None = None,
 ) -> Image:
     """One synthetic defect in every image.
 
@@ -49,6 +53,8 @@ def make(
         families: None takes FAMILIES.
         inside: (H, W), the pixels that count; only these are changed. A defect is drawn again, at most TRIES times, until more
             than half of what it changes is there, or more than half of what counts is changed. None: all count.
+        boxes: the part of each image that shows the picture; the defect is drawn there, and the picture padded again. One
+            narrower than LEAST_SIDE px is widened to that. None, or a None in it: all of the image.
     Returns:
         (N, H, W, 3), uint8.
 
@@ -61,18 +67,42 @@ def make(
     families = FAMILIES if families is None else families
     number = list(families).index(family)
     out = np.empty_like(images)
+    wide = [box and _wide(box, images.shape[1:3]) for box in boxes or [None] * len(images)]
     for i, image in enumerate(images):
         rng = np.random.default_rng((seed, number, i))
-        other = images[(i + 1 + rng.integers(max(len(images) - 1, 1))) % len(images)]
-        out[i] = families[family](image, other, severity, rng)
+        near = (i + 1 + rng.integers(max(len(images) - 1, 1))) % len(images)
+        part, other = cut(image, wide[i]), cut(images[near], wide[near])
+        other = _sampled(other, part.shape)
+        made = families[family](part, other, severity, rng)
         if inside is not None:
+            counted = inside if (box := wide[i]) is None else inside[box.top : box.bottom, box.left : box.right]
             for _ in range(TRIES):
-                changed = (out[i] != image).any(axis=2)  # (H, W)
-                if 2 * np.count_nonzero(changed & inside) > min(np.count_nonzero(changed), np.count_nonzero(inside)):
+                changed = (made != part).any(axis=2)  # (h, w)
+                if 2 * np.count_nonzero(changed & counted) > min(np.count_nonzero(changed), np.count_nonzero(counted)):
                     break
-                out[i] = families[family](image, other, severity, rng)
+                made = families[family](part, other, severity, rng)
+        out[i] = padded(made, wide[i], image.shape)
+        if inside is not None:
             out[i][~inside] = image[~inside]
     return out
+
+
+def _wide(box: Box, shape: tuple[int, ...]) -> Box:
+    """The box with sides of at least LEAST_SIDE px, within an image of (H, W)."""
+    sides = []
+    for start, end, length in ((box.left, box.right, shape[1]), (box.top, box.bottom, shape[0])):
+        wanted = min(max(end - start, LEAST_SIDE), length)
+        start = max(0, min(start - (wanted - (end - start)) // 2, length - wanted))
+        sides.append((start, start + wanted))
+    return Box(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+
+def _sampled(image: Image, shape: tuple[int, ...]) -> Image:
+    """The image with as many rows and columns, each the nearest one."""
+    if image.shape == shape:
+        return image
+    rows, columns = (np.arange(wanted) * found // wanted for wanted, found in zip(shape[:2], image.shape[:2], strict=True))
+    return image[rows[:, None], columns]
 
 
 def cutpaste(image: Image, other: Image, severity: float, rng: np.random.Generator) -> Image:

@@ -1,5 +1,6 @@
 """Which part of a model's input, and so of a map, shows an image."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 
@@ -18,6 +19,32 @@ class Box(NamedTuple):
     @property
     def height(self) -> int:
         return self.bottom - self.top
+
+    def cells(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a map of (h, w) cells over an input of (H, W) px whose cells show some of it.
+
+        >>> Box(left=0, top=16, right=64, bottom=48).cells((64, 64), (8, 8))
+        (slice(2, 6, None), slice(0, 8, None))
+        """
+        return shown_cells(self.top, self.bottom, size[0], grid[0]), shown_cells(self.left, self.right, size[1], grid[1])
+
+
+def shown_cells(start: int, end: int, length: int, count: int) -> slice:
+    """The cells, out of `count` equal ones along `length` px, that show some of the pixels from start to end.
+
+    >>> shown_cells(16, 48, 64, count=8)
+    slice(2, 6, None)
+    """
+    return slice(start * count // length, -(-end * count // length))
+
+
+def boxes_at(boxes: Sequence[Box] | None, positions: Sequence[int]) -> list[Box | None]:
+    """Those of some images; None for each where none are known, since every input shows nothing but its picture.
+
+    >>> boxes_at(None, [3, 1])
+    [None, None]
+    """
+    return [None if boxes is None else boxes[i] for i in positions]
 
 
 class Sized(Protocol):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import regionprops
 
+from models.maps.content_box import shown_cells
+
 MAX_REGIONS = 64
 """The most regions kept of one image, those with the highest peaks; the count includes the others."""
 
@@ -34,8 +36,7 @@ class Side(NamedTuple):
 
     def cells(self, count: int) -> slice:
         """The cells, out of `count` equal ones along the input, that show some of the image."""
-        end = self.start_px + self.shown_px
-        return slice(self.start_px * count // self.input_px, -(-end * count // self.input_px))
+        return shown_cells(self.start_px, self.start_px + self.shown_px, self.input_px, count)
 
     def edges(self, count: int) -> tuple[NDArray[np.int64], int]:
         """Borders of the `cells` in pixels of the stored image, clipped to it: (n + 1,) numerators, and their denominator."""

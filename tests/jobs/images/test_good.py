@@ -131,6 +131,13 @@ def test_an_image_that_is_not_cut_is_one_sample(archive: Path, tmp_path: Path) -
     assert found.owners.tolist() == list(range(10)) == found.samples(np.arange(10)).tolist() and len(pixels) == 10
 
 
+def test_the_part_of_a_padded_image_that_shows_it_is_known(archive: Path, tmp_path: Path) -> None:
+    found, _ = read(archive, tmp_path, "pad")
+    boxes = GoodSet.of_state(found.state()).boxes(small("pad").config.input)
+    assert boxes is not None and boxes[0] == (0, 5, 32, 26) and boxes[9] == (0, 2, 32, 29) and len(boxes) == 10
+    assert found.boxes(small("squash").config.input) is None
+
+
 @pytest.mark.parametrize("resize", ["squash", "tile"])
 @pytest.mark.parametrize(("top", "deep", "warned"), [(4095, True, True), (65535, True, False), (60, False, False)])
 def test_twelve_bits_in_sixteen_are_said(

@@ -1,11 +1,14 @@
 """The figures of `evaluate --stress` from given scores: threshold, paired differences, false calls, and what is left out."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image
 
 from jobs.images.few_images import USUAL_RATE
 from jobs.images.kept import Seen
@@ -15,6 +18,8 @@ from models.alterations.stress import STRESS
 from models.calibration.calibration import Mode
 from models.calibration.example import calibration
 from models.metrics.ranking import auroc
+from pipeline.decode.config import DecodeConfig
+from schemas.encoded import SCHEMA
 
 MODE = Mode("cpu-float32", 16, 5)
 NOTHING_SEEN = Seen(frozenset(), frozenset(), True)
@@ -132,3 +137,26 @@ def test_the_table_is_aligned_and_says_what_does_not_exist():
     few = reported(scores, stressed(scores), few=True)
     assert few["rows"][0]["image_auroc"]["value"] is None and few["rows"][0]["false_calls"]["value"] == 0.05
     assert lines_of(few)[1].split()[1] == "-"
+
+
+@pytest.mark.parametrize(("resize", "shown"), [("pad", slice(24, 40)), ("squash", slice(0, 64))])
+def test_of_a_padded_image_the_picture_is_altered_and_not_the_padding(resize: str, shown: slice):
+    seen: list[np.ndarray] = []
+
+    def scorer(pixels):
+        seen.append(pixels)
+        return SimpleNamespace(score=np.zeros(len(pixels), np.float32))
+
+    scorer.batch_size = 4
+    encoded = io.BytesIO()
+    Image.fromarray(np.full((20, 80, 3), 100, np.uint8)).save(encoded, "png")
+    table = pa.Table.from_pylist(
+        [{name: None for name in SCHEMA.names} | {"key": "a.png", "encoded": encoded.getvalue()}], SCHEMA
+    )
+    stress = Stress(scorer, DecodeConfig(height=64, width=64, resize=resize), seed=0)
+    stress.add(table, {0: "0" * 64}, lambda what, done, total: None)
+    gradient = seen[[alteration.name for alteration in STRESS].index("gradient 40 %")][0]
+    assert (gradient[shown].min(), gradient[shown].max()) == (60, 140)
+    assert (gradient[: shown.start] == gradient[shown.start]).all() and (
+        gradient[shown.stop :] == gradient[shown.stop - 1]
+    ).all()

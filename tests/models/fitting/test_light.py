@@ -15,6 +15,7 @@ from models.detector import Detector, FitRun
 from models.features.store import ImageFeatures
 from models.fitting.fit import fit
 from models.fitting.light import Light, in_other_light, with_copies
+from models.maps.content_box import Box
 
 SMALL: dict[str, dict[str, Any]] = {
     "csflow": {"whiten_dims": 4, "hidden": 4, "kernels": [1], "scales": 2},
@@ -133,3 +134,10 @@ def test_an_image_that_has_no_copy_cannot_be_read_as_one(tmp_path: Path) -> None
         pytest.raises(AssertionError, match="without a copy"),
     ):
         learned.features.read(torch.tensor([COUNT + 4]))
+
+
+def test_of_a_padded_image_light_rises_over_the_picture() -> None:
+    pixels, box = torch.full((4, 64, 64, 3), 100, dtype=torch.uint8).numpy(), Box(0, 24, 64, 40)
+    found = in_other_light(pixels, [0, 1, 2, 3], 0, 0.4, seed=0, boxes=[box] * 4)
+    alone = in_other_light(pixels[:, 24:40], [0, 1, 2, 3], 0, 0.4, seed=0)
+    assert (found[:, 24:40] == alone).all() and (found[:, :24] == alone[:, :1]).all() and (found[:, 40:] == alone[:, -1:]).all()

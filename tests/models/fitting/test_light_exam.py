@@ -8,11 +8,13 @@ import torch
 from tiny_model import tiny_config
 
 from models import registry
+from models.alterations.picture import cut, padded
 from models.detector import FitRun
 from models.features.store import ImageFeatures
 from models.fitting.fit import fit
 from models.fitting.light_exam import LitScores, under_gradients
 from models.fitting.selection import ExamScores, standard_error
+from models.maps.content_box import Box
 
 GOOD = np.array([1.0, 2.0, 3.0, 4.0])
 DEFECTS = {"spot": GOOD + 3.5, "scar": GOOD + 9}
@@ -73,3 +75,10 @@ def test_it_is_taken_at_the_kept_epoch_and_changes_no_weight(kept: bool, tmp_pat
             assert said[strength][-1].startswith(f"under light: criterion {found.under_light.value:.3f}")
     assert all(torch.equal(value, models[0.4][name]) for name, value in models[0.0].items())
     assert [line for line in said[0.4] if not line.startswith("under light")] == said[0.0]
+
+
+def test_of_a_padded_image_the_gradient_goes_over_the_picture() -> None:
+    grey, box = np.full((8, 64, 64, 3), 100, np.uint8), Box(0, 24, 64, 40)
+    for one in under_gradients(grey, list(range(8)), 0.4, seed=0, boxes=[box] * 8):
+        picture = cut(one, box)
+        assert (picture.min(), picture.max()) == (60, 140) and (one == padded(picture, box, (64, 64))).all()

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from models.alterations.picture import cut, padded
 from models.fitting import synthetic
+from models.maps.content_box import Box
 
 
 def goods(count: int = 6, shape: tuple[int, int] = (64, 64), seed: int = 0) -> np.ndarray:
@@ -61,3 +63,19 @@ def test_only_pixels_that_count_are_changed(family: str) -> None:
     assert (made == synthetic.make(family, images, 1.0, seed=3, inside=inside)).all()
     whole = synthetic.make(family, images, 1.0, 3, inside=np.ones((64, 64), bool))
     assert (whole == synthetic.make(family, images, 1.0, 3)).all()
+
+
+FLAT = Box(0, 48, 128, 80)
+SHAPES = [FLAT, Box(40, 0, 88, 128), Box(62, 0, 66, 128), Box(0, 0, 128, 128)]
+
+
+@pytest.mark.parametrize("boxes", [[FLAT] * 4, SHAPES])
+@pytest.mark.parametrize("family", synthetic.FAMILIES)
+def test_defects_of_padded_images_are_drawn_in_the_picture_and_padded_with_it(family: str, boxes: list[Box]) -> None:
+    pictures = zip(goods(4, (128, 128)), boxes, strict=True)
+    images = np.stack([padded(cut(image, box), box, (128, 128)) for image, box in pictures])
+    made = synthetic.make(family, images, 2.5, seed=3, boxes=boxes)
+    for before, after, box in zip(images, made, boxes, strict=True):
+        wide = Box(56, 0, 72, 128) if box.width < synthetic.LEAST_SIDE else box
+        assert (cut(before, wide) != cut(after, wide)).any()
+        assert (after == padded(cut(after, wide), wide, (128, 128))).all()
