@@ -83,7 +83,8 @@ def train(settings: TrainSettings) -> artifact.Artifact:
 
     run = FitRun(training_of(detector, settings.fit_settings()), settings.seed, device)
     exclusions = Exclusions(settings.exclude)
-    phases = Phases(settings.selection_share > 0, settings.light > 0, chooses=settings.detector == AUTO)
+    auto, cuts = settings.detector == AUTO, settings.aspect == "tile"
+    phases = Phases(settings.selection_share > 0, settings.light > 0, chooses=auto, cuts=cuts)
     with opened(settings, detector, run, device) as workspace, phases:
         with ImageFeatures(detector, workspace.folder, IMAGES, device, workspace.identity, print) as images:
             said = forecast(settings, images, run, workspace.folder)

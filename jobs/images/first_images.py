@@ -3,26 +3,31 @@
 import time
 from typing import NamedTuple
 
-from jobs.images.good import Strays, parts_of
+from jobs.images.good import Part, Strays, parts_of
 from models.config import ArtifactConfig
+from pipeline.decode.config import DecodeConfig
+from pipeline.decode.geometry import tiled_size
 from pipeline.in_process import EncodedUnits
 from pipeline.input import registry
 from pipeline.input.config import SourceConfig
 from pipeline.input.listing import Listing, open_input
 from pipeline.input.pictures import named_as_picture
+from pipeline.scoring.scorer import tiling
 
 FEW, FEW_TO_CUT = 16, 4
 
 
 class FirstImages(NamedTuple):
     """images: of the whole input; exact if all of them are loose, named as pictures and readable. samples: of all these, more
-    than one each where they are cut into tiles. read_s: seconds to fetch and decode one.  unit_bytes: memory that a unit of
-    them takes while it is read."""
+    than one each where they are cut into tiles. read_s: seconds to fetch and decode one; fetch_s: to fetch it.  unit_bytes:
+    memory that a unit of them takes while it is read.  tiles: into which one is cut; 0 where images are not."""
 
     images: int
     samples: int
     read_s: float
     unit_bytes: int
+    fetch_s: float = 0.0
+    tiles: float = 0.0
 
 
 def first_images(source: SourceConfig, config: ArtifactConfig, tiles_per_image: int, seed: int) -> FirstImages | None:
@@ -46,7 +51,17 @@ def first_images(source: SourceConfig, config: ArtifactConfig, tiles_per_image: 
     samples = sum(len(part.pixels) for part in parts) / read
     pixels = sum(part.pixels.nbytes + part.whole.nbytes for part in parts) / read
     at_once = table.num_rows if config.input.resize != "tile" else 1
-    return FirstImages(images, round(images * samples), fetch_s + decode_s, round(2 * encoded + at_once * pixels))
+    unit_bytes = round(2 * encoded + at_once * pixels)
+    return FirstImages(images, round(images * samples), fetch_s + decode_s, unit_bytes, fetch_s, _tiles(parts, config) / read)
+
+
+def _tiles(parts: list[Part], config: ArtifactConfig) -> int:
+    """All tiles of the readable images."""
+    cut, decode = tiling(config), DecodeConfig.of(config.input)
+    if cut is None:
+        return 0
+    sizes = [tiled_size((row["width"], row["height"]), decode) for part in parts for row in part.rows if row["error"] is None]
+    return sum(len(cut.grid((height, width)).origins) for width, height in sizes)
 
 
 def _count(source: SourceConfig, encoded_bytes: float) -> int:

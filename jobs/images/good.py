@@ -107,11 +107,6 @@ class GoodSet:
         """The piece that each image shows: what --group-key names, else the image, since lots and near-duplicates join many."""
         return [str(i) if group_key is None else str(self.group_keys[i]) for i in images]
 
-    def maxima(self, values: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """The largest value of each image, (N,). values: one for each of `samples(images)`, or none at all."""
-        owners = self.owners[self.samples(images)]
-        return np.array([values[owners == image].max() for image in images if len(values)], values.dtype)
-
 
 class Part(NamedTuple):
     """Some images. rows: of `pipeline.decode.unit.SCHEMA`.  pixels: their samples, (S, H, W, 3) uint8.  owners: the row of

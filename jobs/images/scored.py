@@ -202,7 +202,7 @@ def _add(
     with_thumbs: bool,
     measured: Callable[[str], bool],
 ) -> None:
-    for rows, result, thumbs in _scores(table, scorer, decode, with_thumbs):
+    for rows, result, thumbs in scores_of(table, scorer, decode, with_thumbs):
         finite = scorer.finite(result)
         for at, row in enumerate(rows):
             error = row["error"] or (None if finite[at] else "score_not_finite")
@@ -216,17 +216,22 @@ def _add(
             height, width = result.anomaly_map[at].shape
             found.maps.add((int(height), int(width)))
             if measured(row["content_hash"]):
-                place_in = placement((row["width"], row["height"]), decode)
-                shown = place_in.shown(result.anomaly_map[at])
-                counted = cells_inside(decode, (int(height), int(width)))
-                found.cells.add(shown if counted is None else shown[place_in.shown(counted)])
+                found.cells.add(counted_cells(row, result.anomaly_map[at], decode))
             score = float(result.score[at])
             found.images.append(
                 ScoredImage(row["key"], row["uri"], row["member"], row["content_hash"], named, score, True, place)
             )
 
 
-def _scores(
+def counted_cells(row: dict, cells: np.ndarray, decode: DecodeConfig) -> np.ndarray:
+    """Those of an image's map, (h, w), that show the image and count, in one dimension or two. row: of
+    `pipeline.decode.unit.SCHEMA`."""
+    place = placement((row["width"], row["height"]), decode)
+    shown, counted = place.shown(cells), cells_inside(decode, (int(cells.shape[0]), int(cells.shape[1])))
+    return shown if counted is None else shown[place.shown(counted)]
+
+
+def scores_of(
     table: pa.Table, scorer: Scorer, decode: DecodeConfig, with_thumbs: bool
 ) -> Iterator[tuple[list[dict], UnitScores, np.ndarray]]:
     """Rows, results and thumbnails (N, 1024), as `score_encoded` computes them; images cut into tiles come one by one."""

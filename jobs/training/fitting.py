@@ -14,6 +14,7 @@ from jobs.settings.training import AUTO, TrainSettings
 from jobs.training.auto import chosen
 from jobs.training.own_settings import training_of
 from jobs.training.phases import CHOOSING, Phases
+from jobs.training.whole_maps import whole_maxima
 from jobs.training.workspace import Workspace
 from models.config import ArtifactConfig
 from models.detector import Detector, FitRun
@@ -55,12 +56,13 @@ def fitted_to(
     """
     detector, choice, choosing_bytes = images.detector, None, 0
     positions = torch.from_numpy(read.samples(fitting)), torch.from_numpy(read.samples(selection))
-    names = [groups.names[read.owners[i]] for i in positions[1]]
+    names = [groups.names[read.owners[i]] for i in positions[1]]  # of samples
+    held_out = [groups.names[i] for i in selection]  # of images
     phases.left.growth = (len(positions[0]) + len(positions[1])) / max(1, len(positions[0]))
     run, identity = replace(run, on_work=phases.work), workspace.identity_with(read.hashes)
     place, begin, step, tell = workspace.folder, phases.begin, phases.step, phases.tell
     if settings.detector in (AUTO, NAME):
-        check_held_out(settings, names)
+        check_held_out(settings, held_out)
     if settings.detector == AUTO:
         begin(CHOOSING)
         found = chosen(config, images, *positions, names, run, place, identity, tell)
@@ -68,7 +70,10 @@ def fitted_to(
         run = replace(run, training=training_of(detector, found.training))
         identity = identity and f"{identity} {choice.chosen.name}"
     fitted = partial(fit, detector, images, *positions, names, run, settings.patience, place, begin, step, tell, identity)
-    fitted = partial(fitted, criterion_light=settings.criterion_light)
+    fitted = partial(fitted, criterion_light=settings.criterion_light, image_groups=held_out)
+    if config.input.resize == "tile":  # tiles that are kept are only some of an image's
+        contents = [read.hashes[i] for i in selection]
+        fitted = partial(fitted, whole_maxima=partial(whole_maxima, settings.source_of_input(), contents, run))
     if not settings.light:
         result = fitted()
     else:

@@ -39,7 +39,8 @@ class Taken(NamedTuple):
 
 class Sizes(NamedTuple):
     """Samples in all, and of the fit and the selection among them; bytes that one takes: its pixels, and what is kept of it.
-    copies: in other light, of each sample of these two.  lit: whether the selection has gradients of light."""
+    copies: in other light, of each sample of these two.  lit: whether the selection has gradients of light.  held_out: images
+    of the selection."""
 
     samples: int
     fit: int
@@ -48,6 +49,7 @@ class Sizes(NamedTuple):
     kept_bytes: int
     copies: int = 0
     lit: bool = False
+    held_out: int = 0
 
     def made(self) -> int:
         """What is made of the samples of the fit and the selection, beside defects."""
@@ -79,13 +81,13 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     detector = images.detector
     with Progress("measuring how long the training takes", total=None):
         first = _first(settings, images)
-        if first is None or first.samples < MIN_IMAGES:  # who reads them says what is wrong
+        if first is None or first.images < MIN_IMAGES:  # who reads them says what is wrong
             return None
         held = detector.fit_bytes()
         if lacking := held > room_bytes():  # before it is tried: the system may end a process that takes too much
             _say_memory(held)
         sample = Sample(detector, run.device)
-        sizes = _sizes(settings, first.samples, sample)
+        sizes = _sizes(settings, first, sample)
         if images.about is None:
             _check_disk(settings, sizes, detector.fit_file_bytes((1 + sizes.copies) * (sizes.fit + sizes.selection)), place)
         at_reading = peak_bytes()
@@ -93,7 +95,11 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
         memory = _memory(first, sizes, at_reading, peak_bytes(), detector.reads_often)
     extracted = sizes.samples if detector.reads_often and images.about is None else 0
     extracted += sizes.made() if detector.reads_often else 0
-    seconds = first.images * first.read_s + extracted * sample.extract_s + sum(found)
+    read_s = 0.0 if images.about is not None else first.images * first.read_s
+    seconds = read_s + extracted * sample.extract_s + found.all_s()
+    if first.tiles and sizes.held_out:  # whole images are read and scored once more (jobs/training/whole_maps.py)
+        seconds += first.images * first.fetch_s
+        seconds += sizes.held_out * (first.read_s - first.fetch_s + first.tiles * (sample.extract_s + found.image_s))
     if settings.detector == AUTO:  # all candidates are fitted and examined, and then what is chosen, as if it were all of them
         seconds += found.defects_s + found.selection_s
     said = Taken(seconds, sizes.on_disk(), memory, _gpu_bytes(run.device))
@@ -126,19 +132,24 @@ def sized(count: int) -> str:
 
 
 def _first(settings: TrainSettings, images: ImageFeatures) -> FirstImages | None:
-    if images.about is not None:  # an interrupted training has read them
-        return FirstImages(0, len(images), 0.0, 0)
-    config = images.detector.config
-    return first_images(settings.source_of_input(), config, settings.tiles_per_image, settings.seed)
+    """Of an interrupted training, the images that it has read; how long one takes to read only where some are read again."""
+    config, found = images.detector.config, FirstImages(0, 0, 0.0, 0)
+    if images.about is None or config.input.resize == "tile":
+        read = first_images(settings.source_of_input(), config, settings.tiles_per_image, settings.seed)
+        if read is None or images.about is None:
+            return read
+        found = read
+    return found._replace(images=len(images.about["hashes"]), samples=len(images), unit_bytes=0)
 
 
-def _sizes(settings: TrainSettings, samples: int, sample: Sample) -> Sizes:
-    """As if every sample were a group of its own."""
+def _sizes(settings: TrainSettings, first: FirstImages, sample: Sample) -> Sizes:
+    """As if every image were a group of its own, and all had as many samples."""
     shares = (settings.calibration_share, settings.selection_share)
-    _, selection, fit = (len(part) for part in split([str(i) for i in range(samples)], shares, settings.seed))
+    _, held_out, fitted = (len(part) for part in split([str(i) for i in range(first.images)], shares, settings.seed))
+    selection, fit = (round(part * first.samples / first.images) for part in (held_out, fitted))
     copies, lit = settings.light_copies if settings.light else 0, settings.criterion_light > 0
     bytes_each = sample.pixels[0].numel(), image_bytes(sample.detector, sample.maps)
-    return Sizes(samples, fit, selection, *bytes_each, copies, lit)
+    return Sizes(first.samples, fit, selection, *bytes_each, copies, lit, held_out)
 
 
 def _check_disk(settings: TrainSettings, sizes: Sizes, own_files: int, place: Path) -> None:
@@ -153,11 +164,11 @@ def _check_disk(settings: TrainSettings, sizes: Sizes, own_files: int, place: Pa
 
 
 def _memory(first: FirstImages, sizes: Sizes, at_reading: int, at_fit: int, reads_often: bool) -> int:
-    """The most of the reading, the making of defects and the fit; two copies of thumbnails stay from the first to the last."""
+    """The most of the reading, the making of defects and the fit; two copies of the images' thumbnails stay."""
     reading = at_reading + first.unit_bytes
     defects = at_reading + (2 * sizes.selection + defects_stored(1) * 16) * sizes.pixel_bytes
     fit = at_fit + sizes.mapped(reads_often)
-    return 2 * sizes.samples * 2 * THUMBNAIL**2 + max(reading, defects, fit)
+    return 2 * first.images * 2 * THUMBNAIL**2 + max(reading, defects, fit)
 
 
 def _gpu_bytes(device: str) -> int | None:

@@ -33,6 +33,7 @@ class Phases:
         selects: whether there is a selection, which has two of the phases.
         lights: whether copies of the images in other light are made.
         chooses: whether the detector is chosen among several.
+        cuts: whether the model sees tiles, which are then what a fit counts as images.
 
     left: what it is told of steps; its `growth` is set once the images are split.
     """
@@ -44,10 +45,12 @@ class Phases:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         chooses: bool = False,
+        cuts: bool = False,
     ) -> None:
         happens = {CHOOSING: chooses, LIGHT: lights, DEFECTS: selects, SELECTION: selects}
         self._names = [name for name in TITLES if happens.get(name, True)]
         self._stream, self._clock = stream or sys.stderr, clock
+        self._samples = "tiles" if cuts else "images"
         self.left = TimeLeft(clock)
         self._said_at: float | None = None
         self._open = ExitStack()
@@ -86,7 +89,7 @@ class Phases:
     def work(self, work: Work) -> None:
         """What happens between steps."""
         assert self.progress is not None
-        self.progress.note(*work)
+        self.progress.note(*work._replace(unit=self._samples) if work.unit == "images" else work)
 
     def tell(self, line: str) -> None:
         """Print a result on standard output, which on a terminal is where the bar is too."""

@@ -42,8 +42,7 @@ def save(
             for each in found.choice.candidates
         ]
     pieces = read.pieces(selection, settings.group_key)
-    maxima = read.maxima(fitted.held_out_maxima, selection)
-    threshold = _map_threshold(maxima, pieces, settings.group_key or "image", settings.region_share)
+    threshold = _map_threshold(fitted.held_out_maxima, pieces, settings.group_key or "image", settings.region_share)
     update = {"name": _name(settings, detector), "trained": trained, "map_threshold": threshold}
     config = detector.config.model_copy(update=update)
     detector.to("cpu")

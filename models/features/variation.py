@@ -33,7 +33,7 @@ def check_varied(read: Callable[[Tensor], Maps], positions: Tensor) -> None:
     ...     check_varied(lambda positions: [torch.ones(len(positions), 3, 2, 2)], torch.arange(2))
     ... except NoVariation as error:
     ...     str(error)[:38]
-    'training images must differ; all 2 hav'
+    'training images must differ; all of th'
     """
     if not len(positions):
         return  # who reads the images says that there are none
@@ -46,6 +46,6 @@ def check_varied(read: Callable[[Tensor], Maps], positions: Tensor) -> None:
             if not deviation <= LEAST_SHARE * scale:  # also where a feature is not finite, which its reader names
                 return
     raise NoVariation(
-        f"training images must differ; all {len(positions)} have the same features. Check that they are not copies of one "
+        "training images must differ; all of them have the same features. Check that they are not copies of one "
         "image, and not blank (a covered lens, a wrong white level)."
     )

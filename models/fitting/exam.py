@@ -15,6 +15,7 @@ from models.fitting.selection import ExamScores, choose_severity
 from models.maps.content_box import boxes_at
 from models.maps.grids import Maps
 
+# An image is what the detector sees at once here, so it may be a tile of a larger one.
 SEVERITY_IMAGES = 48  # how many selection images set the severities
 GAUSSIAN_IMAGES = 256  # how many training images the Gaussian that sets severities is fitted to
 GAUSSIAN_DIMS = 128

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from models.fitting.checkpoint import Checkpoint
 from models.fitting.exam import Exam
 from models.fitting.light import Learned
 from models.fitting.light_exam import LightExam, light_exam
-from models.fitting.selection import LEAST_GROUPS, LEAST_HELD_OUT, Criterion, EarlyStop, can_weigh
+from models.fitting.selected import Epoch, Selected, WholeMaxima
+from models.fitting.selection import LEAST_GROUPS, LEAST_HELD_OUT, Criterion, can_weigh
 from models.metrics.few import says_something
 
 
@@ -26,7 +26,7 @@ from models.metrics.few import says_something
 class Fitted:
     """How the detector was fitted: the epochs of the kept fit (None if it has none), and the selection's figures (empty
     without one). stored_bytes: what pixels and features took on disk. held_out_maxima: the largest map value of every
-    selection image, (S,), float32, before the refit. figures_say_something: whether the selection had enough images for its
+    held-out image, (N,), float32, before the refit. figures_say_something: whether the selection had enough images for its
     AUROC to mean anything. under_light: the criterion with good images in other light too, if it was asked for."""
 
     epochs: int | None
@@ -48,46 +48,6 @@ def figures_say_something(selection: int) -> bool:
     return says_something(selection, selection)
 
 
-@dataclass
-class _Epoch:
-    """What is kept of the fit after one epoch: the result of fit_constants, the selection images' map maxima, and the criterion
-    under light."""
-
-    constants: dict[str, Tensor]
-    maxima: NDArray[np.float32]
-    under_light: Criterion | None = None
-
-
-class _Selected:
-    """What the selection has found so far; a part of its checkpoint."""
-
-    def __init__(self, patience: int, groups: Sequence[str]):
-        self.stop = EarlyStop(patience, groups)
-        self.severities: dict[str, float] = {}
-        self.epochs: list[_Epoch] = []
-        self.stored_bytes = 0  # what is made of the selection images takes on disk
-
-    def state_dict(self) -> dict[str, Any]:
-        epochs = [
-            (epoch.constants, epoch.maxima, epoch.under_light and (epoch.under_light.value, epoch.under_light.families))
-            for epoch in self.epochs
-        ]
-        return {
-            "stop": self.stop.state_dict(),
-            "severities": self.severities,
-            "epochs": epochs,
-            "stored_bytes": self.stored_bytes,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        self.stop.load_state_dict(state_dict["stop"])
-        self.severities, self.stored_bytes = state_dict["severities"], state_dict["stored_bytes"]
-        self.epochs = [
-            _Epoch(constants, maxima, under_light and Criterion(*under_light))
-            for constants, maxima, under_light in state_dict["epochs"]
-        ]
-
-
 def fit(
     detector: Detector,
     images: ImageFeatures,
@@ -103,6 +63,8 @@ def fit(
     identity: str | None = None,
     learned: Learned | None = None,
     criterion_light: float = 0.0,
+    image_groups: Sequence[str] | None = None,
+    whole_maxima: WholeMaxima | None = None,
 ) -> Fitted:
     """Fit the detector in place.
 
@@ -112,7 +74,7 @@ def fit(
 
     Args:
         fit_positions, selection: int64 positions in `images`, disjoint.
-        groups: the group of every selection image.
+        groups: the group of every selection position.
         run: settings, seed and device; its callbacks are replaced by on_step and the exam.
         workspace: a directory for the features of the synthetic defects, and for the state.
         on_phase: called with "defects", "selection" and "training" where these phases begin.
@@ -123,6 +85,9 @@ def fit(
             themselves.
         criterion_light: strength of the gradients under which good images stand for the criterion under light
             (models/fitting/light_exam.py); 0 takes none. It changes no weight.
+        image_groups: the group of every held-out image, where `images` has several tiles of one; None: `groups`.
+        whole_maxima: the largest map values of these images, of which `images` has only some tiles; called once, with the kept
+            epoch's weights. None: those of the maps at the selection positions.
 
     >>> import tempfile
     >>> from models import registry
@@ -143,18 +108,19 @@ def fit(
     epochs: int | None = getattr(run.training, "epochs", None)
     last = replace(run, on_step=lambda step: on_step("training", step), after_epoch=None)
     state = _State(workspace, identity, say)
-    weighs = can_weigh(groups)
+    held_out = groups if image_groups is None else image_groups
+    weighs = can_weigh(held_out)
     if detector.weighs and not weighs:
         needs = f"to weigh its parts takes {LEAST_HELD_OUT} images of {LEAST_GROUPS} groups for selection (--selection-share)"
-        say(f"score: that of the flow alone; {needs}, and there are {len(groups)} of {len(set(groups))}")
+        say(f"score: that of the flow alone; {needs}, and there are {len(held_out)} of {len(set(held_out))}")
     if not len(selection):
         on_phase("training")
         detector.fit(learned.features, learned.of(fit_positions), replace(last, checkpoint=state.training(epochs)))
         return Fitted(epochs, images.stored_bytes + learned.stored_bytes)
 
-    selected = _Selected(patience, groups)
+    selected = Selected(patience, groups)
     first = state.selection(epochs, selected)
-    telling = figures_say_something(len(selection))
+    telling = figures_say_something(len(held_out))
     say_figures = say if telling else lambda line: None
     if first is None or not first.ended:
         told = replace(run, on_step=lambda step: on_step("selection", step), checkpoint=first)
@@ -171,7 +137,7 @@ def fit(
             else:
                 exam.severities = defects.about
             on_phase("selection")
-            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures, weighs)
+            _select(detector, learned, fit_positions, told, exam, lit, selected, say_figures, weighs, whole_maxima)
     stop = selected.stop
     chosen = stop.epochs()
     if epochs is not None:
@@ -194,7 +160,7 @@ def fit(
         history,
         stop.history[chosen - 1],
         selected.severities,
-        kept.maxima,
+        kept.maxima if selected.whole is None else selected.whole,
         telling,
         under_light=kept.under_light,
     )
@@ -207,7 +173,7 @@ class _State:
         self._workspace, self._identity, self._say = workspace, identity, say
         self._resumed = False
 
-    def selection(self, epochs: int | None, selected: _Selected) -> Checkpoint | None:
+    def selection(self, epochs: int | None, selected: Selected) -> Checkpoint | None:
         found = self._checkpoint("selection")
         if found is not None:
             found.keep(selected=selected)
@@ -241,22 +207,26 @@ def _select(
     run: FitRun,
     exam: Exam,
     lit: LightExam | None,
-    selected: _Selected,
+    selected: Selected,
     say: Callable[[str], None],
     weighs: bool,
+    whole_maxima: WholeMaxima | None,
 ) -> None:
     """Fit to the fit images, and put into `selected` what the exam says after every epoch. weighs: whether the selection's
     images give the constants of the score."""
     selected.severities = exam.severities
+    epochs = getattr(run.training, "epochs", 1)
 
     def after_epoch(epoch: int) -> bool:
         constants = detector.fit_constants(exam.images, exam.selection) if weighs else {}
         scores, maxima = exam.take()
-        ended = selected.stop.update(scores)
+        ended = selected.stop.update(scores) or epoch + 1 == epochs
         under_light = None if lit is None else lit.take(scores).criterion()
         selected.stored_bytes = exam.defects.stored_bytes + (0 if lit is None else lit.stored_bytes)
-        selected.epochs.append(_Epoch(constants, maxima, under_light))
+        selected.epochs.append(Epoch(constants, maxima, under_light))
         say(f"epoch {epoch + 1}: synthetic defects {_text(selected.stop.history[-1])}")
+        if whole_maxima is not None:
+            selected.look_at_whole(detector, ended, whole_maxima)
         return ended
 
     detector.fit(learned.features, learned.of(fit_positions), replace(run, after_epoch=after_epoch))

@@ -134,11 +134,17 @@ class Sample:
 
 
 class Rehearsed(NamedTuple):
-    """Seconds: of making the synthetic defects, of a selection that does not stop early, of the training."""
+    """Seconds: of making the synthetic defects, of a selection that does not stop early, of the training. image_s: of scoring
+    one image's features; 0 without a selection."""
 
     defects_s: float
     selection_s: float
     training_s: float
+    image_s: float = 0.0
+
+    def all_s(self) -> float:
+        """Seconds of the whole fit."""
+        return self.defects_s + self.selection_s + self.training_s
 
 
 def rehearse(sample: Sample, fit: int, selection: int, run: FitRun, copies: int = 0, lit: bool = False) -> Rehearsed:
@@ -159,13 +165,18 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun, copies: int 
     positions = torch.arange(fit * (1 + copies))
     rehearsal = Rehearsal(run.training, run.seed, run.device, pace=pace)
 
+    image_s = 0.0
+
     def examined(epoch: int = 0) -> bool:
+        nonlocal image_s
+        begun = pace.now()
         count = (1 + lit) * selection + exam.defects_stored(selection)
         for part in pace.first(torch.arange(count).split(exam.BATCH)):
             with torch.inference_mode():
                 scored = detector.score_features([x.to(run.device) for x in sample.read(part)])
                 scored.score.cpu()
                 detector.at_map_size(scored.anomaly_map).amax(dim=(1, 2)).cpu()
+        image_s = (pace.now() - begun) / count
         return False
 
     defects_s = selection_s = 0.0
@@ -187,7 +198,7 @@ def rehearse(sample: Sample, fit: int, selection: int, run: FitRun, copies: int 
     for module in detector.modules():
         if isinstance(module, Prepared):
             module.forget()
-    return Rehearsed(defects_s, selection_s, training_s)
+    return Rehearsed(defects_s, selection_s, training_s, image_s)
 
 
 def _drawn_s(sample: Sample) -> float:

@@ -45,7 +45,7 @@ def test_tiles_are_samples(tmp_path: Path) -> None:
     size = InputConfig(height=64, width=96, resize="tile", overlap=0.0)
     config = tiny_config(input=size, map_height=8, map_width=12)
     counts = [first_images(SourceConfig(input_uri=str(tmp_path)), config, most, 0) for most in (16, 3)]
-    assert [found and (found.images, found.samples) for found in counts] == [(6, 24), (6, 18)]
+    assert [found and (found.images, found.samples, found.tiles) for found in counts] == [(6, 24, 4), (6, 18, 4)]
 
 
 @pytest.mark.parametrize("content", [None, b"\x89PNG\r\n\x1a\n but nothing more"])

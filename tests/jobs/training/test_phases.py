@@ -93,3 +93,14 @@ def test_a_silence_tells_what_happens_between_steps(monkeypatch):
         clock.now += 6
         phases.progress.still()
     assert said(out)[2] == "selection: scoring synthetic defects, 40/80 images, 12 s left"
+
+
+def test_a_model_that_sees_tiles_counts_them_as_tiles_and_whole_images_as_images():
+    for cuts, unit in ((False, "images"), (True, "tiles")):
+        with Phases(selects=True, stream=io.StringIO(), cuts=cuts) as phases:
+            phases.begin(SELECTION)
+            assert phases.progress is not None
+            phases.work(Work("whitening", 3, 9))
+            assert phases.progress.doing is not None and phases.progress.doing.unit == unit
+            phases.work(Work("scoring", 3, 9, "whole images"))
+            assert phases.progress.doing.unit == "whole images"

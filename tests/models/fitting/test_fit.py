@@ -59,6 +59,17 @@ def test_selection_takes_every_family_and_the_refit_uses_both_sets(images: Image
     assert not list(tmp_path.glob("synthetic*"))
 
 
+def test_held_out_images_are_counted_and_not_their_tiles(images: ImageFeatures, tmp_path: Path) -> None:
+    """8 tiles of 2 images: enough tiles to weigh parts and to tell defects, and too few images. Their maps are whole ones."""
+    lines: list[str] = []
+    whole = [np.array([3.0, 4.0], np.float32)]
+    told = {"say": lines.append, "image_groups": ["a", "b"], "whole_maxima": lambda frozen: whole.pop()}
+    found = fitted(detector("joined"), images, range(16, 24), tmp_path, **told)
+    assert not found.figures_say_something and not any("criterion" in line for line in lines)
+    assert lines[0].endswith("for selection (--selection-share), and there are 2 of 2")
+    assert found.held_out_maxima.tolist() == [3.0, 4.0] and not whole
+
+
 def test_without_selection_the_schedule_is_run_to_its_end(images: ImageFeatures, tmp_path: Path) -> None:
     found = fitted(detector(), images, range(0), tmp_path, epochs=3)
     assert found.epochs == 3 and not found.history and not len(found.held_out_maxima)
