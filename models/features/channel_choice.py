@@ -19,7 +19,7 @@ def draw_channels(total: int, dims: int, seed: int) -> Tensor:
     >>> draw_channels(total=448, dims=4, seed=1024)
     tensor([408,   9, 247, 435])
     """
-    return torch.tensor(random.Random(seed).sample(range(total), dims))
+    return torch.tensor(random.Random(seed).sample(range(total), dims), dtype=torch.int64)
 
 
 def draw_evenly(counts: Sequence[int], dims: int, seed: int) -> Tensor:

@@ -16,6 +16,7 @@ def test_the_draw_is_pythons_random_sample_in_its_order():
     expected = random.sample(range(50), 20)
     assert draw_channels(50, 20, seed=5).tolist() == expected != sorted(expected)
     assert sorted(draw_channels(7, 7, seed=0).tolist()) == list(range(7))
+    assert draw_channels(7, 0, seed=0).tolist() == [] and draw_channels(7, 0, seed=0).dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -25,13 +26,15 @@ def test_the_draw_is_pythons_random_sample_in_its_order():
         ([256, 512, 1024], 64, [21, 21, 22]),
         ([1024, 24], 128, [104, 24]),  # the smaller one gives all, the other the rest
         ([3, 5], 8, [3, 5]),
+        ([256, 512, 1024], 2, [0, 1, 1]),  # fewer than there are taps
+        ([256, 512, 1024], 1, [0, 0, 1]),
     ],
 )
 def test_every_tap_gives_as_many_channels(counts, dims, taken):
     drawn = draw_evenly(counts, dims, seed=5)
     starts = [sum(counts[:tap]) for tap in range(len(counts))]
     of_tap = [((drawn >= start) & (drawn < start + count)).sum() for start, count in zip(starts, counts, strict=True)]
-    assert of_tap == taken and len(drawn.unique()) == dims
+    assert of_tap == taken and len(drawn.unique()) == dims and drawn.dtype == torch.int64
     assert not torch.equal(drawn, draw_evenly(counts, dims, seed=6)) or dims == sum(counts)
 
 

@@ -10,6 +10,8 @@ from models import artifact, registry
 from models.backbones.backbone import BackboneConfig
 from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector, FitRun
+from models.explain.explainer import Explainer
+from models.explain.methods import METHODS
 from models.features.position_gaussian import PositionMoments
 from models.features.position_head import PositionHead, PositionHeadConfig, bounded
 
@@ -167,6 +169,24 @@ def test_an_epochs_scores_have_the_maps_of_its_own_flow(images):
     other = build("csflow", HEAD)
     fit(other, images)
     assert torch.equal(maps[-1], other.score(images[:3]).anomaly_map), "looking changes nothing"
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("detector", FLOWS)
+def test_fewer_dims_than_layers_leave_some_layers_out(detector, dims, images, tmp_path):
+    """From the fit to the artifact, the score and its explanation."""
+    found = build(detector, {"dims": dims, "reductions": [4, 8, 16]})
+    assert len(found.config.hyperparameters["head"]["taps"]) == 3 and len(found.head.channels) == dims
+    fit(found, images[:14])
+    found.fit_constants(InMemory(found.extract(images)), torch.arange(14, 24))
+    again = artifact.load(artifact.save(tmp_path / "model", found.config, found, "# card\n"))
+    scored, loaded = found.freeze().score(images[:5]), again.score(images[:5])
+    assert torch.equal(scored.score, loaded.score) and torch.equal(scored.anomaly_map, loaded.anomaly_map)
+    assert bool(torch.isfinite(scored.score).all()) and bool(torch.isfinite(scored.anomaly_map).all())
+    explainer = Explainer(again)
+    faults = explainer.check(images[0])
+    assert set(faults) == {"cam"}
+    assert all(bool(torch.isfinite(explainer(images[:1], method)).all()) for method in METHODS if method not in faults)
 
 
 @pytest.mark.parametrize(("taps", "beside"), [((), [1, 2]), (("layer3",), ["layer1", "layer2"])])
