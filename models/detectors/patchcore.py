@@ -8,6 +8,7 @@ section 3, arXiv:2405.14529, whose image score, the mean of the highest 1 % of c
 number of rows, chosen from as many random ones of every image; an image's score is not weighed by the bank's density.
 """
 
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -16,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.config import ArtifactConfig
-from models.detector import Detector, Features, FitRun, Positive, Scored, Step, Work
+from models.detector import Detector, Features, FitRun, Positive, Scored, Step
 from models.features.channel_choice import ChannelChoice, draw_channels
 from models.features.embedding import embedding
 from models.features.extractor import FeatureExtractor
 from models.maps.grids import Maps
 from models.maps.scores import top_mean
-from models.patches.nearest import Bank, distances_to, filled, searchable, spread
+from models.patches.nearest import CHOSEN_AT_ONCE, Bank, distances_to, filled, searchable, spread
 from models.prepared import Prepared
 from models.roi.cells import Cells, pixels_inside
 
@@ -128,13 +129,13 @@ class PatchCore(Prepared, Detector):
             for of_image in self.levels[0].only(features.read(batches[i])[0]).flatten(2).transpose(1, 2):  # (cells, dims)
                 pool.append(of_image[torch.randperm(len(of_image), generator=generator)[:each].to(of_image.device)])
             run.on_step(Step(epoch=0, epochs=1, step=i, steps=len(batches), loss=0.0))
-        drawn = torch.cat(pool).to(device)
-        drawn = drawn[torch.randperm(len(drawn), generator=generator).to(device)][:wanted]
+        drawn = filled(torch.cat(pool), len(positions) * len(pool[0])).to(device)  # a rehearsal reads the first images only
+        pool.clear()
+        drawn = drawn[torch.randperm(len(drawn), generator=generator)[:wanted].to(device)]
         if self.hyper.bank == "coreset":
             projection = torch.randn(drawn.shape[1], PROJECTED, generator=generator).to(device) / PROJECTED**0.5
-            run.on_work(Work("choosing the bank", 0, size, "rows"))
-            drawn = drawn[spread(drawn @ projection, size, run.seed)]
-            run.on_work(Work("choosing the bank", size, size, "rows"))
+            batches = partial(run.batches, "choosing the bank", size=CHOSEN_AT_ONCE, unit="rows")
+            drawn = drawn[spread(drawn @ projection, size, run.seed, batches)]
         self.bank.copy_(filled(drawn, size))
 
     def fit_bytes(self) -> int:

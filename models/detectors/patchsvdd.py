@@ -6,6 +6,7 @@ Its encoder of small convolutions is trained from scratch, so it needs no pretra
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from models.maps.grids import Maps
 from models.maps.scores import top_mean
 from models.patches.counted import padded_side, patches_of, repeated, spread_over
 from models.patches.encoder import EMBEDDING, LARGE, LARGE_STRIDE, SMALL, EncoderHier, initialise
-from models.patches.nearest import Bank, distances_to, filled, searchable, spread
+from models.patches.nearest import CHOSEN_AT_ONCE, Bank, distances_to, filled, searchable, spread
 from models.patches.training import Draws, PatchTasks, PatchTraining
 from models.prepared import Prepared
 from models.roi.cells import Cells, pixels_inside
@@ -262,9 +263,10 @@ class PatchSvdd(Prepared, Detector):
             assert self.hyper.whiten_floor is not None
             self.whitening.fit(moments, self.hyper.whiten_floor)
             drawn = [x[0, :, :, 0].T.contiguous() for x in self.whitening(cells)]
+        batches = partial(run.batches, "choosing the bank", size=CHOSEN_AT_ONCE, unit="rows")
         for bank, vectors in zip(self._banks, drawn, strict=True):
             if self.hyper.bank == "coreset":
-                vectors = vectors[spread(vectors[: POOL * size], size, run.seed)]
+                vectors = vectors[spread(vectors[: POOL * size], size, run.seed, batches)]
             bank.copy_(filled(vectors, size))
 
     def score_features(self, maps: Maps) -> Scored:

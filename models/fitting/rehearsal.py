@@ -1,8 +1,8 @@
 """Goes through the beginning of every part of a fit, to say how long the whole takes on this device before it starts.
 
-The same code runs as in the fit itself, with the same settings and number of images: only passes over images, steps and
-epochs end after the first few, and what is left of each is counted as long as those took. Images are drawn: how long
-arithmetic takes does not depend on them, and real ones could be all alike at first.
+The same code runs as in the fit itself, with the same settings and number of images: only passes over images, steps, epochs
+and the choice of a bank end after the first few, and what is left of each is counted as long as those took. Images are drawn:
+how long arithmetic takes does not depend on them, and real ones could be all alike at first.
 """
 
 import time

@@ -6,12 +6,14 @@ product's rounding can only choose the wrong group. With c the bank's mean and s
 products and sums are off by e <= 4 (D + 4) 2^-24 s^2, so the squared distance is at most 2 e too large and never too small.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 GROUP = 32
+CHOSEN_AT_ONCE = 32  # rows of a bank between two signs of progress
 
 
 class Block(NamedTuple):
@@ -122,15 +124,19 @@ def _rows(queries: Tensor, bank: Bank, at_once: int, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
+def spread(
+    vectors: Tensor, count: int, seed: int, batches: Callable[[Tensor], Iterable[Tensor]] = lambda numbers: [numbers]
+) -> Tensor:
     """Greedy k-centre: each vector chosen is the one farthest from those chosen before, the first one is random.
 
     Time grows as N * count, so callers draw N vectors at random first.
 
     Args:
         vectors: (N, D), float32.
+        batches: the numbers of all choices, (min(count, N),), to their parts in order; a fit says there how far it is, and a
+            rehearsal of it leaves the last ones out.
     Returns:
-        int64 rows in the order of choice, (min(count, N),).
+        int64 rows in the order of choice, one for each number in the parts.
     Source: Gonzalez 1985; Sener and Savarese 2018, Active Learning for CNNs, algorithm 1, arXiv:1708.00489
 
     >>> vectors = torch.tensor([[0.0], [0.1], [10.0]])
@@ -138,17 +144,20 @@ def spread(vectors: Tensor, count: int, seed: int) -> Tensor:
     [0.0, 10.0]
     """
     first = int(torch.randint(len(vectors), (1,), generator=torch.Generator().manual_seed(seed)))
-    chosen = torch.empty(min(count, len(vectors)), dtype=torch.int64, device=vectors.device)
+    chosen, done = torch.empty(min(count, len(vectors)), dtype=torch.int64, device=vectors.device), 0
     squares = vectors.square().sum(1)
     far = torch.full_like(squares, torch.inf)  # squared distance to the nearest chosen vector
     row = torch.tensor(first, device=vectors.device)
-    for i in range(len(chosen)):
-        chosen[i] = row
-        vector = vectors[row]
-        torch.minimum(far, torch.addmv(squares, vectors, vector, alpha=-2).add_(vector.square().sum()), out=far)
-        far[row] = -torch.inf  # never twice, however many vectors are equal
-        row = far.argmax()
-    return chosen
+    for part in batches(torch.arange(len(chosen))):
+        for i in part.tolist():
+            chosen[i] = row
+            vector = vectors[row]
+            torch.minimum(far, torch.addmv(squares, vectors, vector, alpha=-2).add_(vector.square().sum()), out=far)
+            far[row] = -torch.inf  # never twice, however many vectors are equal
+            row = far.argmax()
+        row.item()  # waits for a GPU: a rehearsal measures how long each part takes
+        done += len(part)
+    return chosen[:done]
 
 
 def filled(vectors: Tensor, rows: int) -> Tensor:
@@ -161,4 +170,6 @@ def filled(vectors: Tensor, rows: int) -> Tensor:
     """
     if not len(vectors):
         raise ValueError("vectors must be at least 1; got 0. Give images to make the bank of.")
+    if len(vectors) >= rows:
+        return vectors[:rows]
     return vectors[torch.arange(rows, device=vectors.device) % len(vectors)]

@@ -91,6 +91,28 @@ def test_little_is_read_of_many_images_and_the_fit_after_it_gives_the_same_bits(
     assert all(torch.equal(one, two) for one, two in zip(*scored, strict=True))
 
 
+@pytest.mark.parametrize("name", ["patchcore", "patchsvdd"])
+def test_the_choice_of_a_bank_counts_in_full_and_little_of_it_is_done(name: str, monkeypatch) -> None:
+    """A row takes a second for each of the vectors that it is chosen from."""
+    rows, size, images = 640, 4 * 640, 900
+    clock, chosen = Clock(), []
+    multiplied = torch.addmv
+
+    def ticking(sums: torch.Tensor, vectors: torch.Tensor, vector: torch.Tensor, alpha: float) -> torch.Tensor:
+        clock.now += len(vectors)
+        chosen.append(len(vectors))
+        return multiplied(sums, vectors, vector, alpha=alpha)
+
+    monkeypatch.setattr(torch, "addmv", ticking)
+    monkeypatch.setattr(rehearsal, "ENOUGH_S", 0.0)
+    detector = registry.build(tiny_config(detector=name, hyperparameters={"bank_size": rows, "bank": "coreset"}))
+    run, pace = brief(detector), Pace(clock)
+    begun = pace.now()
+    detector.fit(Sample(detector, "cpu"), torch.arange(images), Rehearsal(run.training, pace=pace))
+    assert pace.now() - begun == pytest.approx(rows * size)
+    assert len(chosen) <= 100 and set(chosen) == {size}
+
+
 def test_without_a_selection_there_are_no_defects() -> None:
     detector = registry.build(tiny_config())
     sample = Sample(detector, "cpu")

@@ -87,6 +87,13 @@ def test_spread_takes_the_farthest_next():
         torch.testing.assert_close(far[chosen[i]], far.max())
 
 
+def test_spread_in_parts_chooses_the_same_and_of_some_parts_the_first():
+    points = vectors(200, 6, 0)
+    chosen = spread(points, 20, seed=5)
+    assert torch.equal(spread(points, 20, 5, batches=lambda numbers: numbers.split(7)), chosen)
+    assert torch.equal(spread(points, 20, 5, batches=lambda numbers: numbers.split(7)[:2]), chosen[:14])
+
+
 def test_spread_over_equal_vectors_takes_each_once():
     assert sorted(spread(torch.ones(9, 4), 20, seed=0).tolist()) == list(range(9))
 
