@@ -193,12 +193,14 @@ def _pieces(made: Calibration, good: Scored) -> list[str]:
 
 
 def _alike(found: "ScoredSet", kept: "Kept") -> list[str]:
-    """A warning if near-duplicates show that an image is no piece."""
+    """A warning if near-duplicates show that an image is no piece, and a line if they cannot show it."""
     from models.fitting.groups import group_images
 
     readable = [image for image in kept.good if image.readable][:COMPARED]
     groups = group_images(None, None, np.stack([found.thumbs[image.thumbnail] for image in readable]))
-    if groups.count() > ALIKE * len(readable) or not groups.basis.startswith("near-duplicate"):
+    if not groups.basis.startswith("near-duplicate"):
+        return ["all images look alike, so near-duplicates tell no pieces apart. If several images show one, give --piece-key"]
+    if groups.count() > ALIKE * len(readable):
         return []
     return [
         f"warning: {len(readable):,} images form {groups.count():,} groups of {groups.basis}. If several show one "

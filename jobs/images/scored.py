@@ -16,6 +16,7 @@ from models.calibration.build import Scored
 from models.calibration.calibration import Keys
 from models.fitting.groups import thumbnails
 from models.maps.map_scale import CellCounts
+from models.roi.cells import pixels_inside
 from models.roi.region import cells_inside
 from models.verdicts.pieces import Images
 from pipeline.decode.config import DecodeConfig
@@ -237,8 +238,9 @@ def scores_of(
     """Rows, results and thumbnails (N, 1024), as `score_encoded` computes them; images cut into tiles come one by one."""
     if scorer.tiling is None:
         decoded = decode_unit(table, decode)
+        counted = pixels_inside(decode)
         small = [
-            thumbnails(torch.from_numpy(decoded.pixels[start : start + EXTRACT_BATCH])).astype(np.float16)
+            thumbnails(torch.from_numpy(decoded.pixels[start : start + EXTRACT_BATCH]), counted).astype(np.float16)
             for start in range(0, len(decoded.pixels) if with_thumbs else 0, EXTRACT_BATCH)
         ]
         thumbs = np.concatenate([np.zeros((0, 1024), np.float16), *small])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -34,19 +35,33 @@ class Groups:
         return len(set(self.names))
 
 
-def thumbnails(images: Tensor) -> NDArray[np.float32]:
+def thumbnails(images: Tensor, inside: Tensor | None = None) -> NDArray[np.float32]:
     """(B, H, W, 3) uint8 to grey thumbnails (B, 1024), float32, each of mean 0 and length 1 (flat images are 0).
 
     Values fit float16, so a million images take 2 GB.
+
+    Args:
+        inside: (H, W) bool, the pixels that count, which may be few; what has none of them is 0. None: all.
 
     >>> import torch
     >>> thumbnails(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape
     (2, 1024)
     """
     grey = images.float().mean(dim=3)[:, None]  # (B, 1, H, W)
-    small = F.interpolate(grey, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)  # (B, 1024)
-    centred = small - small.mean(dim=1, keepdim=True)
+    small = _small(grey)
+    if inside is None:
+        centred = small - small.mean(dim=1, keepdim=True)
+    else:
+        share = _small(inside[None, None].float())  # of the pixels of every place that count, (1, 1024)
+        counts = share > 0
+        small = torch.where(counts, _small(torch.where(inside, grey, 0.0)) / share.clamp_min(1e-9), 0.0)
+        centred = torch.where(counts, small - small.sum(dim=1, keepdim=True) / counts.sum().clamp_min(1), 0.0)
     return (centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-6)).numpy()
+
+
+def _small(x: Tensor) -> Tensor:
+    """(B, 1, H, W) to the means of its 1024 places, (B, 1024)."""
+    return F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)
 
 
 def near_duplicates(thumbs: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:

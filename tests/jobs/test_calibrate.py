@@ -288,7 +288,15 @@ def test_images_that_are_alike_are_warned_of_without_a_piece_key(place: Path, mo
     assert "warning: 48 images form 12 groups of near-duplicate thumbnails" in said and "--piece-key" in said
     assert "1 images whose content was there before" in said and "lots are not known" in said
     assert calibrate(model, place / "fresh") == 0
-    assert "warning" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warning" not in said and "look alike" not in said
+    alike = tmp_path / "alike"
+    alike.mkdir()
+    for number in range(12):
+        pixels = np.array(Image.open(tmp_path / "bursts" / "0-0.png")).astype(int) + number
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(alike / f"{number}.png")
+    assert calibrate(model, alike) == 0
+    assert "all images look alike, so near-duplicates tell no pieces apart" in capsys.readouterr().out
 
 
 def test_a_challenge_counts_what_is_found(place: Path, model: Path, tmp_path: Path, capsys) -> None:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.config import InputConfig
 from models.fitting.groups import group_images, near_duplicates, split, thumbnails
+from models.roi.cells import pixels_inside
+from models.roi.region import RegionOfInterest
 
 
 def pieces(count: int, pictures: int, seed: int = 0) -> torch.Tensor:
@@ -20,6 +23,31 @@ def test_near_duplicates_are_one_group() -> None:
     found = near_duplicates(thumbnails(pieces(12, 4)), 0.8)
     assert len(set(found)) == 12
     assert all(len(set(found[i * 4 : i * 4 + 4])) == 1 for i in range(12))
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_what_lies_outside_a_region_of_interest_makes_no_images_alike(resize: str) -> None:
+    """Bright pieces on the grey that stands for what does not count: it is far from them, and the same in every image."""
+    rows, columns = np.mgrid[:48, :40]
+    mask = np.hypot(rows - 24, columns - 20) < 18
+    inside = pixels_inside(InputConfig(height=48, width=40, resize=resize, roi=RegionOfInterest.of(mask)))
+    assert inside is not None
+    bright = (200 + pieces(12, 4).float() / 5).to(torch.uint8)
+    images = torch.where(inside[..., None], bright, torch.tensor(117, dtype=torch.uint8))
+    found = near_duplicates(thumbnails(images, inside), 0.8)
+    assert len(set(found)) == 12 and all(len(set(found[i * 4 : i * 4 + 4])) == 1 for i in range(12))
+    assert len(set(near_duplicates(thumbnails(images), 0.8))) == 1
+    other = torch.where(inside[..., None], images, torch.randint(0, 256, images.shape, dtype=torch.uint8))
+    assert (thumbnails(other, inside) == thumbnails(images, inside)).all()
+
+
+def test_a_region_of_few_pixels_has_thumbnails_of_these():
+    images = pieces(3, 1)
+    inside = torch.zeros(48, 40, dtype=torch.bool)
+    inside[10:14, 20:23] = True
+    thumbs = thumbnails(images, inside)
+    np.testing.assert_allclose(np.linalg.norm(thumbs, axis=1), 1, rtol=1e-5)
+    assert (thumbnails(images, torch.zeros(48, 40, dtype=torch.bool)) == 0).all()
 
 
 def test_groups_are_found_across_blocks_and_through_chains(monkeypatch: pytest.MonkeyPatch) -> None:
