@@ -142,12 +142,12 @@ def read_good_images(
     """
     read = GoodSet([], [], np.zeros((0, 1024), np.float16), Counter(), 0, np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
     thumbs: list[np.ndarray] = []
-    counted = pixels_inside(images.detector.config.input)
     owners: list[np.ndarray] = []
     sizes: list[tuple[int, int]] = []
     total = 0
     brightest: int | None = None  # level in the images of 16 bits
     units, strays = EncodedUnits(source), Strays()
+    inside = pixels_inside(images.detector.config.input)
     archives: list[str] = []
     before, begun = 0, 0.0  # bytes of earlier reads, and the share of the current one
     with Progress("reading", total=None) as progress:
@@ -187,7 +187,7 @@ def read_good_images(
                 progress.update(done, unreadable, fraction=_fraction(before + share * (units.bytes_read - before), size))
             for start in range(0, len(keep), EXTRACT_BATCH):
                 whole = torch.from_numpy(part.whole[keep[start : start + EXTRACT_BATCH]])
-                thumbs.append(thumbnails(whole, counted).astype(np.float16))
+                thumbs.append(thumbnails(whole, inside).astype(np.float16))
             before, begun = (units.bytes_read, 0.0) if part.share == 1 else (before, part.share)
             progress.note("waiting for further images")
         progress.update(len(read.hashes), sum(read.unreadable.values()), total=len(read.hashes))

@@ -237,10 +237,9 @@ def scores_of(
 ) -> Iterator[tuple[list[dict], UnitScores, np.ndarray]]:
     """Rows, results and thumbnails (N, 1024), as `score_encoded` computes them; images cut into tiles come one by one."""
     if scorer.tiling is None:
-        decoded = decode_unit(table, decode)
-        counted = pixels_inside(decode)
+        decoded, inside = decode_unit(table, decode), pixels_inside(decode)
         small = [
-            thumbnails(torch.from_numpy(decoded.pixels[start : start + EXTRACT_BATCH]), counted).astype(np.float16)
+            thumbnails(torch.from_numpy(decoded.pixels[start : start + EXTRACT_BATCH]), inside).astype(np.float16)
             for start in range(0, len(decoded.pixels) if with_thumbs else 0, EXTRACT_BATCH)
         ]
         thumbs = np.concatenate([np.zeros((0, 1024), np.float16), *small])

@@ -17,6 +17,7 @@ from torch import Tensor
 THUMBNAIL = 32
 THRESHOLDS = (0.8, 0.9, 0.95, 0.98)
 LARGEST_SHARE = 0.25
+LEAST_CORE = 0.25  # of the pixels of a region of interest
 BLOCK = 2048
 
 
@@ -41,27 +42,34 @@ def thumbnails(images: Tensor, inside: Tensor | None = None) -> NDArray[np.float
     Values fit float16, so a million images take 2 GB.
 
     Args:
-        inside: (H, W) bool, the pixels that count, which may be few; what has none of them is 0. None: all.
+        inside: the pixels of a region of interest, (H, W) bool; None: all. Then two thumbnails' product is the correlation of
+            their cells inside, in which a cell weighs as much as pixels of it are inside; cells without any are 0.
 
     >>> import torch
     >>> thumbnails(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape
     (2, 1024)
     """
     grey = images.float().mean(dim=3)[:, None]  # (B, 1, H, W)
-    small = _small(grey)
     if inside is None:
+        small = _shrunk(grey)  # (B, 1024)
         centred = small - small.mean(dim=1, keepdim=True)
     else:
-        share = _small(inside[None, None].float())  # of the pixels of every place that count, (1, 1024)
-        counts = share > 0
-        small = torch.where(counts, _small(torch.where(inside, grey, 0.0)) / share.clamp_min(1e-9), 0.0)
-        centred = torch.where(counts, small - small.sum(dim=1, keepdim=True) / counts.sum().clamp_min(1), 0.0)
-    return (centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-6)).numpy()
+        counted = _off_the_rim(inside[None, None].double())  # (1, 1, H, W); float64, so that a flat picture stays flat
+        weights = _shrunk(counted)  # (1, 1024)
+        small = torch.where(weights > 0, _shrunk(grey * counted) / weights, 0.0)  # (B, 1024)
+        centred = (small - (small * weights).sum(dim=1, keepdim=True) / weights.sum()) * weights.sqrt()
+    return (centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-6)).float().numpy()
 
 
-def _small(x: Tensor) -> Tensor:
-    """(B, 1, H, W) to the means of its 1024 places, (B, 1024)."""
-    return F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)
+def _shrunk(x: Tensor) -> Tensor:
+    return F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area").flatten(1)  # (B, 1024)
+
+
+def _off_the_rim(inside: Tensor) -> Tensor:
+    """A region, (1, 1, H, W), 1 inside and 0 outside, without the pixels at its rim, into which a resize mixes what is drawn
+    over the outside. The whole region, if these are most of it: what is left would say little."""
+    core = -F.max_pool2d(-inside, kernel_size=3, stride=1, padding=1)  # the least of a pixel and its neighbours
+    return core if core.sum() >= LEAST_CORE * inside.sum() else inside
 
 
 def near_duplicates(thumbs: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:

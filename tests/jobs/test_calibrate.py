@@ -299,6 +299,28 @@ def test_images_that_are_alike_are_warned_of_without_a_piece_key(place: Path, mo
     assert "all images look alike, so near-duplicates tell no pieces apart" in capsys.readouterr().out
 
 
+def test_images_that_are_alike_inside_the_region_of_interest_are_warned_of(place: Path, tmp_path: Path, capsys) -> None:
+    """What surrounds each shot differs, and what a model draws over it is the same in all images."""
+    mask = np.zeros((40, 36), np.uint8)
+    mask[4:36, 8:34] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    flags = ["--model-out", str(tmp_path / "model"), "--roi", str(tmp_path / "mask.png")]
+    with pytest.raises(SystemExit) as ended:
+        run(train_main, ["--input", str(place / "good"), "--config", str(place / "train.yaml"), *flags])
+    assert not ended.value.code
+    for number in range(12):
+        draw(tmp_path / "piece.png", 9000 + 2 * number)
+        surface = 170 + np.array(Image.open(tmp_path / "piece.png")).astype(int) // 4
+        for shot in range(4):
+            around = np.random.default_rng(10 * number + shot).integers(0, 255, mask.shape)
+            path = tmp_path / "bursts" / f"{number}-{shot}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.where(mask > 0, surface + shot, around).astype(np.uint8)).save(path)
+    capsys.readouterr()
+    assert calibrate(tmp_path / "model", tmp_path / "bursts") == 0
+    assert "warning: 48 images form 12 groups of near-duplicate thumbnails" in capsys.readouterr().out
+
+
 def test_a_challenge_counts_what_is_found(place: Path, model: Path, tmp_path: Path, capsys) -> None:
     pieces(tmp_path / "bad" / "large", range(50, 53), 10, defect=True)
     pieces(tmp_path / "bad" / "none", range(53, 54), 4)

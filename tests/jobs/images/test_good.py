@@ -16,6 +16,7 @@ from models.config import ArtifactConfig, InputConfig
 from models.detector import Detector
 from models.features.store import ImageFeatures
 from models.fitting.groups import group_images
+from models.roi.region import RegionOfInterest
 from pipeline.input.config import SourceConfig
 
 
@@ -66,12 +67,12 @@ def test_no_list_excludes_nothing_and_a_missing_one_is_said() -> None:
         Exclusions(Path("/no/such/file"))
 
 
-def small(resize: str) -> Detector:
+def small(resize: str, roi: RegionOfInterest | None = None) -> Detector:
     return registry.build(
         ArtifactConfig(
             name="tiny",
             backbone=BackboneConfig(name="test_resnet", taps=("layer2",), weights="none"),
-            input=InputConfig(height=32, width=32, resize=resize),
+            input=InputConfig(height=32, width=32, resize=resize, roi=roi),
             hyperparameters={"whiten_dims": 4, "hidden": 4, "kernels": [3]},
         )
     )
@@ -136,6 +137,22 @@ def test_the_part_of_a_padded_image_that_shows_it_is_known(archive: Path, tmp_pa
     boxes = GoodSet.of_state(found.state()).boxes(small("pad").config.input)
     assert boxes is not None and boxes[0] == (0, 5, 32, 26) and boxes[9] == (0, 2, 32, 29) and len(boxes) == 10
     assert found.boxes(small("squash").config.input) is None
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_shots_of_a_piece_are_a_group_whatever_lies_outside_the_region_of_interest(tmp_path: Path, resize: str) -> None:
+    rng, mask = np.random.default_rng(3), np.zeros((96, 128), bool)
+    mask[20:76, 40:110] = True
+    (tmp_path / "shots").mkdir()
+    for piece in range(8):
+        surface = 210 + ndimage.gaussian_filter(rng.standard_normal((96, 128)), 4) * 60
+        for shot in range(3):
+            pixels = np.where(mask, surface + rng.normal(0, 3, mask.shape), rng.integers(0, 255, mask.shape))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / "shots" / f"{piece}-{shot}.png")
+    with ImageFeatures(small(resize, RegionOfInterest.of(mask)), tmp_path, "good") as images:
+        found = read_good_images(SourceConfig(input_uri=str(tmp_path / "shots")), images, Exclusions(None), None, 0.0)
+    groups = group_images(found.group_keys, "lot", found.thumbs)
+    assert groups.count() == 8 and len(set(zip(groups.names, np.arange(24) // 3, strict=True))) == 8
 
 
 @pytest.mark.parametrize("resize", ["squash", "tile"])

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import InputConfig
 from models.fitting.groups import group_images, near_duplicates, split, thumbnails
-from models.roi.cells import pixels_inside
-from models.roi.region import RegionOfInterest
+from models.roi.region import FILL
 
 
 def pieces(count: int, pictures: int, seed: int = 0) -> torch.Tensor:
@@ -25,29 +23,47 @@ def test_near_duplicates_are_one_group() -> None:
     assert all(len(set(found[i * 4 : i * 4 + 4])) == 1 for i in range(12))
 
 
-@pytest.mark.parametrize("resize", ["squash", "pad"])
-def test_what_lies_outside_a_region_of_interest_makes_no_images_alike(resize: str) -> None:
-    """Bright pieces on the grey that stands for what does not count: it is far from them, and the same in every image."""
-    rows, columns = np.mgrid[:48, :40]
-    mask = np.hypot(rows - 24, columns - 20) < 18
-    inside = pixels_inside(InputConfig(height=48, width=40, resize=resize, roi=RegionOfInterest.of(mask)))
-    assert inside is not None
-    bright = (200 + pieces(12, 4).float() / 5).to(torch.uint8)
-    images = torch.where(inside[..., None], bright, torch.tensor(117, dtype=torch.uint8))
-    found = near_duplicates(thumbnails(images, inside), 0.8)
-    assert len(set(found)) == 12 and all(len(set(found[i * 4 : i * 4 + 4])) == 1 for i in range(12))
-    assert len(set(near_duplicates(thumbnails(images), 0.8))) == 1
-    other = torch.where(inside[..., None], images, torch.randint(0, 256, images.shape, dtype=torch.uint8))
-    assert (thumbnails(other, inside) == thumbnails(images, inside)).all()
+def in_region(region: torch.Tensor, shots: torch.Tensor) -> torch.Tensor:
+    """The pictures drawn over outside it, with a rim that is half drawn over, as a resize leaves one."""
+    part = torch.nn.functional.avg_pool2d(region.float()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    part = torch.where(region, part, 0.0)[:, :, None]
+    return (part * shots + (1 - part) * FILL).to(torch.uint8)
 
 
-def test_a_region_of_few_pixels_has_thumbnails_of_these():
-    images = pieces(3, 1)
+REGIONS = {
+    "disc": (torch.arange(48)[:, None] - 24) ** 2 + (torch.arange(40) - 20) ** 2 < 16**2,
+    "bar": (torch.arange(48)[:, None] - 24).abs().expand(48, 40) < 4,
+    "whole": torch.ones(48, 40, dtype=torch.bool),
+}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_what_lies_outside_the_region_of_interest_joins_no_pieces(region: str) -> None:
+    """Beside bright pieces, the outline is most of what a picture shows."""
+    inside = REGIONS[region]
+    shots = in_region(inside, 190 + pieces(12, 4) // 5)
+    found = group_images(None, None, thumbnails(shots, inside))
+    assert found.count() == 12 and all(len(set(found.names[i * 4 : i * 4 + 4])) == 1 for i in range(12))
+    cluttered = torch.where(inside[:, :, None], shots, pieces(48, 1, seed=9))
+    assert (thumbnails(cluttered, inside) == thumbnails(shots, inside)).all()
+    lengths = np.linalg.norm(thumbnails(shots, inside), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+
+
+def test_a_narrow_region_keeps_its_rim() -> None:
+    """Two columns wide: none of its pixels lies apart from what is drawn over."""
     inside = torch.zeros(48, 40, dtype=torch.bool)
-    inside[10:14, 20:23] = True
-    thumbs = thumbnails(images, inside)
-    np.testing.assert_allclose(np.linalg.norm(thumbs, axis=1), 1, rtol=1e-5)
-    assert (thumbnails(images, torch.zeros(48, 40, dtype=torch.bool)) == 0).all()
+    inside[:, 20:22] = True
+    thumbs = thumbnails(torch.where(inside[:, :, None], pieces(12, 4), FILL), inside)
+    assert thumbs.any() and group_images(None, None, thumbs).count() == 12
+
+
+def test_a_flat_region_is_flat_and_so_is_one_of_one_pixel() -> None:
+    inside = torch.zeros(48, 40, dtype=torch.bool)
+    inside[7, 9] = True
+    assert not thumbnails(pieces(3, 1), inside).any()
+    flat = torch.where(REGIONS["disc"][:, :, None], 201, pieces(3, 1)).to(torch.uint8)
+    assert np.abs(thumbnails(flat, REGIONS["disc"])).max() < 1e-4
 
 
 def test_groups_are_found_across_blocks_and_through_chains(monkeypatch: pytest.MonkeyPatch) -> None:
