@@ -199,7 +199,10 @@ def _alike(found: "ScoredSet", kept: "Kept") -> list[str]:
     readable = [image for image in kept.good if image.readable][:COMPARED]
     groups = group_images(None, None, np.stack([found.thumbs[image.thumbnail] for image in readable]))
     if not groups.basis.startswith("near-duplicate"):
-        return ["all images look alike, so near-duplicates tell no pieces apart. If several images show one, give --piece-key"]
+        return [
+            f"warning: more than a quarter of {len(readable):,} images are near-duplicates of each other, which tell no pieces "
+            "apart. If several images show one piece, give --piece-key: counted as pieces, they promise more than they can keep"
+        ]
     if groups.count() > ALIKE * len(readable):
         return []
     return [

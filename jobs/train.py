@@ -125,7 +125,8 @@ def _read(settings: TrainSettings, images: "ImageFeatures", exclusions: "Exclusi
 
     if images.about is not None:
         read = GoodSet.of_state(images.about)
-        print(f"going on with the {len(read.hashes):,} images that were read before; none is read again")
+        again = "held-out ones are scored whole in the end" if settings.aspect == "tile" else "none is read again"
+        print(f"going on with the {len(read.hashes):,} images that were read before; {again}")
         return read
     limit, most = settings.max_unreadable_share, settings.tiles_per_image
     source = settings.source_of_input()

@@ -49,7 +49,7 @@ def table() -> str:
     csflow     88.5   75.9   25/s  which pieces are bad, and where, at several sizes of defect (the default)
     """
     width = max(map(len, registry.names()))
-    lines = ["Detectors: image AUROC and AUPRO in %, images/s of one thread (docs/accuracy.md)"]
+    lines = ["Detectors: image AUROC and AUPRO in %, images/s of one thread (docs/accuracy.md, docs/benchmarks/throughput)"]
     lines += [
         f"{one.detector:<{width}}  {one.image_auroc:.1f}   {one.aupro:.1f}  {one.images_per_s:>3}/s  {one.suits}"
         for one in sorted(CHOICES, key=lambda one: -one.image_auroc)

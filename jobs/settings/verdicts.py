@@ -24,7 +24,7 @@ class VerdictOptions(BaseModel):
     review_budget: int | None = Field(None, ge=0, description=f"{RULE['review_budget'].description}; 0 for none")
     false_share: str | None = Field(None, description=str(RULE["false_share"].description))
     max_unreadable: float | None = Field(None, ge=0, le=1, description=str(RULE["max_unreadable"].description))
-    most_needed: int | None = Field(None, ge=1, description=str(RULE["most_needed"].description))
+    most_needed: int | None = Field(None, ge=0, description=f"{RULE['most_needed'].description}; 0 for none")
     decided_by: str | None = Field(None, description="who decides, for the table decisions; default: the login name")
 
     @field_validator("rate", "false_share", mode="before")
@@ -39,8 +39,9 @@ class VerdictOptions(BaseModel):
     def ruling(self, digest: str, calibration: str | None, directory: Path) -> Ruling:
         """What these settings decide of the scores of a model; see `Ruling`."""
         settings = self.model_dump(exclude_none=True, exclude={"decided_by"})
-        if settings.get("review_budget") == 0:
-            settings["review_budget"] = None
+        for name in ("review_budget", "most_needed"):
+            if settings.get(name) == 0:
+                settings[name] = None
         return Ruling(digest, calibration, directory, settings, self.decided_by or _login())
 
 

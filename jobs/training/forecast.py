@@ -99,7 +99,8 @@ def forecast(settings: TrainSettings, images: ImageFeatures, run: FitRun, place:
     seconds = read_s + extracted * sample.extract_s + found.all_s()
     if first.tiles and sizes.held_out:  # whole images are read and scored once more (jobs/training/whole_maps.py)
         seconds += first.images * first.fetch_s
-        seconds += sizes.held_out * (first.read_s - first.fetch_s + first.tiles * (sample.extract_s + found.image_s))
+        extract_s = sample.extract_s if detector.reads_often else 0.0  # else it is a part of scoring
+        seconds += sizes.held_out * (first.read_s - first.fetch_s + first.tiles * (extract_s + found.image_s))
     if settings.detector == AUTO:  # all candidates are fitted and examined, and then what is chosen, as if it were all of them
         seconds += found.defects_s + found.selection_s
     said = Taken(seconds, sizes.on_disk(), memory, _gpu_bytes(run.device))

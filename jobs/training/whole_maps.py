@@ -37,6 +37,8 @@ def whole_maxima(source: SourceConfig, content_hashes: Sequence[str], run: FitRu
                     found[content] = np.float32(counted_cells(row, result.anomaly_map[0], decode).max())
                     missing.remove(content)
             run.on_work(Work(WHAT, len(found), total, UNIT))
+        if not missing:
+            break
     if missing:
         rule = f"the images that were read before; {len(missing)} of {total} held-out ones must be read a second time"
         raise UsageError("--input", rule, source.input_uri, "Leave them in place, unchanged, until the training has ended.")

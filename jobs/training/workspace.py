@@ -32,6 +32,8 @@ READ = f"{IMAGES}.state"
 """What says, in the folder, that all images are read; before that there is nothing to go on from."""
 NOT_DECIDING = {"model_out", "workspace", "name", "device", "exclude", "overwrite", "roi"}
 """Settings that may differ in the repeated command; the device that is chosen, the lines of --exclude and the mask count."""
+LAYOUT = 2
+"""Raised by every change of what is kept, or of how it is made: an older folder is then told and not used."""
 LIBRARIES = ("torch", "timm", "numpy", "scipy", "torchvision", "Pillow")
 
 
@@ -91,6 +93,7 @@ def opened(settings: TrainSettings, detector: Detector, run: FitRun, device: Dev
 def _identity(settings: TrainSettings, detector: Detector, run: FitRun, device: Device) -> str:
     document = {
         "flowscore": VERSION,
+        "layout": LAYOUT,
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "machine": [hardware(device), _processor(), torch.get_num_threads()],
         "settings": settings.model_dump(mode="json", exclude=NOT_DECIDING),

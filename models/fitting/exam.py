@@ -81,6 +81,7 @@ class Exam:
     def __init__(self, detector: Detector, images: ImageFeatures, selection: Tensor, defects: ImageFeatures, run: FitRun):
         self.detector, self.images, self.selection, self.run = detector, images, selection, run
         self.defects = defects
+        assert images.boxes is not None or detector.config.input.resize != "pad", "where padded images lie"
 
     def make(self, fit_positions: Tensor) -> ExamScores:
         """Make the defects; returns the scores of the Gaussian that sets their severities. It is fitted to the features of

@@ -43,7 +43,7 @@ def thumbnails(images: Tensor, inside: Tensor | None = None) -> NDArray[np.float
 
     Args:
         inside: the pixels of a region of interest, (H, W) bool; None: all. Then two thumbnails' product is the correlation of
-            their cells inside, in which a cell weighs as much as pixels of it are inside; cells without any are 0.
+            their cells inside, in which a cell weighs as much as pixels of it are inside, off the rim; cells without any are 0.
 
     >>> import torch
     >>> thumbnails(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape
@@ -126,7 +126,9 @@ def group_images(keys: Sequence[str | None] | None, key_name: str | None, thumbs
         if np.bincount(found).max() <= max(1, LARGEST_SHARE * len(found)):
             return Groups([str(number) for number in found], f"near-duplicate thumbnails (correlation above {threshold})")
     single = [str(number) for number in range(len(thumbs))]
-    return Groups(single, "nothing: no key was given and all images look alike, so every image counts as its own group")
+    return Groups(
+        single, "nothing: no key was given, and near-duplicates join too many images, so every image counts as its own group"
+    )
 
 
 def split(groups: Sequence[str], shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:

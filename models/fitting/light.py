@@ -75,6 +75,7 @@ def with_copies(
     ...         learned.of(torch.tensor([1])), learned.features.read(torch.tensor([5]))[0].shape
     (tensor([1, 5]), torch.Size([1, 3, 64, 64]))
     """
+    assert images.boxes is not None or detector.config.input.resize != "pad", "where padded images lie"
     with ImageFeatures(detector, workspace, "lit", run.device, identity, say) as copies:
         if copies.about is None:
             on_phase("light")

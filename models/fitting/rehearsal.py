@@ -135,7 +135,7 @@ class Sample:
 
 class Rehearsed(NamedTuple):
     """Seconds: of making the synthetic defects, of a selection that does not stop early, of the training. image_s: of scoring
-    one image's features; 0 without a selection."""
+    one image's features, with extracting them where they are not stored; 0 without a selection."""
 
     defects_s: float
     selection_s: float

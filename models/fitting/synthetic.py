@@ -54,7 +54,8 @@ def make(
         inside: (H, W), the pixels that count; only these are changed. A defect is drawn again, at most TRIES times, until more
             than half of what it changes is there, or more than half of what counts is changed. None: all count.
         boxes: the part of each image that shows the picture; the defect is drawn there, and the picture padded again. One
-            narrower than LEAST_SIDE px is widened to that. None, or a None in it: all of the image.
+            narrower than LEAST_SIDE px is widened to that, and a defect drawn again until it changes the picture. None, or a
+            None in it: all of the image.
     Returns:
         (N, H, W, 3), uint8.
 
@@ -74,8 +75,8 @@ def make(
         part, other = cut(image, wide[i]), cut(images[near], wide[near])
         other = _sampled(other, part.shape)
         made = families[family](part, other, severity, rng)
-        if inside is not None:
-            counted = inside if (box := wide[i]) is None else inside[box.top : box.bottom, box.left : box.right]
+        counted = _counted(inside, None if boxes is None else boxes[i], wide[i], images.shape[1:3])
+        if counted is not None:
             for _ in range(TRIES):
                 changed = (made != part).any(axis=2)  # (h, w)
                 if 2 * np.count_nonzero(changed & counted) > min(np.count_nonzero(changed), np.count_nonzero(counted)):
@@ -85,6 +86,20 @@ def make(
         if inside is not None:
             out[i][~inside] = image[~inside]
     return out
+
+
+def _counted(
+    inside: NDArray[np.bool_] | None, box: Box | None, wide: Box | None, shape: tuple[int, ...]
+) -> NDArray[np.bool_] | None:
+    """What a defect must change of the part that it is drawn on, (h, w); None: any of it. shape: (H, W) of the image."""
+    if wide == box and inside is None:
+        return None
+    counted = np.ones(shape, bool) if inside is None else inside
+    if box is None or wide is None:
+        return counted
+    shown = np.zeros(shape, bool)
+    shown[box.top : box.bottom, box.left : box.right] = True
+    return (counted & shown)[wide.top : wide.bottom, wide.left : wide.right]
 
 
 def _wide(box: Box, shape: tuple[int, ...]) -> Box:

@@ -9,6 +9,8 @@ from judged_ledger import calibration, image, lots, publish, put_files, rows
 
 from jobs import judge
 from jobs.command.entry import run
+from jobs.settings.verdicts import VerdictOptions
+from pipeline.verdicts.rule import Rule
 
 DAY = "2026-05-04"
 
@@ -79,6 +81,13 @@ def test_a_review_budget_is_ended_by_0(output, call):
     assert {row["verdict"] for row in rows(output, "scores")} == {"ok"}
     budgets = [(row["old"], row["new"]) for row in rows(output, "decisions") if row["setting"] == "review_budget"]
     assert sorted(budgets, key=str) == [("1", None), (None, "1")]
+
+
+def test_a_limit_of_pieces_is_ended_by_0(tmp_path):
+    options = VerdictOptions(most_needed=0, rate="0.1")
+    before = Rule(rate="0.2", most_needed=9)
+    assert options.ruling("d" * 64, None, tmp_path).rule(before) == Rule(rate="0.1")
+    assert VerdictOptions().ruling("d" * 64, None, tmp_path).rule(before) == before
 
 
 @pytest.mark.parametrize("rate", ["0", "1.5", "five"])

@@ -19,6 +19,7 @@ from jobs.command.entry import run
 from jobs.images import good
 from jobs.train import _precision, main
 from jobs.training.phases import Phases
+from jobs.training.workspace import LAYOUT
 from models import artifact
 from models.fitting import groups
 from models.fitting.synthetic import FAMILIES
@@ -123,7 +124,7 @@ def test_excluded_images_are_left_out(goods: Path, config: Path, tmp_path: Path,
 
 
 def test_aspect_kept_on_a_rectangular_input(goods: Path, config: Path, tmp_path: Path) -> None:
-    flags = ("--image-size", "64x128", "--aspect", "keep", "--selection-share", "0", "--epochs", "1")
+    flags = ("--image-size", "64x128", "--aspect", "keep", "--selection-share", "0.2", "--epochs", "1")
     assert train(goods, tmp_path / "model", config, *flags) == 0
     found = json.loads((tmp_path / "model" / "config.json").read_text())
     size = {"height": 64, "width": 128, "resize": "pad", "overlap": 0.25, "scale": 1.0}
@@ -432,8 +433,9 @@ def test_what_is_kept_is_not_used_for_other_settings_or_images(
     read_again: list[str] = []
     read = good.read_good_images
     monkeypatch.setattr(good, "read_good_images", lambda *arguments: (read_again.append("read"), read(*arguments))[1])
-    for flags in (("--seed", "1"), ()):
-        if not flags:
+    for flags, layout in ((("--seed", "1"), LAYOUT), ((), LAYOUT + 1), ((), LAYOUT)):
+        monkeypatch.setattr("jobs.training.workspace.LAYOUT", layout)
+        if not flags and layout == LAYOUT:
             Image.fromarray(surface(999)).save(goods / "lot0" / "new.png")
         assert train(goods, out, config, *INTERRUPTIBLE, *flags, "--overwrite", "--workspace", str(place)) == 0
         assert f"not used: 1 of other images, settings, versions or machines in {place}, such as {kept.name}" in (

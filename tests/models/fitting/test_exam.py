@@ -35,7 +35,11 @@ def test_every_batch_is_told_and_the_total_is_what_will_be_done(tmp_path: Path) 
 def test_of_a_padded_image_only_the_picture_gives_the_largest_map_value(
     known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {"name": "tiny", "detector": "patchsvdd", "input": InputConfig(height=64, width=64, resize="pad")}
+    config = {
+        "name": "tiny",
+        "detector": "patchsvdd",
+        "input": InputConfig(height=64, width=64, resize="pad" if known else "squash"),
+    }
     detector = registry.build(ArtifactConfig(**config, hyperparameters={"bank_size": 8}))
     boxes = [Box(0, 24, 64, 40), Box(0, 0, 32, 64), Box(0, 16, 64, 48), Box(0, 0, 64, 64)]
 

@@ -77,5 +77,5 @@ def test_defects_of_padded_images_are_drawn_in_the_picture_and_padded_with_it(fa
     made = synthetic.make(family, images, 2.5, seed=3, boxes=boxes)
     for before, after, box in zip(images, made, boxes, strict=True):
         wide = Box(56, 0, 72, 128) if box.width < synthetic.LEAST_SIDE else box
-        assert (cut(before, wide) != cut(after, wide)).any()
+        assert (cut(before, box) != cut(after, box)).any()
         assert (after == padded(cut(after, wide), wide, (128, 128))).all()
