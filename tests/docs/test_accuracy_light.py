@@ -39,3 +39,10 @@ def test_a_column_a_way_means_over_seeds_and_the_paired_difference(light) -> Non
     assert lines[-3].startswith("shading: unaltered AUROC +12.5 (")
     assert lines[-2].startswith("light 0.4: unaltered AUROC +6.2 (")
     assert lines[-1].startswith("light 0.4 + shading: unaltered AUROC +0.0 (")
+
+
+def test_a_split_counts_once_however_many_seeds_it_has(light) -> None:
+    scores = [0, 1, 2, 3, 4, 5, 6, 7]
+    runs = [report(0.0, seed, scores, calls) for seed, calls in ((0, 0.3), (1, 0.2), (2, 0.1))]
+    runs.append(report(0.0, 0, scores, 0.0) | {"input": "fold-1"})
+    assert light.table(runs)[2].split() == ["gradient", "40", "%", "55.0", "10.0"]
