@@ -193,7 +193,7 @@ def _pieces(made: Calibration, good: Scored) -> list[str]:
 
 
 def _alike(found: "ScoredSet", kept: "Kept") -> list[str]:
-    """A warning if near-duplicates show that an image is no piece, and a line if they cannot show it."""
+    """A warning if near-duplicates show that an image is no piece, or are too many to show it."""
     from models.fitting.groups import group_images
 
     readable = [image for image in kept.good if image.readable][:COMPARED]

@@ -17,7 +17,7 @@ from models.alterations.picture import within
 from models.alterations.stress import STRESS, altered
 from models.calibration.calibration import Calibration, Mode
 from models.calibration.promises import per_cent
-from models.maps.content_box import Box, content_box
+from models.maps.content_box import content_box
 from models.metrics.bootstrap import Interval, interval
 from models.metrics.ranking import auroc
 from models.verdicts.image_p import image_ranks, images_flagged
@@ -68,8 +68,8 @@ class Stress:
         """
         unit, done = decode_unit(encoded, self._decode), 0
         positions = list(scored)
-        sizes = zip(unit.table["width"].to_pylist(), unit.table["height"].to_pylist(), strict=True)
-        boxes = [None if None in size else self._box(size) for size in sizes]
+        sizes = list(zip(unit.table["width"].to_pylist(), unit.table["height"].to_pylist(), strict=True))
+        boxes = {i: content_box(sizes[i], self._decode) for i in positions}
         for alteration, scores in zip(STRESS, self._scores, strict=True):
             for start in range(0, len(positions), self._at_once):
                 told(f"altered: {alteration.name}", done, len(STRESS) * len(positions))
@@ -80,10 +80,6 @@ class Stress:
                 ]
                 scores.append(self._scorer(np.stack(made)).score)
                 done += len(made)
-
-    def _box(self, size: tuple[int, int]) -> Box | None:
-        """The part of an input that shows a picture of (width, height) px, where it is padded."""
-        return content_box(size, self._decode) if self._decode.resize == "pad" else None
 
     def _rng(self, content_hash: str) -> np.random.Generator:
         return np.random.default_rng((self._seed, int(content_hash[:DIGITS], 16)))
